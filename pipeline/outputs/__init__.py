@@ -1,0 +1,1 @@
+"""Read what a run wrote: card, report, verify, explain, export."""

@@ -1,0 +1,55 @@
+"""Prompt files: a system part and a user part around a ``---`` line, with ``{{name}}`` slots."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+_SLOT = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt: what is sent, word for word."""
+
+    system: str
+    user: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of both parts."""
+        return hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A prompt file; ``version`` is the hash of its text, so any edit is a new version."""
+
+    name: str
+    source: str
+
+    @property
+    def version(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the file."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:16]
+
+    def render(self, **values: str) -> Prompt:
+        """Fill every slot exactly once over, never re-reading what was filled in.
+
+        Raises:
+            KeyError: a slot of the file has no value, or a value has no slot.
+        """
+        slots = set(_SLOT.findall(self.source))
+        if slots != values.keys():
+            raise KeyError(f"prompt {self.name!r} has slots {sorted(slots)}, was given {sorted(values)}")
+        system, _, user = self.source.partition("\n---\n")
+        return Prompt(*(_SLOT.sub(lambda slot: values[slot[1]], part).strip() for part in (system, user)))
+
+
+@cache
+def load_template(name: str) -> Template:
+    """The prompt file ``<name>.txt`` of this folder."""
+    return Template(name, resources.files("prompts").joinpath(f"{name}.txt").read_text("utf-8"))

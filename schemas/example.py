@@ -1,0 +1,83 @@
+"""Training examples: a query with its labelled positive and its negatives, and a video with its caption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from schemas.check import require, require_fraction, require_one_of, require_text
+from schemas.query import ConfidenceSource, Label, QueryType, Variant
+from schemas.video import EngineStamp, Modality
+
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+Stratum = Literal["positive", "trusted_negative", "hard_negative", "suspected_positive"]
+STRATA: tuple[Stratum, ...] = get_args(Stratum)
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleCandidate:
+    """One candidate of a ranking example; ``label`` is 1 for the positive and 0 otherwise.
+
+    ``delta``, its bounds and ``p_yes`` are None where the teacher reported no probability.
+    """
+
+    video_id: str
+    label: int
+    stratum: Stratum
+    teacher_label: Label
+    delta: float | None
+    delta_lo: float | None
+    delta_hi: float | None
+    p_yes: float | None
+    confidence_source: ConfidenceSource
+    rationale: str
+    rank: int | None
+    score: float | None
+
+    def __post_init__(self) -> None:
+        require_one_of("stratum", self.stratum, STRATA)
+        require(self.stratum != "suspected_positive", "a suspected positive never enters an example", self.video_id)
+        require(self.label == int(self.stratum == "positive"), "label is 1 exactly for the positive", self.label)
+        if self.p_yes is not None:
+            require_fraction("p_yes", self.p_yes)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A ranking example: one query, its positive first, then its negatives by first-stage rank."""
+
+    query_id: str
+    query: str
+    split: Split
+    source: str
+    query_type: QueryType | None
+    variant: Variant | None
+    modalities: tuple[Modality, ...]
+    rationale: str
+    candidates: tuple[ExampleCandidate, ...]
+
+    def __post_init__(self) -> None:
+        require_text("query", self.query)
+        require_one_of("split", self.split, SPLITS)
+        strata = [candidate.stratum for candidate in self.candidates]
+        require(strata[:1] == ["positive"], "the positive comes first", strata)
+        require(strata.count("positive") == 1, "an example has exactly one positive", strata)
+        require("trusted_negative" in strata, "an example has at least one trusted negative", strata)
+        ids = [candidate.video_id for candidate in self.candidates]
+        require(len(set(ids)) == len(ids), "a video is a candidate only once", ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PerceptionExample:
+    """A perception example: a video and the caption that the model is to produce for it."""
+
+    video_id: str
+    split: Split
+    caption: str
+    captioner: EngineStamp
+
+    def __post_init__(self) -> None:
+        require_text("caption", self.caption)
+        require_one_of("split", self.split, SPLITS)

@@ -1,0 +1,127 @@
+"""Queries, ranked candidates and the teacher's judgements of (query, video) pairs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from schemas.check import require, require_fraction, require_one_of, require_text
+from schemas.fingerprint import content_id
+from schemas.video import MODALITIES, EngineStamp, Modality
+
+Variant = Literal["caption", "asr", "ocr", "metadata", "all"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+QueryType = Literal["base", "specific", "ocr", "speech", "text"]
+QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
+
+Label = Literal["yes", "no"]
+LABELS: tuple[Label, ...] = get_args(Label)
+
+ConfidenceSource = Literal["logprobs", "rules", "label_only"]
+CONFIDENCE_SOURCES: tuple[ConfidenceSource, ...] = get_args(ConfidenceSource)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query and the video it was written for.
+
+    ``source`` is "teacher" or "human"; human queries have no variant, rationale or writer. ``modalities`` are those a
+    viewer needs to answer it. ``reply`` is the teacher's whole reply, ``prompt_sha256`` the hash of the prompt.
+    """
+
+    query_id: str
+    video_id: str
+    text: str
+    source: Literal["teacher", "human"]
+    query_type: QueryType | None = None
+    variant: Variant | None = None
+    rationale: str = ""
+    modalities: tuple[Modality, ...] = ()
+    writer: EngineStamp | None = None
+    reply: str = ""
+    prompt_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        require_text("query_id", self.query_id)
+        require(not any(c.isspace() for c in self.query_id), "query_id must hold no white space", self.query_id)
+        require_text("video_id", self.video_id)
+        require_one_of("source", self.source, ("teacher", "human"))
+        if self.source == "teacher":
+            require_one_of("query_type", self.query_type or "", QUERY_TYPES)
+            require_one_of("variant", self.variant or "", VARIANTS)
+            require(self.writer is not None, "a written query names its writer", self.query_id)
+        for modality in self.modalities:
+            require_one_of("modality", modality, MODALITIES)
+
+    @staticmethod
+    def id_of(video_id: str, variant: Variant, text: str) -> str:
+        """The content id of a written query."""
+        return content_id("q", video_id, variant, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A video at a rank of a first-stage run; ``rank`` counts from 1, ``score`` is the retriever's own."""
+
+    video_id: str
+    rank: int
+    score: float
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, "rank counts from 1", self.rank)
+        require(math.isfinite(self.score), "a first-stage score must be finite", self.score)
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """The teacher's margin delta = log p(yes) - log p(no) at the answer position (nats).
+
+    ``lo`` and ``hi`` bound the margin over all spellings of the two words. ``censored`` names the side that the
+    server did not report; ``delta`` is then the finite end of the interval.
+    """
+
+    delta: float
+    lo: float
+    hi: float
+    censored: Label | None = None
+
+    def __post_init__(self) -> None:
+        finite = all(math.isfinite(x) for x in (self.delta, self.lo, self.hi))
+        require(finite and self.lo <= self.delta <= self.hi, "a margin needs finite lo <= delta <= hi", self)
+
+    @property
+    def p_yes(self) -> float:
+        """sigmoid(delta)."""
+        return 1.0 / (1.0 + math.exp(-self.delta)) if self.delta >= 0 else 1.0 - 1.0 / (1.0 + math.exp(self.delta))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The teacher's verdict on one (query, video) pair.
+
+    ``margin`` is None, never a guess, where the teacher reports no probabilities; ``confidence_source`` says where the
+    confidence came from. ``rank`` and ``score`` are the first stage's, None for a pair it did not retrieve.
+    """
+
+    query_id: str
+    video_id: str
+    is_positive: bool
+    label: Label
+    rationale: str
+    margin: Margin | None
+    confidence_source: ConfidenceSource
+    teacher: EngineStamp
+    reply: str
+    prompt_sha256: str
+    rank: int | None = None
+    score: float | None = None
+
+    def __post_init__(self) -> None:
+        require_one_of("label", self.label, LABELS)
+        require_one_of("confidence_source", self.confidence_source, CONFIDENCE_SOURCES)
+        no_margin = self.confidence_source == "label_only"
+        require((self.margin is None) == no_margin, "only a label-only judgement has no margin", self.confidence_source)
+        if self.margin is not None:
+            require_fraction("p_yes", self.margin.p_yes)

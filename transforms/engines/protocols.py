@@ -1,0 +1,174 @@
+"""What an engine of each modality can do; every adapter in this folder implements one of these.
+
+An engine comes in two halves. The *engine* is a frozen dataclass of options: cheap, hashable, picklable, importable
+without its heavy library. ``load()`` imports the library and returns the *model* that does the work, once a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prompts import Prompt
+from schemas.query import Candidate
+from schemas.video import AsrSegment, Box, EngineStamp, Evidence, EvidenceWarning
+
+Image = NDArray[np.uint8]  # [height, width, 3], RGB
+Samples = NDArray[np.int16]  # [n], mono at 16 kHz
+SAMPLE_RATE_HZ = 16_000
+
+
+class Engine(Protocol):
+    """Options of one engine, chosen by name in the recipe."""
+
+    requires: ClassVar[tuple[str, ...]]  # importable module names
+    extra: ClassVar[str]  # the optional extra of this project that installs them
+
+    def load(self) -> Any:
+        """Import the library, load the weights, return the model. Called once a process."""
+
+    def stamp(self) -> EngineStamp:
+        """Name, version, model and options' fingerprint, without loading anything heavy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A decoded frame: its presentation time in seconds from the first frame, and its pixels."""
+
+    time_s: float
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFrames:
+    """What a sampler returns: the frames in time order, stream facts, and a warning for each thing that is partial."""
+
+    frames: tuple[Frame, ...]
+    container: str
+    codec: str
+    width: int
+    height: int
+    fps: float | None
+    duration_s: float | None
+    warnings: tuple[EvidenceWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FramePolicy:
+    """Which frames to take and how large: at most ``max_frames``, spread evenly at no more than ``sample_fps``.
+
+    ``max_side`` bounds the longer side in pixels, ``max_pixels`` refuses larger source frames before decoding them.
+    """
+
+    sample_fps: float = 1.0
+    max_frames: int = 32
+    max_side: int = 768
+    max_pixels: int = 8192 * 8192
+    jpeg_quality: int = 90
+
+
+class FrameSampler(Protocol):
+    """A loaded decoder of pictures."""
+
+    def sample(self, path: str, policy: FramePolicy) -> SampledFrames:
+        """Frames of the local file at ``path``. Raises ``NoVideoStream`` or ``UndecodableVideo`` (see decode.py)."""
+
+
+class SpeechRecognizer(Protocol):
+    """A loaded ASR model."""
+
+    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
+        """Segments of each window (at most 30 s), times in seconds from the window's start, in window order."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextBox:
+    """One line of text that OCR found in one image."""
+
+    text: str
+    box: Box
+    confidence: float
+
+
+class TextReader(Protocol):
+    """A loaded OCR model."""
+
+    def read(self, images: Sequence[Image]) -> list[list[TextBox]]:
+        """The lines of each image, top to bottom then left to right, in image order."""
+
+
+class Captioner(Protocol):
+    """A loaded captioner."""
+
+    def caption(self, frames: Sequence[Frame]) -> str:
+        """A factual description of the video that these frames (time order, at least one) were sampled from."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRequest:
+    """One question to the teacher: the rendered prompt, and its content as records for teachers that read no prose.
+
+    ``evidence`` holds only the modalities this question may use. ``query`` is set for "judge", ``count`` for
+    "write_queries". ``seed`` makes a repeated question reproducible where the server supports it.
+    """
+
+    task: Literal["write_queries", "judge"]
+    prompt: Prompt
+    evidence: Evidence
+    query: str = ""
+    count: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of a reply with its log-probability and the most likely alternatives, all as (bytes, log-probability)."""
+
+    text: bytes
+    logprob: float
+    alternatives: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherReply:
+    """What came back: the text, its tokens where the server reports log-probabilities, and the billed token counts."""
+
+    text: str
+    tokens: tuple[Token, ...] = ()
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class TeacherFailed(RuntimeError):
+    """The teacher could not be asked, or did not answer in a form that can be read at all."""
+
+
+class Teacher(Protocol):
+    """A loaded teacher."""
+
+    def reply(self, request: TeacherRequest) -> TeacherReply:
+        """Answer one request. Raises ``TeacherFailed`` when there is no answer."""
+
+
+class FirstStage(Protocol):
+    """A loaded first-stage retriever over a fixed set of documents."""
+
+    def search(self, query_id: str, text: str, depth: int) -> list[Candidate]:
+        """The ``depth`` best videos, best first, ties by video id. Empty where the retriever knows no answer."""
+
+
+class FirstStageEngine(Engine, Protocol):
+    """A first stage is loaded over documents: ``load()`` returns an indexer."""
+
+    def load(self) -> Indexer: ...
+
+
+class Indexer(Protocol):
+    """Builds the first stage's index."""
+
+    def index(self, documents: Iterable[tuple[str, str]]) -> FirstStage:
+        """A first stage over (video_id, text) pairs; the result does not depend on their order."""
