@@ -20,7 +20,8 @@ STRATA: tuple[Stratum, ...] = get_args(Stratum)
 class ExampleCandidate:
     """One candidate of a ranking example; ``label`` is 1 for the positive and 0 otherwise.
 
-    ``delta``, its bounds and ``p_yes`` are None where the teacher reported no probability.
+    ``delta``, its bounds and ``p_yes`` are None where the teacher reported no probability. ``censored`` is as in
+    Margin.
     """
 
     video_id: str
@@ -35,6 +36,7 @@ class ExampleCandidate:
     rationale: str
     rank: int | None
     score: float | None
+    censored: Label | None = None
 
     def __post_init__(self) -> None:
         require_one_of("stratum", self.stratum, STRATA)

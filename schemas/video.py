@@ -29,15 +29,30 @@ class Metadata:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceWarning:
+    """Why one part of the evidence ("decode" or a modality) is partial; ``reason`` is one to three words, counted."""
+
+    part: str
+    reason: str
+    message: str
+
+    def __post_init__(self) -> None:
+        require_text("reason", self.reason)
+        require(len(self.reason.split()) <= 3, "a reason is one to three words", self.reason)
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestEntry:
     """One video of the input before anything is read: its address and what the manifest or side-car says of it.
 
-    ``video_id`` is None where the manifest gives none; the id is then made from the file's bytes.
+    ``video_id`` is None where the manifest gives none; the id is then made from the file's bytes. ``warnings`` (such
+    as an unreadable side-car) are handed on to the Video.
     """
 
     uri: str
     video_id: str | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    warnings: tuple[EvidenceWarning, ...] = ()
 
     def __post_init__(self) -> None:
         require_text("uri", self.uri)
@@ -169,19 +184,6 @@ class Evidence:
     def present(self) -> tuple[Modality, ...]:
         """The modalities that have any text, in the fixed order of MODALITIES."""
         return tuple(modality for modality in MODALITIES if self.text(modality).strip())
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceWarning:
-    """Why one part of the evidence ("decode" or a modality) is partial; ``reason`` is one to three words, counted."""
-
-    part: str
-    reason: str
-    message: str
-
-    def __post_init__(self) -> None:
-        require_text("reason", self.reason)
-        require(len(self.reason.split()) <= 3, "a reason is one to three words", self.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,80 @@
+import hashlib
+import random
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+
+from transforms.shards import WriteShards, shard_index, write_shard
+
+
+def rejection(i):
+    row = dict.fromkeys(("stage", "step", "reason", "detail", "video_id", "query_id"), "x")
+    return {**row, "video_id": f"v{i:04d}", "query_id": f"q{i % 7}"}
+
+
+def test_a_shard_reports_what_it_wrote(tmp_path):
+    path = tmp_path / "part.parquet"
+
+    sha256, size, rows = write_shard(str(path), "rejections", [rejection(i) for i in range(3)])
+
+    assert rows == 3
+    assert size == path.stat().st_size
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert pq.read_table(path).to_pylist() == [rejection(i) for i in range(3)]
+
+
+def test_a_row_that_does_not_fit_leaves_no_file_behind(tmp_path):
+    with pytest.raises(TypeError):
+        write_shard(str(tmp_path / "part.parquet"), "rejections", [{"stage": 3}])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_are_stored_uncompressed_in_small_row_groups(tmp_path):
+    row = {"video_id": "v", "frames": [{"bytes": b"x" * 1000, "path": None}], "frame_times_s": [0.5]}
+    path = tmp_path / "part.parquet"
+
+    write_shard(str(path), "videos", [row] * 20)
+
+    file = pq.ParquetFile(path)
+    columns = {
+        c.path_in_schema: c.compression
+        for c in map(file.metadata.row_group(0).column, range(file.metadata.num_columns))
+    }
+    assert file.metadata.num_row_groups == 3
+    assert columns["frames.list.element.bytes"] == "UNCOMPRESSED"
+    assert columns["video_id"] == "ZSTD"
+
+
+@pytest.mark.parametrize("flags", [[], ["--direct_num_workers=3", "--direct_running_mode=multi_threading"]])
+def test_shards_do_not_depend_on_row_order_or_workers(flags, tmp_path):
+    def digests(folder, rows, flags):
+        with TestPipeline(runner="FnApiRunner", argv=["--runner=FnApiRunner", *flags]) as p:
+            _ = p | beam.Create([("part", row) for row in rows]) | WriteShards(str(folder), "rejections", 3)
+        return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.rglob("*.parquet")}
+
+    rows = [rejection(i) for i in range(200)]
+    shuffled = random.Random(1).sample(rows, len(rows))
+
+    first, second = digests(tmp_path / "a", rows, []), digests(tmp_path / "b", shuffled, flags)
+
+    assert len(first) == 3
+    assert first == second
+
+
+def test_a_shard_without_rows_is_a_file_all_the_same(tmp_path):
+    with TestPipeline(runner="FnApiRunner") as p:
+        _ = p | beam.Create([], reshuffle=False) | WriteShards(str(tmp_path), "ranking", 2)
+
+    assert sorted(f.name for f in tmp_path.rglob("*.parquet")) == [
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+        "validation-00000-of-00002.parquet",
+        "validation-00001-of-00002.parquet",
+    ]
+
+
+def test_rows_spread_over_all_shards():
+    assert {shard_index(f"v{i}", 8) for i in range(200)} == set(range(8))

@@ -1,0 +1,34 @@
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.tables import TABLES, row_of
+from schemas.video import Box, OcrLine
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda t: t.name)
+def test_datasets_reads_the_features_that_a_shard_declares(table, tmp_path):
+    pq.write_table(table.arrow_schema.empty_table(), tmp_path / "x.parquet")
+
+    features = datasets.Features.from_arrow_schema(pq.read_schema(tmp_path / "x.parquet"))
+
+    assert list(features) == table.schema.names
+    declared = features.arrow_schema
+    for field in table.schema:
+        assert declared.field(field.name).type == field.type
+
+
+def test_frames_are_declared_as_images():
+    features = datasets.Features.from_arrow_schema(TABLES["videos"].arrow_schema)
+
+    assert features["frames"] == datasets.List(datasets.Image())
+
+
+def test_a_record_becomes_a_row_of_nested_structs():
+    line = OcrLine(1.0, 2.0, "EXIT", Box(0.1, 0.2, 0.3, 0.4), 0.9)
+
+    row = row_of(line)
+
+    kind = TABLES["videos"].schema.field("ocr").type.value_type
+    assert pa.scalar(row, kind).as_py() == row

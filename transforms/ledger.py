@@ -1,0 +1,125 @@
+"""The ledger: for every step of every stage, in = out + rejected (by reason) + failed (by class) + deferred."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+import msgspec
+
+from schemas.account import STAGES, Outcome, Tally
+
+Key = tuple[str, str, Outcome, str]
+
+
+def no_reason(_: object) -> str:
+    """The reason of items that went in or came out: none."""
+    return ""
+
+
+@dataclass
+class CountOutcome(beam.PTransform):
+    """Any PCollection -> Tally: how many of its items had this outcome at this step, by reason."""
+
+    stage: str
+    step: str
+    outcome: Outcome
+    reason: Callable[[object], str] = field(default=no_reason)
+
+    def expand(self, items: beam.PCollection) -> beam.PCollection:
+        return (
+            items
+            | "Reason" >> beam.Map(lambda item: (self.reason(item), 1))
+            | "Count" >> beam.CombinePerKey(sum)
+            | "Tally" >> beam.MapTuple(lambda reason, n: Tally(self.stage, self.step, self.outcome, reason, n))
+        )
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of the ledger, in items of one unit (videos, calls, queries, pairs or rows)."""
+
+    stage: str
+    step: str
+    entered: int = 0
+    left: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    deferred: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        """Items that went in and are not accounted for; zero where the books balance."""
+        others = sum(sum(group.values()) for group in (self.rejected, self.failed, self.deferred))
+        return self.entered - self.left - others
+
+
+class LedgerOutOfBalance(RuntimeError):
+    """Some step lost or invented items; the message names the step and the difference."""
+
+
+def lines_of(tallies: Iterable[Tally], steps: Iterable[tuple[str, str]]) -> list[Line]:
+    """Ledger lines in the order of ``steps``; a step without tallies has a line of zeros."""
+    lines = {key: Line(*key) for key in steps}
+    for tally in tallies:
+        line = lines[tally.stage, tally.step]
+        if tally.outcome == "in":
+            line.entered += tally.count
+        elif tally.outcome == "out":
+            line.left += tally.count
+        else:
+            groups: Mapping[str, dict[str, int]] = {
+                "rejected": line.rejected,
+                "failed": line.failed,
+                "deferred": line.deferred,
+            }
+            group = groups[tally.outcome]
+            group[tally.reason] = group.get(tally.reason, 0) + tally.count
+    for line in lines.values():
+        line.rejected, line.failed, line.deferred = (
+            dict(sorted(group.items())) for group in (line.rejected, line.failed, line.deferred)
+        )
+    return list(lines.values())
+
+
+def check_balance(lines: Iterable[Line]) -> None:
+    """Raise LedgerOutOfBalance unless every line balances."""
+    wrong = [f"{line.stage}/{line.step}: {line.missing:+d}" for line in lines if line.missing]
+    if wrong:
+        raise LedgerOutOfBalance(f"the books do not balance (items in minus items accounted for): {', '.join(wrong)}")
+
+
+def ledger_json(lines: Iterable[Line], warnings: Mapping[str, Mapping[str, int]]) -> bytes:
+    """The ledger as the file ``ledger.json``; ``warnings`` counts partial evidence by part and reason."""
+    steps = [
+        {
+            "stage": line.stage,
+            "step": line.step,
+            "in": line.entered,
+            "out": line.left,
+            "rejected": line.rejected,
+            "failed": line.failed,
+            "deferred": line.deferred,
+        }
+        for line in lines
+    ]
+    document = {"steps": steps, "partial_evidence": {part: dict(warnings[part]) for part in sorted(warnings)}}
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def read_ledger(data: bytes) -> list[Line]:
+    """The lines of a ``ledger.json``."""
+    return [
+        Line(step["stage"], step["step"], step["in"], step["out"], step["rejected"], step["failed"], step["deferred"])
+        for step in msgspec.json.decode(data)["steps"]
+    ]
+
+
+def by_stage(lines: Iterable[Line]) -> dict[str, list[Line]]:
+    """Lines grouped by stage, in the order of the stages."""
+    grouped: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        grouped[line.stage].append(line)
+    return {stage: grouped[stage] for stage in STAGES if stage in grouped}
