@@ -1,0 +1,180 @@
+import random
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from ranking_records import human_query, judgement, positive, query
+
+from schemas.account import Rejection
+from schemas.check import InvalidRecord
+from schemas.example import Example
+from schemas.query import Judgement
+from transforms.curate import CuratedPair, CuratedQuery, CurateExamples, CurateRules, curate_query
+
+SURE, UNSURE = -9.0, -1.0  # margins of a trusted and of a hard negative
+
+
+def curate(judgements: list[Judgement], **rules: float) -> CuratedQuery:
+    return curate_query(query(), "train", judgements, CurateRules(**rules))
+
+
+def chosen(curated: CuratedQuery) -> list[str]:
+    assert isinstance(curated.outcome, Example)
+    return [candidate.video_id for candidate in curated.outcome.candidates]
+
+
+def reasons(curated: CuratedQuery) -> dict[str, str]:
+    return {pair.judgement.video_id: pair.reason for pair in curated.pairs}
+
+
+def rejection(curated: CuratedQuery) -> tuple[str, str]:
+    assert isinstance(curated.outcome, Rejection)
+    return curated.outcome.reason, curated.outcome.detail
+
+
+def test_the_positive_comes_first_and_its_negatives_by_rank():
+    curated = curate([judgement("b", "no", SURE, 3), positive(rank=2), judgement("a", "no", UNSURE, 1)])
+    assert chosen(curated) == ["pos", "a", "b"]
+    assert reasons(curated) == {"pos": "", "a": "", "b": ""}
+
+
+def test_every_field_of_an_example_is_that_of_its_query_and_judgements():
+    curated = curate([positive(delta=4.0, rank=2), judgement("a", "no", SURE, 1)])
+    example = curated.outcome
+    assert isinstance(example, Example)
+    assert (example.query_id, example.query, example.split) == ("q", query().text, "train")
+    assert (example.source, example.query_type, example.variant) == ("teacher", "specific", "caption")
+    assert (example.modalities, example.rationale) == (("caption",), "because")
+    first, second = example.candidates
+    assert (first.label, first.stratum, first.teacher_label, first.rank, first.score) == (1, "positive", "yes", 2, 5.0)
+    assert (first.delta, first.delta_lo, first.delta_hi) == (4.0, 3.5, 4.5)
+    assert first.p_yes == pytest.approx(0.98201379)
+    assert (second.label, second.stratum, second.teacher_label) == (0, "trusted_negative", "no")
+    assert (second.rationale, second.confidence_source) == ("about a", "logprobs")
+
+
+def test_at_most_three_negatives_are_kept_the_best_ranked():
+    negatives = [judgement(f"n{rank}", "no", SURE if rank == 2 else UNSURE, rank) for rank in range(1, 6)]
+    curated = curate([positive(rank=None), *negatives])
+    assert chosen(curated) == ["pos", "n1", "n2", "n3"]
+    assert reasons(curated) == {
+        "pos": "",
+        "n1": "",
+        "n2": "",
+        "n3": "",
+        "n4": "surplus negative",
+        "n5": "surplus negative",
+    }
+
+
+def test_the_best_ranked_trusted_negative_is_kept_however_deep_it_lies():
+    negatives = [judgement(f"n{rank}", "no", SURE if rank >= 8 else UNSURE, rank) for rank in range(1, 10)]
+    curated = curate([positive(rank=None), *negatives])
+    assert chosen(curated) == ["pos", "n1", "n2", "n8"]
+    assert reasons(curated)["n9"] == "surplus negative"
+
+
+def test_more_trusted_negatives_can_be_asked_for():
+    negatives = [judgement(f"n{rank}", "no", SURE if rank >= 8 else UNSURE, rank) for rank in range(1, 10)]
+    assert chosen(curate([positive(), *negatives], min_trusted=2)) == ["pos", "n1", "n8", "n9"]
+    assert rejection(curate([positive(), *negatives], min_trusted=3)) == (
+        "no trusted negative",
+        "2 of 9 negatives, at least 3",
+    )
+
+
+def test_equal_ranks_are_ordered_by_id_and_missing_ranks_come_last():
+    negatives = [judgement(v, "no", SURE, r) for v, r in (("d", None), ("c", 5), ("b", 5), ("a", None))]
+    assert chosen(curate([positive(), *negatives], max_negatives=4)) == ["pos", "b", "c", "a", "d"]
+
+
+def test_a_suspected_positive_is_never_a_negative():
+    curated = curate([positive(), judgement("twin", "yes", 3.0, 1), judgement("a", "no", SURE, 4)])
+    assert chosen(curated) == ["pos", "a"]
+    assert reasons(curated)["twin"] == "suspected positive"
+
+
+def test_a_hard_negative_that_the_teacher_took_for_a_match_keeps_its_label_zero():
+    curated = curate([positive(), judgement("near", "yes", 1.0, 1), judgement("a", "no", SURE, 4)], alpha2=2.0)
+    assert isinstance(curated.outcome, Example)
+    near = curated.outcome.candidates[1]
+    assert (near.video_id, near.label, near.stratum, near.teacher_label) == ("near", 0, "hard_negative", "yes")
+
+
+def test_a_query_without_a_verdict_on_its_own_video_is_dropped():
+    curated = curate([judgement("a", "no", SURE, 1), judgement("b", "yes", 3.0, 2)])
+    assert rejection(curated)[0] == "no positive verdict"
+    assert reasons(curated) == {"a": "query dropped", "b": "suspected positive"}
+    assert rejection(curate([]))[0] == "no positive verdict"
+
+
+def test_a_query_that_the_teacher_disagrees_with_is_dropped():
+    curated = curate([positive("no", -2.5), judgement("a", "no", SURE, 1)])
+    assert rejection(curated) == ("teacher disagrees", "judged no, margin -2.5")
+    assert reasons(curated) == {"pos": "query dropped", "a": "query dropped"}
+    assert rejection(curate([positive("no", None)])) == ("teacher disagrees", "judged no, margin unknown")
+
+
+def test_a_query_without_a_trusted_negative_is_dropped():
+    curated = curate([positive(), judgement("a", "no", UNSURE, 1), judgement("b", "no", None, 2)])
+    assert rejection(curated) == ("no trusted negative", "0 of 2 negatives, at least 1")
+    assert reasons(curated) == {"pos": "query dropped", "a": "query dropped", "b": "query dropped"}
+
+
+def test_the_first_reason_that_holds_is_given():
+    assert rejection(curate([positive("no"), judgement("a", "no", UNSURE)]))[0] == "teacher disagrees"
+
+
+def test_unknown_margins_stay_unknown_in_the_example():
+    curated = curate([positive(delta=None), judgement("a", "no", SURE, 1), judgement("b", "no", None, 2)])
+    assert isinstance(curated.outcome, Example)
+    first, _, last = curated.outcome.candidates
+    assert (first.delta, first.p_yes, first.confidence_source) == (None, None, "label_only")
+    assert (last.stratum, last.delta) == ("hard_negative", None)
+
+
+def test_the_order_of_the_judgements_changes_nothing():
+    rng = random.Random(3)
+    judgements = [positive()] + [
+        judgement(f"n{i}", rng.choice(["yes", "no"]), rng.choice([SURE, UNSURE, None]), rng.randint(1, 4))
+        for i in range(12)
+    ]
+    expected = curate(judgements)
+    for _ in range(30):
+        rng.shuffle(judgements)
+        assert curate(judgements) == expected
+    assert len(expected.pairs) == 13
+
+
+def test_human_queries_pass_the_same_rules():
+    curated = curate_query(human_query("q"), "train", [positive(), judgement("a", "no", SURE)], CurateRules())
+    assert isinstance(curated.outcome, Example)
+    assert (curated.outcome.source, curated.outcome.query_type) == ("human", None)
+
+
+def test_a_pair_that_was_judged_twice_is_an_error():
+    with pytest.raises(ValueError, match="one judgement a video"):
+        curate([positive(), judgement("a", "no", SURE, 1), judgement("a", "no", SURE, 2)])
+
+
+def test_rules_and_pairs_that_contradict_themselves_are_refused():
+    for wrong in ({"min_trusted": 0}, {"min_trusted": 4}, {"max_negatives": 0}):
+        with pytest.raises(InvalidRecord):
+            CurateRules(**wrong)
+    with pytest.raises(InvalidRecord):
+        CuratedPair(positive(), "positive", True, "surplus negative")
+    with pytest.raises(InvalidRecord):
+        CuratedPair(positive(), "positive", False)
+
+
+def test_the_transform_gives_examples_rejections_and_every_pair():
+    good = [positive(), judgement("a", "no", SURE, 1)]
+    bad = [positive("no")]
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        groups = [("q", (query(), "train", good)), ("q2", (query("q2"), "validation", bad))]
+        examples, rejections, pairs = pipeline | beam.Create(groups) | CurateExamples()
+        assert_that(examples | beam.Map(lambda e: (e.query_id, len(e.candidates))), equal_to([("q", 2)]), "examples")
+        found = rejections | beam.Map(lambda r: (r.stage, r.step, r.reason, r.video_id, r.query_id))
+        assert_that(found, equal_to([("curate", "queries", "teacher disagrees", "pos", "q2")]), "rejections")
+        kept = pairs | "Kept" >> beam.Map(lambda p: (p.judgement.video_id, p.kept, p.reason))
+        assert_that(kept, equal_to([("pos", True, ""), ("a", True, ""), ("pos", False, "query dropped")]), "pairs")

@@ -1,0 +1,169 @@
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from schemas.account import Rejection
+from schemas.check import InvalidRecord
+from schemas.query import Query
+from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
+from transforms.filter_queries import FilterQueries, TextFilters, mentions_video, reject_reason
+
+WRITER = EngineStamp("rules", "1", "", "0")
+TEN_WORDS = "engineers cancelled the rocket launch because sensors reported falling pressure"
+EVIDENCE = Evidence(
+    caption="a rocket stands on a pad while people wait",
+    asr=(AsrSegment(0, 4, "engineers cancelled the rocket launch because", 0.9), AsrSegment(4, 8, "of wind", 0.9)),
+    metadata=Metadata(title="Launch day", description=TEN_WORDS),
+)
+
+
+def query(text: str, rationale: str = "The delay follows from the reading.", query_id: str = "q-1") -> Query:
+    return Query(query_id, "v-1", text, "teacher", "specific", "asr", rationale, ("asr",), WRITER)
+
+
+def reason(text: str, evidence: Evidence = EVIDENCE, filters: TextFilters | None = None, **kwargs: str) -> str | None:
+    found = reject_reason(query(text, **kwargs), evidence, filters or TextFilters())
+    return found and found[0]
+
+
+def test_a_good_query_passes_every_filter():
+    assert reject_reason(query("which reading made engineers postpone a launch"), EVIDENCE, TextFilters()) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, "too short"), (3, "too short"), (4, None), (60, None), (61, "too long")]
+)
+def test_length_is_bounded_in_words_both_ends_included(count: int, expected: str | None):
+    assert reason("launch " * count, Evidence()) == expected
+
+
+@pytest.mark.parametrize("rationale", ["", "  \n", "...", "--"])
+def test_a_rationale_without_words_is_empty(rationale: str):
+    assert reason("which reading made engineers postpone a launch", rationale=rationale) == "empty rationale"
+
+
+def test_up_to_eight_words_in_a_row_may_be_copied_and_nine_may_not():
+    start = TEN_WORDS.split()
+    assert reason(" ".join([*start[:8], "today", "again"])) is None
+    assert reject_reason(query(" ".join([*start[:9], "today"])), EVIDENCE, TextFilters()) == (
+        "copies evidence",
+        "9 words in a row from metadata, at most 8",
+    )
+
+
+def test_a_copy_ignores_case_and_punctuation():
+    assert reason("ENGINEERS, cancelled the rocket launch: because sensors 'reported' falling!") == "copies evidence"
+
+
+def test_runs_do_not_continue_from_one_modality_into_the_next():
+    filters = TextFilters(max_copied_words=6)
+    across = "people wait engineers cancelled the rocket launch"  # 2 words of the caption, then 5 of the speech
+    assert reason(across, filters=filters) is None
+    spoken = "engineers cancelled the rocket launch because of wind"  # two segments of one modality
+    assert reason(spoken, filters=filters) == "copies evidence"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what does the video say about floods",
+        "Which video shows the flooded bridge",
+        "a video of the flooded bridge",
+        "find footage of the flooded bridge",
+        "Find the video where the bridge falls",
+        "who appears in this clip near the bridge",
+        "the reporter in this footage wears red",
+        "clips showing the flooded bridge",
+        "according to the transcript who resigned",
+        "the caption names which mayor",
+        "what do the subtitles claim about mayors",
+        "which year appears in on-screen text",
+        "which year appears in on screen text",
+        "which year appears in on‑screen text",
+        "the year written on the screen behind her",
+        "text on screen naming the mayor",
+        "a bridge as shown before the flood",
+        "the collapse as seen in the opening",
+        "details of bridge_flood-2.mp4 recording",
+        "Bridge.MOV collapse in Genoa",
+        "what colour is the car in the first frame",
+        "based on the provided evidence, who resigned",
+        "the speaker heard in the audio resigned",
+        "video description naming the mayor",
+        "the uploader of bridge collapse news",
+        "THE VIDEO'S main claim on floods",
+    ],
+)
+def test_a_query_that_speaks_of_its_video_is_dropped(text: str):
+    assert reason(text, Evidence()) == "mentions video"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the video game industry layoffs of 2023",
+        "a video game tournament final in Seoul",
+        "MTV music video award acceptance speech interrupted",
+        "film director wins prize at Cannes",
+        "the video assistant referee cancels a goal",
+        "that video-sharing platform banned in India",
+        "police bodycam footage release sparks protests",
+        "engineer repairs a paper clip machine",
+        "actors' on-screen chemistry in Casablanca",
+        "premiere on the big screen in Cannes",
+        "players lift the title after extra time",
+        "fans breathe video poker in Reno",
+        "the evidence against the mayor of Genoa",
+        "described in the description of a witness",
+        "welding the frame of a racing bike",
+        "the speaker of the house resigns abruptly",
+        "Node.js developers meet in Berlin",
+        "captioning law for broadcasters passed",
+        "a transcription of the scrolls was found",
+    ],
+)
+def test_false_friends_pass(text: str):
+    assert mentions_video(text) is None
+
+
+def test_another_language_is_dropped_with_what_it_looks_like():
+    found = reject_reason(query("warum wurde der Start der Rakete verschoben"), EVIDENCE, TextFilters())
+    assert found is not None
+    assert found[0] == "wrong language"
+    assert found[1].startswith("likely de")
+    assert reason("почему запуск ракеты был отложен") == "wrong language"
+    assert reason("почему запуск ракеты был отложен", filters=TextFilters(languages=("en", "ru"))) is None
+
+
+def test_the_cheapest_filter_that_fires_gives_the_reason():
+    assert reason("the video", rationale="") == "too short"
+    assert reason("the video of the launch", rationale="") == "empty rationale"
+    assert reason("the video warum wurde der Start verschoben") == "mentions video"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_words": 9, "max_words": 8},
+        {"min_words": 0},
+        {"max_copied_words": -1},
+        {"near_duplicate_jaccard": 0.0},
+        {"near_duplicate_jaccard": 1.1},
+        {"languages": ()},
+        {"languages": ("english",)},
+        {"min_language_probability": 2.0},
+    ],
+)
+def test_thresholds_that_make_no_sense_are_refused(wrong: dict[str, object]):
+    with pytest.raises(InvalidRecord):
+        TextFilters(**wrong)
+
+
+def test_the_transform_keeps_queries_and_accounts_for_the_others():
+    video = Video("v-1", "v.mp4", MediaFacts("0" * 64, 1), EVIDENCE)
+    good, short = query("which reading made engineers postpone a launch"), query("a launch", query_id="q-2")
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        kept, rejections = pipeline | beam.Create([(good, video), (short, video)]) | FilterQueries(TextFilters())
+        assert_that(kept, equal_to([good]), "kept")
+        expected = Rejection("synthesize", "filter", "too short", "2 words, at least 4", "v-1", "q-2")
+        assert_that(rejections, equal_to([expected]), "rejections")

@@ -1,0 +1,104 @@
+import random
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from ranking_records import candidates, human_query, query
+
+from schemas.account import Rejection
+from schemas.query import Query
+from transforms.filter_rankings import FilterRankings, candidates_to_judge, is_ambiguous, reject_reason
+from transforms.retrieve import Ranking
+
+
+def ranking(*scored: tuple[str, float], of: Query | None = None) -> Ranking:
+    found = candidates(*scored)
+    of = of or query()
+    return Ranking(of, found, next((c for c in found if c.video_id == of.video_id), None))
+
+
+def test_for_scores_that_are_not_negative_the_rule_is_the_papers():
+    rng = random.Random(0)
+    for _ in range(2000):
+        positive, negative = rng.choice([0.0, 0.5, 1.0, rng.random()]), rng.choice([0.0, 1.0, 2.0, 3 * rng.random()])
+        for ratio in (1.0, 2.0, 4.0):
+            assert is_ambiguous(positive, negative, ratio) == (negative > ratio * positive)
+
+
+def test_twice_the_positive_is_still_clear():
+    assert not is_ambiguous(3.0, 6.0, 2.0)
+    assert is_ambiguous(3.0, 6.000001, 2.0)
+
+
+def test_a_positive_above_its_negatives_is_never_ambiguous_at_any_sign():
+    for positive in (-5.0, -0.1, 0.0, 0.1, 5.0):
+        for gap in (0.0, 0.5, 100.0):
+            assert not is_ambiguous(positive, positive - gap, 2.0)
+
+
+def test_at_zero_any_higher_negative_is_ambiguous():
+    assert is_ambiguous(0.0, 1e-9, 2.0)
+    assert not is_ambiguous(0.0, 0.0, 2.0)
+
+
+def test_below_zero_the_negative_may_lie_the_positives_size_above_it():
+    assert not is_ambiguous(-4.0, -3.0, 2.0)  # the bare ratio would say: -3 > 2 * -4
+    assert not is_ambiguous(-4.0, 0.0, 2.0)
+    assert is_ambiguous(-4.0, 0.1, 2.0)
+
+
+def test_the_rule_holds_at_any_scale_but_not_after_a_shift():
+    for scale in (0.25, 1.0, 8.0):
+        assert is_ambiguous(1.0 * scale, 3.0 * scale, 2.0)
+    assert not is_ambiguous(1.0 + 10, 3.0 + 10, 2.0)
+
+
+def test_reasons_for_dropping_a_query():
+    assert reject_reason(ranking(("pos", 3.0), ("a", 2.0)), 2.0) is None
+    assert reject_reason(ranking(("a", 6.0), ("pos", 3.0)), 2.0) is None
+    assert reject_reason(ranking(("a", 6.5), ("pos", 3.0)), 2.0) == (
+        "ambiguous",
+        "a scores 6.5, its video 3",
+    )
+    assert reject_reason(ranking(("a", 1.0), ("b", 0.5)), 2.0) == (
+        "not retrievable",
+        "its video is not among the first 2",
+    )
+    assert reject_reason(ranking(), 2.0) == ("not in run", "the first stage has no candidate for it")
+
+
+def test_a_query_without_any_negative_is_not_ambiguous():
+    assert reject_reason(ranking(("pos", 0.0)), 2.0) is None
+
+
+def test_another_known_positive_is_no_negative():
+    found = ranking(("also", 9.0), ("a", 5.0), ("pos", 3.0), of=human_query())
+    assert reject_reason(found, 2.0) is not None
+    assert reject_reason(found, 2.0, {"also", "pos"}) is None
+
+
+def test_the_judge_gets_the_positive_and_the_best_of_its_split():
+    found = ranking(("a", 9.0), ("b", 8.0), ("pos", 7.0), ("c", 6.0), ("d", 5.0))
+    splits = {"a": "train", "b": "validation", "c": "train", "d": "train", "pos": "train"}
+    judged = candidates_to_judge(found, splits.__getitem__, 2)
+    assert [(c.video_id, c.rank) for c in judged] == [("pos", 3), ("a", 1), ("c", 4)]
+    everything = candidates_to_judge(found, splits.__getitem__, 20, {"c"})
+    assert [c.video_id for c in everything] == ["pos", "a", "d"]
+
+
+def test_a_query_whose_positive_was_not_found_has_nothing_to_judge():
+    with pytest.raises(ValueError, match="'q' was not retrieved"):
+        candidates_to_judge(ranking(("a", 1.0)), lambda _: "train", 3)
+
+
+def test_the_transform_keeps_rankings_and_accounts_for_the_others():
+    good = ranking(("pos", 3.0), ("a", 2.0))
+    human = ranking(("also", 9.0), ("pos", 3.0), of=human_query())
+    lost = ranking(("a", 3.0), of=query("q2"))
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        kept, rejections = (
+            pipeline | beam.Create([good, human, lost]) | FilterRankings(2.0, {"h": frozenset({"also", "pos"})})
+        )
+        assert_that(kept, equal_to([good, human]), "kept")
+        expected = Rejection("mine", "filter", "not retrievable", "its video is not among the first 1", "pos", "q2")
+        assert_that(rejections, equal_to([expected]), "rejections")

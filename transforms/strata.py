@@ -1,0 +1,25 @@
+"""Strata: what kind of positive or negative a judged pair is, by the teacher's label and margin."""
+
+from __future__ import annotations
+
+from schemas.example import Stratum
+from schemas.query import Judgement
+
+
+def stratum_of(judgement: Judgement, alpha1: float = -6.0, alpha2: float = -8.0) -> Stratum:
+    """The stratum of a pair, as in RankVideo (arXiv 2602.02444, section 4.2); delta is the margin in nats.
+
+    The labelled positive is "positive", whatever the teacher says of it. Of the other candidates, label no and
+    delta <= alpha1 is a "trusted_negative", label yes and delta > alpha2 a "suspected_positive" (likely a false
+    negative), and everything else, where the teacher is unsure, a "hard_negative". With the paper's thresholds no yes
+    can reach alpha2 unless it contradicts its own margin by 8 nats, so that in practice every yes is suspected.
+
+    Without a margin the careful side is taken: a no is never trusted, since nothing says how sure the teacher is, and
+    a yes is always suspected, since training on a false negative costs more than losing a hard one.
+    """
+    if judgement.is_positive:
+        return "positive"
+    delta = None if judgement.margin is None else judgement.margin.delta
+    if judgement.label == "no":
+        return "trusted_negative" if delta is not None and delta <= alpha1 else "hard_negative"
+    return "suspected_positive" if delta is None or delta > alpha2 else "hard_negative"
