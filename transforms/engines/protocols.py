@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prompts import Prompt
-from schemas.query import Candidate
+from schemas.query import Candidate, ConfidenceSource
 from schemas.video import AsrSegment, Box, EngineStamp, Evidence, EvidenceWarning
 
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
@@ -45,7 +45,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SampledFrames:
-    """What a sampler returns: the frames in time order, stream facts, and a warning for each thing that is partial."""
+    """What a sampler returns: the frames in time order, stream facts, and a warning for each thing that is partial.
+
+    ``origin_s`` is the first frame's time on the container's clock, which the audio shares.
+    """
 
     frames: tuple[Frame, ...]
     container: str
@@ -55,6 +58,7 @@ class SampledFrames:
     fps: float | None
     duration_s: float | None
     warnings: tuple[EvidenceWarning, ...] = ()
+    origin_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +139,16 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class TeacherReply:
-    """What came back: the text, its tokens where the server reports log-probabilities, and the billed token counts."""
+    """What came back: the text, its tokens where the server reports log-probabilities, and the billed token counts.
+
+    ``truncated`` says that the server stopped it at its token limit.
+    """
 
     text: str
     tokens: tuple[Token, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    truncated: bool = False
 
 
 class TeacherFailed(RuntimeError):
@@ -148,7 +156,9 @@ class TeacherFailed(RuntimeError):
 
 
 class Teacher(Protocol):
-    """A loaded teacher."""
+    """A loaded teacher; ``confidence_source`` is what its tokens' log-probabilities are worth."""
+
+    confidence_source: ClassVar[ConfidenceSource]
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """Answer one request. Raises ``TeacherFailed`` when there is no answer."""

@@ -1,0 +1,69 @@
+"""The judging prompt: what it is filled with, and how the verdict is read from its reply."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, quote, render_evidence
+from prompts.reply import UnparsableReply, excerpt, last_thought, split_thinking
+from prompts.template import Prompt, load_template
+from schemas.query import Label
+from schemas.video import Evidence, Modality
+
+_ANSWER_OPENS = re.compile(r"<answer>", re.IGNORECASE)
+# The word is the whole answer: nothing but marks around it, up to the closing tag, a line's end or a stop string's cut.
+_WORD = re.compile(r"[\s*_\"'`]*(?P<word>[^\W\d_]+)[\s*_\"'`.!,;:。！]*(?:<(?:[/|]|$)|\n|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The teacher's answer and why; the rationale is empty where the server keeps the model's thoughts to itself."""
+
+    label: Label
+    rationale: str
+
+
+def judge_prompt(
+    evidence: Evidence,
+    modalities: Collection[Modality],
+    video_id: str,
+    query: str,
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+) -> Prompt:
+    """The prompt that asks whether a video answers a query. The evidence comes first: it is what prompts share."""
+    block = render_evidence(evidence, modalities, video_id, budgets)
+    return load_template("judge").render(evidence=block, query=quote(query))
+
+
+def parse_verdict(reply: str) -> Verdict:
+    """The verdict of a reply: the word after the last ``<answer>`` that follows the last ``</think>``.
+
+    The word must be exactly yes or no, in any case; a stop string may have taken the closing tag. The rationale is the
+    last ``<think>`` block. There is no default: whatever else a reply says, it does not say yes or no.
+
+    Raises:
+        UnparsableReply: "empty reply", "truncated", "no answer", "not yes/no" or "two answers" (that differ).
+    """
+    thinking, answer = split_thinking(reply)
+    answers = _ANSWER_OPENS.split(answer)[1:]
+    if not answers:
+        raise UnparsableReply("no answer", excerpt(reply, end=True))
+    labels = [_label(text) for text in answers]
+    if len(set(labels)) > 1:
+        raise UnparsableReply("two answers", excerpt(answer))
+    return Verdict(labels[-1], last_thought(thinking))
+
+
+def _label(text: str) -> Label:
+    if not text.strip():
+        raise UnparsableReply("truncated", "the reply ends at <answer>")
+    found = _WORD.match(text)
+    match found and found["word"].casefold():
+        case "yes":
+            return "yes"
+        case "no":
+            return "no"
+        case _:
+            raise UnparsableReply("not yes/no", excerpt(text))

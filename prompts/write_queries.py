@@ -1,0 +1,129 @@
+"""The query-writing prompt: what it is filled with, the schema of its reply, and how the reply is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, render_evidence
+from prompts.reply import UnparsableReply, excerpt, split_thinking
+from prompts.template import Prompt, load_template
+from schemas.query import QUERY_TYPES, QueryType
+from schemas.video import MODALITIES, Evidence, Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A query as the teacher wrote it, before it has an id; ``modalities`` are in the order of MODALITIES."""
+
+    text: str
+    rationale: str
+    query_type: QueryType
+    modalities: tuple[Modality, ...]
+
+
+class _Item(msgspec.Struct):
+    evidence: list[str]
+    rationale: str
+    query: str
+    query_type: QueryType
+    modalities: list[Modality]
+
+
+class _Reply(msgspec.Struct):
+    queries: list[_Item]
+
+
+_STRING = {"type": "string"}
+_ITEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    # In this order: the model reasons before it writes the query, and a reply cut off in between lacks required fields.
+    "properties": {
+        "evidence": {"type": "array", "items": _STRING},
+        "rationale": _STRING,
+        "query": _STRING,
+        "query_type": {"type": "string", "enum": list(QUERY_TYPES)},
+        "modalities": {"type": "array", "items": {"type": "string", "enum": list(MODALITIES)}},
+    },
+    "required": ["evidence", "rationale", "query", "query_type", "modalities"],
+    "additionalProperties": False,
+}
+
+REPLY_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"queries": {"type": "array", "items": _ITEM_SCHEMA}},
+    "required": ["queries"],
+    "additionalProperties": False,
+}
+"""JSON Schema of the reply, written out flat because not every server resolves ``$ref``."""
+
+
+def queries_prompt(
+    evidence: Evidence,
+    modalities: Collection[Modality],
+    video_id: str,
+    count: int,
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+) -> Prompt:
+    """The prompt that asks for ``count`` queries from these modalities of one video."""
+    shown = ", ".join(modality for modality in MODALITIES if modality in modalities)
+    block = render_evidence(evidence, modalities, video_id, budgets)
+    return load_template("write_queries").render(evidence=block, modalities=shown, count=str(count))
+
+
+def parse_queries(reply: str) -> list[Draft]:
+    """The queries of a reply, in its order: bare JSON or fenced, after any thinking or introduction.
+
+    White space in texts is folded to single spaces. An empty rationale is let through; a filter counts it.
+
+    Raises:
+        UnparsableReply: "empty reply", "truncated", "not json", "wrong schema" or "no queries".
+    """
+    _, answer = split_thinking(reply)
+    try:
+        found = msgspec.convert(_find_reply(answer), _Reply)
+    except msgspec.ValidationError as error:
+        raise UnparsableReply("wrong schema", str(error)) from error
+    if not found.queries:
+        raise UnparsableReply("no queries")
+    return [_draft(item) for item in found.queries]
+
+
+def _find_reply(answer: str) -> object:
+    """The first JSON object with a "queries" key; what stands before it may hold braces of its own."""
+    decoder = json.JSONDecoder(strict=False)  # raw line breaks inside strings are common and harmless
+    failure: UnparsableReply | None = None
+    start = answer.find("{")
+    while start >= 0:
+        try:
+            found, end = decoder.raw_decode(answer, start)
+        except json.JSONDecodeError as error:
+            if error.msg.startswith("Unterminated string") or error.pos >= len(answer.rstrip()):
+                failure = failure or UnparsableReply("truncated", excerpt(answer, end=True))
+                break
+            failure = failure or UnparsableReply("not json", f"{error.msg} at character {error.pos}")
+            end = start + 1
+        except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
+            raise UnparsableReply("not json", str(error)) from error
+        else:
+            if isinstance(found, dict) and "queries" in found:
+                return found
+            failure = failure or UnparsableReply("wrong schema", "the object has no key 'queries'")
+        start = answer.find("{", end)
+    raise failure or UnparsableReply("not json", excerpt(answer))
+
+
+def _draft(item: _Item) -> Draft:
+    text, rationale = (" ".join(part.split()) for part in (item.query, item.rationale))
+    if not text:
+        raise UnparsableReply("wrong schema", "a query is empty")
+    try:
+        (text + rationale).encode()
+    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
+        raise UnparsableReply("not json", "half a surrogate pair in a string") from error
+    named = set(item.modalities)
+    return Draft(text, rationale, item.query_type, tuple(modality for modality in MODALITIES if modality in named))

@@ -1,0 +1,107 @@
+"""A small HTTP server on loopback that speaks chat completions: it plays a script of replies and faults."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One HTTP reply. ``cut`` promises more bytes than are sent; ``silent`` sends nothing until the server closes."""
+
+    body: bytes | dict[str, Any] = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+    silent: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as it arrived."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+def completion(
+    text: str | None, tokens: list[dict[str, Any]] | None = None, finish: str = "stop", **message: Any
+) -> Reply:
+    """A chat completion; ``tokens`` are entries of ``logprobs.content`` (see ``token``)."""
+    choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text, **message}}
+    choice |= {"finish_reason": finish, "logprobs": None if tokens is None else {"content": tokens}}
+    usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    return Reply({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage})
+
+
+def token(text: str, logprob: float, **top: float) -> dict[str, Any]:
+    """A token with its alternatives by keyword, bytes included as servers send them."""
+    named = [{"token": name, "logprob": value, "bytes": list(name.encode())} for name, value in top.items()]
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": named}
+
+
+class ScriptedServer:
+    """Plays ``script`` in order, then its last reply again; or calls it with each request. Use as a context manager."""
+
+    def __init__(self, script: list[Reply] | Callable[[Asked], Reply]) -> None:
+        self.script = script
+        self.asked: list[Asked] = []
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server.daemon_threads = True
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def __enter__(self) -> ScriptedServer:
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _next(self, asked: Asked) -> Reply:
+        with self._lock:
+            self.asked.append(asked)
+            if callable(self.script):
+                return self.script(asked)
+            return self.script[min(len(self.asked), len(self.script)) - 1]
+
+
+def _handler_of(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["content-length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply = server._next(Asked(self.path, headers, json.loads(content)))
+            if reply.silent:
+                server._closing.wait()
+                self.close_connection = True
+                return
+            body = json.dumps(reply.body).encode() if isinstance(reply.body, dict) else reply.body
+            self.send_response(reply.status)
+            for name, value in {"content-type": "application/json", **reply.headers}.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(body) + reply.cut))
+            self.end_headers()
+            self.wfile.write(body)
+            self.close_connection = reply.cut
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler

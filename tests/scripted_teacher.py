@@ -1,0 +1,45 @@
+"""A teacher for tests: a real engine whose replies, or failures, are written down beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from schemas.query import ConfidenceSource
+from schemas.video import EngineStamp
+from transforms.engines.protocols import TeacherFailed, TeacherReply, TeacherRequest
+
+Script = Callable[[TeacherRequest], TeacherReply | TeacherFailed]
+
+
+class ScriptedTeacher:
+    """Answers with what the script returns, raises it if it is a failure, and remembers what it was asked."""
+
+    confidence_source: ClassVar[ConfidenceSource] = "logprobs"
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.asked: list[TeacherRequest] = []
+
+    def reply(self, request: TeacherRequest) -> TeacherReply:
+        self.asked.append(request)
+        answer = self.script(request)
+        if isinstance(answer, TeacherFailed):
+            raise answer
+        return answer
+
+
+@dataclass(frozen=True)
+class ScriptedEngine:
+    """The engine half, for transforms; the script is a module-level function."""
+
+    script: Script
+    requires: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    def load(self) -> ScriptedTeacher:
+        return ScriptedTeacher(self.script)
+
+    def stamp(self) -> EngineStamp:
+        return EngineStamp("scripted", "1", "", "f" * 16)

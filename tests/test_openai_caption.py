@@ -1,0 +1,80 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scripted_server import ScriptedServer, completion
+
+from transforms.engines import EngineError, find_engine
+from transforms.engines.openai_caption import OpenAiCaption, jpeg_data_url
+from transforms.engines.protocols import Frame, TeacherFailed
+
+
+def frames_of(*colours, height=90, width=160):
+    return [
+        Frame(float(second), np.full((height, width, 3), colour, np.uint8)) for second, colour in enumerate(colours)
+    ]
+
+
+def picture_of(part):
+    kind, _, data = part["image_url"]["url"].partition(",")
+    assert kind == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def caption_with(reply, frames, **options):
+    with ScriptedServer([reply]) as server:
+        caption = OpenAiCaption(model="vlm", base_url=server.base_url, **options).load().caption(frames)
+    return caption, server.asked
+
+
+def test_frames_go_in_time_order_as_jpeg_data_urls_before_one_question():
+    caption, asked = caption_with(
+        completion("A red field. Then it is blue.\n"), frames_of((255, 0, 0), (0, 0, 255)), max_side=80
+    )
+
+    system, user = asked[0].body["messages"]
+    pictures = [picture_of(part) for part in user["content"][:2]]
+    assert caption == "A red field. Then it is blue."
+    assert "three to six factual sentences" in system["content"]
+    assert user["content"][2] == {"type": "text", "text": "Describe the video that these 2 pictures were sampled from."}
+    assert [picture.size for picture in pictures] == [(80, 45), (80, 45)]
+    assert [max(range(3), key=picture.getpixel((40, 22)).__getitem__) for picture in pictures] == [0, 2]
+
+
+def test_a_small_frame_is_not_enlarged():
+    (frame,) = frames_of((9, 9, 9), height=30, width=20)
+
+    assert picture_of({"image_url": {"url": jpeg_data_url(frame.image, 512)}}).size == (20, 30)
+
+
+def test_thoughts_are_no_part_of_a_caption():
+    frames = frames_of((1, 2, 3))
+
+    assert caption_with(completion("<think>Let me see.</think>\n\nA dark room."), frames)[0] == "A dark room."
+    assert caption_with(completion("A dark room.", reasoning="Let me see."), frames)[0] == "A dark room."
+
+
+def test_an_empty_reply_is_an_empty_caption():
+    assert caption_with(completion(""), frames_of((1, 2, 3)))[0] == ""
+    assert caption_with(completion("<think>Well.</think> "), frames_of((1, 2, 3)))[0] == ""
+
+
+def test_a_caption_that_was_cut_off_is_a_failure():
+    with pytest.raises(TeacherFailed, match="raise the option max_tokens"):
+        caption_with(completion("A dark", finish="length"), frames_of((1, 2, 3)))
+
+
+def test_the_stamp_follows_the_prompt_and_the_options(monkeypatch):
+    engine = OpenAiCaption(model="vlm", base_url="http://localhost/v1")
+    before = engine.stamp()
+    assert OpenAiCaption(model="vlm", base_url="http://localhost/v1", max_side=64).stamp() != before
+
+    monkeypatch.setattr("prompts.template.Template.version", "another")
+    assert engine.stamp().fingerprint != before.fingerprint
+
+
+def test_a_nonsensical_size_is_refused():
+    with pytest.raises(EngineError, match="max_side must be at least 16"):
+        find_engine("caption", {"engine": "openai", "model": "m", "base_url": "http://localhost/v1", "max_side": 1})

@@ -1,0 +1,301 @@
+import math
+import threading
+from dataclasses import replace
+
+import pytest
+from scripted_server import Reply, ScriptedServer, completion, token
+
+from prompts import Prompt
+from prompts.write_queries import REPLY_SCHEMA
+from schemas.video import Evidence
+from transforms.engines import EngineError, find_engine, loaded
+from transforms.engines.openai_chat import ChatClient, is_loopback, pause_s, retry_after_s
+from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
+from transforms.engines.protocols import TeacherFailed, TeacherRequest, Token
+from transforms.margin import decision_margin
+
+JUDGE = TeacherRequest("judge", Prompt("system", "user"), Evidence(caption="A tram."), query="a tram", seed=5)
+WRITE = TeacherRequest("write_queries", Prompt("system", "user"), Evidence(caption="A tram."), count=2, seed=5)
+GOOD = completion("<think>w</think><answer>yes</answer>")
+
+
+@pytest.fixture(autouse=True)
+def _no_key_and_no_proxy(monkeypatch):
+    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def teacher_of(server, waits=None, **options):
+    engine = OpenAiTeacher(model="m", base_url=server.base_url, **{"timeout_s": 10.0, **options})
+    return ServedTeacher(engine, ChatClient(engine, sleep=(waits if waits is not None else []).append))
+
+
+def test_a_judge_request_asks_for_log_probabilities_and_reads_them_as_bytes():
+    tokens = [token("<answer>", -0.1), token("yes", -0.2, yes=-0.2, no=-1.7), token("</answer>", 0.0)]
+    with ScriptedServer([completion("<answer>yes</answer>", tokens)]) as server:
+        reply = teacher_of(server).reply(JUDGE)
+
+    body = server.asked[0].body
+    assert server.asked[0].path == "/v1/chat/completions"
+    assert body["messages"] == [{"role": "system", "content": "system"}, {"role": "user", "content": "user"}]
+    assert (body["model"], body["seed"], body["temperature"]) == ("m", 5, 0.0)
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 20)
+    assert "response_format" not in body
+    assert reply.text == "<answer>yes</answer>"
+    assert reply.tokens[1] == Token(b"yes", -0.2, ((b"yes", -0.2), (b"no", -1.7)))
+    assert (reply.prompt_tokens, reply.completion_tokens, reply.truncated) == (11, 7, False)
+    assert decision_margin(reply.tokens).delta == pytest.approx(1.5)
+
+
+def test_a_write_request_sends_the_schema_unless_the_server_cannot_take_it():
+    with ScriptedServer([GOOD]) as server:
+        teacher_of(server).reply(WRITE)
+        teacher_of(server, json_schema=False).reply(WRITE)
+
+    assert server.asked[0].body["response_format"]["json_schema"]["schema"] == REPLY_SCHEMA
+    assert "response_format" not in server.asked[1].body
+    assert "logprobs" not in server.asked[0].body
+
+
+def test_options_that_are_null_are_not_sent_and_extra_body_is_merged():
+    extra = {"chat_template_kwargs": {"enable_thinking": False}, "max_completion_tokens": 99}
+    with ScriptedServer([GOOD]) as server:
+        teacher_of(server, temperature=None, max_tokens=None, logprobs=False, extra_body=extra).reply(JUDGE)
+
+    body = server.asked[0].body
+    assert body.keys().isdisjoint({"temperature", "max_tokens", "logprobs", "top_logprobs"})
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert body["max_completion_tokens"] == 99
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Reply(b"<html>busy</html>", headers={"content-type": "text/html"}),
+        Reply(b'{"choices": [{"message": {"content": "ye'),
+        Reply({"object": "chat.completion"}),
+        Reply({"choices": []}),
+        Reply({"choices": [{"message": {"content": ["a", "list"]}}]}),
+        Reply({"error": {"message": "overloaded"}}),
+        Reply(b'{"choices": "\xff"}'),
+        Reply(b""),
+        Reply(b'{"choices"', cut=True),
+        Reply(b"busy", status=500),
+        Reply(b"", status=503),
+        Reply({"error": {"message": "slow down"}}, status=429),
+        Reply(b"", status=408),
+        Reply(b"", status=409),
+    ],
+    ids=lambda fault: f"{fault.status} {fault.body!s:.30}",
+)
+def test_a_fault_that_may_pass_is_tried_again(fault):
+    waits = []
+    with ScriptedServer([fault, fault, GOOD]) as server:
+        reply = teacher_of(server, waits).reply(JUDGE)
+
+    assert reply.text == "<think>w</think><answer>yes</answer>"
+    assert len(server.asked) == 3
+    assert 0.5 <= waits[0] <= 0.625
+    assert 1.0 <= waits[1] <= 1.25
+
+
+def test_a_silent_server_is_a_timeout_that_is_tried_again():
+    with ScriptedServer([Reply(silent=True), GOOD]) as server:
+        assert teacher_of(server, timeout_s=0.3).reply(JUDGE).text.endswith("</answer>")
+
+    assert len(server.asked) == 2
+
+
+def test_the_teacher_gives_up_after_its_attempts_and_names_the_last_problem():
+    waits = []
+    with (
+        ScriptedServer([Reply(b"<html>")]) as server,
+        pytest.raises(TeacherFailed, match=r"after 3 attempts.*no chat completion"),
+    ):
+        teacher_of(server, waits, attempts=3).reply(JUDGE)
+
+    assert len(server.asked) == 3
+    assert len(waits) == 2
+
+
+def test_a_server_that_is_not_there_is_a_failure_that_names_its_address():
+    with ScriptedServer([GOOD]) as server:
+        teacher = teacher_of(server, attempts=2)
+
+    with pytest.raises(TeacherFailed, match=r"gave up on http://127\.0\.0\.1:\d+/v1 after 2 attempts"):
+        teacher.reply(JUDGE)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "hint"),
+    [
+        (400, "This model does not support logprobs", "logprobs: false"),
+        (401, "Incorrect API key provided", "check OPENAI_API_KEY"),
+        (403, "Not allowed", "check OPENAI_API_KEY"),
+        (404, "The model `m` does not exist", "check base_url"),
+        (422, "Unprocessable", "HTTP 422: Unprocessable"),
+    ],
+)
+def test_a_refused_request_fails_at_once_with_one_line_that_helps(status, message, hint):
+    refusal = Reply({"error": {"message": message}}, status=status)
+    with ScriptedServer([refusal]) as server, pytest.raises(TeacherFailed) as failed:
+        teacher_of(server).reply(JUDGE)
+
+    assert len(server.asked) == 1
+    assert message in str(failed.value)
+    assert hint in str(failed.value)
+    assert "\n" not in str(failed.value)
+
+
+def test_an_exhausted_account_is_not_asked_again():
+    body = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+    with ScriptedServer([Reply(body, status=429)]) as server, pytest.raises(TeacherFailed, match="quota"):
+        teacher_of(server).reply(JUDGE)
+
+    assert len(server.asked) == 1
+
+
+def test_the_server_says_how_long_to_wait():
+    waits = []
+    busy = [Reply(status=429, headers={"Retry-After": "7"}), Reply(status=429, headers={"retry-after-ms": "3000"})]
+    with ScriptedServer([*busy, GOOD]) as server:
+        teacher_of(server, waits).reply(JUDGE)
+
+    assert 7.0 <= waits[0] <= 8.75
+    assert 3.0 <= waits[1] <= 3.75
+
+
+def test_pauses_grow_and_are_bounded():
+    assert [math.floor(math.log2(pause_s(attempt, 0.0))) for attempt in range(5)] == [-1, 0, 1, 2, 3]
+    assert pause_s(50, 0.0) <= 150.0
+    assert pause_s(0, 100_000.0) <= 150.0
+
+
+def test_retry_after_may_be_a_date_or_nonsense():
+    assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert retry_after_s({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}) > 1e6
+    assert retry_after_s({"retry-after": "soon"}) == 0.0
+    assert retry_after_s({}) == 0.0
+
+
+def test_thoughts_that_the_server_split_off_come_back_before_the_text():
+    with ScriptedServer([completion("<answer>no</answer>", reasoning_content="Hmm.")]) as server:
+        assert teacher_of(server).reply(JUDGE).text == "<think>Hmm.</think>\n<answer>no</answer>"
+
+
+def test_a_refusal_is_the_text():
+    with ScriptedServer([completion(None, refusal="I cannot help with that.")]) as server:
+        assert teacher_of(server).reply(JUDGE).text == "I cannot help with that."
+
+
+def test_a_reply_stopped_at_the_token_limit_says_so():
+    with ScriptedServer([completion("<think>so", finish="length")]) as server:
+        assert teacher_of(server).reply(JUDGE).truncated
+
+
+def test_tokens_without_bytes_or_log_probability_are_read_as_text_and_as_not_reported():
+    bare = {"token": "\u2581yes", "logprob": None, "top_logprobs": None}
+    with ScriptedServer([completion("yes", [bare])]) as server:
+        assert teacher_of(server).reply(JUDGE).tokens == (Token(b" yes", -9999.0),)
+
+
+def test_a_reply_without_usage_or_log_probabilities_is_still_a_reply():
+    with ScriptedServer([Reply({"choices": [{"message": {"content": "hi"}}]})]) as server:
+        reply = teacher_of(server).reply(JUDGE)
+
+    assert (reply.text, reply.tokens, reply.prompt_tokens) == ("hi", (), None)
+
+
+def test_the_key_is_sent_and_never_shown(monkeypatch):
+    secret = "sk-very-secret-key"
+    monkeypatch.setenv("MY_KEY", secret)
+    refusal = Reply({"error": {"message": f"bad key {secret}"}}, status=401)
+    with ScriptedServer([refusal]) as server:
+        engine = OpenAiTeacher(model="m", base_url=server.base_url, api_key_env="MY_KEY")
+        with pytest.raises(TeacherFailed) as failed:
+            engine.load().reply(JUDGE)
+
+    assert server.asked[0].headers["authorization"] == f"Bearer {secret}"
+    assert secret not in str(failed.value) + repr(engine) + str(engine.stamp())
+
+
+def test_the_key_may_lie_in_a_file(tmp_path):
+    (tmp_path / "key").write_text("from-file\n")
+    with ScriptedServer([GOOD]) as server:
+        teacher_of(server, api_key_file=str(tmp_path / "key")).reply(JUDGE)
+
+    assert server.asked[0].headers["authorization"] == "Bearer from-file"
+    with pytest.raises(EngineError, match=r"api_key_file .*No such file"):
+        OpenAiTeacher(model="m", api_key_file=str(tmp_path / "none")).load()
+
+
+def test_a_missing_key_is_one_line_before_any_work_starts(monkeypatch):
+    with pytest.raises(EngineError, match=r"no key for api\.openai\.com: set the environment variable OPENAI_API_KEY"):
+        find_engine("teacher", {"engine": "openai", "model": "m"})
+
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    engine = find_engine("teacher", {"engine": "openai", "model": "m"})
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(EngineError, match="not set on this worker"):
+        engine.load()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "m", "base_url": "localhost:8000"}, "base_url must be an http"),
+        ({"model": "m", "base_url": "http://me:secret@localhost/v1"}, "no credentials"),
+        ({"model": "  ", "base_url": "http://localhost/v1"}, "model must not be blank"),
+        ({"base_url": "http://localhost/v1"}, "model"),
+        ({"model": "m", "base_url": "http://localhost/v1", "attempts": 0}, "attempts must be at least 1"),
+        ({"model": "m", "base_url": "http://localhost/v1", "timeout_s": 0}, "timeout_s must be positive"),
+        ({"model": "m", "base_url": "http://localhost/v1", "modle": "x"}, "did you mean 'model'"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, message):
+    with pytest.raises(EngineError, match=message) as refused:
+        find_engine("teacher", {"engine": "openai", **options})
+
+    assert "secret" not in str(refused.value)
+
+
+def test_loopback_is_this_machine_only():
+    assert all(map(is_loopback, ("http://localhost:8000/v1", "http://127.0.0.2/v1", "http://[::1]:8000/v1")))
+    assert not any(
+        map(is_loopback, ("https://api.openai.com/v1", "http://10.0.0.1/v1", "http://localhost.evil.org/v1"))
+    )
+
+
+def test_the_fingerprint_follows_what_is_asked_and_not_how_the_server_is_reached():
+    engine = OpenAiTeacher(model="m", base_url="http://localhost:1/v1")
+    moved = replace(engine, base_url="http://localhost:2/v1", timeout_s=9.0, attempts=1)
+    others = [
+        replace(engine, **change)
+        for change in ({"model": "n"}, {"temperature": 0.7}, {"max_tokens": 5}, {"extra_body": {"top_k": 5}})
+    ]
+
+    assert moved.stamp() == engine.stamp()
+    assert engine.stamp().model == "m"
+    assert len({each.stamp().fingerprint for each in (engine, *others)}) == 5
+
+
+def test_one_loaded_teacher_serves_many_threads():
+    def echo(asked):
+        return completion(asked.body["messages"][1]["content"])
+
+    replies = {}
+    with ScriptedServer(echo) as server:
+        engine = OpenAiTeacher(model="m", base_url=server.base_url, extra_body={"a": 1})
+        assert loaded(engine) is loaded(replace(engine))
+
+        def ask(number):
+            request = replace(JUDGE, prompt=Prompt("s", f"question {number}"))
+            replies[number] = loaded(engine).reply(request).text
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert replies == {number: f"question {number}" for number in range(16)}

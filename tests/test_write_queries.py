@@ -1,0 +1,176 @@
+import json
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from scripted_teacher import ScriptedEngine, ScriptedTeacher
+
+from prompts.reply import UnparsableReply
+from schemas.query import VARIANTS, Query
+from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
+from transforms.engines.protocols import TeacherFailed, TeacherReply
+from transforms.engines.rules import Rules
+from transforms.write_queries import Reply, WriteQueries, seed_of, shown_modalities, write_queries
+
+STAMP = EngineStamp("scripted", "1", "", "f" * 16)
+
+
+def video_of(video_id, **evidence):
+    return Video(video_id, f"/{video_id}.mp4", MediaFacts("0" * 64, 1), Evidence(**evidence))
+
+
+TRAM = video_of(
+    "tram",
+    caption="A red tram leaves a station.",
+    asr=(AsrSegment(0.0, 2.0, "everyone rides for free until sunday", 0.9),),
+    metadata=Metadata("First ride", "The tram line of Linden opened in 2036.", "en", "2036-04-02", "linden"),
+)
+
+
+def drafts(*texts, rationale="because"):
+    items = [
+        {"evidence": [], "rationale": rationale, "query": text, "query_type": "specific", "modalities": ["asr"]}
+        for text in texts
+    ]
+    return TeacherReply(json.dumps({"queries": items}))
+
+
+def written(reply, variant="asr", count=3, seed=0):
+    teacher = ScriptedTeacher(lambda _: reply)
+    return write_queries(teacher, STAMP, TRAM, variant, count, seed), teacher.asked[0]
+
+
+def test_a_written_query_carries_its_whole_story():
+    reply = drafts("who rode for nothing")
+    (query,), asked = written(reply)
+
+    assert query == Query(
+        query_id=Query.id_of("tram", "asr", "who rode for nothing"),
+        video_id="tram",
+        text="who rode for nothing",
+        source="teacher",
+        query_type="specific",
+        variant="asr",
+        rationale="because",
+        modalities=("asr",),
+        writer=STAMP,
+        reply=reply.text,
+        prompt_sha256=asked.prompt.sha256,
+    )
+
+
+def test_the_teacher_sees_only_the_modalities_of_the_variant():
+    _, asked = written(drafts("x"))
+
+    assert asked.evidence == Evidence(asr=TRAM.evidence.asr)
+    assert "everyone rides for free" in asked.prompt.user
+    assert "tram" not in asked.prompt.user
+    assert (asked.task, asked.count) == ("write_queries", 3)
+
+
+def test_the_variant_all_shows_everything_but_the_event():
+    _, asked = written(drafts("x"), variant="all")
+
+    assert asked.evidence.present == ("caption", "asr", "metadata")
+    assert asked.evidence.metadata.event == ""
+
+
+def test_a_text_that_a_reply_holds_twice_is_one_query_and_surplus_is_left_out():
+    assert [query.text for query in written(drafts("a", "b", "a", "c", "d"))[0]] == ["a", "b", "c"]
+
+
+def test_an_empty_rationale_is_kept_for_the_filters():
+    assert written(drafts("a", rationale=""))[0][0].rationale == ""
+
+
+def test_a_reply_stopped_at_the_token_limit_is_not_read():
+    with pytest.raises(UnparsableReply, match="truncated"):
+        written(TeacherReply(drafts("a").text, truncated=True))
+
+
+def test_seeds_follow_from_the_video_the_variant_and_the_recipe():
+    seeds = {
+        written(drafts("a"), variant, seed=seed)[1].seed for variant in ("asr", "caption", "all") for seed in (0, 1)
+    }
+
+    assert len(seeds) == 6
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert seed_of(0, "tram", "asr") == written(drafts("a"))[1].seed
+
+
+@pytest.mark.parametrize(
+    ("evidence", "variant", "shown"),
+    [
+        (TRAM.evidence, "asr", ("asr",)),
+        (TRAM.evidence, "ocr", ()),
+        (TRAM.evidence, "all", ("caption", "asr", "metadata")),
+        (Evidence(caption="x"), "caption", ("caption",)),
+        (Evidence(caption="x"), "all", ()),
+        (Evidence(), "all", ()),
+    ],
+)
+def test_a_variant_needs_text_and_all_needs_two_modalities(evidence, variant, shown):
+    assert shown_modalities(evidence, variant) == shown
+
+
+def answer_by_variant(request):
+    match request.evidence.present:
+        case ("caption",):
+            return drafts("first", "second")
+        case ("asr",):
+            return TeacherReply("I would rather not.")
+        case ("metadata",):
+            return TeacherFailed("HTTP 400: too long")
+        case _:
+            return TeacherReply('{"queries": [{"rati')
+
+
+def rejection_of(rejection):
+    return rejection.stage, rejection.step, rejection.reason, rejection.video_id, rejection.detail.split(":")[0]
+
+
+def test_every_call_is_accounted_for_once():
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        outputs = (
+            pipeline
+            | beam.Create([TRAM, video_of("silent")])
+            | WriteQueries(ScriptedEngine(answer_by_variant), VARIANTS, 2)
+        )
+        assert_that(outputs.queries | beam.Map(lambda query: query.text), equal_to(["first", "second"]), "queries")
+        assert_that(outputs.replies, equal_to([Reply("tram", "caption", 2)]), "replies")
+        assert_that(
+            outputs.rejections | beam.Map(rejection_of),
+            equal_to(
+                [
+                    ("synthesize", "write", "not json", "tram", "variant asr"),
+                    ("synthesize", "write", "no evidence", "tram", "variant ocr"),
+                    ("synthesize", "write", "truncated", "tram", "variant all"),
+                    *(("synthesize", "write", "no evidence", "silent", f"variant {variant}") for variant in VARIANTS),
+                ]
+            ),
+            "rejections",
+        )
+        assert_that(
+            outputs.failures | beam.Map(lambda f: (f.stage, f.step, f.error_class, f.message, f.uri, f.video_id)),
+            equal_to(
+                [
+                    (
+                        "synthesize",
+                        "write",
+                        "TeacherFailed",
+                        "variant metadata: HTTP 400: too long",
+                        "/tram.mp4",
+                        "tram",
+                    )
+                ]
+            ),
+            "failures",
+        )
+
+
+def test_the_rules_write_for_every_variant_that_has_text():
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        outputs = pipeline | beam.Create([TRAM]) | WriteQueries(Rules())
+        variants = outputs.queries | beam.Map(lambda query: query.variant)
+        assert_that(variants, equal_to(["caption", "asr", "metadata", "all"] * 2), "variants")
+        assert_that(outputs.failures, equal_to([]), "failures")

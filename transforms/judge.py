@@ -1,0 +1,124 @@
+"""Judging: the teacher reads a video's evidence and a query, and says yes or no, with a rationale and a margin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
+from prompts.judge import judge_prompt, parse_verdict
+from prompts.reply import UnparsableReply
+from schemas.account import Failure, Rejection
+from schemas.check import require
+from schemas.query import Candidate, Judgement, Query
+from schemas.video import EngineStamp, Modality, Video
+from transforms.engines import loaded
+from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherRequest
+from transforms.margin import decision_margin
+from transforms.write_queries import seed_of
+
+REJECTIONS, FAILURES = "rejections", "failures"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query and a video to judge it against.
+
+    ``candidate`` is the video's place in the first stage's run, None where the run does not hold it. ``is_positive``
+    says that the video is labelled as an answer, whatever the teacher will think of it.
+    """
+
+    query: Query
+    video: Video
+    candidate: Candidate | None
+    is_positive: bool
+
+    def __post_init__(self) -> None:
+        same = self.candidate is None or self.candidate.video_id == self.video.video_id
+        require(same, "a pair's candidate and video are the same video", self.candidate)
+
+
+def judge_pair(
+    teacher: Teacher,
+    stamp: EngineStamp,
+    pair: Pair,
+    modalities: tuple[Modality, ...],
+    seed: int = 0,
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+) -> Judgement:
+    """The teacher's verdict on one pair, from the given modalities of the video.
+
+    The label is the word the teacher answered. The margin comes from the probabilities at that word, and may disagree
+    in sign with a sampled label: both are kept as they are. Without probabilities the judgement is label-only.
+
+    Raises:
+        UnparsableReply: the reply says neither yes nor no, or was cut off.
+        TeacherFailed: there is no reply.
+    """
+    query, video = pair.query, pair.video
+    prompt = judge_prompt(video.evidence, modalities, video.video_id, query.text, budgets)
+    reply = teacher.reply(
+        TeacherRequest(
+            task="judge",
+            prompt=prompt,
+            evidence=only(video.evidence, modalities),
+            query=query.text,
+            seed=seed_of(seed, query.query_id, video.video_id),
+        )
+    )
+    if reply.truncated:
+        raise UnparsableReply("truncated", "the reply was stopped at the token limit")
+    verdict = parse_verdict(reply.text)
+    margin = decision_margin(reply.tokens)
+    return Judgement(
+        query_id=query.query_id,
+        video_id=video.video_id,
+        is_positive=pair.is_positive,
+        label=verdict.label,
+        rationale=verdict.rationale,
+        margin=margin,
+        confidence_source="label_only" if margin is None else teacher.confidence_source,
+        teacher=stamp,
+        reply=reply.text,
+        prompt_sha256=prompt.sha256,
+        rank=pair.candidate.rank if pair.candidate else None,
+        score=pair.candidate.score if pair.candidate else None,
+    )
+
+
+@dataclass
+class JudgePairs(beam.PTransform):
+    """Pair -> Judgement. Every pair is accounted for once: what is not judged goes to a tag with both its ids.
+
+    "rejections" are those whose video has nothing to judge by ("no evidence") or whose reply cannot be read,
+    "failures" those without a reply. The main output is "judgements".
+    """
+
+    teacher: Engine
+    modalities: tuple[Modality, ...] = ("caption",)
+    seed: int = 0
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS
+
+    def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
+        judge = beam.FlatMap(_judge, self.teacher, modalities=self.modalities, seed=self.seed, budgets=self.budgets)
+        return pairs | "Judge" >> judge.with_outputs(REJECTIONS, FAILURES, main="judgements")
+
+
+def _judge(
+    pair: Pair, engine: Engine, modalities: tuple[Modality, ...], seed: int, budgets: EvidenceBudgets
+) -> Iterator[Judgement | beam.pvalue.TaggedOutput]:
+    teacher, stamp = loaded(engine), engine.stamp()
+    query_id, video_id = pair.query.query_id, pair.video.video_id
+    try:
+        if set(modalities).isdisjoint(pair.video.evidence.present):
+            # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
+            raise UnparsableReply("no evidence", f"the video has no {' or '.join(modalities)}")
+        yield judge_pair(teacher, stamp, pair, modalities, seed, budgets)
+    except UnparsableReply as error:
+        rejection = Rejection("judge", "judge", error.reason, error.detail, video_id, query_id)
+        yield beam.pvalue.TaggedOutput(REJECTIONS, rejection)
+    except TeacherFailed as error:
+        failure = Failure("judge", "judge", type(error).__name__, str(error), pair.video.uri, video_id, query_id)
+        yield beam.pvalue.TaggedOutput(FAILURES, failure)

@@ -1,0 +1,120 @@
+"""The teacher's margin between yes and no, read from the log-probabilities of a reply's tokens by byte offsets."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal
+
+from schemas.query import Margin
+from transforms.engines.protocols import Token
+
+SENTINEL = -9000.0
+"""Log-probabilities at or below this say "not reported" (OpenAI) or "masked by the grammar" (vLLM), both -9999."""
+
+SPELLINGS = 8
+"""The most spellings of one word (yes, Yes, " yes", y, …) that hide among the tokens a server does not report."""
+
+LIMIT = 20.0
+"""Margins are clamped to this many nats: p = 2e-9, beyond what a server's floats carry."""
+
+_TINY = 1e-300
+_ANSWER = re.compile(rb"<answer>", re.IGNORECASE)
+_THINKING = re.compile(rb".*</think>", re.IGNORECASE | re.DOTALL)
+_MARKS = b" \t\r\n*_\"'`:([{"
+_WORD = re.compile(r"[^\W\d_]+")
+
+Spelling = Literal["yes", "no", "none yet", "other"]
+
+
+def decision_margin(tokens: Sequence[Token]) -> Margin | None:
+    """The margin at the token that starts the answer, as an interval over all spellings of yes and no at that position.
+
+    The decision is found by its place in the reply's bytes, never by token ids: the same text is cut into tokens in
+    many ways. Probabilities of all reported tokens that spell, or start to spell, a word are added up. What was not
+    reported bounds the margin on both sides: a hidden token is no likelier than the least likely reported one, and at
+    most ``SPELLINGS`` of them belong to a word. Where one word was not reported at all, the margin is the finite end of
+    its interval and ``censored`` names that word.
+
+    Returns:
+        None where there is no answer tag after the thinking, the answer is neither yes nor no, its first letters are
+        merged into the tag's token (``>No``: the alternatives of such a token say nothing of the decision), or neither
+        word has a reported probability.
+    """
+    place = _find_decision(tokens)
+    if place is None:
+        return None
+    reported, hidden = _reported(tokens[place])
+    mass: dict[Spelling, float] = {"yes": 0.0, "no": 0.0, "none yet": 0.0, "other": 0.0}
+    for text, probability in reported:
+        mass[spelling_of(text)] += probability
+    yes, no, unknown = mass["yes"], mass["no"], hidden + mass["none yet"]
+    lo = _clamp(_log(yes) - _log(no + unknown))
+    hi = _clamp(_log(yes + unknown) - _log(no))
+    if yes > 0.0 and no > 0.0:
+        return Margin(_clamp(_log(yes) - _log(no)), lo, hi)
+    if yes > 0.0:
+        return Margin(lo, lo, hi, censored="no")
+    if no > 0.0:
+        return Margin(hi, lo, hi, censored="yes")
+    return None
+
+
+def spelling_of(text: bytes) -> Spelling:
+    """Which word a first token of the answer spells or starts to spell; "none yet" is white space and markup only.
+
+    >>> [spelling_of(text) for text in (b" Yes", b"ye", b"no.", b"not", b"**")]
+    ['yes', 'yes', 'no', 'other', 'none yet']
+    """
+    start = text.lstrip(_MARKS).lower()
+    if not start:
+        return "none yet"
+    word = _WORD.match(start.decode("utf-8", "replace"))
+    spelled = word[0] if word else ""
+    if spelled == "yes" or start in (b"y", b"ye"):
+        return "yes"
+    if spelled == "no" or start == b"n":
+        return "no"
+    return "other"
+
+
+def _find_decision(tokens: Sequence[Token]) -> int | None:
+    """The index of the token that holds the first letter of the answer, None where there is no such token."""
+    reply = b"".join(token.text for token in tokens)
+    thinking = _THINKING.match(reply)
+    tags = list(_ANSWER.finditer(reply, thinking.end() if thinking else 0))
+    if not tags:
+        return None
+    rest = reply[tags[-1].end() :]
+    first = len(reply) - len(rest.lstrip(_MARKS))
+    word = _WORD.match(reply[first:].decode("utf-8", "replace"))
+    if word is None or word[0].lower() not in ("yes", "no"):
+        return None
+    ends = list(accumulate(len(token.text) for token in tokens))
+    index = next(index for index, end in enumerate(ends) if end > first)
+    before = tokens[index].text[: first - (ends[index] - len(tokens[index].text))]
+    return None if before.strip(_MARKS) else index
+
+
+def _reported(token: Token) -> tuple[list[tuple[bytes, float]], float]:
+    """The (bytes, probability) that the server reported at a position, and the most that it hid from either word."""
+    candidates = [*token.alternatives]
+    if all(text != token.text for text, _ in candidates):
+        candidates.append((token.text, token.logprob))
+    reported = [(text, math.exp(min(logprob, 0.0))) for text, logprob in candidates if logprob > SENTINEL]
+    if any(logprob <= SENTINEL for _, logprob in token.alternatives):
+        return reported, 0.0  # a grammar forbids every other token, and the rest was normalised after it
+    # Servers append the sampled token to the k likeliest, so it may be less likely than hidden ones.
+    least = min((probability for text, probability in reported if text != token.text), default=1.0)
+    left = max(0.0, 1.0 - sum(probability for _, probability in reported))
+    return reported, min(left, SPELLINGS * least)
+
+
+def _log(probability: float) -> float:
+    return math.log(max(probability, _TINY))
+
+
+def _clamp(delta: float) -> float:
+    return max(-LIMIT, min(LIMIT, delta))
