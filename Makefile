@@ -1,0 +1,37 @@
+# Two commands do everything: `make demo` and `make test`. Both create .venv and install into it what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= out/demo
+
+.PHONY: demo test check clean
+
+demo: .venv/.demo
+	$(BIN)/hardquery run demo --input samples/manifest.jsonl --output $(OUT) \
+	    --queries samples/queries.tsv --qrels samples/qrels.trec
+	$(BIN)/hardquery verify $(OUT)
+
+test: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Lint, types and the arrows between packages.
+check: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/.created:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+.venv/.demo: .venv/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[embedded]'
+	touch $@
+
+.venv/.test: .venv/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,easyocr,decord,teacher,dev]'
+	touch $@ .venv/.demo
+
+clean:
+	rm -rf .venv out build dist *.egg-info

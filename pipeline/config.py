@@ -1,0 +1,253 @@
+"""Recipes: named configurations in YAML, checked key by key before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import yaml
+from transforms.decode import Limits
+
+from schemas.fingerprint import fingerprint
+from schemas.query import VARIANTS, Variant
+from schemas.video import MODALITIES, EngineStamp, Modality
+from transforms.curate import CurateRules
+from transforms.engines import EngineError, did_you_mean, find_engine
+from transforms.engines.protocols import Engine, FramePolicy
+from transforms.filter_queries import TextFilters
+from transforms.frame_grid import FrameGrid
+
+EngineOptions = dict[str, Any]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; one line that names the key and the fix."""
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """From media to evidence. A modality whose engine is null is left out."""
+
+    decode: EngineOptions
+    asr: EngineOptions | None
+    ocr: EngineOptions | None
+    caption: EngineOptions | None
+    frames: FramePolicy = field(default_factory=FramePolicy)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig:
+    """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out."""
+
+    teacher: EngineOptions
+    variants: tuple[Variant, ...] = VARIANTS
+    queries_per_variant: int = 2
+    filters: TextFilters = field(default_factory=TextFilters)
+
+
+@dataclass(frozen=True)
+class MineConfig:
+    """From queries to candidates: the first stage, what it sees, and how deep its runs are.
+
+    A query is dropped unless its own video is among the first ``retrievable_at``, or if the best negative scores more
+    than ``ambiguity_ratio`` times its positive. The first ``candidates`` of its split go to the judge.
+    """
+
+    first_stage: EngineOptions
+    modalities: tuple[Modality, ...] = MODALITIES
+    retrievable_at: int = 1000
+    ambiguity_ratio: float = 2.0
+    candidates: int = 20
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """From pairs to judgements: who judges, and which evidence the judge sees."""
+
+    teacher: EngineOptions
+    modalities: tuple[Modality, ...] = ("caption",)
+
+
+@dataclass(frozen=True)
+class EmitConfig:
+    """How the output is cut: the share of events held out, rows a shard, and the frames that go into it."""
+
+    validation_fraction: float = 0.1
+    videos_per_shard: int = 512
+    frames: FrameGrid | None = field(default_factory=FrameGrid)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole configuration; its fingerprint names it."""
+
+    name: str
+    description: str
+    extract: ExtractConfig
+    synthesize: SynthesizeConfig
+    mine: MineConfig
+    judge: JudgeConfig
+    curate: CurateRules = field(default_factory=CurateRules)
+    emit: EmitConfig = field(default_factory=EmitConfig)
+    seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe with every default filled in, as plain values."""
+        resolved: dict[str, Any] = msgspec.to_builtins(self)
+        return resolved
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of every value of the recipe."""
+        return fingerprint(self.as_dict())
+
+    def shards(self, videos: int) -> int:
+        """Shards a table, from the number of input videos, so that it does not depend on what happens to them."""
+        return max(1, -(-videos // self.emit.videos_per_shard))
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The engines that a recipe names, each known to be usable on this machine."""
+
+    decode: Engine
+    asr: Engine | None
+    ocr: Engine | None
+    caption: Engine | None
+    writer: Engine
+    first_stage: Engine
+    judge: Engine
+
+    def stamps(self) -> dict[str, EngineStamp]:
+        """The stamp of every engine, by role."""
+        engines = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {role: engine.stamp() for role, engine in engines.items() if engine is not None}
+
+
+def find_engines(recipe: Recipe) -> Engines:
+    """The engines of a recipe.
+
+    Raises:
+        RecipeError: an engine or option is unknown, or a package or file that it needs is missing.
+    """
+    roles: dict[str, tuple[str, str, EngineOptions | None]] = {
+        "decode": ("extract.decode", "decode", recipe.extract.decode),
+        "asr": ("extract.asr", "asr", recipe.extract.asr),
+        "ocr": ("extract.ocr", "ocr", recipe.extract.ocr),
+        "caption": ("extract.caption", "caption", recipe.extract.caption),
+        "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
+        "first_stage": ("mine.first_stage", "first_stage", recipe.mine.first_stage),
+        "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
+    }
+    found: dict[str, Any] = {}
+    for role, (key, modality, options) in roles.items():
+        try:
+            found[role] = None if options is None else find_engine(modality, options)
+        except EngineError as error:
+            raise RecipeError(f"recipe key {key}: {error}") from error
+    return Engines(**found)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the project."""
+    folder = resources.files("pipeline.recipes")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def recipe_text(name: str) -> str:
+    """The YAML of a recipe, by name or by path.
+
+    Raises:
+        RecipeError: there is no such recipe.
+    """
+    if name in recipe_names():
+        return resources.files("pipeline.recipes").joinpath(f"{name}.yaml").read_text("utf-8")
+    if not name.endswith((".yaml", ".yml")):
+        raise RecipeError(f"recipe {name!r} is not known{did_you_mean(name, recipe_names())}; a file ends in .yaml")
+    try:
+        return Path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {name!r} cannot be read: {error}") from error
+
+
+def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """A recipe by name or by path of a YAML file, with ``a.b=value`` settings put over it.
+
+    Raises:
+        RecipeError: no such recipe, or a key or value that it does not know.
+    """
+    try:
+        values = yaml.safe_load(recipe_text(name))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {name!r} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe {name!r} must be a mapping of sections")
+    for setting in settings:
+        _apply(values, setting)
+    return parse_recipe(values)
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {setting!r}: expected key=value, such as curate.alpha1=-4")
+    *path, last = key.strip().split(".")
+    section = values
+    for name in path:
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise RecipeError(f"--set {setting!r}: {name!r} is a value, not a section")
+    try:
+        section[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {setting!r}: the value is not YAML") from error
+
+
+def parse_recipe(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain values; every unknown key and ill-typed value is named with its full path."""
+    _refuse_unknown_keys(values, Recipe, "")
+    try:
+        recipe = msgspec.convert(values, Recipe)
+    except msgspec.ValidationError as error:
+        rule, _, path = str(error).partition(" - at `$")
+        where = path.strip("`.") or "(top level)"
+        raise RecipeError(f"recipe key {where}: {rule[0].lower()}{rule[1:]}") from error
+    _check_ranges(recipe)
+    return recipe
+
+
+def _refuse_unknown_keys(values: Mapping[str, Any], kind: type, prefix: str) -> None:
+    known = {f.name: f for f in fields(kind)}
+    hints = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in known:
+            raise RecipeError(f"recipe key {prefix}{key} is not known{did_you_mean(str(key), list(known))}")
+        options = (hints[key], *getattr(hints[key], "__args__", ()))
+        nested = [option for option in options if isinstance(option, type) and is_dataclass(option)]
+        if nested and isinstance(value, Mapping):
+            _refuse_unknown_keys(value, nested[0], f"{prefix}{key}.")
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    """Values that are of the right type and still make no sense."""
+    rules = [
+        ("synthesize.queries_per_variant", recipe.synthesize.queries_per_variant >= 1, "at least 1"),
+        ("synthesize.variants", len(recipe.synthesize.variants) >= 1, "at least one variant"),
+        ("mine.retrievable_at", recipe.mine.retrievable_at >= 1, "at least 1"),
+        ("mine.ambiguity_ratio", recipe.mine.ambiguity_ratio >= 1, "at least 1"),
+        ("mine.candidates", recipe.mine.candidates >= 1, "at least 1"),
+        ("judge.modalities", len(recipe.judge.modalities) >= 1, "at least one modality"),
+        ("emit.validation_fraction", 0 <= recipe.emit.validation_fraction < 1, "in [0, 1)"),
+        ("emit.videos_per_shard", recipe.emit.videos_per_shard >= 1, "at least 1"),
+        ("extract.frames.max_frames", recipe.extract.frames.max_frames >= 1, "at least 1"),
+        ("extract.frames.sample_fps", recipe.extract.frames.sample_fps > 0, "above 0"),
+        ("extract.limits.time_limit_s", recipe.extract.limits.time_limit_s > 0, "above 0"),
+    ]
+    for key, holds, rule in rules:
+        if not holds:
+            raise RecipeError(f"recipe key {key}: must be {rule}")

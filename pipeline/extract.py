@@ -1,0 +1,78 @@
+"""Extract: files become videos with evidence - frames, speech, on-screen text, a caption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from transforms.cache import Cache
+from transforms.caption import CaptionFrames
+from transforms.decode import DecodeVideos
+from transforms.transcribe import TranscribeSpeech
+
+from pipeline.config import Engines, ExtractConfig
+from pipeline.stage import Account
+from schemas.account import Rejection
+from schemas.video import Video
+from transforms.progress import Advance
+from transforms.read_text import ReadText
+
+
+@dataclass
+class Extract(beam.PTransform):
+    """ManifestEntry -> Video."""
+
+    config: ExtractConfig
+    engines: Engines
+    cache: Cache
+    workers: int
+    account: Account
+
+    def expand(self, entries: beam.PCollection) -> beam.PCollection:
+        config, engines = self.config, self.engines
+        decoded = (
+            entries
+            | "Spread" >> beam.Reshuffle()
+            | "Due" >> Advance("decode", "in")
+            | "Decode" >> DecodeVideos(engines.decode, config.frames, config.limits, self.cache, self.workers)
+        )
+        self.account.step("extract", "decode", entries, decoded.videos, failures=decoded.failures)
+        _ = decoded.failures | "Failed" >> Advance("decode", "failed")
+
+        distinct = (
+            decoded.videos
+            | "Decoded" >> Advance("decode", "done")
+            | "By content" >> beam.Map(lambda video: (video.media.sha256, video))
+            | "Same content" >> beam.GroupByKey()
+            | "Keep one" >> beam.FlatMapTuple(_keep_one).with_outputs("rejections", main="videos")
+        )
+        self.account.step("extract", "deduplicate", decoded.videos, distinct.videos, rejections=distinct.rejections)
+
+        videos = distinct.videos | "Spread again" >> beam.Reshuffle()
+        steps: list[tuple[str, Any]] = [
+            ("asr", engines.asr and TranscribeSpeech(engines.asr, self.cache, config.limits, self.workers)),
+            ("ocr", engines.ocr and ReadText(engines.ocr, self.cache, config.limits, self.workers)),
+            ("caption", engines.caption and CaptionFrames(engines.caption, self.cache)),
+        ]
+        for name, transform in steps:
+            if transform is not None:
+                videos = (
+                    videos
+                    | f"{name} due" >> Advance(name, "in")
+                    | name >> transform
+                    | f"{name} done" >> Advance(name, "done")
+                )
+        return videos
+
+
+def _keep_one(_: str, videos: Iterable[Video]) -> Iterator[Any]:
+    """Of files with the same bytes, keep the one whose id and address sort first."""
+    kept, *others = sorted(videos, key=lambda video: (video.video_id, video.uri))
+    yield kept
+    for video in others:
+        detail = f"{video.uri} has the same bytes as {kept.uri}"
+        yield beam.pvalue.TaggedOutput(
+            "rejections", Rejection("extract", "deduplicate", "duplicate file", detail, video_id=video.video_id)
+        )

@@ -1,0 +1,80 @@
+"""Judge: the teacher says of every query's positive and candidates whether the video answers the query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import apache_beam as beam
+from transforms.judge import JudgePairs, Pair
+
+from pipeline.config import Engines, JudgeConfig
+from pipeline.stage import Account
+from schemas.example import Split
+from schemas.query import Candidate, Query
+from schemas.video import Video
+from transforms.filter_rankings import candidates_to_judge
+from transforms.join import JoinVideos
+from transforms.progress import Advance
+from transforms.retrieve import Ranking
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A pair before its video is at hand."""
+
+    query: Query
+    candidate: Candidate
+
+
+@dataclass
+class Judge(beam.PTransform):
+    """(Ranking, Video, (video_id, split)) -> Judgement."""
+
+    config: JudgeConfig
+    engines: Engines
+    candidates: int
+    known_positives: Mapping[str, frozenset[str]]
+    seed: int
+    account: Account
+
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        rankings, videos, splits = inputs
+        assigned = rankings | "Assign" >> beam.FlatMap(
+            assign, beam.pvalue.AsDict(splits), self.candidates, self.known_positives
+        )
+        # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
+        joined = (assigned, videos) | "With evidence" >> JoinVideos(order=_query_id, key=_video_id)
+        pairs = joined.joined | "Pairs" >> beam.MapTuple(_pair) | "Due" >> Advance("judge", "in")
+        judged = pairs | "Judge" >> JudgePairs(self.engines.judge, self.config.modalities, self.seed)
+        self.account.step(
+            "judge", "judge", assigned, judged.judgements, rejections=judged.rejections, failures=judged.failures
+        )
+        _ = judged.failures | "Failed" >> Advance("judge", "failed")
+        return judged.judgements | "Done" >> Advance("judge", "done")
+
+
+def assign(
+    ranking: Ranking,
+    splits: Mapping[str, Split],
+    depth: int,
+    known_positives: Mapping[str, frozenset[str]],
+) -> Iterator[Assignment]:
+    """The pairs of one query that the teacher is asked about: its positive, then candidates of its own split."""
+    query = ranking.query
+    others = known_positives.get(query.query_id, frozenset())
+    for candidate in candidates_to_judge(ranking, splits.__getitem__, depth, others):
+        yield Assignment(query, candidate)
+
+
+def _video_id(assignment: Assignment) -> str:
+    return assignment.candidate.video_id
+
+
+def _query_id(assignment: Assignment) -> str:
+    return assignment.query.query_id
+
+
+def _pair(assignment: Assignment, video: Video) -> Pair:
+    query = assignment.query
+    return Pair(query, video, assignment.candidate, is_positive=query.video_id == video.video_id)

@@ -1,0 +1,71 @@
+"""Synthesize: the teacher writes queries from each video's evidence, and text filters drop the bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from transforms.write_queries import WriteQueries
+
+from pipeline.config import Engines, SynthesizeConfig
+from pipeline.stage import Account
+from schemas.account import Rejection
+from schemas.query import Query
+from schemas.video import Video
+from transforms.filter_queries import FilterQueries
+from transforms.join import JoinVideos
+from transforms.near_duplicates import DropNearDuplicates
+from transforms.progress import Advance
+
+
+@dataclass
+class Synthesize(beam.PTransform):
+    """Video -> {"written": every Query, "queries": those that passed the filters}."""
+
+    config: SynthesizeConfig
+    engines: Engines
+    seed: int
+    account: Account
+
+    def expand(self, videos: beam.PCollection) -> dict[str, beam.PCollection]:
+        config = self.config
+        selected = videos | "Select" >> beam.FlatMap(_select).with_outputs("rejections", main="videos")
+        self.account.step("synthesize", "select", videos, selected.videos, rejections=selected.rejections)
+
+        asked = selected.videos | "Variants" >> beam.FlatMap(lambda video: config.variants)
+        written = (
+            selected.videos
+            | "Spread" >> beam.Reshuffle()
+            | "Write" >> WriteQueries(self.engines.writer, config.variants, config.queries_per_variant, self.seed)
+        )
+        self.account.step(
+            "synthesize", "write", asked, written.replies, rejections=written.rejections, failures=written.failures
+        )
+        _ = asked | "Asked" >> Advance("write", "in")
+        _ = written.replies | "Answered" >> Advance("write", "done")
+
+        pairs = (written.queries, selected.videos) | "With evidence" >> JoinVideos(order=query_order)
+        filtered = pairs.joined | "Filter" >> FilterQueries(config.filters)
+        self.account.step("synthesize", "filter", written.queries, filtered.queries, rejections=filtered.rejections)
+
+        distinct = filtered.queries | "Near duplicates" >> DropNearDuplicates(config.filters.near_duplicate_jaccard)
+        self.account.step(
+            "synthesize", "deduplicate", filtered.queries, distinct.queries, rejections=distinct.rejections
+        )
+        return {"written": written.queries, "queries": distinct.queries}
+
+
+def query_order(query: Query) -> str:
+    """Queries in the order of their ids."""
+    return query.query_id
+
+
+def _select(video: Video) -> Iterator[Any]:
+    """Only videos with frames: a reranker cannot look at the others."""
+    if video.frame_pack is None:
+        rejection = Rejection("synthesize", "select", "no frames", video.uri, video_id=video.video_id)
+        yield beam.pvalue.TaggedOutput("rejections", rejection)
+    else:
+        yield video

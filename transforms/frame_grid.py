@@ -1,0 +1,78 @@
+"""Frames as the trainer wants them: an even number, on the model's patch grid, inside a pixel budget, as JPEG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from schemas.check import require
+
+
+@dataclass(frozen=True, slots=True)
+class FrameGrid:
+    """How many frames of a video go into the shards, and how large.
+
+    Sides are multiples of ``patch`` pixels and their product is at most ``max_pixels``, so that the processor of a
+    Qwen-style model need not resize again; such models merge two frames, hence an even number.
+    """
+
+    frames: int = 24
+    max_pixels: int = 128 * 32 * 32
+    patch: int = 32
+    jpeg_quality: int = 90
+
+    def __post_init__(self) -> None:
+        require(self.frames >= 2 and self.frames % 2 == 0, "frames must be an even number of at least 2", self.frames)
+        require(self.max_pixels >= self.patch**2, "max_pixels must hold at least one patch", self.max_pixels)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Indices of at most ``wanted`` of ``count`` items, evenly spread over the whole, in order."""
+    kept = min(count, wanted)
+    return [(2 * i + 1) * count // (2 * kept) for i in range(kept)]
+
+
+def grid_size(width: int, height: int, grid: FrameGrid) -> tuple[int, int]:
+    """The size in pixels, on the grid, that is nearest in shape to (width, height); frames are never enlarged much.
+
+    Each side is at least one patch; the area is at most ``grid.max_pixels``.
+    """
+    scale = min(1.0, math.sqrt(grid.max_pixels / (width * height)))
+    columns = max(1, round(width * scale / grid.patch))
+    rows = max(1, round(height * scale / grid.patch))
+    while columns * rows * grid.patch**2 > grid.max_pixels:
+        # Rounding up overshot the budget: give up one patch on the side that loses less shape.
+        if columns >= rows:
+            columns -= 1
+        else:
+            rows -= 1
+    return columns * grid.patch, rows * grid.patch
+
+
+def on_grid(jpegs: Sequence[tuple[float, bytes]], grid: FrameGrid) -> tuple[list[float], list[bytes]]:
+    """Choose and resize frames of one video.
+
+    Args:
+        jpegs: (time in seconds, JPEG) in time order, at least one.
+        grid: how many, how large.
+
+    Returns:
+        Times in seconds and JPEGs, at most ``grid.frames`` and an even number of each (a single frame is given twice).
+    """
+    wanted = min(grid.frames, len(jpegs) - len(jpegs) % 2) or 2
+    chosen = [jpegs[i] for i in spread(len(jpegs), wanted)]
+    if len(chosen) == 1:
+        chosen *= 2
+    return [time_s for time_s, _ in chosen], [_fit(jpeg, grid) for _, jpeg in chosen]
+
+
+def _fit(jpeg: bytes, grid: FrameGrid) -> bytes:
+    with Image.open(io.BytesIO(jpeg)) as image:
+        fitted = image.convert("RGB").resize(grid_size(*image.size, grid), Image.Resampling.BICUBIC)
+    encoded = io.BytesIO()
+    fitted.save(encoded, "JPEG", quality=grid.jpeg_quality)
+    return encoded.getvalue()
