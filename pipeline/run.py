@@ -175,6 +175,5 @@ def finish(
         created=created,
         elapsed_s=round(elapsed_s(), 1),
     )
-    manifest = publish(job.output, info, counts.files)
     FileSystems.delete([join(job.output, COUNTS)])
-    return manifest, lines
+    return publish(job.output, info, counts.files), lines

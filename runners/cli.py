@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("format", metavar="FORMAT", help="rankvideo")
     export.add_argument("output", metavar="OUT")
     export.add_argument("--to", metavar="DIR", help="destination (default: OUT/exports/FORMAT)")
+    export.add_argument("--video-dir", metavar="DIR", help="name videos as DIR/<file name> instead of by their address")
     export.set_defaults(act=_export)
     return parser
 
@@ -195,7 +196,7 @@ def _recipes(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _verify(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pipeline.outputs.verify import verify
+    from pipeline.outputs.verify import verdict, verify
 
     from pipeline.outputs.manifest import NotAnOutput
 
@@ -203,9 +204,7 @@ def _verify(arguments: argparse.Namespace, _: list[str]) -> int:
         problems = verify(arguments.output)
     except NotAnOutput as error:
         raise UsageError(str(error)) from error
-    for problem in problems:
-        print(problem)
-    print(f"{arguments.output}: {f'{len(problems)} problems' if problems else 'verified, no problem found'}")
+    print(verdict(arguments.output, problems))
     return PROBLEMS if problems else 0
 
 
@@ -232,7 +231,7 @@ def _export(arguments: argparse.Namespace, _: list[str]) -> int:
         raise UsageError(f"format {arguments.format!r} is not known{did_you_mean(arguments.format, list(EXPORTS))}")
     destination = arguments.to or join(arguments.output, "exports", arguments.format)
     try:
-        for path in EXPORTS[arguments.format](arguments.output, destination):
+        for path in EXPORTS[arguments.format](arguments.output, destination, arguments.video_dir):
             print(path)
     except NotAnOutput as error:
         raise UsageError(str(error)) from error

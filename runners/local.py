@@ -99,5 +99,5 @@ def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> No
 
 def quieten() -> None:
     """Keep log lines of libraries, which speak of their internals, out of the user's terminal."""
-    for name in ("apache_beam", "bm25s"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger("bm25s").disabled = True  # it sets its own level to DEBUG when imported

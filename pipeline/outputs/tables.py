@@ -1,0 +1,99 @@
+"""Reading a run's tables back: shard by shard, row group by row group, from any filesystem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import pyarrow.parquet as pq
+
+from schemas.tables import TABLES
+from schemas.video import Evidence
+from transforms.files import join, open_seekable
+from transforms.shards import WrittenFile
+
+Row = dict[str, Any]
+
+_ROWS_A_BATCH = 256
+_GROUPS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables below ``output`` whose shards are among ``files``; other files there are not looked at."""
+
+    output: str
+    files: tuple[WrittenFile, ...]
+
+    def shards(self, table: str, part: str | None = None) -> list[WrittenFile]:
+        """A table's shards by path, of one split or of all."""
+        prefix = f"{table}/{part}-" if part else f"{table}/"
+        return sorted((file for file in self.files if file.path.startswith(prefix)), key=lambda file: file.path)
+
+    def count(self, table: str, part: str | None = None) -> int:
+        """Rows of a table, as counted when its shards were written."""
+        return sum(file.rows or 0 for file in self.shards(table, part))
+
+    def rows(self, table: str, columns: Sequence[str] | None = None, part: str | None = None) -> Iterator[Row]:
+        """Every row in shard order; ``columns`` may name struct fields as ``metadata.event``."""
+        for shard in self.shards(table, part):
+            yield from self.rows_of(shard, columns)
+
+    def rows_of(self, shard: WrittenFile, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """Every row of one shard, in memory a batch at a time."""
+        with open_seekable(join(self.output, shard.path)) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(_ROWS_A_BATCH, columns=columns):
+                yield from batch.to_pylist()
+
+    def matching(self, table: str, column: str, value: str) -> list[Row]:
+        """All rows whose ``column`` equals ``value``; row groups without such a row are read in that column only."""
+        found = []
+        for shard in self.shards(table):
+            with open_seekable(join(self.output, shard.path)) as stream:
+                file = pq.ParquetFile(stream)
+                for group in range(file.num_row_groups):
+                    if value in file.read_row_group(group, columns=[column])[column].to_pylist():
+                        found += [row for row in file.read_row_group(group).to_pylist() if row[column] == value]
+        return found
+
+
+class VideoIndex:
+    """Rows of the videos table by id: the ids are held in memory, the rows are read when asked for.
+
+    The row groups used last are kept, so that looking up videos in shard order reads each group once.
+    """
+
+    def __init__(self, tables: Tables, columns: Iterable[str]) -> None:
+        self._tables = tables
+        self._columns = ["video_id", *columns]
+        self._where: dict[str, tuple[str, int]] = {}
+        for shard in tables.shards("videos"):
+            with open_seekable(join(tables.output, shard.path)) as stream:
+                file = pq.ParquetFile(stream)
+                for group in range(file.num_row_groups):
+                    ids = file.read_row_group(group, columns=["video_id"])["video_id"].to_pylist()
+                    self._where.update(dict.fromkeys(ids, (shard.path, group)))
+        self._group = lru_cache(maxsize=_GROUPS_KEPT)(self._read_group)
+
+    def get(self, video_id: str) -> Row | None:
+        """The row of a video, or None where the table has none."""
+        where = self._where.get(video_id)
+        return self._group(*where)[video_id] if where else None
+
+    def _read_group(self, path: str, group: int) -> dict[str, Row]:
+        with open_seekable(join(self._tables.output, path)) as stream:
+            rows = pq.ParquetFile(stream).read_row_group(group, columns=self._columns).to_pylist()
+        return {row["video_id"]: row for row in rows}
+
+
+def evidence_of(video: Row) -> Evidence:
+    """The evidence of a row of the videos table, as the record that prompts are rendered from."""
+    return msgspec.convert({name: video[name] for name in ("caption", "asr", "ocr", "metadata")}, Evidence)
+
+
+def is_table_file(path: str) -> bool:
+    """Whether a path within the output folder lies in the folder of a table."""
+    return path.partition("/")[0] in TABLES and "/" in path

@@ -1,0 +1,157 @@
+import resource
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from make_clips import audio_frames, make_audio, make_clip, tone
+
+from schemas.fingerprint import sha256_file
+from transforms.audio import read_windows, write_audio
+from transforms.media import NoAudioStream, UndecodableAudio
+
+RATE = 16_000
+HOUR_S = 3600.0
+
+
+def decode(path, origin_s=0.0, max_duration_s=HOUR_S):
+    audio = f"{path}.flac"
+    duration_s, warnings = write_audio(str(path), audio, origin_s, max_duration_s)
+    samples = np.concatenate(list(read_windows(audio)))
+    assert duration_s == len(samples) / RATE
+    return samples, [warning.reason for warning in warnings]
+
+
+def loudness(samples: np.ndarray, from_s: float, to_s: float) -> float:
+    return float(np.abs(samples[round(from_s * RATE) : round(to_s * RATE)].astype(float)).mean())
+
+
+def write_with_hole(path, before: np.ndarray, after: np.ndarray, after_start_s: float) -> None:
+    """Two stretches of sound in one Matroska stream, the second at a time of its own."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for frame in [*audio_frames(before, RATE), *audio_frames(after, RATE, round(after_start_s * RATE))]:
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+def test_samples_that_need_no_conversion_come_through_unchanged(tmp_path):
+    noise = np.random.default_rng(0).integers(-32768, 32767, 70_003, np.int16)
+    samples, warnings = decode(make_audio(tmp_path / "noise.wav", noise))
+    np.testing.assert_array_equal(samples, noise)
+    assert warnings == []
+
+
+def test_windows_are_whole_and_the_last_is_the_rest(tmp_path):
+    make_audio(tmp_path / "a.wav", tone(2.5, RATE))
+    write_audio(str(tmp_path / "a.wav"), str(tmp_path / "a.flac"), 0.0, HOUR_S)
+    assert [len(window) for window in read_windows(str(tmp_path / "a.flac"), 1.0)] == [16_000, 16_000, 8_000]
+    assert {window.dtype for window in read_windows(str(tmp_path / "a.flac"))} == {np.dtype(np.int16)}
+
+
+def test_the_same_sound_gives_the_same_bytes(tmp_path):
+    make_audio(tmp_path / "a.wav", tone(1.0, RATE))
+    for name in ("one.flac", "two.flac"):
+        write_audio(str(tmp_path / "a.wav"), str(tmp_path / name), 0.0, HOUR_S)
+    assert sha256_file(tmp_path / "one.flac") == sha256_file(tmp_path / "two.flac")
+
+
+def test_other_rates_are_resampled_to_the_last_sample(tmp_path):
+    samples, _ = decode(make_audio(tmp_path / "a.wav", tone(2.0, 44_100), rate=44_100))
+    assert len(samples) == pytest.approx(2 * RATE, abs=2)
+    spectrum = np.abs(np.fft.rfft(samples[: 2 * RATE]))
+    assert np.argmax(spectrum) / 2 == pytest.approx(440, abs=1)
+
+
+def test_a_late_track_starts_with_silence(tmp_path):
+    clip = make_clip(tmp_path / "late.mp4", frames=96, audio=tone(2.0), audio_start_s=1.5)
+    samples, _ = decode(clip)
+    assert loudness(samples, 0.0, 1.45) < 1
+    assert loudness(samples, 1.6, 3.4) > 5_000
+    assert len(samples) / RATE == pytest.approx(3.5, abs=0.1)
+
+
+def test_sound_before_the_first_picture_is_dropped(tmp_path):
+    ramp = np.arange(RATE, dtype=np.int16)
+    samples, _ = decode(make_audio(tmp_path / "a.wav", ramp), origin_s=0.25)
+    np.testing.assert_array_equal(samples, ramp[4_000:])
+
+
+def test_a_hole_is_filled_with_silence(tmp_path):
+    write_with_hole(tmp_path / "hole.mkv", tone(1.0, RATE), tone(1.0, RATE), after_start_s=3.0)
+    samples, _ = decode(tmp_path / "hole.mkv")
+    assert len(samples) == pytest.approx(4 * RATE, abs=RATE // 500)
+    assert loudness(samples, 0.1, 0.9) > 5_000
+    assert loudness(samples, 1.1, 2.9) == 0
+    assert loudness(samples, 3.1, 3.9) > 5_000
+
+
+def test_sound_beyond_the_limit_is_dropped_with_a_warning(tmp_path):
+    samples, warnings = decode(make_audio(tmp_path / "a.wav", tone(3.0, RATE)), max_duration_s=1.25)
+    assert (len(samples), warnings) == (20_000, ["clipped"])
+
+
+def test_a_hole_of_hours_costs_neither_memory_nor_disk(tmp_path):
+    write_with_hole(tmp_path / "hole.mkv", tone(1.0, RATE), tone(1.0, RATE), after_start_s=20 * HOUR_S)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    duration_s, _ = write_audio(str(tmp_path / "hole.mkv"), str(tmp_path / "a.flac"), 0.0, max_duration_s=600.0)
+    assert duration_s <= 600
+    assert (tmp_path / "a.flac").stat().st_size < 1_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("rate", [1, 100])
+def test_a_lying_sample_rate_is_refused(tmp_path, rate):
+    path = make_audio(tmp_path / "a.wav", tone(1.0, RATE))
+    data = bytearray(path.read_bytes())
+    data[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(UndecodableAudio, match=f"{rate} Hz"):
+        decode(path)
+
+
+def test_damaged_packets_are_skipped_and_counted(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv", frames=48, audio=tone(2.0), audio_codec="flac")
+    damaged = tmp_path / "damaged.mkv"
+    with av.open(str(clip)) as source, av.open(str(damaged), "w") as out:
+        stream = out.add_stream_from_template(source.streams.audio[0])
+        for number, packet in enumerate(source.demux(audio=0)):
+            if packet.dts is None:
+                continue
+            copy = av.Packet(b"\x55" * packet.size if number in (5, 6) else bytes(packet))
+            copy.pts, copy.dts, copy.time_base, copy.stream = packet.pts, packet.dts, packet.time_base, stream
+            out.mux(copy)
+    samples, warnings = decode(damaged)
+    assert warnings == ["damaged packets"]
+    assert len(samples) / RATE == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_file_without_sound_is_named_so(tmp_path):
+    with pytest.raises(NoAudioStream):
+        decode(make_clip(tmp_path / "mute.mp4", frames=5))
+
+
+def test_ten_milliseconds_are_kept(tmp_path):
+    assert len(decode(make_audio(tmp_path / "a.wav", tone(0.01, RATE)))[0]) == 160
+
+
+@pytest.mark.parametrize("layout", ["stereo", "5.1", "7.1", "quad"])
+def test_channels_are_mixed_down(tmp_path, layout):
+    with av.open(str(tmp_path / "a.wav"), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=RATE, layout=layout)
+        channels = stream.codec_context.layout.nb_channels
+        samples = np.repeat(tone(0.5, RATE)[:, None], channels, axis=1).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout=layout)
+        frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), 0
+        out.mux(stream.encode(frame))
+    samples, _ = decode(tmp_path / "a.wav")
+    assert len(samples) == RATE // 2
+    assert loudness(samples, 0.1, 0.4) > 5_000
+
+
+def test_a_real_late_track_is_laid_on_the_pictures_clock(extra_media, tmp_path):
+    clip = extra_media / "clips" / "36_late_audio.mp4"
+    write_audio(str(clip), str(tmp_path / "a.flac"), 0.0, HOUR_S)
+    samples = np.concatenate(list(read_windows(str(tmp_path / "a.flac"))))
+    assert len(samples) / RATE == pytest.approx(12.0, abs=0.05)
+    assert loudness(samples, 0.0, 1.9) == 0

@@ -1,0 +1,132 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.localfilesystem import LocalFileSystem
+
+from transforms.cache import Cache, CannotFetch, localized
+
+KEY = "frames/ab/abcd.parquet"
+
+
+class ToyFileSystem(LocalFileSystem):
+    """toy://… is the folder ``base``: a remote file system as far as Beam and the cache can tell."""
+
+    base: Path
+
+    @classmethod
+    def scheme(cls):
+        return "toy"
+
+    def _local(self, url: str) -> str:
+        return str(self.base / url.removeprefix("toy://"))
+
+    def exists(self, path):
+        return super().exists(self._local(path))
+
+    def mkdirs(self, path):
+        super().mkdirs(self._local(path))
+
+    def create(self, path, mime_type="application/octet-stream", compression_type=CompressionTypes.AUTO):
+        return super().create(self._local(path), mime_type, compression_type)
+
+    def open(self, path, mime_type="application/octet-stream", compression_type=CompressionTypes.AUTO):
+        return super().open(self._local(path), mime_type, compression_type)
+
+    def rename(self, source_file_names, destination_file_names):
+        super().rename([self._local(s) for s in source_file_names], [self._local(d) for d in destination_file_names])
+
+
+@pytest.fixture(params=["local", "remote"])
+def cache(request, tmp_path) -> Cache:
+    ToyFileSystem.base = tmp_path.parent
+    return Cache(str(tmp_path / "bucket") if request.param == "local" else f"toy://{tmp_path.name}/bucket")
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"first")
+    return path
+
+
+def test_what_is_published_is_fetched(cache, file, tmp_path):
+    assert not cache.has(KEY)
+    cache.publish(str(file), KEY)
+    assert cache.has(KEY)
+    assert Path(cache.fetch(KEY)).read_bytes() == b"first"
+    assert Path(cache.fetch(KEY, into=str(tmp_path))).read_bytes() == b"first"
+
+
+def test_a_key_that_exists_is_kept(cache, file):
+    cache.publish(str(file), KEY)
+    file.write_bytes(b"second")
+    cache.publish(str(file), KEY)
+    assert Path(cache.fetch(KEY)).read_bytes() == b"first"
+
+
+def test_publishing_leaves_nothing_but_the_file(cache, file, tmp_path):
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: cache.publish(str(file), KEY), range(8)))
+    assert [path.name for path in (tmp_path / "bucket").rglob("*") if path.is_file()] == ["abcd.parquet"]
+
+
+def test_a_failed_publication_leaves_no_file(tmp_path):
+    cache = Cache(str(tmp_path / "bucket"))
+    with pytest.raises(FileNotFoundError):
+        cache.publish(str(tmp_path / "missing"), KEY)
+    assert not cache.has(KEY)
+    assert not [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]
+
+
+def test_fetching_from_a_local_root_copies_nothing(tmp_path, file):
+    cache = Cache(str(tmp_path / "bucket"))
+    cache.publish(str(file), KEY)
+    assert cache.fetch(KEY) == str(tmp_path / "bucket" / KEY)
+
+
+def test_fetching_what_is_not_there_says_so(cache):
+    with pytest.raises(OSError, match=r"abcd\.parquet"):
+        cache.fetch(KEY)
+
+
+def test_a_local_file_is_its_own_local_path(file):
+    with localized(str(file)) as path:
+        assert path == str(file)
+
+
+def test_a_remote_file_is_copied_for_a_while(tmp_path):
+    ToyFileSystem.base = tmp_path
+    (tmp_path / "ünï %d {x}.mp4.gz").write_bytes(b"\x1f\x8b not to be unpacked")
+    with localized("toy://ünï %d {x}.mp4.gz") as path:
+        copy = Path(path)
+        assert copy.read_bytes() == b"\x1f\x8b not to be unpacked"
+    assert not copy.exists()
+
+
+@pytest.mark.parametrize("uri", ["toy://missing.mp4", "nosuchscheme://bucket/video.mp4"])
+def test_a_remote_file_that_cannot_be_read_is_an_os_error_that_names_it(tmp_path, uri):
+    ToyFileSystem.base = tmp_path
+    with pytest.raises(CannotFetch, match=uri), localized(uri):
+        pass
+
+
+def test_folders_pipes_devices_and_missing_files_are_refused_before_they_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for path, error, message in [
+        (tmp_path, IsADirectoryError, "folder"),
+        (tmp_path / "pipe.mp4", OSError, "no regular file"),
+        (Path("/dev/zero"), OSError, "no regular file"),
+        (tmp_path / "missing.mp4", FileNotFoundError, "missing"),
+    ]:
+        with pytest.raises(error, match=message), localized(str(path)):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_read_permission_is_refused(file):
+    file.chmod(0)
+    with pytest.raises(PermissionError), localized(str(file)):
+        pass

@@ -1,0 +1,207 @@
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that
+from make_clips import make_audio, make_clip, read_barcode, tone
+
+from schemas.account import Failure
+from schemas.fingerprint import sha256_file
+from schemas.video import EngineStamp, ManifestEntry, Metadata, Video
+from transforms.audio import read_windows
+from transforms.cache import Cache
+from transforms.decode import DecodeVideos, Limits, decode_video
+from transforms.engines.protocols import FramePolicy
+from transforms.engines.pyav import PyAv
+from transforms.frame_pack import read_frame_pack
+from transforms.media import NoVideoStream, UnreadableMedia
+from transforms.sandbox import TimeLimitExceeded, WorkerDied
+
+POLICY = FramePolicy(max_frames=4, max_side=320)
+
+
+@dataclass(frozen=True)
+class Saboteur:
+    """A decoder that goes wrong as native code can, and only on files whose name says so."""
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    def load(self):
+        return self
+
+    def stamp(self) -> EngineStamp:
+        return EngineStamp("saboteur", "1", "", "1")
+
+    def sample(self, path, policy):
+        import ctypes
+
+        if "segfault" in path:
+            ctypes.string_at(0)
+        if "hang" in path:
+            ctypes.CDLL(None).sleep(1000)
+        if "mistake" in path:
+            raise AttributeError("a mistake in the program")
+        return PyAv().load().sample(path, policy)
+
+
+@pytest.fixture
+def cache(tmp_path) -> Cache:
+    return Cache(str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    return make_clip(tmp_path / "clip.mp4", frames=96, audio=tone(4))
+
+
+def decode(uri, cache, sampler=None, policy=POLICY, limits=None, **entry) -> Video:
+    return decode_video(ManifestEntry(str(uri), **entry), sampler or PyAv(), policy, limits or Limits(), cache, 1)
+
+
+def reasons(video: Video) -> list[str]:
+    return [warning.reason for warning in video.warnings]
+
+
+def test_a_clip_becomes_a_video_that_refers_to_its_frames_and_its_sound(clip, cache):
+    video = decode(clip, cache, metadata=Metadata(title="A clip", event="Fair"))
+    assert video.video_id == f"v-{sha256_file(clip)[:16]}"
+    assert video.evidence.metadata.title == "A clip"
+    assert (video.media.video_codec, video.media.audio_codec) == ("h264", "aac")
+    assert (video.media.width, video.media.height, video.media.fps) == (240, 136, 24.0)
+    assert video.media.duration_s == pytest.approx(4.0)
+    assert video.media.audio_s == pytest.approx(4.0, abs=0.05)
+    assert [use.part for use in video.engines] == ["decode"]
+    assert video.warnings == ()
+    frames = read_frame_pack(cache.fetch(video.frame_pack))
+    assert len(frames) == video.frame_count == 4
+    assert [read_barcode(frame.image) for frame in frames] == [12, 36, 60, 84]
+    samples = next(read_windows(cache.fetch(video.audio)))
+    assert len(samples) / 16_000 == video.media.audio_s
+    assert pickle.loads(pickle.dumps(video)) == video
+
+
+def test_the_manifests_id_is_kept(clip, cache):
+    assert decode(clip, cache, video_id="fair-7").video_id == "fair-7"
+
+
+def test_decoding_again_gives_the_same_video_and_the_same_files(clip, cache):
+    first = decode(clip, cache)
+    before = {path: path.stat().st_mtime_ns for path in Path(cache.root).rglob("*.*")}
+    assert decode(clip, cache) == first
+    assert {path: path.stat().st_mtime_ns for path in Path(cache.root).rglob("*.*")} == before
+    other = Cache(cache.root + "2")
+    decode(clip, other)
+    for key in (first.frame_pack, first.audio):
+        assert sha256_file(cache.fetch(key)) == sha256_file(other.fetch(key))
+
+
+def test_keys_follow_from_bytes_engine_and_policy_and_not_from_names(clip, cache, tmp_path):
+    video = decode(clip, cache)
+    assert decode(clip.rename(tmp_path / "renamed.mp4"), cache).frame_pack == video.frame_pack
+    smaller = decode(tmp_path / "renamed.mp4", cache, policy=FramePolicy(max_frames=4, max_side=100))
+    assert smaller.frame_pack != video.frame_pack
+    assert smaller.audio == video.audio
+    assert decode(tmp_path / "renamed.mp4", cache, sampler=PyAv("keyframe")).frame_pack != video.frame_pack
+
+
+def test_sound_alone_is_a_video_without_frames_and_a_warning(tmp_path, cache):
+    video = decode(make_audio(tmp_path / "a.wav", tone(2, 16_000)), cache)
+    assert (video.frame_pack, video.frame_count) == (None, 0)
+    assert video.media.duration_s == video.media.audio_s == 2.0
+    assert reasons(video) == ["no video stream"]
+
+
+def test_pictures_alone_are_a_video_without_sound_and_a_warning(tmp_path, cache):
+    video = decode(make_clip(tmp_path / "a.mp4", frames=24), cache)
+    assert (video.audio, video.media.audio_s, video.frame_count) == (None, None, 1)
+    assert reasons(video) == ["no audio stream"]
+
+
+def test_long_sound_is_clipped_with_a_warning(clip, cache):
+    video = decode(clip, cache, limits=Limits(max_duration_s=1.0))
+    assert (video.media.audio_s, reasons(video)) == (1.0, ["clipped"])
+
+
+def test_pictures_that_are_too_large_leave_the_sound(clip, cache):
+    video = decode(clip, cache, policy=FramePolicy(max_pixels=1000))
+    assert (video.frame_count, reasons(video)) == (0, ["frame too large"])
+    assert video.audio is not None
+
+
+def test_a_file_that_is_neither_is_an_error(tmp_path, cache):
+    (tmp_path / "a.mp4").write_text("no video at all")
+    with pytest.raises(UnreadableMedia):
+        decode(tmp_path / "a.mp4", cache)
+    silent = make_audio(tmp_path / "silent.wav", tone(0.001, 16_000))
+    silent.write_bytes(silent.read_bytes()[:44])
+    with pytest.raises((NoVideoStream, ValueError)):
+        decode(silent, cache)
+
+
+def test_a_crash_or_a_hang_costs_only_its_own_file(clip, cache, tmp_path):
+    limits = Limits(time_limit_s=1.0, time_limit_per_media_s=0.0)
+    with pytest.raises(WorkerDied, match="SIGSEGV"):
+        decode(clip.rename(tmp_path / "segfault.mp4"), cache, Saboteur(), limits=limits)
+    with pytest.raises(TimeLimitExceeded):
+        decode((tmp_path / "segfault.mp4").rename(tmp_path / "hang.mp4"), cache, Saboteur(), limits=limits)
+    assert decode((tmp_path / "hang.mp4").rename(tmp_path / "fine.mp4"), cache, Saboteur()).frame_count == 4
+
+
+def run(entries: list[ManifestEntry], cache: Cache, sampler=None) -> tuple[list[Video], list[Failure]]:
+    """The two outputs of DecodeVideos, sorted by uri."""
+    found: dict[str, list] = {"videos": [], "failures": []}
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        decoded = (
+            pipeline | beam.Create(entries) | DecodeVideos(sampler or PyAv(), POLICY, Limits(10.0, 0.0), cache, 1)
+        )
+        assert_that(decoded.videos, lambda actual: found["videos"].extend(actual), label="videos")
+        assert_that(decoded.failures, lambda actual: found["failures"].extend(actual), label="failures")
+    return tuple(sorted(records, key=lambda record: record.uri) for records in found.values())
+
+
+def test_every_bad_file_is_one_failure_with_its_error_and_what_to_do(clip, cache, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text %d {x} ünï.mp4").write_text("words")
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    make_clip(tmp_path / "segfault.mp4", frames=24)
+    make_clip(tmp_path / "hang.mp4", frames=24)
+    expected = {
+        "empty.mp4": ("UnreadableMedia", "check that the file plays"),
+        "folder.mp4": ("IsADirectoryError", "is a folder"),
+        "hang.mp4": ("TimeLimitExceeded", "raise extract.limits.time_limit_s"),
+        "missing.mp4": ("FileNotFoundError", "No such file"),
+        "pipe.mp4": ("OSError", "no regular file"),
+        "segfault.mp4": ("WorkerDied", "SIGSEGV"),
+        "text %d {x} ünï.mp4": ("UnreadableMedia", "check that the file plays"),
+    }
+    entries = [ManifestEntry(str(tmp_path / name), f"id-{len(name)}") for name in expected]
+    videos, failures = run([*entries, ManifestEntry(str(clip))], cache, Saboteur())
+    assert [video.uri for video in videos] == [str(clip)]
+    assert [Path(failure.uri).name for failure in failures] == list(expected)
+    for failure, (name, (error_class, message)) in zip(failures, expected.items(), strict=True):
+        assert (failure.stage, failure.step, failure.error_class) == ("extract", "decode", error_class)
+        assert message in failure.message
+        assert failure.video_id == f"id-{len(name)}"
+
+
+def test_a_mistake_in_the_program_stops_the_run(clip, cache, tmp_path):
+    with pytest.raises(Exception, match="a mistake in the program"):
+        run([ManifestEntry(str(clip.rename(tmp_path / "mistake.mp4")))], cache, Saboteur())
+
+
+def test_every_real_bad_file_ends_as_a_video_or_a_failure(extra_media, cache):
+    files = sorted((extra_media / "bad").iterdir())
+    videos, failures = run([ManifestEntry(str(path)) for path in files], cache)
+    assert len(videos) + len(failures) == len(files)
+    assert {Path(failure.uri).name[:2] for failure in failures} >= {"01", "02", "03", "04", "16", "17"}
+    partial = {Path(video.uri).name: reasons(video) for video in videos}
+    assert "damaged packets" in partial["06_bitflip_mdat.mp4"]
+    assert partial["13_no_audio.mp4"] == ["no audio stream"]
+    assert partial["mp4parse_amr_wb_1f.3gp"] == ["no video stream"]
+    assert partial["32_ünï cödé %d {x}.mp4"] == []

@@ -1,0 +1,203 @@
+from dataclasses import replace
+
+import pytest
+from tiny_output import tiny_rows, write_tiny
+
+from pipeline.outputs.explain import UnknownId, explain
+from pipeline.outputs.manifest import NotAnOutput, PromptText, read_manifest, write_manifest
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explain")
+    write_tiny(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return [row for _, row in tiny_rows()["queries"]]
+
+
+def dropped(queries, reason):
+    return next(row for row in queries if row["reason"] == reason)
+
+
+def flat(text):
+    """The text without the line breaks that wrapping put into it."""
+    return " ".join(text.split())
+
+
+def test_a_kept_query_is_told_from_evidence_to_example(output, queries):
+    query = queries[0]
+
+    told = explain(output, query["query_id"])
+
+    for said in (
+        query["text"],
+        query["rationale"],
+        "0.5-3.0 s 0.81 the last boat of the parade passes",
+        "1.0-4.0 s 0.93 PIER 7",
+        "asr (pocketsphinx)",
+        "rules 0.1.0",
+        "retrievable_at 1000",
+        "alpha1 -6.0",
+        "trusted negative, in the example",
+        "found its video at rank 1, score 12.5",
+        "2 negatives in train" if "2 negatives" in flat(told) else "3 negatives in train",
+        "label 1 positive harbour-0",
+        "word for word what was sent",
+        "BEGIN EVIDENCE",
+        query["reply"],
+    ):
+        assert said in flat(told), said
+
+
+def test_a_pair_without_probabilities_says_none(output, queries):
+    assert " none " in explain(output, queries[0]["query_id"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("too short", "dropped by synthesize: too short (3 words, at least 4)"),
+        ("ambiguous", "dropped by mine: ambiguous (best negative 31.0, positive 12.5, ratio 2.0)"),
+        ("no trusted negative", "dropped by curate: no trusted negative (0 of 2 negatives, at least 1)"),
+    ],
+)
+def test_a_dropped_query_names_stage_rule_and_numbers(output, queries, reason, said):
+    told = explain(output, dropped(queries, reason)["query_id"])
+
+    assert said in flat(told)
+    assert "The example" not in told
+
+
+def test_the_thresholds_shown_are_those_of_the_stage_that_dropped(output, queries):
+    mined = explain(output, dropped(queries, "ambiguous")["query_id"])
+    curated = explain(output, dropped(queries, "teacher disagrees")["query_id"])
+
+    assert "ambiguity_ratio 2.0" in mined
+    assert "alpha1" not in mined
+    assert "alpha1 -6.0" in curated
+
+
+def test_a_video_is_told_with_its_queries_and_the_pairs_it_was_judged_in(output):
+    told = flat(explain(output, "flood-2"))
+
+    for said in (
+        "samples/flood-relief/flood-2.mp4",
+        "h264 320x180, no sound, 6.0 s",
+        "split validation, as its event 'flood-relief'",
+        "asr: no audio, the file has no audio stream",
+        "4 in the shards",
+        "Queries written for it",
+        "Judged as a candidate",
+        "suspected positive, left out",
+    ):
+        assert said in told, said
+
+
+def test_a_pair_shows_margin_stratum_prompt_and_reply(output):
+    pair = next(row for _, row in tiny_rows()["judgements"] if row["stratum"] == "hard_negative" and row["delta"])
+
+    told = flat(explain(output, f"{pair['query_id']}:{pair['video_id']}"))
+
+    for said in (
+        "rules 0.1.0 says no",
+        f"margin {pair['delta']:+.2f}",
+        "from rules",
+        "stratum hard negative",
+        "word for word what was sent",
+        "Does this video answer the query?",
+        "<answer>no</answer>",
+    ):
+        assert said in told, said
+
+
+def test_a_prompt_that_is_no_longer_what_was_sent_says_so(tmp_path, queries):
+    rows = tiny_rows()
+    for _, row in rows["videos"]:
+        row["caption"] += " And more."
+    write_tiny(tmp_path, rows)
+
+    assert "NOT what was sent: its hash differs" in flat(explain(str(tmp_path), queries[0]["query_id"]))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ({}, "the manifest holds no prompt 'write_queries'"),
+        ({"write_queries": PromptText("x", "{{other}}")}, "prompt 'write_queries' has slots ['other']"),
+    ],
+)
+def test_a_prompt_that_cannot_be_rendered_says_why(tmp_path, queries, prompts, said):
+    write_tiny(tmp_path)
+    write_manifest(str(tmp_path), replace(read_manifest(str(tmp_path)), prompts=prompts))
+
+    assert said in flat(explain(str(tmp_path), queries[0]["query_id"]))
+
+
+def test_a_file_that_failed_is_told_by_its_address(output):
+    assert "extract/decode: UndecodableVideo: moov atom not found" in explain(output, "samples/bad/cut.mp4")
+
+
+def test_a_video_that_was_rejected_is_told_by_its_id(tmp_path):
+    rows = tiny_rows()
+    rejection = {"stage": "extract", "step": "deduplicate", "reason": "duplicate file", "detail": "as a.mp4"}
+    rows["rejections"].append(("part", {**rejection, "video_id": "copy-1", "query_id": ""}))
+    write_tiny(tmp_path, rows)
+
+    assert "extract/deduplicate: duplicate file: as a.mp4" in explain(str(tmp_path), "copy-1")
+
+
+def test_an_unknown_id_names_the_forms_and_the_nearest(output, queries):
+    query_id = queries[0]["query_id"]
+
+    with pytest.raises(UnknownId, match=rf"a pair QUERY_ID:VIDEO_ID; the nearest: {query_id}"):
+        explain(output, query_id[:-2])
+    with pytest.raises(UnknownId, match=f"the nearest: .*{query_id}:harbour-0"):
+        explain(output, f"{query_id}:harbour-")
+    with pytest.raises(UnknownId, match=r"QUERY_ID:VIDEO_ID$"):
+        explain(output, "???")
+
+
+def test_ids_may_hold_colons(tmp_path):
+    rows = tiny_rows()
+    old = rows["judgements"][0][1]["video_id"]
+    for table in ("videos", "judgements", "queries", "perception"):
+        for _, row in rows[table]:
+            if row["video_id"] == old:
+                row["video_id"] = "site:a:1"
+    query_id = rows["judgements"][0][1]["query_id"]
+    write_tiny(tmp_path, rows)
+
+    assert explain(str(tmp_path), f"{query_id}:site:a:1").startswith(f"PAIR {query_id}:site:a:1")
+
+
+def test_evidence_cannot_send_commands_to_the_terminal(tmp_path):
+    rows = tiny_rows()
+    rows["videos"][0][1]["caption"] = "red \x1b[31m text \u202e\x07\x9b2J"
+    write_tiny(tmp_path, rows)
+
+    told = explain(str(tmp_path), rows["videos"][0][1]["video_id"])
+
+    assert all(character.isprintable() or character == "\n" for character in told)
+    assert "[31m text" in told
+
+
+def test_a_human_query_has_no_prompt(tmp_path):
+    rows = tiny_rows()
+    rows["queries"][0][1].update(
+        source="human", writer=None, variant=None, query_type=None, rationale="", modalities=[]
+    )
+    write_tiny(tmp_path, rows)
+
+    told = explain(str(tmp_path), rows["queries"][0][1]["query_id"])
+
+    assert "people; its video is harbour-0" in told
+    assert "The prompt that wrote it" not in told
+
+
+def test_an_unfinished_output_cannot_be_explained(tmp_path):
+    with pytest.raises(NotAnOutput):
+        explain(str(tmp_path), "q-1")

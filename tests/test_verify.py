@@ -1,0 +1,359 @@
+import shutil
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_output import tiny_rows, write_tables, write_tiny
+
+from pipeline.outputs.manifest import NotAnOutput, read_manifest, write_manifest
+from pipeline.outputs.publish import describe
+from pipeline.outputs.verify import verdict, verify
+from schemas.tables import TABLES
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound") / "out"
+    write_tiny(folder)
+    return folder
+
+
+@pytest.fixture
+def output(sound, tmp_path):
+    """A fresh copy of a sound output, to be broken in one place."""
+    return shutil.copytree(sound, tmp_path / "out")
+
+
+def problems(output):
+    return [str(problem) for problem in verify(str(output))]
+
+
+def rewrite(output, rows):
+    """Write other rows, and a manifest that knows them: the files are as declared, what they say is not."""
+    manifest = read_manifest(str(output))
+    changed = [name for name, found in tiny_rows().items() if found != rows[name]]
+    written = {file.path: file for file in write_tables(str(output), rows, changed)}
+    write_manifest(str(output), replace(manifest, files=tuple(written.get(f.path, f) for f in manifest.files)))
+
+
+def retell(output, name, text):
+    """Replace a text file, and its hash in the manifest."""
+    (output / name).write_text(text)
+    manifest = read_manifest(str(output))
+    files = tuple(describe(str(output), name) if file.path == name else file for file in manifest.files)
+    write_manifest(str(output), replace(manifest, files=files))
+
+
+def rows_of(rows, table, **wanted):
+    """The rows of a table with these values, in order."""
+    return [row for _, row in rows[table] if all(row[key] == value for key, value in wanted.items())]
+
+
+def test_a_sound_output_has_no_problem(sound):
+    assert problems(sound) == []
+    assert "is sound: 23 files" in verdict(str(sound), [])
+
+
+def test_a_folder_without_a_manifest_is_no_output(tmp_path):
+    with pytest.raises(NotAnOutput):
+        verify(str(tmp_path))
+
+
+def test_a_missing_file_is_named(output):
+    (output / "report.html").unlink()
+    (output / "videos/part-00000-of-00002.parquet").unlink()
+
+    assert problems(output) == ["report.html: missing", "videos/part-00000-of-00002.parquet: missing"]
+
+
+def test_an_extra_file_is_named_but_exports_are_not(output):
+    (output / "exports" / "rankvideo").mkdir(parents=True)
+    (output / "exports" / "rankvideo" / "train.jsonl").write_text("{}")
+    (output / "videos" / "part-00000-of-00009.parquet").write_text("x")
+
+    assert problems(output) == ["videos/part-00000-of-00009.parquet: extra: not in the manifest"]
+
+
+def test_one_changed_byte_is_found(output):
+    path = output / "run.trec"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+    assert problems(output)[0].startswith("run.trec: changed: SHA-256 ")
+
+
+def test_a_changed_size_is_found(output):
+    with open(output / "README.md", "a") as file:
+        file.write("more")
+
+    assert "bytes, the manifest says" in problems(output)[0]
+
+
+def test_a_shard_that_is_no_parquet_is_one_problem_and_no_crash(output):
+    retell(output, "ranking/train-00000-of-00002.parquet", "PAR1 nothing PAR1")
+
+    assert problems(output)[0].startswith("ranking/train-00000-of-00002.parquet: not a Parquet file")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.drop_columns(["caption"]), "caption is missing"),
+        (lambda table: table.append_column("more", pa.nulls(len(table))), "more is unexpected"),
+        (lambda table: table.replace_schema_metadata({}), "its schema's metadata"),
+        (lambda table: table.slice(1), "rows, the manifest says"),
+    ],
+)
+def test_a_shard_of_another_shape_is_named(output, change, said):
+    path = "perception/train-00000-of-00002.parquet"
+    pq.write_table(change(pq.read_table(output / path)), output / path)
+    manifest = read_manifest(str(output))
+    rows = {file.path: file.rows for file in manifest.files}
+    found = replace(describe(str(output), path), rows=rows[path])
+    write_manifest(str(output), replace(manifest, files=tuple(found if f.path == path else f for f in manifest.files)))
+
+    assert [problem for problem in problems(output) if problem.startswith(path) and said in problem]
+
+
+def test_a_set_of_shards_with_a_hole_is_named(output):
+    path = "queries/part-00000-of-00002.parquet"
+    (output / path).unlink()
+    manifest = read_manifest(str(output))
+    write_manifest(str(output), replace(manifest, files=tuple(f for f in manifest.files if f.path != path)))
+
+    assert problems(output) == ["queries/: the part shards in the manifest are not a whole set"]
+
+
+def set_values(table, index=0, **values):
+    def change(rows):
+        rows[table][index][1].update(values)
+
+    return change
+
+
+def set_in_example(candidate=0, **values):
+    def change(rows):
+        rows["ranking"][0][1]["candidates"][candidate].update(values)
+
+    return change
+
+
+def twice(table):
+    def change(rows):
+        rows[table].append(rows[table][0])
+
+    return change
+
+
+def drop_row(table, index=0):
+    def change(rows):
+        del rows[table][index]
+
+    return change
+
+
+def drop_candidates(keep):
+    def change(rows):
+        example = rows["ranking"][0][1]
+        example["candidates"] = [c for c in example["candidates"] if keep(c)]
+
+    return change
+
+
+def drop_query_of_first_example(rows):
+    query = rows_of(rows, "queries", query_id=rows["ranking"][0][1]["query_id"])[0]
+    query.update(verdict="dropped", stage="curate", reason="no trusted negative")
+
+
+def move_event(rows):
+    rows["videos"][0][1]["split"] = "validation"
+
+
+def move_example(rows):
+    _, row = rows["ranking"][0]
+    rows["ranking"][0] = ("validation", row)
+
+
+def lend_video(rows):
+    video_id = rows_of(rows, "videos", split="validation")[0]["video_id"]
+    rows["ranking"][0][1]["candidates"][1]["video_id"] = video_id
+
+
+def fourth_negative(rows):
+    example = rows["ranking"][0][1]
+    extra = {**example["candidates"][-1], "video_id": rows_of(rows, "videos", split="train")[-1]["video_id"]}
+    example["candidates"] += [extra, {**extra, "video_id": rows_of(rows, "videos", split="train")[-2]["video_id"]}]
+
+
+def lose_frames(rows):
+    video_id = rows["ranking"][0][1]["candidates"][1]["video_id"]
+    rows_of(rows, "videos", video_id=video_id)[0].update(frames=[], frame_times_s=[])
+
+
+def two_positives(rows):
+    rows["ranking"][0][1]["candidates"][1].update(label=1, stratum="positive")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(twice("videos"), "its video_id is not unique", id="a video twice"),
+        pytest.param(twice("queries"), "its query_id is not unique", id="a query twice"),
+        pytest.param(twice("judgements"), "its query_id and video_id is not unique", id="a judgement twice"),
+        pytest.param(twice("ranking"), "its query_id is not unique", id="an example twice"),
+        pytest.param(twice("perception"), "its video_id is not unique", id="a caption twice"),
+        pytest.param(set_values("queries", video_id="nowhere"), "video 'nowhere' is not in videos", id="query's video"),
+        pytest.param(set_values("judgements", video_id="nowhere"), "its video is not in videos", id="judged video"),
+        pytest.param(set_values("judgements", query_id="q-gone"), "its query is not in queries", id="judged query"),
+        pytest.param(set_in_example(1, video_id="nowhere"), "'nowhere' is not in videos", id="candidate's video"),
+        pytest.param(set_values("perception", video_id="nowhere"), "'nowhere' is not in videos", id="caption's video"),
+        pytest.param(set_values("ranking", query_id="q-gone"), "q-gone: is not in queries", id="example's query"),
+        pytest.param(drop_query_of_first_example, "its query was dropped", id="example of a dropped query"),
+        pytest.param(drop_row("ranking"), "is kept, and no example holds it", id="kept query without example"),
+        pytest.param(set_values("rejections", query_id="q-gone"), "query 'q-gone' is not in queries", id="rejection"),
+        pytest.param(
+            set_values("failures", stage="judge", video_id="gone"), "video 'gone' is not in videos", id="failure"
+        ),
+        pytest.param(two_positives, "an example has exactly one positive", id="two positives"),
+        pytest.param(drop_candidates(lambda c: not c["label"]), "the positive comes first", id="no positive"),
+        pytest.param(
+            drop_candidates(lambda c: c["stratum"] != "trusted_negative"), "fewer than 1 trusted", id="none trusted"
+        ),
+        pytest.param(fourth_negative, "negatives, at most 3", id="too many negatives"),
+        pytest.param(set_in_example(1, label=1), "label is 1 exactly for the positive", id="label"),
+        pytest.param(set_in_example(1, stratum="suspected_positive"), "suspected positive", id="stratum"),
+        pytest.param(set_in_example(1, delta=-5.0), "a trusted negative is a no with a margin", id="margin of trusted"),
+        pytest.param(set_in_example(1, delta=-9.5), "p_yes must be sigmoid(delta)", id="p_yes of delta"),
+        pytest.param(set_in_example(1, p_yes=None), "p_yes is null exactly where delta is", id="p_yes alone null"),
+        pytest.param(set_in_example(1, confidence_source="label_only"), "is label_only", id="confidence source"),
+        pytest.param(set_in_example(1, teacher_label="yes"), "are those of its judgement", id="not as judged"),
+        pytest.param(lose_frames, "a candidate's video has frames", id="frames"),
+        pytest.param(set_values("videos", frame_times_s=[0.0]), "4 frames but 1 frame times", id="frame times"),
+        pytest.param(move_event, "event 'harbour-festival-2024' is in two splits", id="event in two splits"),
+        pytest.param(move_example, "is of split train, used in validation", id="example in the wrong split"),
+        pytest.param(lend_video, "is of split validation, used in train", id="video in two splits"),
+        pytest.param(set_values("queries", rationale=" "), "a kept written query has a rationale", id="no rationale"),
+        pytest.param(set_values("queries", verdict="maybe"), "verdict must be kept or dropped", id="verdict"),
+        pytest.param(set_values("queries", text=" "), "its text is blank", id="blank query"),
+        pytest.param(set_values("ranking", query="another"), "its text is not that of its query", id="another text"),
+        pytest.param(set_values("judgements", label="perhaps"), "label must be yes or no", id="judged label"),
+        pytest.param(set_values("judgements", stratum="odd"), "stratum must be one of", id="judged stratum"),
+        pytest.param(set_values("judgements", reason="why"), "a reason is given exactly where", id="judged reason"),
+        pytest.param(set_values("perception", caption=""), "caption must not be blank", id="blank caption"),
+        pytest.param(drop_row("rejections"), "in the ledger, 0 in rejections", id="ledger and rejections"),
+        pytest.param(drop_row("failures"), "in the ledger, 0 in failures", id="ledger and failures"),
+        pytest.param(drop_row("perception"), "left, perception has 11 rows", id="ledger and perception"),
+    ],
+)
+def test_what_is_wrong_between_rows_is_named(output, change, said):
+    rows = tiny_rows()
+    change(rows)
+    rewrite(output, rows)
+
+    assert [problem for problem in problems(output) if said in problem], problems(output)
+
+
+def test_a_query_in_both_splits_is_named(output):
+    rows = tiny_rows()
+    rows["ranking"].append(("validation", rows["ranking"][0][1]))
+    rewrite(output, rows)
+
+    assert [problem for problem in problems(output) if "is in two splits, or twice in one" in problem]
+
+
+def test_a_row_in_the_wrong_shard_is_named(output):
+    rows = tiny_rows()
+    rewrite(output, rows)
+    one, two = (output / f"perception/train-0000{i}-of-00002.parquet" for i in (0, 1))
+    aside = one.rename(one.with_suffix(".aside"))
+    two.rename(one)
+    aside.rename(two)
+    manifest = read_manifest(str(output))
+    at = {f.path: replace(describe(str(output), f.path), rows=f.rows) for f in manifest.files}
+    counts = {path: pq.ParquetFile(output / path).metadata.num_rows for path in at if path.endswith(".parquet")}
+    files = tuple(replace(at[f.path], rows=counts.get(f.path)) for f in manifest.files)
+    write_manifest(str(output), replace(manifest, files=files))
+
+    assert all("belongs in shard" in problem for problem in problems(output))
+    assert len(problems(output)) == 9
+
+
+def test_a_human_query_whose_video_is_unknown_is_no_problem(output):
+    rows = tiny_rows()
+    human = {
+        **rows["queries"][0][1],
+        **dict.fromkeys(("query_type", "variant", "writer", "positive_rank", "positive_score")),
+        "query_id": "h-1",
+        "video_id": "not-here",
+        "source": "human",
+        "rationale": "",
+        "verdict": "dropped",
+        "stage": "mine",
+        "reason": "unknown video",
+    }
+    rows["queries"].append(("part", human))
+    rewrite(output, rows)
+
+    assert all(problem.startswith("ledger.json") for problem in problems(output))
+
+
+def test_frames_are_not_asked_for_where_the_recipe_leaves_them_out(output):
+    rows = tiny_rows()
+    for _, row in rows["videos"]:
+        row.update(frames=[], frame_times_s=[])
+    rewrite(output, rows)
+    manifest = read_manifest(str(output))
+    recipe = {**manifest.recipe, "emit": {"frames": None}}
+    write_manifest(str(output), replace(manifest, recipe=recipe))
+
+    assert problems(output) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("ledger.json", lambda text: "{}", "cannot be read"),
+        ("ledger.json", lambda text: text.replace('"in": 14', '"in": 15'), "extract/decode: does not balance: +1"),
+        ("qrels.trec", lambda text: text.replace(" 1\n", " 0\n", 1), "label 1 in ranking, but not in the qrels"),
+        ("qrels.trec", lambda text: text.replace(" 0\n", " 2\n", 1), "label 0 in ranking, but not in the qrels"),
+        ("qrels.trec", lambda text: "one two\n" + text, "cannot be read"),
+        ("run.trec", lambda text: "one two\n" + text, "cannot be read"),
+        ("run.trec", lambda text: "".join(text.splitlines(True)[5:]), "an example's query is not in the run"),
+        ("run.trec", lambda text: "".join(text.splitlines(True)[1:]), "ranks do not count from 1"),
+        ("run.trec", lambda text: text.replace("19.0", "9.0", 1), "a score exceeds the one before it"),
+        ("run.trec", lambda text: text + text.splitlines(True)[0], "its lines do not stand together"),
+        ("run.trec", lambda text: text.replace(text.split()[2], "nowhere", 1), "'nowhere' is not in videos"),
+    ],
+)
+def test_accounts_that_do_not_agree_with_the_tables_are_named(output, name, change, said):
+    retell(output, name, change((output / name).read_text()))
+
+    found = [problem for problem in problems(output) if said in problem]
+
+    assert found, problems(output)
+    assert all(problem.startswith(name) for problem in found)
+
+
+def test_a_candidate_at_another_rank_than_in_the_run_is_named(output):
+    lines = (output / "run.trec").read_text().splitlines(True)
+    one, two = lines[0].split(), lines[1].split()
+    one[2], two[2] = two[2], one[2]
+    retell(output, "run.trec", "".join([" ".join(one) + "\n", " ".join(two) + "\n", *lines[2:]]))
+
+    assert [problem for problem in problems(output) if "in the run, " in problem]
+
+
+def test_the_verdict_lists_problems_a_line_each_and_counts_the_rest(output):
+    for table in TABLES:
+        for path in (output / table).iterdir():
+            path.unlink()
+
+    found = verify(str(output))
+    said = verdict(str(output), found, shown=3).splitlines()
+
+    assert len(said) == 5
+    assert said[0] == str(found[0])
+    assert said[3] == f"… and {len(found) - 3} more"
+    assert said[4].endswith(f"has {len(found)} problems")

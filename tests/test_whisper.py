@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transforms.engines import EngineError, find_engine
+from transforms.engines.protocols import Samples
+from transforms.engines.whisper import LANGUAGES, MODELS, Whisper, is_doubtful, is_silent, timed_pieces
+
+T = 100  # the first timestamp token in these tests
+
+
+@dataclass
+class Result:
+    avg_logprob: float = -0.1
+    no_speech_prob: float = 0.0
+    compression_ratio: float = 1.0
+
+
+def test_text_between_timestamps_becomes_timed_pieces():
+    tokens = [T + 0, 1, 2, T + 60, T + 80, 3, T + 140]
+    assert list(timed_pieces(tokens, T, end=1500)) == [(0, 60, [1, 2]), (80, 140, [3])]
+
+
+def test_text_that_no_timestamp_opens_or_closes_reaches_to_the_edges():
+    assert list(timed_pieces([1, T + 60, 2], T, end=1500)) == [(0, 60, [1]), (60, 1500, [2])]
+
+
+def test_timestamps_without_text_make_no_piece():
+    assert list(timed_pieces([T, T + 5, T + 5, T + 9], T, end=1500)) == []
+
+
+def test_repetition_and_improbable_text_are_doubtful_but_silence_is_not():
+    assert not is_doubtful(Result())
+    assert is_doubtful(Result(compression_ratio=2.5))
+    assert is_doubtful(Result(avg_logprob=-1.1))
+    assert is_silent(Result(avg_logprob=-1.1, no_speech_prob=0.7))
+    assert not is_doubtful(Result(avg_logprob=-1.1, no_speech_prob=0.7))
+    assert not is_silent(Result(avg_logprob=-0.1, no_speech_prob=0.7))
+
+
+def test_a_missing_checkpoint_is_refused_at_construction():
+    with pytest.raises(ValueError, match=r"'large-v9' is neither a file nor a model .* did you mean 'large-v"):
+        Whisper(model="large-v9")
+    with pytest.raises(EngineError, match=r"asr engine 'whisper': model '/no/such\.pt'"):
+        find_engine("asr", {"engine": "whisper", "model": "/no/such.pt"})
+
+
+def test_an_unknown_language_is_refused_at_construction():
+    with pytest.raises(ValueError, match="language 'english' is not one of Whisper's"):
+        Whisper(language="english")
+
+
+def test_the_names_and_languages_are_those_of_the_package():
+    whisper = pytest.importorskip("whisper")
+    tokenizer = pytest.importorskip("whisper.tokenizer")
+    assert whisper.available_models() == MODELS
+    assert list(tokenizer.LANGUAGES) == LANGUAGES
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint over-fitted on three made-up sounds, as openai-whisper's own files are."""
+    pytest.importorskip("whisper")
+    from tiny_whisper import write_memorised_checkpoint
+
+    path = tmp_path_factory.mktemp("whisper") / "memorised.pt"
+    write_memorised_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def recognizer(checkpoint: Path):
+    return Whisper(model=str(checkpoint), device="cpu", batch_size=2).load()
+
+
+@pytest.fixture(scope="session")
+def noise() -> Samples:
+    """A sound that the checkpoint has never heard."""
+    return np.random.default_rng(0).integers(-9000, 9000, 32_000, dtype=np.int16)
+
+
+def test_windows_are_recognised_in_batches_with_text_times_and_confidence(recognizer):
+    from tiny_whisper import FALLING, RISING, SILENCE
+
+    rising, falling, silence = recognizer.recognize([RISING.sound, FALLING.sound, SILENCE])
+
+    assert [(s.start_s, s.end_s, s.text) for s in rising] == list(RISING.pieces)
+    assert [(s.start_s, s.end_s, s.text) for s in falling] == list(FALLING.pieces)
+    assert all(s.confidence > 0.9 for s in (*rising, *falling))
+    assert all(s.confidence < 0.1 and s.end_s <= 1.0 for s in silence)
+
+
+def test_each_window_of_a_batch_has_its_own_language(recognizer):
+    from tiny_whisper import FALLING, RISING
+
+    assert [result.language for result in recognizer.decode([RISING.sound, FALLING.sound])] == ["en", "de"]
+
+
+def test_a_given_language_is_not_detected_again(checkpoint: Path):
+    from tiny_whisper import FALLING
+
+    recognizer = Whisper(model=str(checkpoint), device="cpu", language="en").load()
+    assert recognizer.decode([FALLING.sound])[0].language == "en"
+
+
+def test_confidence_is_token_probability_times_speech_probability(recognizer):
+    from tiny_whisper import RISING
+
+    result = recognizer.decode([RISING.sound])[0]
+    (segment,) = recognizer.recognize([RISING.sound])[0]
+    assert segment.confidence == pytest.approx(math.exp(result.avg_logprob) * (1 - result.no_speech_prob), rel=1e-3)
+
+
+def test_only_the_row_that_repeats_itself_climbs_the_temperatures(recognizer):
+    from tiny_whisper import RISING, STUCK
+
+    rising, stuck = recognizer.decode([RISING.sound, STUCK.sound])
+    assert (rising.temperature, stuck.temperature) == (0.0, 1.0)
+    assert stuck.text.startswith("no no no no")
+
+
+def test_a_result_does_not_depend_on_what_was_recognised_before(recognizer, noise: Samples):
+    from tiny_whisper import RISING, STUCK
+
+    first = recognizer.recognize([STUCK.sound, noise])
+    recognizer.recognize([noise, RISING.sound])
+    assert recognizer.recognize([STUCK.sound, noise]) == first
+
+
+def test_the_stamp_follows_the_bytes_of_the_checkpoint_not_its_place(checkpoint: Path, tmp_path: Path):
+    engine = Whisper(model=str(checkpoint))
+    elsewhere = tmp_path / "copy.pt"
+    elsewhere.write_bytes(checkpoint.read_bytes())
+
+    assert engine.stamp().model.startswith("sha256:")
+    assert engine.stamp() == Whisper(model=str(elsewhere), device="cpu", batch_size=1).stamp()
+    assert engine.stamp() != replace(engine, language="de").stamp()
