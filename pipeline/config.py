@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -98,7 +98,8 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain values."""
-        resolved: dict[str, Any] = msgspec.to_builtins(self)
+        # asdict first: msgspec leaves a default out of an instance's own dict, and would leave it out here as well.
+        resolved: dict[str, Any] = msgspec.to_builtins(asdict(self))
         return resolved
 
     @property

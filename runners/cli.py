@@ -125,7 +125,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     from apache_beam.io.filesystems import FileSystems
-    from transforms.cache import Cache
 
     from pipeline.config import find_engines, load_recipe
     from pipeline.run import HumanQueries, Job, check_output, execute, read_human_queries
@@ -133,6 +132,7 @@ def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     from runners.progress import watch
     from runners.summary import print_summary
     from transforms import progress
+    from transforms.cache import Cache
     from transforms.engines import EngineError
     from transforms.files import join
     from transforms.ledger import LedgerOutOfBalance
@@ -196,9 +196,8 @@ def _recipes(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _verify(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pipeline.outputs.verify import verdict, verify
-
     from pipeline.outputs.manifest import NotAnOutput
+    from pipeline.outputs.verify import verdict, verify
 
     try:
         problems = verify(arguments.output)
@@ -210,7 +209,6 @@ def _verify(arguments: argparse.Namespace, _: list[str]) -> int:
 
 def _explain(arguments: argparse.Namespace, _: list[str]) -> int:
     from pipeline.outputs.explain import UnknownId, explain
-
     from pipeline.outputs.manifest import NotAnOutput
 
     try:
@@ -222,7 +220,6 @@ def _explain(arguments: argparse.Namespace, _: list[str]) -> int:
 
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
     from pipeline.outputs.export import EXPORTS
-
     from pipeline.outputs.manifest import NotAnOutput
     from transforms.engines import did_you_mean
     from transforms.files import join

@@ -27,6 +27,14 @@ def test_a_setting_changes_one_value_and_the_fingerprint():
     assert load_recipe("demo").fingerprint == plain.fingerprint
 
 
+def test_a_resolved_recipe_names_every_default():
+    resolved = load_recipe("demo", ["curate.alpha1=-4"]).as_dict()
+
+    assert resolved["synthesize"]["queries_per_variant"] == 2
+    assert resolved["curate"] == {"alpha1": -4.0, "alpha2": -8.0, "min_trusted": 1, "max_negatives": 3}
+    assert parse_recipe(resolved) == load_recipe("demo", ["curate.alpha1=-4"])
+
+
 def test_a_recipe_can_be_a_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(recipe_text("demo").replace("name: demo", "name: mine"))
@@ -37,7 +45,7 @@ def test_a_recipe_can_be_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["curate.alpha3=1"], r"recipe key curate.alpha3 is not known; did you mean 'alpha1'\?"),
+        (["curate.alfa1=1"], r"recipe key curate.alfa1 is not known; did you mean 'alpha1'\?"),
         (["extract.frames.fps=1"], r"recipe key extract.frames.fps is not known"),
         (["mine.candidates=many"], r"recipe key mine.candidates: expected `int`"),
         (["mine.candidates=0"], r"recipe key mine.candidates: must be at least 1"),

@@ -48,6 +48,12 @@ GENERIC = frozenset(
     "two until use used video want way well without words year years yet".split()
 )
 
+# What a describer of pixels says of every picture: how much, where, how large.
+LAYOUT = frozenset(
+    "background band bottom bright centre dark detailed finely horizontal left light lower medium mixture moderate "
+    "moderately mostly movement patch right slight still strip strong top upper vertical".split()
+)
+
 MONTHS = frozenset("january february march april may june july august september october november december".split())
 
 # What each variant is asked for, in turn.
@@ -129,7 +135,7 @@ def weight(word: str, is_name: bool) -> float:
 
 def is_generic(word: str) -> bool:
     """Whether a folded word says nothing of a topic."""
-    return word in STOPWORDS or word in GENERIC
+    return word in STOPWORDS or word in GENERIC or word in LAYOUT
 
 
 # Judging
@@ -240,12 +246,12 @@ def _join(ranked: list[_Phrase], turn: int) -> tuple[_Phrase, ...]:
         return ()
     first = ranked[2 * turn % len(ranked)]
     others = [phrase for phrase in ranked if phrase is not first]
-    others.sort(key=lambda phrase: (phrase.modality == first.modality, phrase.sentence == first.sentence))
+    others.sort(key=lambda p: (p.modality == "caption", p.modality == first.modality, p.sentence == first.sentence))
     return (first, *others[:2])
 
 
 def _phrases(sentences: Iterable[tuple[Modality, str]]) -> list[_Phrase]:
-    """What says something of a topic, weightiest first, ties by position, no heaviest word twice."""
+    """What says something of a topic, weightiest first, ties by position, no heaviest word twice; captions come last."""
     found: dict[str, _Phrase] = {}
     for modality, sentence in sentences:
         names = _names(sentence)
@@ -256,7 +262,8 @@ def _phrases(sentences: Iterable[tuple[Modality, str]]) -> list[_Phrase]:
             phrase = _Phrase(text[:40], weights[heaviest], stem(heaviest), modality, sentence)
             if weights[heaviest] >= 1.0 and found.setdefault(phrase.heaviest, phrase).weight < phrase.weight:
                 found[phrase.heaviest] = phrase
-    return sorted(found.values(), key=lambda phrase: -phrase.weight)
+    # The embedded captioner names colours and no things, so its words serve only where there are no others.
+    return sorted(found.values(), key=lambda phrase: (phrase.modality == "caption", -phrase.weight))
 
 
 def _runs(sentence: str) -> Iterator[list[str]]:

@@ -1,0 +1,122 @@
+"""What the pipeline costs over a bare loop: the same engines on the same clips, each way in a process of its own.
+
+Run with ``python -m benchmarks.overhead [--input samples/videos]``. The bare loop calls the demo recipe's engines one
+after the other in one process: no Beam, no child processes, no time limits, no cache, no shards, card or report.
+CPU seconds are those of the process and its children; the pipeline runs with one worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def bare_loop(source: str, folder: str) -> int:
+    """Evidence, queries, candidates and judgements of every clip, in plain Python; returns the number of judgements."""
+    from dataclasses import replace
+
+    from pipeline.config import find_engines, load_recipe
+    from schemas.fingerprint import sha256_file
+    from schemas.query import VARIANTS
+    from schemas.video import Evidence, MediaFacts, Video
+    from transforms.audio import write_audio
+    from transforms.caption import caption
+    from transforms.engines import loaded
+    from transforms.filter_queries import reject_reason
+    from transforms.judge import Pair, judge_pair
+    from transforms.list_input import list_input
+    from transforms.media import MediaError
+    from transforms.read_text import read_text
+    from transforms.retrieve import document_text
+    from transforms.transcribe import transcribe
+    from transforms.write_queries import shown_modalities, write_queries
+
+    recipe = load_recipe("demo")
+    engines = find_engines(recipe)
+    assert engines.asr and engines.ocr and engines.caption
+    videos, queries = [], []
+    for number, entry in enumerate(list_input(source).entries):
+        sampled = loaded(engines.decode).sample(entry.uri, recipe.extract.frames)
+        track = f"{folder}/{number}.flac"
+        try:
+            write_audio(entry.uri, track, sampled.origin_s, recipe.extract.limits.max_duration_s)
+            speech = transcribe(engines.asr, track)
+        except MediaError:
+            speech = ()
+        evidence = Evidence(
+            caption(engines.caption, sampled.frames), speech, read_text(engines.ocr, sampled.frames), entry.metadata
+        )
+        media = MediaFacts(sha256_file(entry.uri), Path(entry.uri).stat().st_size)
+        video = Video(f"v{number}", entry.uri, media, evidence, "frames", len(sampled.frames))
+        videos.append(video)
+        for variant in VARIANTS:
+            if shown_modalities(evidence, variant):
+                written = write_queries(loaded(engines.writer), engines.writer.stamp(), video, variant, 2)
+                queries += [q for q in written if not reject_reason(q, evidence, recipe.synthesize.filters)]
+    by_id = {video.video_id: video for video in videos}
+    index = loaded(engines.first_stage).index((v.video_id, document_text(v.evidence)) for v in videos)
+    judge, stamp, judged = loaded(engines.judge), engines.judge.stamp(), 0
+    for query in queries:
+        for candidate in index.search(query.query_id, query.text, recipe.mine.candidates):
+            video = replace(by_id[candidate.video_id])
+            judge_pair(judge, stamp, Pair(query, video, candidate, False), recipe.judge.modalities, 0)
+            judged += 1
+    return judged
+
+
+def pipeline(source: str, folder: str) -> int:
+    """``hardquery run demo`` with one worker."""
+    import pyarrow.dataset as ds
+
+    from runners.cli import main
+    from transforms.sandbox import shut_down
+
+    if main(["run", "demo", "--input", source, "--output", f"{folder}/out", "--workers", "1"]):
+        raise SystemExit("the run failed")
+    shut_down()  # so that the child's CPU time is counted
+    count: int = ds.dataset(f"{folder}/out/judgements").count_rows()
+    return count
+
+
+def measure(work: Callable[[str, str], int], source: str) -> tuple[int, float, float, float]:
+    """Judgements, CPU seconds, wall seconds and peak memory (MB, of the largest process) of one way."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        judged = work(source, folder)
+        wall = time.monotonic() - start
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return judged, cpu, wall, max(usage.ru_maxrss for usage in usages) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", default=str(ROOT / "samples" / "videos"))
+    parser.add_argument("--rounds", type=int, default=1)
+    arguments = parser.parse_args()
+    best: dict[str, tuple[int, float, float, float]] = {}
+    spawn = multiprocessing.get_context("spawn")
+    for _ in range(arguments.rounds):
+        for name, work in (("bare loop", bare_loop), ("hardquery run", pipeline)):
+            with ProcessPoolExecutor(1, mp_context=spawn) as process:
+                found = process.submit(measure, work, arguments.input).result()
+            best[name] = min(best.get(name, found), found, key=lambda one: one[1])
+            print(f"{name}: {found[1]:.1f} CPU s", file=sys.stderr)
+    loop, run = best["bare loop"], best["hardquery run"]
+    print("| | pairs judged | CPU s | wall s | peak MB |\n|---|---:|---:|---:|---:|")
+    for name, (judged, cpu, wall, peak) in best.items():
+        print(f"| {name} | {judged} | {cpu:.1f} | {wall:.1f} | {peak:.0f} |")
+    print(f"| ratio | | {run[1] / loop[1]:.2f} | {run[2] / loop[2]:.2f} | |")
+
+
+if __name__ == "__main__":
+    main()
