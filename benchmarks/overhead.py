@@ -22,8 +22,6 @@ ROOT = Path(__file__).parent.parent
 
 def bare_loop(source: str, folder: str) -> int:
     """Evidence, queries, candidates and judgements of every clip, in plain Python; returns the number of judgements."""
-    from dataclasses import replace
-
     from pipeline.config import find_engines, load_recipe
     from schemas.fingerprint import sha256_file
     from schemas.query import VARIANTS
@@ -32,17 +30,21 @@ def bare_loop(source: str, folder: str) -> int:
     from transforms.caption import caption
     from transforms.engines import loaded
     from transforms.filter_queries import reject_reason
+    from transforms.filter_rankings import candidates_to_judge
     from transforms.judge import Pair, judge_pair
     from transforms.list_input import list_input
     from transforms.media import MediaError
     from transforms.read_text import read_text
-    from transforms.retrieve import document_text
+    from transforms.retrieve import document_text, rank_candidates
+    from transforms.split import split_of
     from transforms.transcribe import transcribe
     from transforms.write_queries import shown_modalities, write_queries
 
     recipe = load_recipe("demo")
     engines = find_engines(recipe)
-    assert engines.asr and engines.ocr and engines.caption
+    assert engines.asr is not None
+    assert engines.ocr is not None
+    assert engines.caption is not None
     videos, queries = [], []
     for number, entry in enumerate(list_input(source).entries):
         sampled = loaded(engines.decode).sample(entry.uri, recipe.extract.frames)
@@ -64,12 +66,15 @@ def bare_loop(source: str, folder: str) -> int:
                 queries += [q for q in written if not reject_reason(q, evidence, recipe.synthesize.filters)]
     by_id = {video.video_id: video for video in videos}
     index = loaded(engines.first_stage).index((v.video_id, document_text(v.evidence)) for v in videos)
+    split = {v.video_id: split_of(v.split_key, recipe.emit.validation_fraction, recipe.seed) for v in videos}
     judge, stamp, judged = loaded(engines.judge), engines.judge.stamp(), 0
     for query in queries:
-        for candidate in index.search(query.query_id, query.text, recipe.mine.candidates):
-            video = replace(by_id[candidate.video_id])
-            judge_pair(judge, stamp, Pair(query, video, candidate, False), recipe.judge.modalities, 0)
-            judged += 1
+        ranking = rank_candidates(query, index, recipe.mine.retrievable_at)
+        if ranking.positive is not None:
+            for candidate in candidates_to_judge(ranking, split.__getitem__, recipe.mine.candidates):
+                pair = Pair(query, by_id[candidate.video_id], candidate, candidate is ranking.positive)
+                judge_pair(judge, stamp, pair, recipe.judge.modalities, 0)
+                judged += 1
     return judged
 
 

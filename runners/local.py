@@ -14,6 +14,8 @@ from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
+from transforms.sandbox import shut_down
+
 LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
 
 
@@ -91,8 +93,11 @@ def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> No
 
     thread = threading.Thread(target=work, name="pipeline", daemon=True)
     thread.start()
-    watch(over)
-    thread.join()
+    try:
+        watch(over)
+        thread.join()
+    finally:
+        shut_down()  # at Ctrl-C, so that no worker thread waits on for a child's answer
     if failure:
         raise failure[0]
 

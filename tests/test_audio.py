@@ -1,10 +1,11 @@
-import resource
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from make_clips import audio_frames, make_audio, make_clip, tone
+from peak_memory import peak_growth_mb
 
 from schemas.fingerprint import sha256_file
 from transforms.audio import read_windows, write_audio
@@ -93,11 +94,19 @@ def test_sound_beyond_the_limit_is_dropped_with_a_warning(tmp_path):
 
 def test_a_hole_of_hours_costs_neither_memory_nor_disk(tmp_path):
     write_with_hole(tmp_path / "hole.mkv", tone(1.0, RATE), tone(1.0, RATE), after_start_s=20 * HOUR_S)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    duration_s, _ = write_audio(str(tmp_path / "hole.mkv"), str(tmp_path / "a.flac"), 0.0, max_duration_s=600.0)
-    assert duration_s <= 600
+    with peak_growth_mb() as growth:
+        duration_s, _ = write_audio(str(tmp_path / "hole.mkv"), str(tmp_path / "a.flac"), 0.0, max_duration_s=HOUR_S)
+        assert growth() < 30
+    assert duration_s <= HOUR_S
     assert (tmp_path / "a.flac").stat().st_size < 1_000_000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_long_sound_is_never_held_whole(tmp_path):
+    make_audio(tmp_path / "a.wav", np.tile(tone(1.0, RATE), 1200))
+    with peak_growth_mb() as growth:
+        write_audio(str(tmp_path / "a.wav"), str(tmp_path / "a.flac"), 0.0, 2 * HOUR_S)
+        assert sum(len(window) for window in read_windows(str(tmp_path / "a.flac"))) == 1200 * RATE
+        assert growth() < 20  # the samples alone have 37 MB
 
 
 @pytest.mark.parametrize("rate", [1, 100])
@@ -129,6 +138,13 @@ def test_damaged_packets_are_skipped_and_counted(tmp_path):
 def test_a_file_without_sound_is_named_so(tmp_path):
     with pytest.raises(NoAudioStream):
         decode(make_clip(tmp_path / "mute.mp4", frames=5))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_not_blamed_on_the_sound(tmp_path):
+    noise = np.random.default_rng(0).integers(-32768, 32767, 100_000, np.int16)
+    with pytest.raises(OSError, match="No space left"):
+        write_audio(str(make_audio(tmp_path / "a.wav", noise)), "/dev/full", 0.0, HOUR_S)
 
 
 def test_ten_milliseconds_are_kept(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from transforms.cache import Cache, CannotFetch, localized
+from transforms.cache import Cache, CannotFetch, CannotPublish, localized
 
 KEY = "frames/ab/abcd.parquet"
 
@@ -75,7 +75,7 @@ def test_publishing_leaves_nothing_but_the_file(cache, file, tmp_path):
 
 def test_a_failed_publication_leaves_no_file(tmp_path):
     cache = Cache(str(tmp_path / "bucket"))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(CannotPublish, match=r"abcd\.parquet"):
         cache.publish(str(tmp_path / "missing"), KEY)
     assert not cache.has(KEY)
     assert not [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]

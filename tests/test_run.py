@@ -50,7 +50,7 @@ def run_demo(folder: Path, entries: list[dict], samples: Path, workers: int) -> 
     manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     qids = {line["video_id"] for line in entries if "video_id" in line}
     qrels = [line for line in (samples / "qrels.trec").read_text().splitlines() if line.split()[2] in qids]
-    known = {line.split()[0] for line in qrels}
+    known = {line.split()[0] for line in qrels if line.split()[3] != "0"}
     queries = [q for q in (samples / "queries.tsv").read_text().splitlines() if q.split("\t")[0] in known]
     (folder / "qrels.trec").write_text("\n".join(qrels))
     (folder / "queries.tsv").write_text("\n".join(queries))

@@ -1,0 +1,196 @@
+import ctypes
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from transforms.sandbox import TimeLimitExceeded, WorkerDied, run_isolated, shut_down
+
+LIMIT_S = 60.0
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def child_pid() -> int:
+    return os.getpid()
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def loop_in_native_code() -> None:
+    ctypes.CDLL(None).sleep(1000)
+
+
+def exit_with(code: int) -> None:
+    os._exit(code)
+
+
+def leave() -> None:
+    sys.exit("bye")
+
+
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(message: str) -> None:
+    raise KeyError(message)
+
+
+class Stubborn(Exception):
+    """Pickles but cannot be rebuilt, as errors with more than one argument often cannot."""
+
+    def __init__(self, code: int, message: str):
+        super().__init__(message)
+
+
+def refuse_stubbornly() -> None:
+    raise Stubborn(1, "no way")
+
+
+def time_out_by_itself() -> None:
+    raise TimeoutError("the disk is slow")
+
+
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def shout() -> None:
+    print("heard on stdout", flush=True)
+    os.write(2, b"heard on stderr")
+
+
+def test_a_function_runs_in_a_child_that_is_used_again():
+    first = run_isolated(child_pid, limit_s=LIMIT_S)
+    assert first != os.getpid()
+    assert run_isolated(double, 21, limit_s=LIMIT_S) == 42
+    assert run_isolated(child_pid, limit_s=LIMIT_S) == first
+
+
+def test_the_functions_own_error_is_raised_with_the_childs_traceback():
+    with pytest.raises(KeyError, match="spade") as raised:
+        run_isolated(refuse, "spade", limit_s=LIMIT_S)
+    assert "in refuse" in raised.value.__notes__[0]
+
+
+def test_an_error_that_cannot_be_rebuilt_comes_back_by_name_and_message():
+    with pytest.raises(TypeError):
+        pickle.loads(pickle.dumps(Stubborn(1, "no way")))
+    with pytest.raises(RuntimeError, match="Stubborn: no way"):
+        run_isolated(refuse_stubbornly, limit_s=LIMIT_S)
+
+
+def test_the_functions_own_timeout_is_not_the_time_limit():
+    with pytest.raises(TimeoutError, match="disk is slow"):
+        run_isolated(time_out_by_itself, limit_s=LIMIT_S)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "message"),
+    [
+        (segfault, (), "SIGSEGV"),
+        (kill_self, (), r"SIGKILL \(out of memory\?\)"),
+        (exit_with, (3,), "exited with code 3"),
+        (leave, (), "sys.exit"),
+    ],
+)
+def test_a_child_that_dies_costs_only_its_own_call(function, args, message):
+    with ThreadPoolExecutor(3) as threads:
+        others = [threads.submit(run_isolated, double, n, limit_s=LIMIT_S) for n in range(3)]
+        with pytest.raises(WorkerDied, match=message):
+            run_isolated(function, *args, limit_s=LIMIT_S)
+        assert [other.result() for other in others] == [0, 2, 4]
+    assert run_isolated(double, 4, limit_s=LIMIT_S) == 8
+
+
+def test_a_hanging_child_is_killed_at_the_limit_and_costs_only_its_own_call():
+    assert run_isolated(double, 1, limit_s=LIMIT_S) == 2
+    start = time.monotonic()
+    with pytest.raises(TimeLimitExceeded, match=r"0\.3 s"):
+        run_isolated(loop_in_native_code, limit_s=0.3)
+    assert time.monotonic() - start < 10
+    assert run_isolated(double, 4, limit_s=LIMIT_S) == 8
+
+
+def test_a_child_killed_while_idle_is_replaced():
+    os.kill(run_isolated(child_pid, limit_s=LIMIT_S), signal.SIGKILL)
+    assert run_isolated(double, 4, limit_s=LIMIT_S) == 8
+
+
+def test_children_use_one_native_thread_and_print_nothing(capfd):
+    assert run_isolated(environment, "OMP_NUM_THREADS", limit_s=LIMIT_S) == "1"
+    run_isolated(shout, limit_s=LIMIT_S)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_shutting_down_releases_the_threads_that_wait():
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(run_isolated, loop_in_native_code, limit_s=LIMIT_S)
+        run_isolated(double, 1, limit_s=LIMIT_S, workers=2)
+        while not waiting.running():
+            pass
+        child = run_isolated(child_pid, limit_s=LIMIT_S, workers=2)
+        shut_down()
+        with pytest.raises(CancelledError):
+            waiting.result(timeout=LIMIT_S)
+    assert _wait_until_dead(child)
+    assert run_isolated(double, 4, limit_s=LIMIT_S) == 8
+
+
+PARENT = """
+import sys, threading, os
+sys.path[:0] = [{tests!r}, {root!r}]
+from test_sandbox import child_pid, loop_in_native_code
+from transforms.sandbox import run_isolated
+if __name__ == "__main__":
+    print(run_isolated(child_pid, limit_s=60), flush=True)
+    if "busy" in sys.argv:
+        run_isolated(loop_in_native_code, limit_s=60)
+"""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait_until_dead(pid: int) -> bool:
+    gone = threading.Event()
+    for _ in range(100):
+        if not _is_alive(pid):
+            return True
+        gone.wait(0.05)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", ["exit", "interrupt", "kill"])
+def test_no_child_outlives_its_parent(tmp_path, how):
+    tests = Path(__file__).parent
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(tests=str(tests), root=str(tests.parent)))
+    command = [sys.executable, str(script)] + (["busy"] if how != "exit" else [])
+    # Its own process group, so that the interrupt reaches parent and child as a Ctrl-C on a terminal would.
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    child = int(parent.stdout.readline())
+    if how == "interrupt":
+        os.killpg(parent.pid, signal.SIGINT)
+    elif how == "kill":
+        parent.kill()
+    _, errors = parent.communicate(timeout=30)
+    assert _wait_until_dead(child)
+    assert errors.count("Traceback") == (1 if how == "interrupt" else 0), errors

@@ -1,0 +1,159 @@
+"""Files under content-addressed keys in a folder, local or on any Beam file system; and media brought within reach."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+
+class CannotFetch(OSError):
+    """A remote file could not be read; the message names it and the file system's own error."""
+
+
+class CannotPublish(RuntimeError):
+    """A file could not be written to the cache: no input is to blame, and no other will fare better."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Files that never change, under keys such as ``frames/3f/3f2a….parquet``; ``root`` is a folder or a Beam URL."""
+
+    root: str
+
+    def has(self, key: str) -> bool:
+        """Whether a file was published under this key."""
+        if not _is_remote(self.root):
+            return (Path(self.root) / key).exists()
+        from apache_beam.io.filesystems import FileSystems
+
+        return bool(FileSystems.exists(self._url(key)))
+
+    def publish(self, local_path: str, key: str) -> None:
+        """Copy a local file to ``key``, whole or not at all; a key that exists is kept: equal keys mean equal bytes.
+
+        Raises:
+            CannotPublish: the cache is full, read-only or out of reach.
+        """
+        if self.has(key):
+            return
+        try:
+            if _is_remote(self.root):
+                self._upload(local_path, key)
+            else:
+                self._copy(local_path, Path(self.root) / key)
+        except Exception as error:
+            message = f"cannot write {key} to the cache {self.root}: {type(error).__name__}: {error}"
+            raise CannotPublish(message) from error
+
+    def fetch(self, key: str, into: str | None = None) -> str:
+        """A local path of the file under ``key``: the file itself for a local root, else a download.
+
+        Downloads go to the folder ``into``, by default to one that lives as long as this process.
+
+        Raises:
+            FileNotFoundError: nothing was published under this key at a local root.
+            CannotFetch: a remote root did not deliver it.
+        """
+        if not _is_remote(self.root):
+            path = Path(self.root) / key
+            if not path.exists():
+                raise FileNotFoundError(f"the cache {self.root} holds no {key}; was it emptied during the run?")
+            return str(path)
+        path = Path(into or _downloads(self.root).name) / key.replace("/", "-")
+        if not path.exists():
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            _download(self._url(key), temporary)
+            temporary.replace(path)
+        return str(path)
+
+    def _copy(self, local_path: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            shutil.copyfile(local_path, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _upload(self, local_path: str, key: str) -> None:
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
+
+        target = self._url(key)
+        folder = target.rsplit("/", 1)[0]
+        if not FileSystems.exists(folder):
+            FileSystems.mkdirs(folder)
+        temporary = f"{folder}/.{uuid.uuid4().hex}"
+        with (
+            open(local_path, "rb") as source,
+            FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as copy,
+        ):
+            shutil.copyfileobj(source, copy)
+        FileSystems.rename([temporary], [target])
+
+    def _url(self, key: str) -> str:
+        return f"{self.root.rstrip('/')}/{key}"
+
+
+@contextmanager
+def localized(uri: str) -> Iterator[str]:
+    """A local path for the media file at ``uri``: itself where it is local, else a copy that is removed afterwards.
+
+    Raises:
+        OSError: it is missing, unreadable, or no regular file (opening a pipe or a device might never return).
+        CannotFetch: a remote file system did not deliver it.
+    """
+    if not _is_remote(uri):
+        _require_regular_file(uri)
+        yield uri
+        return
+    with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
+        path = Path(folder) / f"media{Path(uri).suffix}"
+        _download(uri, path)
+        yield str(path)
+
+
+def _is_remote(address: str) -> bool:
+    return _REMOTE.match(address) is not None
+
+
+def _require_regular_file(path: str) -> None:
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path} is a folder; name the videos in it or give a glob")
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{path} is no regular file (a pipe, socket or device)")
+    with open(path, "rb"):  # says at once, and in Python's words, whether it may be read
+        pass
+
+
+def _download(url: str, path: Path) -> None:
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        with (
+            FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED) as source,
+            path.open("wb") as copy,
+        ):
+            shutil.copyfileobj(source, copy, 1 << 20)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise CannotFetch(f"cannot read {url}: {type(error).__name__}: {error}") from error
+
+
+@cache
+def _downloads(root: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder for what comes from ``root``; it is removed when this process ends."""
+    return tempfile.TemporaryDirectory(prefix="hardquery-cache-")
