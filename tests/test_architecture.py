@@ -2,8 +2,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -15,8 +13,10 @@ def test_imports_point_down_only():
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("library", ["torch", "whisper", "easyocr", "decord", "openai", "av", "rapidocr", "datasets"])
-def test_the_command_line_starts_without_heavy_libraries(library):
-    code = f"import runners.cli, pipeline.run, sys; sys.exit({library!r} in sys.modules)"
+def test_the_command_line_starts_without_heavy_libraries():
+    heavy = ["torch", "whisper", "easyocr", "decord", "openai", "av", "rapidocr", "datasets"]
+    code = f"import runners.cli, pipeline.run, sys; print([name for name in {heavy} if name in sys.modules])"
 
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    started = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert started.stdout.strip() == "[]"

@@ -18,7 +18,7 @@ from pipeline.run import read_human_queries
 from runners.cli import main
 from transforms.ledger import read_ledger
 
-EVENTS = ("flood_riverton", "flood_valdoro", "festival_qinghe", "tram_linden", "launch_ostara")
+EVENTS = ("flood_valdoro", "launch_ostara", "tram_linden")
 SETTINGS = ["extract.frames.max_frames=3", "emit.frames.frames=2", "emit.validation_fraction=0.4"]
 
 

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.files import replacing
+
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
@@ -33,10 +37,6 @@ class Cache:
 
     def has(self, key: str) -> bool:
         """Whether a file was published under this key."""
-        if not _is_remote(self.root):
-            return (Path(self.root) / key).exists()
-        from apache_beam.io.filesystems import FileSystems
-
         return bool(FileSystems.exists(self._url(key)))
 
     def publish(self, local_path: str, key: str) -> None:
@@ -48,11 +48,9 @@ class Cache:
         if self.has(key):
             return
         try:
-            if _is_remote(self.root):
-                self._upload(local_path, key)
-            else:
-                self._copy(local_path, Path(self.root) / key)
-        except Exception as error:
+            with open(local_path, "rb") as source, replacing(self._url(key)) as copy:
+                shutil.copyfileobj(source, copy)
+        except Exception as error:  # each filesystem has its own errors
             message = f"cannot write {key} to the cache {self.root}: {type(error).__name__}: {error}"
             raise CannotPublish(message) from error
 
@@ -76,31 +74,6 @@ class Cache:
             _download(self._url(key), temporary)
             temporary.replace(path)
         return str(path)
-
-    def _copy(self, local_path: str, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            shutil.copyfile(local_path, temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _upload(self, local_path: str, key: str) -> None:
-        from apache_beam.io.filesystem import CompressionTypes
-        from apache_beam.io.filesystems import FileSystems
-
-        target = self._url(key)
-        folder = target.rsplit("/", 1)[0]
-        if not FileSystems.exists(folder):
-            FileSystems.mkdirs(folder)
-        temporary = f"{folder}/.{uuid.uuid4().hex}"
-        with (
-            open(local_path, "rb") as source,
-            FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as copy,
-        ):
-            shutil.copyfileobj(source, copy)
-        FileSystems.rename([temporary], [target])
 
     def _url(self, key: str) -> str:
         return f"{self.root.rstrip('/')}/{key}"
@@ -140,8 +113,6 @@ def _require_regular_file(path: str) -> None:
 
 def _download(url: str, path: Path) -> None:
     from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
     try:
         with (
             FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED) as source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -29,9 +30,12 @@ def make_parent(path: str) -> None:
 
 @contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """A binary stream whose content appears at ``path`` only when the block ends without an error."""
+    """A binary stream whose content appears at ``path`` only when the block ends without an error.
+
+    Writers of the same path do not disturb each other: each has a temporary file of its own, and the last one stays.
+    """
     make_parent(path)
-    temporary = f"{path}.tmp"
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     stream = FileSystems.create(temporary, "application/octet-stream", CompressionTypes.UNCOMPRESSED)
     try:
         with stream:

@@ -10,7 +10,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -27,6 +27,8 @@ class TimeLimitExceeded(RuntimeError):
 class WorkerDied(RuntimeError):
     """The process that ran the function ended before it answered: a crash in native code, or killed from outside."""
 
+
+_NOTICE_INTERRUPT_S = 0.5
 
 _pools: dict[int, ProcessPool] = {}
 _pending: set[Future[Any]] = set()
@@ -60,6 +62,9 @@ def _ask(function: Callable[..., T], args: tuple[object, ...], limit_s: float, w
     """What ``_answer`` says in a child, or how that child ended."""
     future = _submit(function, args, limit_s, workers)
     try:
+        # Not one long wait: a Ctrl-C that the kernel hands to another thread is noticed only between two waits.
+        while not future.done():
+            wait([future], timeout=_NOTICE_INTERRUPT_S)
         answer: tuple[bool, Any] = future.result()
         return answer
     except TimeoutError:
