@@ -10,12 +10,12 @@ from typing import Any, get_type_hints
 
 import msgspec
 import yaml
-from transforms.decode import Limits
 
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Variant
 from schemas.video import MODALITIES, EngineStamp, Modality
 from transforms.curate import CurateRules
+from transforms.decode import Limits
 from transforms.engines import EngineError, did_you_mean, find_engine
 from transforms.engines.protocols import Engine, FramePolicy
 from transforms.filter_queries import TextFilters

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import apache_beam as beam
-from transforms.judge import JudgePairs, Pair
 
 from pipeline.config import Engines, JudgeConfig
 from pipeline.stage import Account
@@ -15,6 +14,7 @@ from schemas.query import Candidate, Query
 from schemas.video import Video
 from transforms.filter_rankings import candidates_to_judge
 from transforms.join import JoinVideos
+from transforms.judge import JudgePairs, Pair
 from transforms.progress import Advance
 from transforms.retrieve import Ranking
 

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 import apache_beam as beam
 import msgspec
 from apache_beam.io.filesystems import FileSystems
-from transforms.cache import Cache
 
 from pipeline.config import Engines, Recipe
 from pipeline.curate import Curate
@@ -26,6 +25,7 @@ from pipeline.synthesize import Synthesize
 from prompts import load_template
 from schemas.fingerprint import fingerprint
 from schemas.query import Query
+from transforms.cache import Cache
 from transforms.files import join, list_files, read_bytes, write_bytes
 from transforms.ledger import Line, check_balance, ledger_json, lines_of
 from transforms.list_input import Listing, entries_json, read_entries

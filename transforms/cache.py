@@ -113,6 +113,7 @@ def _require_regular_file(path: str) -> None:
 
 def _download(url: str, path: Path) -> None:
     from apache_beam.io.filesystem import CompressionTypes
+
     try:
         with (
             FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED) as source,

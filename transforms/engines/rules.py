@@ -251,7 +251,7 @@ def _join(ranked: list[_Phrase], turn: int) -> tuple[_Phrase, ...]:
 
 
 def _phrases(sentences: Iterable[tuple[Modality, str]]) -> list[_Phrase]:
-    """What says something of a topic, weightiest first, ties by position, no heaviest word twice; captions come last."""
+    """What says something of a topic, weightiest first, ties by position, no heaviest word twice; captions last."""
     found: dict[str, _Phrase] = {}
     for modality, sentence in sentences:
         names = _names(sentence)
