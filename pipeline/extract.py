@@ -50,20 +50,18 @@ class Extract(beam.PTransform):
         )
         self.account.step("extract", "deduplicate", decoded.videos, distinct.videos, rejections=distinct.rejections)
 
-        videos = distinct.videos | "Spread again" >> beam.Reshuffle()
-        steps: list[tuple[str, Any]] = [
-            ("asr", engines.asr and TranscribeSpeech(engines.asr, self.cache, config.limits, self.workers)),
-            ("ocr", engines.ocr and ReadText(engines.ocr, self.cache, config.limits, self.workers)),
-            ("caption", engines.caption and CaptionFrames(engines.caption, self.cache)),
-        ]
-        for name, transform in steps:
-            if transform is not None:
-                videos = (
-                    videos
-                    | f"{name} due" >> Advance(name, "in")
-                    | name >> transform
-                    | f"{name} done" >> Advance(name, "done")
-                )
+        steps: dict[str, Any] = {
+            "asr": engines.asr and TranscribeSpeech(engines.asr, self.cache, config.limits, self.workers),
+            "ocr": engines.ocr and ReadText(engines.ocr, self.cache, config.limits, self.workers),
+            "caption": engines.caption and CaptionFrames(engines.caption, self.cache),
+        }
+        steps = {name: transform for name, transform in steps.items() if transform is not None}
+        videos = distinct.videos
+        for name in steps:
+            videos = videos | f"{name} due" >> Advance(name, "in")  # before the shuffle: all are due at once
+        videos = videos | "Spread again" >> beam.Reshuffle()
+        for name, transform in steps.items():
+            videos = videos | name >> transform | f"{name} done" >> Advance(name, "done")
         return videos
 
 

@@ -40,12 +40,14 @@ class Judge(beam.PTransform):
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
         rankings, videos, splits = inputs
-        assigned = rankings | "Assign" >> beam.FlatMap(
-            assign, beam.pvalue.AsDict(splits), self.candidates, self.known_positives
+        assigned = (
+            rankings
+            | "Assign" >> beam.FlatMap(assign, beam.pvalue.AsDict(splits), self.candidates, self.known_positives)
+            | "Due" >> Advance("judge", "in")
         )
         # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
         joined = (assigned, videos) | "With evidence" >> JoinVideos(order=_query_id, key=_video_id)
-        pairs = joined.joined | "Pairs" >> beam.MapTuple(_pair) | "Due" >> Advance("judge", "in")
+        pairs = joined.joined | "Pairs" >> beam.MapTuple(_pair)
         judged = pairs | "Judge" >> JudgePairs(self.engines.judge, self.config.modalities, self.seed)
         self.account.step(
             "judge", "judge", assigned, judged.judgements, rejections=judged.rejections, failures=judged.failures

@@ -104,5 +104,5 @@ def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> No
 
 def quieten() -> None:
     """Keep log lines of libraries, which speak of their internals, out of the user's terminal."""
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs a trace of every error that it raises
     logging.getLogger("bm25s").disabled = True  # it sets its own level to DEBUG when imported

@@ -17,6 +17,8 @@ def print_summary(manifest: Manifest, lines: Iterable[Line], output: str) -> Non
     console.print(ledger_table(lines))
     rows = {table: sum(f.rows or 0 for f in manifest.files if f.path.startswith(f"{table}/")) for table in _COUNTED}
     console.print(", ".join(f"{count} {_COUNTED[table]}" for table, count in rows.items()))
+    if not rows["ranking"]:
+        console.print("No query became a ranking group: the table says where they were lost, `hardquery explain` why.")
     console.print(f"finished in {manifest.elapsed_s:.0f} s on {manifest.runner}")
     console.print(f"report: {output}/report.html\ncard:   {output}/README.md")
 
