@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
@@ -154,6 +155,21 @@ def find_engines(recipe: Recipe) -> Engines:
     return Engines(**found)
 
 
+def check_engines(engines: Engines) -> None:
+    """Make sure that every engine can be loaded on this machine, without loading any.
+
+    Raises:
+        RecipeError: an engine's weights, server, key or file is not there.
+    """
+    for f in fields(engines):
+        check = getattr(getattr(engines, f.name), "check", None)
+        if check is not None:
+            try:
+                check()
+            except EngineError as error:
+                raise RecipeError(f"{f.name}: {error}") from error
+
+
 def recipe_names() -> list[str]:
     """The recipes that come with the project."""
     folder = resources.files("pipeline.recipes")
@@ -234,15 +250,22 @@ def _refuse_unknown_keys(values: Mapping[str, Any], kind: type, prefix: str) -> 
             _refuse_unknown_keys(value, nested[0], f"{prefix}{key}.")
 
 
+def _distinct(names: tuple[str, ...]) -> bool:
+    return 0 < len(names) == len(set(names))
+
+
 def _check_ranges(recipe: Recipe) -> None:
     """Values that are of the right type and still make no sense."""
     rules = [
         ("synthesize.queries_per_variant", recipe.synthesize.queries_per_variant >= 1, "at least 1"),
-        ("synthesize.variants", len(recipe.synthesize.variants) >= 1, "at least one variant"),
+        ("synthesize.variants", _distinct(recipe.synthesize.variants), "at least one variant, each only once"),
+        ("mine.modalities", _distinct(recipe.mine.modalities), "at least one modality, each only once"),
         ("mine.retrievable_at", recipe.mine.retrievable_at >= 1, "at least 1"),
         ("mine.ambiguity_ratio", recipe.mine.ambiguity_ratio >= 1, "at least 1"),
         ("mine.candidates", recipe.mine.candidates >= 1, "at least 1"),
-        ("judge.modalities", len(recipe.judge.modalities) >= 1, "at least one modality"),
+        ("judge.modalities", _distinct(recipe.judge.modalities), "at least one modality, each only once"),
+        ("curate.alpha1", math.isfinite(recipe.curate.alpha1), "finite"),
+        ("curate.alpha2", math.isfinite(recipe.curate.alpha2), "finite"),
         ("emit.validation_fraction", 0 <= recipe.emit.validation_fraction < 1, "in [0, 1)"),
         ("emit.videos_per_shard", recipe.emit.videos_per_shard >= 1, "at least 1"),
         ("extract.frames.max_frames", recipe.extract.frames.max_frames >= 1, "at least 1"),

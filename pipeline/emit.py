@@ -8,20 +8,20 @@ from typing import Any
 
 import apache_beam as beam
 import msgspec
-from transforms.cache import Cache
-from transforms.frame_pack import read_jpegs
 
 from pipeline.config import EmitConfig
 from pipeline.curate import caption_example
 from pipeline.stage import Account, merge
 from schemas.account import Rejection, Tally
-from schemas.example import Example, Split
+from schemas.example import Split
 from schemas.query import Candidate, Query
 from schemas.tables import row_of
 from schemas.video import Video
+from transforms.cache import Cache
 from transforms.curate import CuratedPair
 from transforms.files import join, write_bytes
 from transforms.frame_grid import FrameGrid, on_grid
+from transforms.frame_pack import read_jpegs
 from transforms.progress import Advance
 from transforms.shards import Row, WriteShards, WrittenFile
 from transforms.trec import qrels_lines, run_lines
@@ -52,7 +52,6 @@ class Emit(beam.PTransform):
     output: str
     shards: int
     cache: Cache
-    known_positives: Mapping[str, frozenset[str]]
     account: Account
 
     def expand(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
@@ -77,7 +76,9 @@ class Emit(beam.PTransform):
         failures = merge(self.account.failures, "Failures", pipeline)
         verdicts = {
             "queries": found["written"] | "Key queries" >> beam.Map(lambda query: (query.query_id, query)),
-            "rejections": rejections | "Key rejections" >> beam.Map(lambda one: (one.query_id, one)),
+            "rejections": rejections
+            | "Of queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")  # judge drops pairs
+            | "Key rejections" >> beam.Map(lambda one: (one.query_id, one)),
             "positives": found["ranked"] | "Key positives" >> beam.Map(lambda one: (one.query.query_id, one.positive)),
         } | "Verdicts" >> beam.CoGroupByKey()
         split = found["videos"] | "Add split" >> beam.Map(
@@ -105,20 +106,16 @@ class Emit(beam.PTransform):
     def _write_trec(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
         """Run and qrels of the queries that became examples."""
         kept = {
-            "rankings": found["ranked"] | "Rankings" >> beam.Map(lambda one: (one.query.query_id, one.candidates)),
+            "rankings": found["ranked"] | "Rankings" >> beam.Map(lambda one: (one.query.query_id, one)),
             "examples": found["examples"] | "Examples" >> beam.Map(lambda one: (one.query_id, one)),
         } | "Kept" >> beam.CoGroupByKey()
         runs = kept | "Runs" >> beam.FlatMapTuple(_run_of_kept)
-        qrels = found["examples"] | "Qrels" >> beam.Map(self._qrels)
+        qrels = kept | "Qrels" >> beam.FlatMapTuple(_qrels_of_kept)
         written = (
             runs | "Write run" >> WriteParts(self.output, RUN, self.shards, _run_lines),
             qrels | "Write qrels" >> WriteParts(self.output, QRELS, self.shards, _qrels_lines),
         )
         return written | "Trec" >> beam.Flatten()
-
-    def _qrels(self, example: Example) -> tuple[str, dict[str, int]]:
-        labels = {candidate.video_id: candidate.label for candidate in example.candidates}
-        return example.query_id, labels | dict.fromkeys(self.known_positives.get(example.query_id, ()), 1)
 
     def _write_counts(self, _: str, gathered: Mapping[str, Iterable[Any]]) -> str:
         path = join(self.output, COUNTS)
@@ -137,7 +134,8 @@ class AddFrames:
     def __call__(self, row: Row) -> Row:
         if row["frame_pack"] is None:
             return row
-        times, jpegs = on_grid(read_jpegs(self.cache.fetch(row["frame_pack"])), self.grid)
+        with self.cache.reading(row["frame_pack"]) as pack:
+            times, jpegs = on_grid(read_jpegs(pack), self.grid)
         return {**row, "frame_times_s": times, "frames": [{"bytes": jpeg, "path": None} for jpeg in jpegs]}
 
 
@@ -155,8 +153,8 @@ def query_rows(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
 
 
 def query_row(query: Query, rejections: Iterable[Rejection], positive: Candidate | None) -> Row:
-    """See query_rows; rejections of single pairs (stage judge) leave the query itself alone."""
-    dropped = next((one for one in rejections if one.stage != "judge"), None)
+    """See query_rows."""
+    dropped = next(iter(rejections), None)
     return {
         **row_of(query),
         "positive_rank": positive and positive.rank,
@@ -200,8 +198,16 @@ def caption_rows(split: Split, video: Video) -> Iterator[tuple[Split, Row]]:
 
 def _run_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, tuple[Candidate, ...]]]:
     if list(group["examples"]):
-        for candidates in group["rankings"]:
-            yield query_id, candidates
+        for ranking in group["rankings"]:
+            yield query_id, ranking.candidates
+
+
+def _qrels_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, dict[str, int]]]:
+    """The labels of an example's candidates, and the other videos that people called relevant."""
+    rankings = list(group["rankings"])
+    for example in group["examples"]:
+        labels = {candidate.video_id: candidate.label for candidate in example.candidates}
+        yield query_id, labels | dict.fromkeys(rankings[0].query.also_relevant, 1)
 
 
 def _run_lines(pairs: Iterable[tuple[str, tuple[Candidate, ...]]]) -> Iterator[str]:

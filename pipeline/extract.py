@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from transforms.cache import Cache
-from transforms.caption import CaptionFrames
-from transforms.decode import DecodeVideos
-from transforms.transcribe import TranscribeSpeech
 
 from pipeline.config import Engines, ExtractConfig
 from pipeline.stage import Account
 from schemas.account import Rejection
 from schemas.video import Video
+from transforms.cache import Cache
+from transforms.caption import CaptionFrames
+from transforms.decode import DecodeVideos
 from transforms.progress import Advance
 from transforms.read_text import ReadText
+from transforms.transcribe import TranscribeSpeech
 
 
 @dataclass
 class Extract(beam.PTransform):
-    """ManifestEntry -> Video."""
+    """ManifestEntry -> {"videos": Video, "kept": (id of a dropped copy, id of the video kept in its place)}."""
 
     config: ExtractConfig
     engines: Engines
@@ -30,7 +30,7 @@ class Extract(beam.PTransform):
     workers: int
     account: Account
 
-    def expand(self, entries: beam.PCollection) -> beam.PCollection:
+    def expand(self, entries: beam.PCollection) -> dict[str, beam.PCollection]:
         config, engines = self.config, self.engines
         decoded = (
             entries
@@ -46,7 +46,7 @@ class Extract(beam.PTransform):
             | "Decoded" >> Advance("decode", "done")
             | "By content" >> beam.Map(lambda video: (video.media.sha256, video))
             | "Same content" >> beam.GroupByKey()
-            | "Keep one" >> beam.FlatMapTuple(_keep_one).with_outputs("rejections", main="videos")
+            | "Keep one" >> beam.FlatMapTuple(_keep_one).with_outputs("rejections", "kept", main="videos")
         )
         self.account.step("extract", "deduplicate", decoded.videos, distinct.videos, rejections=distinct.rejections)
 
@@ -62,7 +62,7 @@ class Extract(beam.PTransform):
         videos = videos | "Spread again" >> beam.Reshuffle()
         for name, transform in steps.items():
             videos = videos | name >> transform | f"{name} done" >> Advance(name, "done")
-        return videos
+        return {"videos": videos, "kept": distinct.kept}
 
 
 def _keep_one(_: str, videos: Iterable[Video]) -> Iterator[Any]:
@@ -71,6 +71,6 @@ def _keep_one(_: str, videos: Iterable[Video]) -> Iterator[Any]:
     yield kept
     for video in others:
         detail = f"{video.uri} has the same bytes as {kept.uri}"
-        yield beam.pvalue.TaggedOutput(
-            "rejections", Rejection("extract", "deduplicate", "duplicate file", detail, video_id=video.video_id)
-        )
+        rejection = Rejection("extract", "deduplicate", "duplicate file", detail, video_id=video.video_id)
+        yield beam.pvalue.TaggedOutput("rejections", rejection)
+        yield beam.pvalue.TaggedOutput("kept", (video.video_id, kept.video_id))

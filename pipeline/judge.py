@@ -34,7 +34,6 @@ class Judge(beam.PTransform):
     config: JudgeConfig
     engines: Engines
     candidates: int
-    known_positives: Mapping[str, frozenset[str]]
     seed: int
     account: Account
 
@@ -42,7 +41,7 @@ class Judge(beam.PTransform):
         rankings, videos, splits = inputs
         assigned = (
             rankings
-            | "Assign" >> beam.FlatMap(assign, beam.pvalue.AsDict(splits), self.candidates, self.known_positives)
+            | "Assign" >> beam.FlatMap(assign, beam.pvalue.AsDict(splits), self.candidates)
             | "Due" >> Advance("judge", "in")
         )
         # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
@@ -56,17 +55,10 @@ class Judge(beam.PTransform):
         return judged.judgements | "Done" >> Advance("judge", "done")
 
 
-def assign(
-    ranking: Ranking,
-    splits: Mapping[str, Split],
-    depth: int,
-    known_positives: Mapping[str, frozenset[str]],
-) -> Iterator[Assignment]:
+def assign(ranking: Ranking, splits: Mapping[str, Split], depth: int) -> Iterator[Assignment]:
     """The pairs of one query that the teacher is asked about: its positive, then candidates of its own split."""
-    query = ranking.query
-    others = known_positives.get(query.query_id, frozenset())
-    for candidate in candidates_to_judge(ranking, splits.__getitem__, depth, others):
-        yield Assignment(query, candidate)
+    for candidate in candidates_to_judge(ranking, splits.__getitem__, depth):
+        yield Assignment(ranking.query, candidate)
 
 
 def _video_id(assignment: Assignment) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -20,17 +19,15 @@ from transforms.retrieve import RetrieveCandidates
 
 @dataclass
 class Mine(beam.PTransform):
-    """(queries, videos) -> {"ranked": Ranking of every query, "rankings": those that passed the filters}."""
+    """(Query, Video with frames) -> {"ranked": Ranking of every query, "rankings": those that passed the filters}."""
 
     config: MineConfig
     engines: Engines
-    known_positives: Mapping[str, frozenset[str]]
     account: Account
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> dict[str, beam.PCollection]:
-        queries, videos = inputs
+        queries, corpus = inputs
         config = self.config
-        corpus = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
         known = (queries, corpus) | "Known videos" >> JoinVideos(order=query_order)
         orphans = known.orphans | "Unknown video" >> beam.Map(_unknown_video)
         present = known.joined | "Query" >> beam.Keys()
@@ -39,11 +36,7 @@ class Mine(beam.PTransform):
         ranked = (present | "Due" >> Advance("retrieve", "in"), corpus) | "Retrieve" >> RetrieveCandidates(
             self.engines.first_stage, config.retrievable_at, config.modalities
         )
-        filtered = (
-            ranked
-            | "Done" >> Advance("retrieve", "done")
-            | "Filter" >> FilterRankings(config.ambiguity_ratio, self.known_positives)
-        )
+        filtered = ranked | "Done" >> Advance("retrieve", "done") | "Filter" >> FilterRankings(config.ambiguity_ratio)
         self.account.step("mine", "filter", ranked, filtered.rankings, rejections=filtered.rejections)
         return {"ranked": ranked, "rankings": filtered.rankings}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import apache_beam as beam
@@ -16,55 +17,27 @@ from pipeline.config import Engines, Recipe
 from pipeline.curate import Curate
 from pipeline.emit import COUNTS, QRELS, RUN, Counts, Emit
 from pipeline.extract import Extract
+from pipeline.human import HumanQuery, PlaceHumanQueries
 from pipeline.judge import Judge
 from pipeline.mine import Mine
-from pipeline.outputs.manifest import Manifest, PromptText, RunInfo
+from pipeline.outputs.manifest import MARKER, Manifest, PromptText, RunInfo, is_output
 from pipeline.outputs.publish import publish, retract
 from pipeline.stage import Account, Step
 from pipeline.synthesize import Synthesize
 from prompts import load_template
 from schemas.fingerprint import fingerprint
-from schemas.query import Query
 from transforms.cache import Cache
 from transforms.files import join, list_files, read_bytes, write_bytes
 from transforms.ledger import Line, check_balance, ledger_json, lines_of
 from transforms.list_input import Listing, entries_json, read_entries
 from transforms.split import split_of
-from transforms.trec import read_qrels, read_queries
-from transforms.write_parts import join_parts
+from transforms.write_parts import PARTS, join_parts
 
 PROMPTS = ("caption", "write_queries", "judge")
 
 
 class OutputError(ValueError):
     """An output folder that must not be written to; one line that says why."""
-
-
-@dataclass(frozen=True)
-class HumanQueries:
-    """Queries written by people, each with one positive; ``relevant`` holds all its relevant videos."""
-
-    queries: tuple[Query, ...] = ()
-    relevant: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-
-def read_human_queries(queries_path: str, qrels_path: str) -> HumanQueries:
-    """Queries (``id<TAB>text``) with TREC qrels; a query's positive is its most relevant video, ties by id.
-
-    Raises:
-        TrecError: a line that is not of its format.
-        ValueError: a query without a relevant video.
-    """
-    texts, qrels = read_queries(queries_path), read_qrels(qrels_path)
-    queries, relevant = [], {}
-    for query_id, text in texts.items():
-        grades = {video_id: grade for video_id, grade in qrels.get(query_id, {}).items() if grade > 0}
-        if not grades:
-            raise ValueError(f"{qrels_path}: query {query_id!r} of {queries_path} has no relevant video")
-        positive = min(grades, key=lambda video_id: (-grades[video_id], video_id))
-        queries.append(Query(query_id, positive, text, "human"))
-        relevant[query_id] = frozenset(grades)
-    return HumanQueries(tuple(queries), relevant)
 
 
 @dataclass(frozen=True)
@@ -78,7 +51,7 @@ class Job:
     output: str
     cache: Cache
     workers: int
-    human: HumanQueries = field(default_factory=HumanQueries)
+    human: tuple[HumanQuery, ...] = ()
 
     @property
     def shards(self) -> int:
@@ -95,17 +68,17 @@ def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
     entries = (
         pipeline | "Input" >> beam.Create([entries_path], reshuffle=False) | "Read input" >> beam.FlatMap(read_entries)
     )
-    videos = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, job.workers, account)
+    extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, job.workers, account)
+    videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
     splits = videos | "Split" >> beam.Map(lambda video: (video.video_id, split_of(video.split_key, fraction, seed)))
 
-    synthesized = videos | "Synthesize" >> Synthesize(recipe.synthesize, engines, seed, account)
-    human = pipeline | "Human queries" >> beam.Create(job.human.queries, reshuffle=False)
-    queries = (synthesized["queries"], human) | "All queries" >> beam.Flatten()
-
-    mined = (queries, videos) | "Mine" >> Mine(recipe.mine, engines, job.human.relevant, account)
+    visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
+    human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human)
+    synthesized = (videos, human) | "Synthesize" >> Synthesize(recipe.synthesize, engines, seed, account)
+    mined = (synthesized["queries"], visible) | "Mine" >> Mine(recipe.mine, engines, account)
     judgements = (mined["rankings"], videos, splits) | "Judge" >> Judge(
-        recipe.judge, engines, recipe.mine.candidates, job.human.relevant, seed, account
+        recipe.judge, engines, recipe.mine.candidates, seed, account
     )
     curated = (mined["rankings"], judgements, splits) | "Curate" >> Curate(recipe.curate, account)
     found = {
@@ -115,19 +88,22 @@ def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
         "ranked": mined["ranked"],
         **curated,
     }
-    _ = found | "Emit" >> Emit(recipe.emit, job.output, job.shards, job.cache, job.human.relevant, account)
+    _ = found | "Emit" >> Emit(recipe.emit, job.output, job.shards, job.cache, account)
     return account.steps
 
 
 def check_output(output: str) -> None:
-    """Refuse an output folder that holds anything but an earlier run.
+    """Refuse an output folder that is no place for a training set, or holds anything but an earlier run's.
 
     Raises:
-        OutputError: it holds other files.
+        OutputError: it is no folder, has characters that file systems read as patterns, or holds other files.
     """
+    if any(character in output for character in "*?["):
+        raise OutputError(f"--output {output!r}: '*', '?' and '[' are read as patterns; choose another name")
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise OutputError(f"--output {output!r} is a file; name a folder")
     present = list_files(output)
-    ours = {"manifest.json", "ledger.json", COUNTS}
-    if present and not ours & set(present) and not any(path.endswith(".parquet") for path in present):
+    if present and not is_output(output):
         raise OutputError(f"--output {output!r} holds files that are not of hardquery, such as {present[0]!r}")
 
 
@@ -141,6 +117,7 @@ def execute(
     """
     created, start = datetime.now(UTC), time.monotonic()
     check_output(job.output)
+    write_bytes(join(job.output, MARKER), b"")  # from now on the folder is ours, finished or not
     retract(job.output)
     content = entries_json(job.listing.entries)
     entries_path = join(job.cache.root, "inputs", f"{fingerprint(content.decode())}.jsonl")
@@ -160,9 +137,10 @@ def finish(
     for part, reason, count in sorted(counts.warnings):
         warnings[part][reason] = count
     write_bytes(join(job.output, "ledger.json"), ledger_json(lines, warnings))
-    check_balance(lines)
+    check_balance(lines, len(job.listing.entries))
     for name in (RUN, QRELS):
         join_parts(job.output, name, job.shards)
+    FileSystems.delete([join(job.output, PARTS)])
     templates = {name: load_template(name) for name in PROMPTS}
     info = RunInfo(
         recipe=job.recipe.as_dict(),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from transforms.write_queries import WriteQueries
 
 from pipeline.config import Engines, SynthesizeConfig
 from pipeline.stage import Account
@@ -18,18 +17,23 @@ from transforms.filter_queries import FilterQueries
 from transforms.join import JoinVideos
 from transforms.near_duplicates import DropNearDuplicates
 from transforms.progress import Advance
+from transforms.write_queries import WriteQueries
 
 
 @dataclass
 class Synthesize(beam.PTransform):
-    """Video -> {"written": every Query, "queries": those that passed the filters}."""
+    """(Video, Query by people) -> {"written": every Query by the teacher, "queries": those that passed, and people's}.
+
+    Queries by people skip the text filters; of two similar queries theirs is kept.
+    """
 
     config: SynthesizeConfig
     engines: Engines
     seed: int
     account: Account
 
-    def expand(self, videos: beam.PCollection) -> dict[str, beam.PCollection]:
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> dict[str, beam.PCollection]:
+        videos, human = inputs
         config = self.config
         selected = videos | "Select" >> beam.FlatMap(_select).with_outputs("rejections", main="videos")
         self.account.step("synthesize", "select", videos, selected.videos, rejections=selected.rejections)
@@ -50,10 +54,9 @@ class Synthesize(beam.PTransform):
         filtered = pairs.joined | "Filter" >> FilterQueries(config.filters)
         self.account.step("synthesize", "filter", written.queries, filtered.queries, rejections=filtered.rejections)
 
-        distinct = filtered.queries | "Near duplicates" >> DropNearDuplicates(config.filters.near_duplicate_jaccard)
-        self.account.step(
-            "synthesize", "deduplicate", filtered.queries, distinct.queries, rejections=distinct.rejections
-        )
+        together = (filtered.queries, human) | "With people's" >> beam.Flatten()
+        distinct = together | "Near duplicates" >> DropNearDuplicates(config.filters.near_duplicate_jaccard)
+        self.account.step("synthesize", "deduplicate", together, distinct.queries, rejections=distinct.rejections)
         return {"written": written.queries, "queries": distinct.queries}
 
 

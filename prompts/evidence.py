@@ -16,9 +16,10 @@ CUT = "[cut]"
 
 # Every chat template builds its control tokens and tags from angle brackets (<|im_end|>, </think>, <start_of_turn>,
 # <s>, <<SYS>>) or from capitals in square brackets ([INST]); a tokenizer turns either into a real control token
-# wherever it stands. Full-width forms are included because some tokenizers fold them to ASCII first.
-_BRACKETS = str.maketrans({"<": "‹", ">": "›", "＜": "‹", "＞": "›"})
-_SQUARE_TAG = re.compile(r"[\[［](/?[A-Z_]{2,})[\]］]")
+# wherever it stands. Some tokenizers fold text to NFKC first, so what folds to brackets or capitals counts as such.
+_BRACKETS = str.maketrans(dict.fromkeys("<＜﹤", "‹") | dict.fromkeys(">＞﹥", "›"))
+_IN_SQUARES = re.compile(r"[\[［﹇]([^\[\]［］﹇﹈\s]+)[\]］﹈]")
+_TAG = re.compile(r"/?[A-Z_]{2,}")
 _SPACING = ("Cc", "Zl", "Zp")  # control characters and line separators: white space to a reader
 _INVISIBLE = (
     "Cf",
@@ -57,7 +58,11 @@ def neutralise(text: str) -> str:
     """
     kinds = ((character, unicodedata.category(character)) for character in text)
     visible = "".join(" " if kind in _SPACING else character for character, kind in kinds if kind not in _INVISIBLE)
-    return " ".join(_SQUARE_TAG.sub(r"(\1)", visible.translate(_BRACKETS)).split())
+    return " ".join(_IN_SQUARES.sub(_without_squares, visible.translate(_BRACKETS)).split())
+
+
+def _without_squares(found: re.Match[str]) -> str:
+    return f"({found[1]})" if _TAG.fullmatch(unicodedata.normalize("NFKC", found[1])) else found[0]
 
 
 def quote(text: str) -> str:

@@ -13,8 +13,9 @@ from schemas.query import Label
 from schemas.video import Evidence, Modality
 
 _ANSWER_OPENS = re.compile(r"<answer>", re.IGNORECASE)
-# The word is the whole answer: nothing but marks around it, up to the closing tag, a line's end or a stop string's cut.
-_WORD = re.compile(r"[\s*_\"'`]*(?P<word>[^\W\d_]+)[\s*_\"'`.!,;:。！]*(?:<(?:[/|]|$)|\n|$)")
+# The word is the whole answer: nothing but marks around it, up to the closing tag, a control token, or the end, where a
+# stop string may have left the start of the tag.
+_WORD = re.compile(r"[\s*_\"'`]*(?P<word>[^\W\d_]+)[\s*_\"'`.!,;:。！]*(?:</answer\b|<\||(?:</?)?\Z)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,17 @@ class Verdict:
     rationale: str
 
 
+def judge_values(
+    evidence: Evidence,
+    modalities: Collection[Modality],
+    video_id: str,
+    query: str,
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+) -> dict[str, str]:
+    """What the slots of the judging prompt are filled with."""
+    return {"evidence": render_evidence(evidence, modalities, video_id, budgets), "query": quote(query)}
+
+
 def judge_prompt(
     evidence: Evidence,
     modalities: Collection[Modality],
@@ -33,8 +45,7 @@ def judge_prompt(
     budgets: EvidenceBudgets = DEFAULT_BUDGETS,
 ) -> Prompt:
     """The prompt that asks whether a video answers a query. The evidence comes first: it is what prompts share."""
-    block = render_evidence(evidence, modalities, video_id, budgets)
-    return load_template("judge").render(evidence=block, query=quote(query))
+    return load_template("judge").render(**judge_values(evidence, modalities, video_id, query, budgets))
 
 
 def parse_verdict(reply: str) -> Verdict:

@@ -38,28 +38,48 @@ class _Reply(msgspec.Struct):
     queries: list[_Item]
 
 
+# What each type asks for; base and specific can be had from any modality.
+_NEEDED: dict[QueryType, Modality] = {"ocr": "ocr", "speech": "asr", "text": "metadata"}
 _STRING = {"type": "string"}
-_ITEM_SCHEMA: dict[str, Any] = {
-    "type": "object",
+
+
+def types_for(shown: Collection[Modality]) -> tuple[QueryType, ...]:
+    """The query types that can be written from these modalities."""
+    return tuple(kind for kind in QUERY_TYPES if _NEEDED.get(kind) in (None, *shown))
+
+
+def reply_schema(shown: Collection[Modality]) -> dict[str, Any]:
+    """JSON Schema of a reply on these modalities, written out flat because not every server resolves ``$ref``."""
+    modalities = [modality for modality in MODALITIES if modality in shown]
     # In this order: the model reasons before it writes the query, and a reply cut off in between lacks required fields.
-    "properties": {
+    properties = {
         "evidence": {"type": "array", "items": _STRING},
         "rationale": _STRING,
         "query": _STRING,
-        "query_type": {"type": "string", "enum": list(QUERY_TYPES)},
-        "modalities": {"type": "array", "items": {"type": "string", "enum": list(MODALITIES)}},
-    },
-    "required": ["evidence", "rationale", "query", "query_type", "modalities"],
-    "additionalProperties": False,
-}
+        "query_type": {"type": "string", "enum": list(types_for(shown))},
+        "modalities": {"type": "array", "items": {"type": "string", "enum": modalities}},
+    }
+    return _object({"queries": {"type": "array", "items": _object(properties)}})
 
-REPLY_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {"queries": {"type": "array", "items": _ITEM_SCHEMA}},
-    "required": ["queries"],
-    "additionalProperties": False,
-}
-"""JSON Schema of the reply, written out flat because not every server resolves ``$ref``."""
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def queries_values(
+    evidence: Evidence,
+    modalities: Collection[Modality],
+    video_id: str,
+    count: int,
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+) -> dict[str, str]:
+    """What the slots of the query-writing prompt are filled with."""
+    return {
+        "evidence": render_evidence(evidence, modalities, video_id, budgets),
+        "modalities": ", ".join(modality for modality in MODALITIES if modality in modalities),
+        "types": ", ".join(types_for(modalities)),
+        "count": str(count),
+    }
 
 
 def queries_prompt(
@@ -70,15 +90,16 @@ def queries_prompt(
     budgets: EvidenceBudgets = DEFAULT_BUDGETS,
 ) -> Prompt:
     """The prompt that asks for ``count`` queries from these modalities of one video."""
-    shown = ", ".join(modality for modality in MODALITIES if modality in modalities)
-    block = render_evidence(evidence, modalities, video_id, budgets)
-    return load_template("write_queries").render(evidence=block, modalities=shown, count=str(count))
+    return load_template("write_queries").render(**queries_values(evidence, modalities, video_id, count, budgets))
 
 
-def parse_queries(reply: str) -> list[Draft]:
+def parse_queries(reply: str, shown: Collection[Modality]) -> list[Draft]:
     """The queries of a reply, in its order: bare JSON or fenced, after any thinking or introduction.
 
-    White space in texts is folded to single spaces. An empty rationale is let through; a filter counts it.
+    White space in texts is folded to single spaces. An empty rationale is let through; a filter counts it. A query
+    rests on no modality but those ``shown``: others that it names are left out, and where it names none of them it is
+    taken to rest on all. A query type that the shown modalities do not allow is not mended, for the query itself would
+    then be made up: it is the wrong schema.
 
     Raises:
         UnparsableReply: "empty reply", "truncated", "not json", "wrong schema" or "no queries".
@@ -90,7 +111,7 @@ def parse_queries(reply: str) -> list[Draft]:
         raise UnparsableReply("wrong schema", str(error)) from error
     if not found.queries:
         raise UnparsableReply("no queries")
-    return [_draft(item) for item in found.queries]
+    return [_draft(item, shown) for item in found.queries]
 
 
 def _find_reply(answer: str) -> object:
@@ -117,13 +138,15 @@ def _find_reply(answer: str) -> object:
     raise failure or UnparsableReply("not json", excerpt(answer))
 
 
-def _draft(item: _Item) -> Draft:
+def _draft(item: _Item, shown: Collection[Modality]) -> Draft:
     text, rationale = (" ".join(part.split()) for part in (item.query, item.rationale))
     if not text:
         raise UnparsableReply("wrong schema", "a query is empty")
+    if item.query_type not in types_for(shown):
+        raise UnparsableReply("wrong schema", f"a query of type {item.query_type} from {', '.join(shown)} alone")
     try:
         (text + rationale).encode()
     except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
         raise UnparsableReply("not json", "half a surrogate pair in a string") from error
-    named = set(item.modalities)
+    named = set(shown).intersection(item.modalities) or shown
     return Draft(text, rationale, item.query_type, tuple(modality for modality in MODALITIES if modality in named))

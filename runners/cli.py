@@ -126,35 +126,36 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline.config import find_engines, load_recipe
-    from pipeline.run import HumanQueries, Job, check_output, execute, read_human_queries
+    from pipeline.config import check_engines, find_engines, load_recipe
+    from pipeline.human import read_human_queries
+    from pipeline.run import Job, check_output, execute
     from runners import local
     from runners.progress import watch
     from runners.summary import print_summary
     from transforms import progress
     from transforms.cache import Cache
-    from transforms.engines import EngineError
     from transforms.files import join
-    from transforms.ledger import LedgerOutOfBalance
     from transforms.list_input import list_input
 
     if arguments.workers < 1:
         raise UsageError(f"--workers must be at least 1, got {arguments.workers}")
     if bool(arguments.queries) != bool(arguments.qrels):
         raise UsageError("--queries and --qrels go together")
+    output = arguments.output.rstrip("/")
+    if not output or arguments.cache == "":
+        raise UsageError("--output and --cache must name a folder, and not the root; is a shell variable unset?")
     try:
         recipe = load_recipe(arguments.recipe, arguments.settings)
         options = local.pipeline_options(beam_flags, arguments.workers)
         engines = find_engines(recipe)
-        human = HumanQueries()
-        if arguments.queries:
-            human = read_human_queries(arguments.queries, arguments.qrels)
-        check_output(arguments.output)
+        if local.is_local(options):
+            check_engines(engines)
+        human = read_human_queries(arguments.queries, arguments.qrels) if arguments.queries else ()
+        check_output(output)
         listing = list_input(arguments.input)
     except (ValueError, OSError) as error:  # every error of these calls is a clear one-line subclass of the two
         raise UsageError(str(error)) from error
 
-    output = arguments.output.rstrip("/") or "/"
     cache = Cache(arguments.cache or join(FileSystems.split(output)[0] or ".", ".hardquery"))
     job = Job(recipe, engines, arguments.input, listing, output, cache, arguments.workers, human)
     console = Console(stderr=True)
@@ -169,9 +170,11 @@ def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
             runner=local.runner_name(options),
             run=lambda pipeline: local.run(pipeline, lambda over: watch(over, console)),
         )
-    except (EngineError, LedgerOutOfBalance, OSError, RuntimeError) as error:
+    except Exception as error:  # whatever stopped the run is said in one line; the variable below shows where
         console.print(f"hardquery: the run stopped: {local.cause(error)}", style="red", highlight=False, soft_wrap=True)
-        console.print("The output folder has no manifest and is not finished; the same command starts it again.")
+        console.print(
+            "The output folder has no manifest and is not finished; the same command starts it again.", soft_wrap=True
+        )
         if os.environ.get("HARDQUERY_TRACEBACK"):
             raise
         console.print("Set HARDQUERY_TRACEBACK=1 to see where.", style="dim")

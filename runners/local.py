@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import re
 import threading
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -13,6 +15,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.worker import sdk_worker
 
 from transforms.sandbox import shut_down
 
@@ -54,11 +57,15 @@ def runner_name(options: PipelineOptions) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """The error at the bottom of a chain, without the trace that Beam puts into the message of what it wraps."""
+    """The error at the bottom of a chain in one line, without the trace that Beam puts into what it wraps."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    last = re.sub(r"\s*\[while running .*?\]\s*$", "", lines[-1]) if lines else ""
+    wrapped = re.match(r"(?:[a-z_]\w*\.)*([A-Z]\w+): (.+)", last)
+    if wrapped and len(lines) > 1:
+        return f"{wrapped[1]}: {wrapped[2]}"
+    return f"{type(error).__name__}: {last}"
 
 
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
@@ -103,6 +110,10 @@ def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> No
 
 
 def quieten() -> None:
-    """Keep log lines of libraries, which speak of their internals, out of the user's terminal."""
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs a trace of every error that it raises
+    """Keep what libraries say of their internals out of the user's terminal, unless HARDQUERY_TRACEBACK is set."""
     logging.getLogger("bm25s").disabled = True  # it sets its own level to DEBUG when imported
+    if os.environ.get("HARDQUERY_TRACEBACK"):
+        return
+    # Beam logs, and its worker prints, the trace of every error that it raises as well.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    sdk_worker.print = lambda *_, **__: None

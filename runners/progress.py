@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from transforms import progress
+from transforms.progress import StepCount
 
 # Steps in the order in which they happen, and what each counts.
 STEPS = {
@@ -27,73 +26,38 @@ STEPS = {
 _QUIET_PERIOD_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class StepView:
-    """One row of the display: what is done of what is known to be due; the rate is over the step's own time."""
-
-    step: str
-    done: int
-    due: int
-    failed: int
-    rate_per_s: float
-
-
-class Watcher:
-    """Reads the process's counters and turns them into rows."""
-
-    def __init__(self, clock: object = time.monotonic) -> None:
-        self._clock = clock
-        self._first_seen: dict[str, float] = {}
-        self._last: dict[str, tuple[int, float]] = {}
-
-    def views(self, counts: Mapping[tuple[str, str], int]) -> list[StepView]:
-        """Rows of the steps that have begun."""
-        now = self._clock()  # type: ignore[operator]
-        rows = []
-        for step in STEPS:
-            due, done, failed = (counts.get((step, outcome), 0) for outcome in ("in", "done", "failed"))
-            if not due and not done:
-                continue
-            start = self._first_seen.setdefault(step, now)
-            if self._last.get(step, (-1, 0.0))[0] != done + failed:
-                self._last[step] = (done + failed, now)
-            elapsed = self._last[step][1] - start
-            rows.append(StepView(step, done, max(due, done + failed), failed, done / elapsed if elapsed > 0 else 0.0))
-        return rows
-
-
 def watch(over: threading.Event, console: Console) -> None:
     """Show progress until ``over`` is set."""
-    watcher = Watcher()
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=False) as live:
             while not over.wait(0.25):
-                live.update(_table(watcher.views(progress.snapshot())))
-            live.update(_table(watcher.views(progress.snapshot())))
+                live.update(_table(progress.snapshot()))
+            live.update(_table(progress.snapshot()))
         return
-    shown: list[StepView] = []
-    while not over.wait(_QUIET_PERIOD_S):
-        views = watcher.views(progress.snapshot())
-        for view in views:
-            if view not in shown:
-                console.print(_line(view), highlight=False)
-        shown = views
-    for view in watcher.views(progress.snapshot()):
-        if view not in shown:
-            console.print(_line(view), highlight=False)
+    shown: Mapping[str, StepCount] = {}
+    ended = False
+    while not ended:
+        ended = over.wait(_QUIET_PERIOD_S)
+        counts = progress.snapshot()
+        for step in STEPS:
+            if step in counts and counts[step] != shown.get(step):
+                console.print(_line(step, counts[step]), highlight=False)
+        shown = counts
 
 
-def _table(views: list[StepView]) -> Table:
+def _table(counts: Mapping[str, StepCount]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("step")
     for name in ("done", "rate", "failed"):
         table.add_column(name, justify="right")
-    for view in views:
-        failed = f"[red]{view.failed}[/red]" if view.failed else "0"
-        table.add_row(STEPS[view.step], f"{view.done}/{view.due}", f"{view.rate_per_s:.1f}/s", failed)
+    for step, name in STEPS.items():
+        if step in counts:
+            count = counts[step]
+            failed = f"[red]{count.failed}[/red]" if count.failed else "0"
+            table.add_row(name, f"{count.done}/{count.due}", f"{count.rate_per_s:.1f}/s", failed)
     return table
 
 
-def _line(view: StepView) -> str:
-    failed = f", {view.failed} failed" if view.failed else ""
-    return f"{STEPS[view.step]}: {view.done}/{view.due}, {view.rate_per_s:.1f}/s{failed}"
+def _line(step: str, count: StepCount) -> str:
+    failed = f", {count.failed} failed" if count.failed else ""
+    return f"{STEPS[step]}: {count.done}/{count.due}, {count.rate_per_s:.1f}/s{failed}"

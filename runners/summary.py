@@ -8,13 +8,16 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.outputs.manifest import Manifest
-from transforms.ledger import Line
+from transforms.files import join, read_bytes
+from transforms.ledger import Line, read_partial_evidence
 
 
 def print_summary(manifest: Manifest, lines: Iterable[Line], output: str) -> None:
     """Print the ledger, the size of the training set and the paths of card and report."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(ledger_table(lines))
+    for part, reasons in read_partial_evidence(read_bytes(join(output, "ledger.json"))).items():
+        console.print(f"partial evidence, {part}: {', '.join(f'{n} {reason}' for reason, n in reasons.items())}")
     rows = {table: sum(f.rows or 0 for f in manifest.files if f.path.startswith(f"{table}/")) for table in _COUNTED}
     console.print(", ".join(f"{count} {_COUNTED[table]}" for table, count in rows.items()))
     if not rows["ranking"]:

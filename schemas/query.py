@@ -29,6 +29,7 @@ class Query:
 
     ``source`` is "teacher" or "human"; human queries have no variant, rationale or writer. ``modalities`` are those a
     viewer needs to answer it. ``reply`` is the teacher's whole reply, ``prompt_sha256`` the hash of the prompt.
+    ``also_relevant`` are other videos that are known to answer it, which therefore are none of its negatives.
     """
 
     query_id: str
@@ -42,11 +43,14 @@ class Query:
     writer: EngineStamp | None = None
     reply: str = ""
     prompt_sha256: str = ""
+    also_relevant: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_text("query_id", self.query_id)
         require(not any(c.isspace() for c in self.query_id), "query_id must hold no white space", self.query_id)
         require_text("video_id", self.video_id)
+        require_text("query", self.text)
+        require(self.video_id not in self.also_relevant, "the positive is no other relevant video", self.video_id)
         require_one_of("source", self.source, ("teacher", "human"))
         if self.source == "teacher":
             require_one_of("query_type", self.query_type or "", QUERY_TYPES)

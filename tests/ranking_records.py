@@ -10,8 +10,10 @@ def query(query_id: str = "q", video_id: str = "pos", text: str = "which flood c
     return Query(query_id, video_id, text, "teacher", "specific", "caption", "because", ("caption",), ENGINE)
 
 
-def human_query(query_id: str = "h", video_id: str = "pos", text: str = "bridge flood") -> Query:
-    return Query(query_id, video_id, text, "human")
+def human_query(
+    query_id: str = "h", video_id: str = "pos", text: str = "bridge flood", also_relevant: tuple[str, ...] = ()
+) -> Query:
+    return Query(query_id, video_id, text, "human", also_relevant=also_relevant)
 
 
 def candidates(*scored: tuple[str, float]) -> tuple[Candidate, ...]:

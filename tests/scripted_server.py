@@ -12,18 +12,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """One HTTP reply. ``cut`` promises more bytes than are sent; ``silent`` sends nothing until the server closes."""
+    """One HTTP reply. ``cut`` promises more bytes than are sent; ``silent`` sends nothing until the server closes.
+
+    ``trickle_s`` is the pause before each byte of the body.
+    """
 
     body: bytes | dict[str, Any] = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     silent: bool = False
+    trickle_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it arrived."""
+    """One request as it arrived; a GET has no body."""
 
     path: str
     headers: dict[str, str]
@@ -84,10 +88,18 @@ def _handler_of(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            self._answer({})
+
         def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["content-length"]))
+            self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+        def _answer(self, content: dict[str, Any]) -> None:
+            if server._closing.is_set():  # a connection that was kept alive outlasts the listening socket
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
-            reply = server._next(Asked(self.path, headers, json.loads(content)))
+            reply = server._next(Asked(self.path, headers, content))
             if reply.silent:
                 server._closing.wait()
                 self.close_connection = True
@@ -98,8 +110,18 @@ def _handler_of(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.send_header("content-length", str(len(body) + reply.cut))
             self.end_headers()
-            self.wfile.write(body)
             self.close_connection = reply.cut
+            if not reply.trickle_s:
+                self.wfile.write(body)
+                return
+            try:
+                for byte in body:
+                    if server._closing.wait(reply.trickle_s):
+                        break
+                    self.wfile.write(bytes([byte]))
+            except ConnectionError:  # the client has lost patience
+                pass
+            self.close_connection = True
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,3 +1,4 @@
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,6 +91,39 @@ def test_a_hole_is_filled_with_silence(tmp_path):
 def test_sound_beyond_the_limit_is_dropped_with_a_warning(tmp_path):
     samples, warnings = decode(make_audio(tmp_path / "a.wav", tone(3.0, RATE)), max_duration_s=1.25)
     assert (len(samples), warnings) == (20_000, ["clipped"])
+
+
+def clusters(data: bytes) -> list[tuple[int, int]]:
+    """Where each Matroska cluster keeps its two-byte time (ms), and that time; the first, at 0, is not listed."""
+    found = re.finditer(rb"\x1f\x43\xb6\x75.{4,16}?\xe7\x82(..)", data, re.DOTALL)
+    return [(match.start(1), int.from_bytes(match[1])) for match in found]
+
+
+@pytest.mark.parametrize("damaged_ms", [50, 12_000, 33_000])
+def test_one_damaged_timestamp_moves_nothing_after_it(tmp_path, damaged_ms):
+    sound = np.concatenate([np.zeros(30 * RATE, np.int16), tone(1.0, RATE), np.zeros(9 * RATE, np.int16)])
+    path = make_audio(tmp_path / "a.mkv", sound)
+    data = bytearray(path.read_bytes())
+    (place, _), *_ = [(place, ms) for place, ms in clusters(data) if ms > 9_000]
+    data[place : place + 2] = damaged_ms.to_bytes(2)
+    path.write_bytes(data)
+    samples, warnings = decode(path)
+    assert len(samples) / RATE == pytest.approx(40.0, abs=0.05)
+    assert loudness(samples, 29.0, 29.95) == 0
+    assert loudness(samples, 30.05, 30.95) > 5_000
+    assert warnings == ["odd timestamps"]
+
+
+def test_a_hole_before_a_damaged_timestamp_is_kept(tmp_path):
+    write_with_hole(tmp_path / "a.mkv", tone(1.0, RATE), tone(20.0, RATE), after_start_s=3.0)
+    data = bytearray((tmp_path / "a.mkv").read_bytes())
+    place, _ = clusters(data)[-1]
+    data[place : place + 2] = (500).to_bytes(2)
+    (tmp_path / "a.mkv").write_bytes(data)
+    samples, warnings = decode(tmp_path / "a.mkv")
+    assert len(samples) / RATE == pytest.approx(23.0, abs=0.05)
+    assert loudness(samples, 1.1, 2.9) == 0
+    assert warnings == ["odd timestamps"]
 
 
 def test_a_hole_of_hours_costs_neither_memory_nor_disk(tmp_path):

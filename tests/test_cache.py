@@ -23,6 +23,12 @@ class ToyFileSystem(LocalFileSystem):
     def _local(self, url: str) -> str:
         return str(self.base / url.removeprefix("toy://"))
 
+    def split(self, path):
+        return tuple(path.rsplit("/", 1))
+
+    def join(self, base, *parts):
+        return "/".join([base, *parts])
+
     def exists(self, path):
         return super().exists(self._local(path))
 
@@ -52,19 +58,23 @@ def file(tmp_path) -> Path:
     return path
 
 
-def test_what_is_published_is_fetched(cache, file, tmp_path):
+def read(cache: Cache) -> bytes:
+    with cache.reading(KEY) as path:
+        return Path(path).read_bytes()
+
+
+def test_what_is_published_can_be_read(cache, file):
     assert not cache.has(KEY)
     cache.publish(str(file), KEY)
     assert cache.has(KEY)
-    assert Path(cache.fetch(KEY)).read_bytes() == b"first"
-    assert Path(cache.fetch(KEY, into=str(tmp_path))).read_bytes() == b"first"
+    assert read(cache) == b"first"
 
 
 def test_a_key_that_exists_is_kept(cache, file):
     cache.publish(str(file), KEY)
     file.write_bytes(b"second")
     cache.publish(str(file), KEY)
-    assert Path(cache.fetch(KEY)).read_bytes() == b"first"
+    assert read(cache) == b"first"
 
 
 def test_publishing_leaves_nothing_but_the_file(cache, file, tmp_path):
@@ -81,36 +91,64 @@ def test_a_failed_publication_leaves_no_file(tmp_path):
     assert not [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]
 
 
-def test_fetching_from_a_local_root_copies_nothing(tmp_path, file):
+def test_a_file_under_a_local_root_is_read_in_place(tmp_path, file):
     cache = Cache(str(tmp_path / "bucket"))
     cache.publish(str(file), KEY)
-    assert cache.fetch(KEY) == str(tmp_path / "bucket" / KEY)
+    with cache.reading(KEY) as path:
+        assert path == str(tmp_path / "bucket" / KEY)
+    assert cache.has(KEY)
 
 
-def test_fetching_what_is_not_there_says_so(cache):
+def test_a_copy_of_a_remote_file_is_removed_after_reading(tmp_path, file):
+    ToyFileSystem.base = tmp_path
+    cache = Cache("toy://bucket")
+    cache.publish(str(file), KEY)
+    with cache.reading(KEY) as path:
+        assert tmp_path not in Path(path).parents
+    assert not Path(path).exists()
+    assert cache.has(KEY)
+
+
+def test_publishing_to_a_remote_root_leaves_nothing_in_the_current_folder(tmp_path, file, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    ToyFileSystem.base = tmp_path
+    Cache("toy://bucket").publish(str(file), KEY)
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_reading_what_is_not_there_says_so(cache):
     with pytest.raises(OSError, match=r"abcd\.parquet"):
-        cache.fetch(KEY)
+        read(cache)
 
 
-def test_a_local_file_is_its_own_local_path(file):
-    with localized(str(file)) as path:
-        assert path == str(file)
+def test_a_local_file_is_its_own_local_path(file, tmp_path):
+    assert localized(str(file), str(tmp_path)) == str(file)
 
 
-def test_a_remote_file_is_copied_for_a_while(tmp_path):
+def test_a_remote_file_is_copied_as_it_is(tmp_path):
     ToyFileSystem.base = tmp_path
     (tmp_path / "ünï %d {x}.mp4.gz").write_bytes(b"\x1f\x8b not to be unpacked")
-    with localized("toy://ünï %d {x}.mp4.gz") as path:
-        copy = Path(path)
-        assert copy.read_bytes() == b"\x1f\x8b not to be unpacked"
-    assert not copy.exists()
+    path = localized("toy://ünï %d {x}.mp4.gz", str(tmp_path))
+    assert Path(path).read_bytes() == b"\x1f\x8b not to be unpacked"
+    assert Path(path).parent == tmp_path
 
 
 @pytest.mark.parametrize("uri", ["toy://missing.mp4", "nosuchscheme://bucket/video.mp4"])
 def test_a_remote_file_that_cannot_be_read_is_an_os_error_that_names_it(tmp_path, uri):
     ToyFileSystem.base = tmp_path
-    with pytest.raises(CannotFetch, match=uri), localized(uri):
-        pass
+    with pytest.raises(CannotFetch, match=uri):
+        localized(uri, str(tmp_path))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_not_blamed_on_the_remote_file(tmp_path):
+    ToyFileSystem.base = tmp_path
+    (tmp_path / "a.mp4").write_bytes(b"video" * 100_000)
+    (tmp_path / "media.mp4").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as raised:
+        localized("toy://a.mp4", str(tmp_path))
+    assert not isinstance(raised.value, CannotFetch)
 
 
 def test_folders_pipes_devices_and_missing_files_are_refused_before_they_are_opened(tmp_path):
@@ -121,12 +159,12 @@ def test_folders_pipes_devices_and_missing_files_are_refused_before_they_are_ope
         (Path("/dev/zero"), OSError, "no regular file"),
         (tmp_path / "missing.mp4", FileNotFoundError, "missing"),
     ]:
-        with pytest.raises(error, match=message), localized(str(path)):
-            pass
+        with pytest.raises(error, match=message):
+            localized(str(path), str(tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_read_permission_is_refused(file):
     file.chmod(0)
-    with pytest.raises(PermissionError), localized(str(file)):
-        pass
+    with pytest.raises(PermissionError):
+        localized(str(file), str(file.parent))

@@ -11,7 +11,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from schemas.video import Evidence, MediaFacts, Video
 from transforms.cache import Cache
 from transforms.caption import CaptionFrames, caption, caption_video
-from transforms.engines import stamp_of
+from transforms.engines import EngineError, stamp_of
 from transforms.engines.pixels import Pixels
 from transforms.engines.protocols import Frame
 from transforms.frame_pack import write_frame_pack
@@ -37,6 +37,8 @@ class TimesTeller:
         return stamp_of(self, "times", "")
 
     def caption(self, frames: Sequence[Frame]) -> str:
+        if self.fails == "for good":
+            raise EngineError("the key was refused")
         if self.fails == "speaking":
             raise ConnectionError("server\nhung up")
         return " ".join(f"{frame.time_s:g}" for frame in frames) if self.says is None else self.says
@@ -111,3 +113,8 @@ def test_the_transform_captions_every_video(cache):
         assert_that(
             captioned | beam.Map(lambda one: one.evidence.caption.partition(",")[0]), equal_to(["One shot", ""])
         )
+
+
+def test_an_engine_that_cannot_work_at_all_stops_the_run(cache: Cache):
+    with pytest.raises(EngineError, match="the key was refused"):
+        caption_video(video(), TimesTeller(fails="for good"), cache)

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import apache_beam as beam
 import pytest
@@ -8,7 +9,7 @@ from ranking_records import human_query, judgement, positive, query
 from schemas.account import Rejection
 from schemas.check import InvalidRecord
 from schemas.example import Example
-from schemas.query import Judgement
+from schemas.query import Judgement, Margin
 from transforms.curate import CuratedPair, CuratedQuery, CurateExamples, CurateRules, curate_query
 
 SURE, UNSURE = -9.0, -1.0  # margins of a trusted and of a hard negative
@@ -178,3 +179,14 @@ def test_the_transform_gives_examples_rejections_and_every_pair():
         assert_that(found, equal_to([("curate", "queries", "teacher disagrees", "pos", "q2")]), "rejections")
         kept = pairs | "Kept" >> beam.Map(lambda p: (p.judgement.video_id, p.kept, p.reason))
         assert_that(kept, equal_to([("pos", True, ""), ("a", True, ""), ("pos", False, "query dropped")]), "pairs")
+
+
+def test_a_censored_margin_is_a_bound_in_the_example_too():
+    sure = replace(positive(), margin=Margin(9.0, 9.0, 20.0, "no"))
+
+    curated = curate_query(query(), "train", [sure, judgement("a", "no", -7.0)], CurateRules())
+
+    assert [(c.delta, c.delta_hi, c.censored) for c in curated.outcome.candidates] == [
+        (9.0, 20.0, "no"),
+        (-7.0, -6.5, None),
+    ]

@@ -45,6 +45,8 @@ class Saboteur:
             ctypes.string_at(0)
         if name == "hang.mp4":
             ctypes.CDLL(None).sleep(1000)
+        if name == "no-temporary-folder.mp4":
+            raise FileNotFoundError("No usable temporary directory found")
         if name == "mistake.mp4":
             raise AttributeError("a mistake in the program")
         return PyAv().load().sample(path, policy)
@@ -61,7 +63,9 @@ def clip(tmp_path) -> Path:
 
 
 def decode(uri, cache, sampler=None, policy=POLICY, limits=None, **entry) -> Video:
-    return decode_video(ManifestEntry(str(uri), **entry), sampler or PyAv(), policy, limits or Limits(), cache, 1)
+    entry, limits = ManifestEntry(str(uri), **entry), limits or Limits()
+    with tempfile.TemporaryDirectory() as folder:
+        return decode_video(entry, str(uri), folder, sampler or PyAv(), policy, limits, cache, 1)
 
 
 def reasons(video: Video) -> list[str]:
@@ -78,10 +82,10 @@ def test_a_clip_becomes_a_video_that_refers_to_its_frames_and_its_sound(clip, ca
     assert video.media.audio_s == pytest.approx(4.0, abs=0.05)
     assert [use.part for use in video.engines] == ["decode"]
     assert video.warnings == ()
-    frames = read_frame_pack(cache.fetch(video.frame_pack))
+    frames = read_frame_pack(str(Path(cache.root, video.frame_pack)))
     assert len(frames) == video.frame_count == 4
     assert [read_barcode(frame.image) for frame in frames] == [12, 36, 60, 84]
-    samples = next(read_windows(cache.fetch(video.audio)))
+    samples = next(read_windows(str(Path(cache.root, video.audio))))
     assert len(samples) / 16_000 == video.media.audio_s
     assert pickle.loads(pickle.dumps(video)) == video
 
@@ -98,7 +102,7 @@ def test_decoding_again_gives_the_same_video_and_the_same_files(clip, cache):
     other = Cache(cache.root + "2")
     decode(clip, other)
     for key in (first.frame_pack, first.audio):
-        assert sha256_file(cache.fetch(key)) == sha256_file(other.fetch(key))
+        assert sha256_file(str(Path(cache.root, key))) == sha256_file(str(Path(other.root, key)))
 
 
 def test_keys_follow_from_bytes_engine_and_policy_and_not_from_names(clip, cache, tmp_path):
@@ -194,6 +198,53 @@ def test_every_bad_file_is_one_failure_with_its_error_and_what_to_do(clip, cache
         assert (failure.stage, failure.step, failure.error_class) == ("extract", "decode", error_class)
         assert message in failure.message
         assert failure.video_id == f"id-{len(name)}"
+
+
+def test_a_machine_that_is_not_fit_stops_the_run(clip, cache, tmp_path):
+    with pytest.raises(Exception, match="No usable temporary directory"):
+        run([ManifestEntry(str(clip.rename(tmp_path / "no-temporary-folder.mp4")))], cache, Saboteur())
+
+
+@dataclass(frozen=True)
+class Unloadable(Saboteur):
+    """A decoder without the system library that it needs."""
+
+    def load(self):
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+
+def test_a_decoder_that_cannot_be_loaded_stops_the_run(clip, cache):
+    with pytest.raises(Exception, match="'saboteur' cannot be loaded: ImportError: libGL"):
+        run([ManifestEntry(str(clip))], cache, Unloadable())
+
+
+def test_the_limit_of_a_decode_grows_with_the_file_and_not_beyond_reason():
+    assert Limits().for_file(0) == 120.0
+    assert 600 < Limits().for_file(1_100_000_000) < 1200
+
+
+@pytest.mark.parametrize("name", ["time_limit_s", "time_limit_per_media_s", "max_duration_s"])
+@pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
+def test_limits_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sample_fps", 0.0),
+        ("sample_fps", float("inf")),
+        ("max_frames", 0),
+        ("max_side", -1),
+        ("max_pixels", 0),
+        ("jpeg_quality", 900),
+        ("jpeg_quality", 0),
+    ],
+)
+def test_frame_policies_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        FramePolicy(**{name: value})
 
 
 def test_a_mistake_in_the_program_stops_the_run(clip, cache, tmp_path):

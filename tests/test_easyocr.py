@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,46 @@ def test_missing_weights_are_an_error_that_names_the_fix(tmp_path):
 def test_languages_that_no_model_covers_together_are_an_error(weights):
     with pytest.raises(EngineError, match="only compatible with English"):
         EasyOcr(languages=("ja", "ko"), model_dir=str(weights)).load()
+
+
+def test_a_check_accepts_weights_that_are_there_and_those_that_may_be_fetched(weights, tmp_path):
+    EasyOcr(model_dir=str(weights)).check()
+    EasyOcr(model_dir=str(tmp_path), download=True).check()
+
+
+def test_a_check_names_all_weights_that_are_missing(tmp_path):
+    with pytest.raises(EngineError, match="download: true") as error:
+        EasyOcr(languages=("de",), model_dir=str(tmp_path)).check()
+    assert "craft_mlt_25k.pth" in str(error.value)
+    assert "latin_g2.pth" in str(error.value)
+
+
+def test_a_check_refuses_unknown_languages():
+    with pytest.raises(EngineError, match="'english' is not known"):
+        EasyOcr(languages=("english",), download=True).check()
+
+
+@pytest.mark.parametrize(
+    "languages",
+    [
+        *[(language,) for language in "en de th ch_tra ch_sim ja ko ta te kn bn as ar hi ru".split()],
+        *[(language, "en") for language in "de ja ar ch_sim th kn hi ru".split()],
+        *["ja ko", "de ru", "ar fa", "hi de", "ru be", "de fr"],
+    ],
+)
+def test_a_check_chooses_the_model_that_the_library_chooses(languages, tmp_path, monkeypatch):
+    languages = tuple(languages.split()) if isinstance(languages, str) else languages
+    (tmp_path / "craft_mlt_25k.pth").touch()
+    monkeypatch.setattr("easyocr.Reader.getDetectorPath", lambda *_: None)
+    with pytest.raises(EngineError) as theirs:
+        EasyOcr(languages=languages, model_dir=str(tmp_path)).load()
+    with pytest.raises(EngineError) as ours:
+        EasyOcr(languages=languages, model_dir=str(tmp_path)).check()
+    refused = "only compatible" in str(theirs.value)
+    assert ("no model reads" in str(ours.value)) == refused
+    if not refused:
+        (weights,) = set(re.findall(r"\w+\.pth", str(ours.value)))
+        assert weights in str(theirs.value)
 
 
 def test_the_stamp_names_the_languages_but_not_the_folder():

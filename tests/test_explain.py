@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from tiny_output import tiny_rows, write_tiny
 
+from pipeline.outputs.errors import UnreadableOutput
 from pipeline.outputs.explain import UnknownId, explain
 from pipeline.outputs.manifest import NotAnOutput, PromptText, read_manifest, write_manifest
 
@@ -201,3 +202,18 @@ def test_a_human_query_has_no_prompt(tmp_path):
 def test_an_unfinished_output_cannot_be_explained(tmp_path):
     with pytest.raises(NotAnOutput):
         explain(str(tmp_path), "q-1")
+
+
+@pytest.mark.parametrize(
+    "file", ["queries/part-00000-of-00002.parquet", "videos/part-00001-of-00002.parquet", "run.trec"]
+)
+def test_a_missing_or_damaged_file_is_named_in_one_line(file, tmp_path):
+    write_tiny(tmp_path)
+    query_ids = [row["query_id"] for _, row in tiny_rows()["ranking"]]
+    for damage in (lambda path: path.write_text("no"), lambda path: path.unlink()):
+        damage(tmp_path / file)
+
+        with pytest.raises(UnreadableOutput, match=f"{file} cannot be read .*: run hardquery verify") as raised:
+            [explain(str(tmp_path), query_id) for query_id in query_ids]
+
+        assert "\n" not in str(raised.value)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import ir_measures
@@ -5,6 +6,7 @@ import jsonlines
 import pytest
 from tiny_output import tiny_rows, write_tiny
 
+from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
 from pipeline.outputs.export import EXPORTS, export_rankvideo
 from pipeline.outputs.manifest import NotAnOutput
 
@@ -159,3 +161,62 @@ def test_an_unfinished_output_is_not_exported(tmp_path):
         export_rankvideo(str(tmp_path), str(tmp_path / "to"))
 
     assert not (tmp_path / "to").exists()
+
+
+def test_the_manifest_that_an_export_was_made_from_is_named(exported):
+    manifest = (exported[0].parent / "out" / "manifest.json").read_bytes()
+
+    source = json.loads((exported[0] / "SOURCE.json").read_text())
+
+    assert source == {"manifest_sha256": hashlib.sha256(manifest).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("ranking/train-00000-of-00002.parquet", None),
+        ("videos/part-00000-of-00002.parquet", b"PAR1 nothing PAR1"),
+        ("run.trec", None),
+        ("run.trec", b"one two\n"),
+        ("run.trec", b"\xff\n"),
+        ("qrels.trec", None),
+    ],
+)
+def test_a_missing_or_damaged_file_is_named_in_one_line(file, content, tmp_path):
+    write_tiny(tmp_path / "out")
+    (tmp_path / "out" / file).unlink()
+    if content is not None:
+        (tmp_path / "out" / file).write_bytes(content)
+
+    with pytest.raises(UnreadableOutput, match=f"{file} cannot be read .*: run hardquery verify") as raised:
+        export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))
+
+    assert "\n" not in str(raised.value)
+
+
+def test_a_video_that_is_not_in_the_output_is_named(tmp_path):
+    rows = tiny_rows()
+    rows["perception"][0][1]["video_id"] = "nowhere"
+    write_tiny(tmp_path / "out", rows)
+
+    with pytest.raises(UnreadableOutput, match="'nowhere'"):
+        export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))
+
+
+def test_a_destination_that_is_a_file_is_refused(tmp_path):
+    write_tiny(tmp_path / "out")
+    (tmp_path / "to").write_text("x")
+
+    for destination in (tmp_path / "to", tmp_path / "to" / "below"):
+        with pytest.raises(UnwritableExport, match="cannot export to"):
+            export_rankvideo(str(tmp_path / "out"), str(destination))
+
+    assert (tmp_path / "to").read_text() == "x"
+
+
+def test_a_damaged_line_of_the_qrels_is_named(tmp_path):
+    write_tiny(tmp_path / "out")
+    (tmp_path / "out" / "qrels.trec").write_bytes(b"\xff\n")
+
+    with pytest.raises(UnreadableOutput, match=r"qrels\.trec cannot be read"):
+        export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import apache_beam as beam
 import pytest
@@ -72,9 +73,9 @@ def test_a_query_without_any_negative_is_not_ambiguous():
 
 
 def test_another_known_positive_is_no_negative():
-    found = ranking(("also", 9.0), ("a", 5.0), ("pos", 3.0), of=human_query())
-    assert reject_reason(found, 2.0) is not None
-    assert reject_reason(found, 2.0, {"also", "pos"}) is None
+    scored = ("also", 9.0), ("a", 5.0), ("pos", 3.0)
+    assert reject_reason(ranking(*scored, of=human_query()), 2.0) is not None
+    assert reject_reason(ranking(*scored, of=human_query(also_relevant=("also",))), 2.0) is None
 
 
 def test_the_judge_gets_the_positive_and_the_best_of_its_split():
@@ -82,7 +83,8 @@ def test_the_judge_gets_the_positive_and_the_best_of_its_split():
     splits = {"a": "train", "b": "validation", "c": "train", "d": "train", "pos": "train"}
     judged = candidates_to_judge(found, splits.__getitem__, 2)
     assert [(c.video_id, c.rank) for c in judged] == [("pos", 3), ("a", 1), ("c", 4)]
-    everything = candidates_to_judge(found, splits.__getitem__, 20, {"c"})
+    found = replace(found, query=replace(found.query, also_relevant=("c",)))
+    everything = candidates_to_judge(found, splits.__getitem__, 20)
     assert [c.video_id for c in everything] == ["pos", "a", "d"]
 
 
@@ -93,12 +95,10 @@ def test_a_query_whose_positive_was_not_found_has_nothing_to_judge():
 
 def test_the_transform_keeps_rankings_and_accounts_for_the_others():
     good = ranking(("pos", 3.0), ("a", 2.0))
-    human = ranking(("also", 9.0), ("pos", 3.0), of=human_query())
+    human = ranking(("also", 9.0), ("pos", 3.0), of=human_query(also_relevant=("also",)))
     lost = ranking(("a", 3.0), of=query("q2"))
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        kept, rejections = (
-            pipeline | beam.Create([good, human, lost]) | FilterRankings(2.0, {"h": frozenset({"also", "pos"})})
-        )
+        kept, rejections = pipeline | beam.Create([good, human, lost]) | FilterRankings(2.0)
         assert_that(kept, equal_to([good, human]), "kept")
         expected = Rejection("mine", "filter", "not retrievable", "its video is not among the first 1", "pos", "q2")
         assert_that(rejections, equal_to([expected]), "rejections")

@@ -5,13 +5,15 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from scripted_teacher import ScriptedEngine, ScriptedTeacher
 
+from prompts.evidence import DEFAULT_BUDGETS
 from prompts.reply import UnparsableReply
 from schemas.check import InvalidRecord
 from schemas.query import Candidate, Judgement, Margin, Query
 from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
+from transforms.engines import EngineError
 from transforms.engines.protocols import TeacherFailed, TeacherReply, Token
 from transforms.engines.rules import RuleTeacher
-from transforms.judge import JudgePairs, Pair, judge_pair
+from transforms.judge import JudgePairs, Pair, _judge, judge_pair
 
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)
 
@@ -108,6 +110,7 @@ def test_a_pair_is_about_one_video():
         (TeacherReply("<think>a</think><answer>not</answer>"), "not yes/no"),
         (TeacherReply(""), "empty reply"),
         (TeacherReply("<answer>yes</answer> I mean", truncated=True), "truncated"),
+        (TeacherReply("<answer>yes</answer>", refused=True), "refused"),
     ],
 )
 def test_no_label_is_guessed(reply, reason):
@@ -115,6 +118,14 @@ def test_no_label_is_guessed(reply, reason):
         judged(reply)
 
     assert refused.value.reason == reason
+
+
+def test_an_engine_that_no_request_can_reach_stops_the_run():
+    def refuse(_):
+        raise EngineError("HTTP 401")
+
+    with pytest.raises(EngineError):
+        list(_judge(PAIR, ScriptedEngine(refuse), ("caption",), 0, DEFAULT_BUDGETS))
 
 
 def test_seeds_follow_from_the_pair_and_the_recipe():

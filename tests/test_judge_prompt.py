@@ -18,6 +18,8 @@ from schemas.video import Evidence
         ("<think>It fits.</think><answer>yes", "yes", "It fits."),
         ("<think>It fits.</think><answer>yes<", "yes", "It fits."),
         ("<think>It fits.</think><answer>no</", "no", "It fits."),
+        ("<think>It fits.</think><answer>no</answer", "no", "It fits."),
+        ("<think>It fits.</think><answer>yes.\n", "yes", "It fits."),
         ("<think>It fits.</think><answer>no<|im_end|>", "no", "It fits."),
         # No word of a rationale is an answer.
         ("<think>This is notable.</think><answer>yes", "yes", "This is notable."),
@@ -37,7 +39,6 @@ from schemas.video import Evidence
         ("<answer>yes</answer>", "yes", ""),
         ("<think></think><answer>yes</answer>", "yes", ""),
         ("<think>a</think><answer>yes</answer>\nIt is about the same flood.", "yes", "a"),
-        ("<think>a</think><answer>yes\nIt is about the same flood.", "yes", "a"),
         ("<think>a</think><answer>yes</answer><answer>yes</answer>", "yes", "a"),
     ],
 )
@@ -75,6 +76,11 @@ def test_the_label_is_the_word_after_the_answer_tag(reply, label, rationale):
         ("<think>a</think><answer>maybe</answer>", "not yes/no"),
         ("<think>a</think><answer>ye", "not yes/no"),
         ("<think>a</think><answer>0</answer>", "not yes/no"),
+        ("<think>a</think><answer>yes\nno</answer>", "not yes/no"),
+        ("<think>a</think><answer>yes\nbut really the answer is no", "not yes/no"),
+        ("<think>a</think><answer>yes\nIt is about the same flood.", "not yes/no"),
+        ("<think>a</think><answer>yes<no", "not yes/no"),
+        ("<think>a</think><answer>yes</no", "not yes/no"),
         ("<think>a</think><answer></answer>", "not yes/no"),
         ("<think>a</think><answer>yes</answer><answer>no</answer>", "two answers"),
         ("<think>a</think><answer>no</answer> Wait. <answer>yes</answer>", "two answers"),

@@ -4,7 +4,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.account import Rejection, Tally
-from transforms.ledger import CountOutcome, LedgerOutOfBalance, check_balance, ledger_json, lines_of, read_ledger
+from transforms.ledger import CHAIN, CountOutcome, LedgerOutOfBalance, check_balance, ledger_json, lines_of, read_ledger
 
 STEP = ("synthesize", "filter")
 
@@ -13,25 +13,39 @@ def tallies(*counts):
     return [Tally(*STEP, outcome, reason, n) for outcome, reason, n in counts]
 
 
-def test_a_line_balances_when_every_item_is_accounted_for():
+ALL = sorted({tuple(name.split("/")) for pair in CHAIN for name in pair} | {STEP})
+
+
+def books(*wrong):
+    """Ten items through every step, but for the (stage/step, outcome, count) given."""
+    counts = {(*step, outcome): 10 for step in ALL for outcome in ("in", "out")}
+    counts |= {(*name.split("/"), outcome): n for name, outcome, n in wrong}
+    return lines_of([Tally(stage, step, outcome, "", n) for (stage, step, outcome), n in counts.items()], ALL)
+
+
+def test_books_balance_when_every_item_is_accounted_for():
     [line] = lines_of(
         tallies(("in", "", 10), ("out", "", 6), ("rejected", "too short", 3), ("failed", "OSError", 1)), [STEP]
     )
 
     assert line.missing == 0
-    check_balance([line])
+    check_balance(books(), entries=10)
 
 
-def test_a_lost_item_is_named_with_its_step():
-    lines = lines_of(tallies(("in", "", 10), ("out", "", 9)), [STEP])
+@pytest.mark.parametrize("count", [9, 11])
+def test_an_item_lost_or_invented_in_a_step_is_named(count):
+    with pytest.raises(LedgerOutOfBalance, match=rf"synthesize/filter: {10 - count:+d}".replace("+", r"\+")):
+        check_balance(books(("synthesize/filter", "out", count)), entries=10)
 
-    with pytest.raises(LedgerOutOfBalance, match=r"synthesize/filter: \+1"):
-        check_balance(lines)
+
+def test_an_item_lost_between_two_steps_is_named_with_both():
+    with pytest.raises(LedgerOutOfBalance, match=r"mine/filter to curate/queries: \+1"):
+        check_balance(books(("curate/queries", "in", 9), ("curate/queries", "out", 9), ("emit/ranking", "in", 9)), 10)
 
 
-def test_an_invented_item_is_out_of_balance_too():
-    with pytest.raises(LedgerOutOfBalance, match="-1"):
-        check_balance(lines_of(tallies(("out", "", 1)), [STEP]))
+def test_a_listed_video_that_was_never_read_is_out_of_balance():
+    with pytest.raises(LedgerOutOfBalance, match=r"input to extract/decode: \+1"):
+        check_balance(books(), entries=11)
 
 
 def test_the_ledger_survives_its_file():

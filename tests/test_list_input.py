@@ -54,6 +54,25 @@ def test_a_side_car_gives_metadata(folder):
     assert listing.ignored == 1
 
 
+def test_a_side_car_shared_by_two_videos_is_counted_once(folder):
+    (folder / "a.mkv").touch()
+    (folder / "a.json").write_text('{"title": "T"}')
+
+    listing = list_input(str(folder))
+
+    assert [entry.metadata.title for entry in listing.entries] == ["T", "T", ""]
+    assert listing.ignored == 1
+
+
+def test_a_name_that_is_not_utf8_is_spelled_out(tmp_path):
+    (tmp_path / "bad\udcff.mp4").touch()
+
+    [entry] = list_input(str(tmp_path)).entries
+
+    assert entry.uri == str(tmp_path / "bad\\xff.mp4")
+    assert entries_json([entry])
+
+
 @pytest.mark.parametrize("content", ["[1, 2]", "{", '{"title": 3}', "\udcff"])
 def test_an_unreadable_side_car_is_a_warning(folder, content):
     (folder / "a.json").write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -77,6 +96,13 @@ def test_a_manifest_names_videos_relative_to_itself(tmp_path):
 
     assert (first.uri, first.video_id, first.metadata.title) == (str(tmp_path / "x/a.mp4"), "a", "T")
     assert (second.uri, second.video_id) == ("gs://b/c.mp4", None)
+
+
+def test_other_line_separators_inside_a_manifest_string_do_not_end_the_line(tmp_path):
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"uri": "a.mp4", "title": "a\u2028b\x85c"}\n{"uri": "b.mp4"}\r\n', encoding="utf-8")
+
+    assert [entry.metadata.title for entry in list_input(str(path)).entries] == ["a\u2028b\x85c", ""]
 
 
 def test_a_parquet_manifest_says_the_same(tmp_path):

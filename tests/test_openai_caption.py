@@ -4,7 +4,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from scripted_server import ScriptedServer, completion
+from scripted_server import Reply, ScriptedServer, completion
 
 from transforms.engines import EngineError, find_engine
 from transforms.engines.openai_caption import OpenAiCaption, jpeg_data_url
@@ -64,6 +64,23 @@ def test_an_empty_reply_is_an_empty_caption():
 def test_a_caption_that_was_cut_off_is_a_failure():
     with pytest.raises(TeacherFailed, match="raise the option max_tokens"):
         caption_with(completion("A dark", finish="length"), frames_of((1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    "reply", [completion(None, refusal="I cannot describe people."), completion("A b", finish="content_filter")]
+)
+def test_a_refusal_is_no_caption(reply):
+    with pytest.raises(TeacherFailed, match=r"refused to describe the video: (I cannot|A b)"):
+        caption_with(reply, frames_of((1, 2, 3)))
+
+
+def test_a_caption_is_asked_for_with_a_seed():
+    assert caption_with(completion("A tram."), frames_of((1, 2, 3)))[1][0].body["seed"] == 0
+
+
+def test_a_refused_key_stops_the_run():
+    with pytest.raises(EngineError, match="HTTP 401"):
+        caption_with(Reply({"error": {"message": "bad key"}}, status=401), frames_of((1, 2, 3)))
 
 
 def test_the_stamp_follows_the_prompt_and_the_options(monkeypatch):

@@ -1,15 +1,18 @@
+import contextlib
 import math
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 from scripted_server import Reply, ScriptedServer, completion, token
 
+from pipeline.config import load_recipe
 from prompts import Prompt
-from prompts.write_queries import REPLY_SCHEMA
+from prompts.write_queries import reply_schema
 from schemas.video import Evidence
 from transforms.engines import EngineError, find_engine, loaded
-from transforms.engines.openai_chat import ChatClient, is_loopback, pause_s, retry_after_s
+from transforms.engines.openai_chat import UNREACHABLE, ChatClient, is_loopback, pause_s, retry_after_s
 from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
 from transforms.engines.protocols import TeacherFailed, TeacherRequest, Token
 from transforms.margin import decision_margin
@@ -52,7 +55,7 @@ def test_a_write_request_sends_the_schema_unless_the_server_cannot_take_it():
         teacher_of(server).reply(WRITE)
         teacher_of(server, json_schema=False).reply(WRITE)
 
-    assert server.asked[0].body["response_format"]["json_schema"]["schema"] == REPLY_SCHEMA
+    assert server.asked[0].body["response_format"]["json_schema"]["schema"] == reply_schema(("caption",))
     assert "response_format" not in server.asked[1].body
     assert "logprobs" not in server.asked[0].body
 
@@ -106,6 +109,17 @@ def test_a_silent_server_is_a_timeout_that_is_tried_again():
     assert len(server.asked) == 2
 
 
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_reply_that_trickles_in_is_a_timeout_however_steadily_it_comes(status):
+    trickle = Reply(b" " * 1000, status=status, trickle_s=0.02)
+    start = time.monotonic()
+    with ScriptedServer([trickle, GOOD]) as server:
+        assert teacher_of(server, timeout_s=0.3).reply(JUDGE).text.endswith("</answer>")
+
+    assert len(server.asked) == 2
+    assert time.monotonic() - start < 5.0
+
+
 def test_the_teacher_gives_up_after_its_attempts_and_names_the_last_problem():
     waits = []
     with (
@@ -130,9 +144,6 @@ def test_a_server_that_is_not_there_is_a_failure_that_names_its_address():
     ("status", "message", "hint"),
     [
         (400, "This model does not support logprobs", "logprobs: false"),
-        (401, "Incorrect API key provided", "check OPENAI_API_KEY"),
-        (403, "Not allowed", "check OPENAI_API_KEY"),
-        (404, "The model `m` does not exist", "check base_url"),
         (422, "Unprocessable", "HTTP 422: Unprocessable"),
     ],
 )
@@ -147,12 +158,76 @@ def test_a_refused_request_fails_at_once_with_one_line_that_helps(status, messag
     assert "\n" not in str(failed.value)
 
 
-def test_an_exhausted_account_is_not_asked_again():
-    body = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
-    with ScriptedServer([Reply(body, status=429)]) as server, pytest.raises(TeacherFailed, match="quota"):
+@pytest.mark.parametrize(
+    ("status", "error", "fix"),
+    [
+        (401, {"message": "Incorrect API key provided"}, "check OPENAI_API_KEY"),
+        (403, {"message": "Not allowed"}, "check OPENAI_API_KEY"),
+        (404, {"message": "The model `m` does not exist"}, "check base_url"),
+        (429, {"message": "Out of quota", "code": "insufficient_quota"}, "top up the account of OPENAI_API_KEY"),
+    ],
+)
+def test_what_no_request_would_survive_stops_the_run_with_one_line_that_names_the_fix(status, error, fix):
+    with ScriptedServer([Reply({"error": error}, status=status)]) as server, pytest.raises(EngineError) as stopped:
         teacher_of(server).reply(JUDGE)
 
     assert len(server.asked) == 1
+    assert f"{server.base_url}: HTTP {status}: {error['message']}" in str(stopped.value)
+    assert fix in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_server_that_dies_in_mid_run_stops_the_run_after_a_few_requests():
+    with ScriptedServer([GOOD]) as server:
+        teacher = teacher_of(server, attempts=1)
+        teacher.reply(JUDGE)
+
+    for _ in range(UNREACHABLE - 1):
+        with pytest.raises(TeacherFailed):
+            teacher.reply(JUDGE)
+    with pytest.raises(EngineError, match="is the server still there"):
+        teacher.reply(JUDGE)
+
+
+@pytest.mark.parametrize("alive", [GOOD, Reply(status=400), Reply(status=500), Reply(b"<html>")])
+def test_any_reply_shows_that_the_server_is_still_there(alive):
+    hangs_up = Reply(cut=True, status=200)
+    with ScriptedServer([*[hangs_up] * (UNREACHABLE - 1), alive, hangs_up]) as server:
+        teacher = teacher_of(server, attempts=1)
+        for _ in range(2 * UNREACHABLE - 1):
+            with contextlib.suppress(TeacherFailed):
+                teacher.reply(JUDGE)
+
+        with pytest.raises(EngineError):
+            teacher.reply(JUDGE)
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 405, 429, 500, 503])
+def test_the_check_passes_where_a_server_answers_even_without_a_list_of_models(status):
+    with ScriptedServer([Reply({"data": []}, status=status)]) as server:
+        OpenAiTeacher(model="m", base_url=server.base_url).check()
+
+    assert [asked.path for asked in server.asked] == ["/v1/models"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_check_refuses_a_key_that_the_server_refuses(status):
+    refusal = Reply({"error": {"message": "no"}}, status=status)
+    with ScriptedServer([refusal]) as server, pytest.raises(EngineError, match="check OPENAI_API_KEY"):
+        OpenAiTeacher(model="m", base_url=server.base_url).check()
+
+
+def test_the_check_names_the_address_of_a_server_that_is_not_there_or_says_nothing():
+    with (
+        ScriptedServer([Reply(silent=True)]) as server,
+        pytest.raises(
+            EngineError, match=r"no answer from http://127\.0\.0\.1:\d+/v1 \(waited 0\.2 s\); start the server"
+        ),
+    ):
+        OpenAiTeacher(model="m", base_url=server.base_url, timeout_s=0.2).check()
+
+    with pytest.raises(EngineError, match=r"no answer from http://127\.0\.0\.1:\d+/v1 .*; start the server"):
+        OpenAiTeacher(model="m", base_url=server.base_url).check()
 
 
 def test_the_server_says_how_long_to_wait():
@@ -175,6 +250,10 @@ def test_retry_after_may_be_a_date_or_nonsense():
     assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
     assert retry_after_s({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}) > 1e6
     assert retry_after_s({"retry-after": "soon"}) == 0.0
+    assert retry_after_s({"retry-after": "Wed, 21 Oct 99999999999 07:28:00 GMT"}) == 0.0
+    assert retry_after_s({"retry-after": "Wed, 99 Oct 2015 99:99:99 GMT"}) == 0.0
+    assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 +99999999999999999999"}) == 0.0
+    assert retry_after_s({"retry-after": "nan"}) == 0.0
     assert retry_after_s({}) == 0.0
 
 
@@ -183,9 +262,21 @@ def test_thoughts_that_the_server_split_off_come_back_before_the_text():
         assert teacher_of(server).reply(JUDGE).text == "<think>Hmm.</think>\n<answer>no</answer>"
 
 
-def test_a_refusal_is_the_text():
-    with ScriptedServer([completion(None, refusal="I cannot help with that.")]) as server:
-        assert teacher_of(server).reply(JUDGE).text == "I cannot help with that."
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (completion(None, refusal="I cannot help with that."), "I cannot help with that."),
+        (completion("<answer>yes", finish="content_filter"), "<answer>yes"),
+        (completion(None, finish="content_filter"), ""),
+    ],
+)
+def test_a_refusal_and_a_filtered_reply_say_so(reply, text):
+    with ScriptedServer([reply, GOOD]) as server:
+        teacher = teacher_of(server)
+        refused, good = teacher.reply(JUDGE), teacher.reply(JUDGE)
+
+    assert (refused.refused, refused.text) == (True, text)
+    assert not good.refused
 
 
 def test_a_reply_stopped_at_the_token_limit_says_so():
@@ -212,7 +303,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch):
     refusal = Reply({"error": {"message": f"bad key {secret}"}}, status=401)
     with ScriptedServer([refusal]) as server:
         engine = OpenAiTeacher(model="m", base_url=server.base_url, api_key_env="MY_KEY")
-        with pytest.raises(TeacherFailed) as failed:
+        with pytest.raises(EngineError) as failed:
             engine.load().reply(JUDGE)
 
     assert server.asked[0].headers["authorization"] == f"Bearer {secret}"
@@ -227,6 +318,22 @@ def test_the_key_may_lie_in_a_file(tmp_path):
     assert server.asked[0].headers["authorization"] == "Bearer from-file"
     with pytest.raises(EngineError, match=r"api_key_file .*No such file"):
         OpenAiTeacher(model="m", api_key_file=str(tmp_path / "none")).load()
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"two\nlines", b"\xff\xfe"])
+def test_a_key_file_holds_a_key_and_nothing_else(content, tmp_path):
+    (tmp_path / "key").write_bytes(content)
+
+    with pytest.raises(EngineError, match=r"api_key_file '.*key' must hold the key and nothing else"):
+        OpenAiTeacher(model="m", api_key_file=str(tmp_path / "key")).check()
+
+
+def test_a_key_in_the_environment_that_cannot_be_sent_is_not_shown(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret\nsk-second")
+
+    with pytest.raises(EngineError, match="OPENAI_API_KEY must hold the key and nothing else") as refused:
+        OpenAiTeacher(model="m").check()
+    assert "sk-" not in str(refused.value)
 
 
 def test_a_missing_key_is_one_line_before_any_work_starts(monkeypatch):
@@ -245,6 +352,12 @@ def test_a_missing_key_is_one_line_before_any_work_starts(monkeypatch):
     [
         ({"model": "m", "base_url": "localhost:8000"}, "base_url must be an http"),
         ({"model": "m", "base_url": "http://me:secret@localhost/v1"}, "no credentials"),
+        ({"model": "m", "base_url": "https//me:secret@localhost/v1"}, "no credentials"),
+        ({"model": "m", "base_url": "http://localhost/v1?api-key=secret"}, "no credentials, query"),
+        ({"model": "m", "api_key_env": "sk-secret"}, "the name of an environment variable"),
+        ({"model": "m", "api_key_env": "hf_secretZ"}, "the name of an environment variable"),
+        ({"model": "m", "api_key_env": ""}, "the name of an environment variable"),
+        ({"model": "m", "base_url": "http://localhost:eight/v1"}, "Port"),
         ({"model": "  ", "base_url": "http://localhost/v1"}, "model must not be blank"),
         ({"base_url": "http://localhost/v1"}, "model"),
         ({"model": "m", "base_url": "http://localhost/v1", "attempts": 0}, "attempts must be at least 1"),
@@ -257,6 +370,13 @@ def test_bad_options_are_refused_by_name(options, message):
         find_engine("teacher", {"engine": "openai", **options})
 
     assert "secret" not in str(refused.value)
+
+
+def test_the_paper_s_recipe_lets_neither_writer_nor_judge_think_at_length():
+    recipe = load_recipe("rankvideo")
+
+    for teacher in (recipe.synthesize.teacher, recipe.judge.teacher):
+        assert teacher["extra_body"] == {"chat_template_kwargs": {"enable_thinking": False}}
 
 
 def test_loopback_is_this_machine_only():

@@ -16,7 +16,7 @@ from PIL import ImageDraw, ImageFont
 from schemas.video import Box, Evidence, MediaFacts, OcrLine, Video
 from transforms.cache import Cache
 from transforms.decode import Limits
-from transforms.engines import loaded, stamp_of
+from transforms.engines import EngineError, loaded, stamp_of
 from transforms.engines.protocols import Frame, Image, TextBox
 from transforms.engines.rapidocr import RapidOcr
 from transforms.engines.text_boxes import reading_order, upright_box
@@ -224,7 +224,7 @@ def test_an_engine_that_fails_on_one_video_leaves_a_warning(cache, fails, reason
 
 
 def test_an_engine_that_cannot_be_loaded_stops_the_run(cache):
-    with pytest.raises(OSError, match="the weights are gone"):
+    with pytest.raises(EngineError, match="'brightness' cannot be loaded: OSError: the weights are gone"):
         read_video_text(video(), BrightnessReader("to load"), cache, LIMITS)
 
 

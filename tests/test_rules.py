@@ -49,7 +49,7 @@ def reply_to(evidence, count=2, seed=1):
 
 
 def drafts_from(evidence, count=2, seed=1):
-    return parse_queries(reply_to(evidence, count, seed).text)
+    return parse_queries(reply_to(evidence, count, seed).text, evidence.present)
 
 
 def delta_of(query, evidence):

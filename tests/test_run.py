@@ -12,9 +12,9 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from pipeline.outputs.manifest import read_manifest
+from pipeline.outputs.manifest import MARKER, read_manifest
 from pipeline.outputs.verify import verify
-from pipeline.run import read_human_queries
+from pipeline.run import check_output
 from runners.cli import main
 from transforms.ledger import read_ledger
 
@@ -192,12 +192,30 @@ def test_a_wrong_command_is_one_line_that_names_the_fix(arguments, message, caps
     assert captured.err.count("\n") == 1
 
 
-def test_a_folder_of_other_files_is_not_written_to(samples, tmp_path, capsys):
-    (tmp_path / "thesis.txt").touch()
+@pytest.mark.parametrize("name", ["thesis.txt", "manifest.json", "videos/holiday.mp4", "videos/mine.parquet"])
+def test_a_folder_of_other_files_is_not_written_to(samples, tmp_path, capsys, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
 
     assert main(["run", "demo", "--input", str(samples / "videos"), "--output", str(tmp_path)]) == 2
 
-    assert "thesis.txt" in capsys.readouterr().err
+    assert name in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "{}"
+
+
+@pytest.mark.parametrize("output", ["", "/", "out[1]", "out*", __file__])
+def test_an_output_that_is_no_place_for_a_training_set_is_refused(samples, output, capsys):
+    assert main(["run", "demo", "--input", str(samples / "videos"), "--output", output]) == 2
+
+    assert "--output" in capsys.readouterr().err
+
+
+def test_an_unfinished_output_may_be_written_to_again(tmp_path):
+    (tmp_path / MARKER).touch()
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "part-00000-of-00001.parquet").touch()
+
+    check_output(str(tmp_path))
 
 
 def test_recipes_are_listed_and_printed(capsys):
@@ -205,21 +223,3 @@ def test_recipes_are_listed_and_printed(capsys):
     assert main(["recipes", "rankvideo"]) == 0
 
     assert "alpha1: -6" in capsys.readouterr().out
-
-
-def test_a_query_without_a_relevant_video_is_refused(tmp_path):
-    (tmp_path / "q.tsv").write_text("h1\twho opened the bridge\nh2\twhere was the fire\n")
-    (tmp_path / "qrels").write_text("h1 0 a 1\nh1 0 b 2\nh2 0 a 0\n")
-
-    with pytest.raises(ValueError, match="'h2'"):
-        read_human_queries(str(tmp_path / "q.tsv"), str(tmp_path / "qrels"))
-
-
-def test_the_positive_of_a_human_query_is_its_most_relevant_video(tmp_path):
-    (tmp_path / "q.tsv").write_text("h1\twho opened the bridge\n")
-    (tmp_path / "qrels").write_text("h1 0 a 1\nh1 0 c 2\nh1 0 b 2\n")
-
-    human = read_human_queries(str(tmp_path / "q.tsv"), str(tmp_path / "qrels"))
-
-    assert [query.video_id for query in human.queries] == ["b"]
-    assert human.relevant == {"h1": {"a", "b", "c"}}

@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from transforms.sandbox import TimeLimitExceeded, WorkerDied, run_isolated, shut_down
+from transforms.sandbox import PreparationFailed, TimeLimitExceeded, WorkerDied, run_isolated, shut_down
 
 LIMIT_S = 60.0
 
@@ -32,6 +33,10 @@ def loop_in_native_code() -> None:
     ctypes.CDLL(None).sleep(1000)
 
 
+def hold_the_interpreter() -> None:
+    ctypes.PyDLL(None).sleep(1000)
+
+
 def exit_with(code: int) -> None:
     os._exit(code)
 
@@ -42,6 +47,18 @@ def leave() -> None:
 
 def kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+_prepared: set[int] = set()
+
+
+def prepare_slowly() -> None:
+    time.sleep(0.8)
+    _prepared.add(os.getpid())
+
+
+def prepared_pids() -> set[int]:
+    return _prepared
 
 
 def refuse(message: str) -> None:
@@ -124,6 +141,34 @@ def test_a_hanging_child_is_killed_at_the_limit_and_costs_only_its_own_call():
     assert run_isolated(double, 4, limit_s=LIMIT_S) == 8
 
 
+def test_native_code_that_holds_the_interpreter_is_killed_at_the_limit():
+    with pytest.raises(TimeLimitExceeded, match=r"0\.3 s"):
+        run_isolated(hold_the_interpreter, limit_s=0.3, prepare=child_pid)
+
+
+def test_preparing_has_its_own_time_and_happens_in_the_same_child():
+    assert run_isolated(prepared_pids, limit_s=0.5, prepare=prepare_slowly) == {
+        run_isolated(child_pid, limit_s=LIMIT_S)
+    }
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (partial(refuse, "spade"), "KeyError: 'spade'"),
+        (partial(exit_with, 3), "exited with code 3"),
+        (segfault, "SIGSEGV"),
+        (loop_in_native_code, r"no answer within 0\.1 s"),
+    ],
+)
+def test_a_child_that_cannot_be_prepared_is_told_from_a_call_that_fails(monkeypatch, prepare, message):
+    monkeypatch.setattr("transforms.sandbox.PREPARATION_LIMIT_S", 0.1)
+    with pytest.raises(PreparationFailed, match=message):
+        run_isolated(double, 1, limit_s=1.0, prepare=prepare)
+    with pytest.raises(WorkerDied, match="code 3"):
+        run_isolated(exit_with, 3, limit_s=LIMIT_S, prepare=child_pid)
+
+
 def test_a_child_killed_while_idle_is_replaced():
     os.kill(run_isolated(child_pid, limit_s=LIMIT_S), signal.SIGKILL)
     assert run_isolated(double, 4, limit_s=LIMIT_S) == 8
@@ -152,12 +197,12 @@ def test_shutting_down_releases_the_threads_that_wait():
 PARENT = """
 import sys, threading, os
 sys.path[:0] = [{tests!r}, {root!r}]
-from test_sandbox import child_pid, loop_in_native_code
+from test_sandbox import child_pid, hold_the_interpreter
 from transforms.sandbox import run_isolated
 if __name__ == "__main__":
     print(run_isolated(child_pid, limit_s=60), flush=True)
     if "busy" in sys.argv:
-        run_isolated(loop_in_native_code, limit_s=60)
+        run_isolated(hold_the_interpreter, limit_s=60)
 """
 
 

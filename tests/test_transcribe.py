@@ -17,6 +17,7 @@ from sounds import babble, read_track, write_flac
 from schemas.video import AsrSegment, EngineStamp, EngineUse, Evidence, MediaFacts, Video
 from transforms.cache import Cache
 from transforms.decode import Limits
+from transforms.engines import EngineError
 from transforms.engines.pocketsphinx import Pocketsphinx
 from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
 from transforms.sandbox import shut_down
@@ -67,6 +68,22 @@ class Unloadable(Parrot):
         raise OSError("no checkpoint")
 
 
+class SlowToLoad(Parrot):
+    def load(self) -> Any:
+        time.sleep(2.5)
+        return self
+
+
+class Crashing(Parrot):
+    def load(self) -> Any:
+        os._exit(5)
+
+
+class Lacking(Parrot):
+    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
+        raise ModuleNotFoundError("No module named 'words'")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_child_outlives_this_module():
     yield
@@ -89,14 +106,14 @@ def video() -> Video:
 
 
 def test_segments_are_on_the_clock_of_the_video_in_time_order(cache: Cache):
-    segments = transcribe(Parrot(), cache.fetch("voice.flac"))
+    segments = transcribe(Parrot(), str(Path(cache.root, "voice.flac")))
     assert [segment.text for segment in segments] == ["hello", "pieces of eight"] * 2
     assert [segment.start_s for segment in segments] == [pytest.approx(t, abs=0.5) for t in (3, 4, 47, 48)]
     assert all(segment.end_s - segment.start_s == pytest.approx(0.5, abs=0.002) for segment in segments)
 
 
 def test_a_track_without_speech_has_no_segments(cache: Cache):
-    assert transcribe(Deaf(), cache.fetch("silence.flac")) == ()
+    assert transcribe(Deaf(), str(Path(cache.root, "silence.flac"))) == ()
 
 
 def test_a_video_gains_speech_and_the_stamp_of_its_engine(video: Video, cache: Cache):
@@ -133,8 +150,20 @@ def test_what_goes_wrong_on_one_sound_track_is_a_warning(
 
 
 def test_a_model_that_cannot_be_loaded_stops_the_run(video: Video, cache: Cache):
-    with pytest.raises(OSError, match="no checkpoint"):
+    with pytest.raises(EngineError, match="'parrot' cannot be loaded: OSError: no checkpoint"):
         transcribe_video(video, Unloadable(), cache, LIMITS)
+    with pytest.raises(EngineError, match="'parrot' cannot be loaded: the process exited with code 5"):
+        transcribe_video(video, Crashing(), cache, LIMITS)
+
+
+def test_loading_costs_a_video_none_of_its_time(video: Video, cache: Cache):
+    limits, video = replace(LIMITS, time_limit_s=2.0, time_limit_per_media_s=0.0), replace(video, audio="silence.flac")
+    assert transcribe_video(video, SlowToLoad(), cache, limits).warnings == ()
+
+
+def test_a_missing_package_stops_the_run(video: Video, cache: Cache):
+    with pytest.raises(ModuleNotFoundError, match="words"):
+        transcribe_video(video, Lacking(), cache, LIMITS)
 
 
 def test_the_transform_transcribes_each_video(video: Video, cache: Cache):

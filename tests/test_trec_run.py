@@ -42,6 +42,19 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path):
         TrecRun(str(tmp_path / "run")).load()
 
 
+@pytest.mark.parametrize("content", ["q1 a 1\n", None])
+def test_a_check_refuses_what_is_no_run(tmp_path: Path, content: str | None):
+    path = tmp_path / "run"
+    path.mkdir() if content is None else path.write_text(content)
+    with pytest.raises(EngineError, match=r"first_stage engine 'trec': .*'path' must be a TREC run") as raised:
+        TrecRun(str(path)).check()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_check_accepts_a_run(path: str):
+    TrecRun(path).check()
+
+
 def test_the_stamp_follows_the_content_and_not_the_place(path: str, tmp_path: Path):
     copy, other = tmp_path / "copy", tmp_path / "other"
     copy.write_text(RUN)

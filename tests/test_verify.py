@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -6,9 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_output import tiny_rows, write_tables, write_tiny
 
-from pipeline.outputs.manifest import NotAnOutput, read_manifest, write_manifest
+from pipeline.outputs.export import export_rankvideo
+from pipeline.outputs.manifest import MARKER, NotAnOutput, read_manifest, write_manifest
 from pipeline.outputs.publish import describe
 from pipeline.outputs.verify import verdict, verify
+from schemas.example import SPLITS
 from schemas.tables import TABLES
 
 
@@ -40,8 +43,13 @@ def rewrite(output, rows):
 def retell(output, name, text):
     """Replace a text file, and its hash in the manifest."""
     (output / name).write_text(text)
+    declare(output, describe(str(output), name))
+
+
+def declare(output, file):
+    """Make the manifest say this of a file."""
     manifest = read_manifest(str(output))
-    files = tuple(describe(str(output), name) if file.path == name else file for file in manifest.files)
+    files = tuple(file if known.path == file.path else known for known in manifest.files)
     write_manifest(str(output), replace(manifest, files=files))
 
 
@@ -89,6 +97,109 @@ def test_a_changed_size_is_found(output):
         file.write("more")
 
     assert "bytes, the manifest says" in problems(output)[0]
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_flipped_bytes_in_a_page_are_a_problem_and_no_crash(output, declared):
+    path = "queries/part-00000-of-00002.parquet"
+    data = bytearray((output / path).read_bytes())
+    data[200:2000] = bytes(byte ^ 0x5A for byte in data[200:2000])
+    (output / path).write_bytes(data)
+    if declared:
+        rows = {file.path: file.rows for file in read_manifest(str(output)).files}
+        declare(output, replace(describe(str(output), path), rows=rows[path]))
+
+    [problem] = problems(output)
+
+    assert problem.startswith(f"{path}: cannot be read" if declared else f"{path}: changed: SHA-256")
+
+
+def test_a_file_that_cannot_be_opened_is_named(output):
+    (output / "README.md").unlink()
+    (output / "README.md").symlink_to("nowhere")
+
+    assert [problem for problem in problems(output) if problem.startswith("README.md: ")]
+
+
+def test_the_marker_of_an_unfinished_run_is_a_problem(output):
+    (output / MARKER).touch()
+
+    assert [problem.split(":")[1] for problem in problems(output)] == [" unfinished run"]
+
+
+def test_an_export_is_of_this_run_or_a_problem(output):
+    export_rankvideo(str(output), str(output / "exports" / "rankvideo"))
+    assert problems(output) == []
+
+    write_manifest(str(output), replace(read_manifest(str(output)), elapsed_s=1.5))
+    assert problems(output) == [
+        "exports/rankvideo/SOURCE.json: export of an earlier run: run hardquery export again",
+    ]
+
+    (output / "exports" / "rankvideo" / "SOURCE.json").write_text("[")
+    assert problems(output)[0].startswith("exports/rankvideo/SOURCE.json: cannot be read")
+
+
+def test_the_input_and_the_ledger_list_as_many_videos(output):
+    write_manifest(str(output), replace(read_manifest(str(output)), entries=15))
+
+    assert problems(output) == ["ledger.json, extract/decode: 14 entered, 15 listed in the input"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "extract/decode",
+        "extract/deduplicate",
+        "synthesize/select",
+        "synthesize/filter",
+        "synthesize/deduplicate",
+        "mine/select",
+        "mine/filter",
+        "curate/queries",
+        "curate/pairs",
+    ],
+)
+def test_items_lost_before_a_step_are_named(output, step):
+    ledger = json.loads((output / "ledger.json").read_text())
+    line = next(line for line in ledger["steps"] if f"{line['stage']}/{line['step']}" == step)
+    line["in"] -= 1
+    line["out"] -= 1  # the line itself balances
+    retell(output, "ledger.json", json.dumps(ledger))
+
+    assert [problem for problem in problems(output) if f"ledger.json, {step}: {line['in']} entered, " in problem]
+
+
+def test_a_ledger_without_a_line_is_named(output):
+    ledger = json.loads((output / "ledger.json").read_text())
+    ledger["steps"] = [line for line in ledger["steps"] if (line["stage"], line["step"]) != ("mine", "select")]
+    retell(output, "ledger.json", json.dumps(ledger))
+
+    assert problems(output) == ["ledger.json, mine/select: has no such line"]
+
+
+def test_a_text_in_both_splits_is_named_however_it_is_written(output):
+    rows = tiny_rows()
+    train, validation = (next(row for where, row in rows["ranking"] if where == part) for part in SPLITS)
+    text = f" {train['query'].upper()}\n"
+    for row in (validation, *rows_of(rows, "queries", query_id=validation["query_id"])):
+        row["text" if "text" in row else "query"] = text
+    rewrite(output, rows)
+
+    [problem] = problems(output)
+    assert "is in two splits" in problem
+
+
+def test_a_censored_margin_is_that_of_its_judgement(output):
+    rows = tiny_rows()
+    candidates = [c for _, row in rows["ranking"] for c in row["candidates"]]
+    censored = next(c for c in candidates if c["censored"])
+    for name, other in {"delta_lo": -30.0, "delta_hi": 0.0, "censored": None}.items():
+        kept = censored[name]
+        censored[name] = other
+        rewrite(output, rows)
+        assert [problem for problem in problems(output) if "are those of its judgement" in problem]
+        censored[name] = kept
 
 
 def test_a_shard_that_is_no_parquet_is_one_problem_and_no_crash(output):

@@ -55,6 +55,25 @@ def test_an_unknown_language_is_refused_at_construction():
         Whisper(language="english")
 
 
+def test_cantonese_is_refused_where_the_model_does_not_know_it():
+    with pytest.raises(ValueError, match="'yue' needs one of the models large-v3"):
+        Whisper(language="yue")
+    Whisper(model="large-v3", language="yue")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "", "cpu\n"])
+def test_an_unknown_device_is_refused_at_construction(device: str):
+    with pytest.raises(ValueError, match="device must be auto"):
+        Whisper(device=device)
+
+
+def test_a_check_refuses_a_file_that_is_no_checkpoint(tmp_path: Path):
+    (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(EngineError, match=r"cut\.pt' is no checkpoint"):
+        Whisper(model=str(tmp_path / "cut.pt")).check()
+    Whisper(model="tiny", device="cuda:1").check()
+
+
 def test_the_names_and_languages_are_those_of_the_package():
     whisper = pytest.importorskip("whisper")
     tokenizer = pytest.importorskip("whisper.tokenizer")
@@ -71,6 +90,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whisper") / "memorised.pt"
     write_memorised_checkpoint(path)
     return path
+
+
+def test_a_check_accepts_a_checkpoint(checkpoint: Path):
+    Whisper(model=str(checkpoint)).check()
 
 
 @pytest.fixture(scope="session")

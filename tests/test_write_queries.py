@@ -5,12 +5,14 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from scripted_teacher import ScriptedEngine, ScriptedTeacher
 
+from prompts.evidence import DEFAULT_BUDGETS
 from prompts.reply import UnparsableReply
 from schemas.query import VARIANTS, Query
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
+from transforms.engines import EngineError
 from transforms.engines.protocols import TeacherFailed, TeacherReply
 from transforms.engines.rules import Rules
-from transforms.write_queries import Reply, WriteQueries, seed_of, shown_modalities, write_queries
+from transforms.write_queries import Reply, WriteQueries, _write, seed_of, shown_modalities, write_queries
 
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)
 
@@ -81,6 +83,23 @@ def test_a_text_that_a_reply_holds_twice_is_one_query_and_surplus_is_left_out():
 
 def test_an_empty_rationale_is_kept_for_the_filters():
     assert written(drafts("a", rationale=""))[0][0].rationale == ""
+
+
+def test_a_refused_reply_is_not_read():
+    with pytest.raises(UnparsableReply, match="refused: I would rather not"):
+        written(TeacherReply("I would rather not", refused=True, truncated=True))
+
+
+def test_a_query_rests_on_what_the_teacher_was_shown():
+    assert written(drafts("who rode for nothing"), variant="caption")[0][0].modalities == ("caption",)
+
+
+def test_an_engine_that_no_request_can_reach_stops_the_run():
+    def refuse(_):
+        raise EngineError("HTTP 401")
+
+    with pytest.raises(EngineError):
+        list(_write(TRAM, ScriptedEngine(refuse), ("asr",), 1, 0, DEFAULT_BUDGETS))
 
 
 def test_a_reply_stopped_at_the_token_limit_is_not_read():

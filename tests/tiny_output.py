@@ -77,9 +77,11 @@ _NEGATIVES = (
 STEPS = (
     ("extract", "decode"),
     ("extract", "deduplicate"),
+    ("synthesize", "select"),
     ("synthesize", "write"),
     ("synthesize", "filter"),
     ("synthesize", "deduplicate"),
+    ("mine", "select"),
     ("mine", "filter"),
     ("judge", "judge"),
     ("curate", "queries"),
@@ -293,11 +295,12 @@ def _judge(rows: Rows, query: Query, video: Row, others: list[Row], dropped: str
     candidates = []
     for other, margin, label, stratum, rank in pairs:
         source = "rules" if margin is not None else "label_only"
+        censored = number == 1 and stratum == "trusted_negative"  # a teacher that did not report this pair's p(yes)
         shared = {
             "delta": margin,
-            "delta_lo": margin,
+            "delta_lo": -18.0 if censored else margin,
             "delta_hi": margin,
-            "censored": None,
+            "censored": "yes" if censored else None,
             "p_yes": None if margin is None else 1 / (1 + 2.718281828459045**-margin),
             "confidence_source": source,
             "rank": rank,
@@ -341,12 +344,14 @@ def tiny_tallies(rows: Rows) -> list[Tally]:
         Tally("extract", "decode", "out", "", videos),
         *(Tally("extract", "decode", "failed", name, n) for name, n in failed.items()),
         *(Tally("extract", "deduplicate", side, "", videos) for side in ("in", "out")),
+        *(Tally("synthesize", "select", side, "", videos) for side in ("in", "out")),
         *(Tally("synthesize", "write", side, "", videos * len(_TYPES)) for side in ("in", "out")),
         *(Tally("judge", "judge", side, "", len(rows["judgements"])) for side in ("in", "out")),
     ]
     for stage, step in (
         ("synthesize", "filter"),
         ("synthesize", "deduplicate"),
+        ("mine", "select"),
         ("mine", "filter"),
         ("curate", "queries"),
     ):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 # A gap shorter than this is rounding of timestamps, not a hole in the sound.
 TOLERANCE = SAMPLE_RATE_HZ // 50
+# A longer step between two packets is a hole in the sound, or a damaged timestamp.
+JUMP_S = Fraction(1, 2)
 # No speech survives below this rate; a header that gives less lies, and would turn seconds into years of sound.
 LOWEST_RATE_HZ = 2_000
 
@@ -43,8 +48,9 @@ def write_audio(
 
     limit = round(max_duration_s * SAMPLE_RATE_HZ)
     try:
+        odd_stamps = _odd_stamps(media_path)
         with open_media(media_path) as container:
-            sound = _Sound(container, origin_s, limit)
+            sound = _Sound(container, origin_s, limit, odd_stamps)
             written, clipped = _write_flac(audio_path, sound.samples(), limit)
     except FFmpegError as error:
         if isinstance(error, OSError):
@@ -56,6 +62,9 @@ def write_audio(
     if sound.damaged:
         message = f"{sound.damaged} packets of the audio could not be decoded"
         warnings.append(EvidenceWarning("decode", "damaged packets", message))
+    if odd_stamps:
+        message = f"{len(odd_stamps)} timestamps of the audio contradict the others and were not used"
+        warnings.append(EvidenceWarning("decode", "odd timestamps", message))
     if clipped:
         message = f"the audio is longer than {max_duration_s:g} s; the rest was dropped"
         warnings.append(EvidenceWarning("decode", "clipped", message))
@@ -79,7 +88,7 @@ def read_windows(audio_path: str, window_s: float = 30.0) -> Iterator[Samples]:
 class _Sound:
     """One file's best audio stream while it is decoded, resampled and laid on the pictures' clock."""
 
-    def __init__(self, container: InputContainer, origin_s: float, limit: int) -> None:
+    def __init__(self, container: InputContainer, origin_s: float, limit: int, odd_stamps: frozenset[int]) -> None:
         stream: AudioStream | None = best_stream(container, "audio")
         if stream is None:
             raise NoAudioStream("the file holds no audio stream")
@@ -88,6 +97,7 @@ class _Sound:
         self._container, self._stream = container, stream
         self._origin_s = origin_s
         self._last_start = min(limit, self._declared_end())
+        self._odd_stamps = odd_stamps
         self.damaged = 0  # packets that could not be read or decoded
 
     def samples(self) -> Iterator[Samples]:
@@ -106,23 +116,26 @@ class _Sound:
             position += len(piece)
 
     def _pieces(self) -> Iterator[tuple[int | None, Samples]]:
-        """(where it belongs, samples) of each decoded frame, resampled; the place is None where the file gives none."""
+        """(where it belongs, samples) of each decoded frame, resampled; the place is None where no stamp tells it."""
         from av.audio.resampler import AudioResampler
 
         resampler: AudioResampler | None = None
         made_for = None
-        for frame in self._frames():
+        for frame, trusted in self._frames():
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             if resampler is None or kind != made_for:  # streams may change their format on the way
                 yield from ((None, _samples(rest)) for rest in _flush(resampler))
                 resampler, made_for = AudioResampler("s16", "mono", SAMPLE_RATE_HZ), kind
-            start = None if frame.time is None else round((frame.time - self._origin_s) * SAMPLE_RATE_HZ)
+            start = (
+                round((frame.time - self._origin_s) * SAMPLE_RATE_HZ) if trusted and frame.time is not None else None
+            )
             for resampled in resampler.resample(frame):
                 yield start, _samples(resampled)
                 start = None
         yield from ((None, _samples(rest)) for rest in _flush(resampler))
 
-    def _frames(self) -> Iterator[AudioFrame]:
+    def _frames(self) -> Iterator[tuple[AudioFrame, bool]]:
+        """Each decoded frame, and whether its time is to be trusted."""
         from av.error import FFmpegError
 
         for packet in packets(self._container, self._stream):
@@ -130,10 +143,12 @@ class _Sound:
                 frames = self._stream.decode(packet) if packet is not None else None
             except FFmpegError:
                 frames = None
-            if frames is None:
+            if packet is None or frames is None:
                 self.damaged += 1
                 continue
-            yield from (frame for frame in frames if frame.sample_rate >= LOWEST_RATE_HZ)
+            for frame in frames:
+                if frame.sample_rate >= LOWEST_RATE_HZ:
+                    yield frame, not {packet.pts, frame.pts} & self._odd_stamps
 
     def _declared_end(self) -> int:
         """One second past the end of the file as its header has it, in samples from the origin."""
@@ -141,6 +156,55 @@ class _Sound:
             return sys.maxsize
         end_s = ((self._container.start_time or 0) + self._container.duration) / 1e6
         return round((end_s - self._origin_s + 1) * SAMPLE_RATE_HZ)
+
+
+def _odd_stamps(path: str) -> frozenset[int]:
+    """The timestamps (ticks) of the best audio stream that are at odds with the others, by reading without decoding.
+
+    One damaged stamp would put all sound after it in the wrong place. Sound is stored in time order, so where the
+    stamps step back, whole runs of them are left out, as few stamps as let the rest rise.
+    """
+    stamps = array("q")
+    with open_media(path) as container:
+        stream: AudioStream | None = best_stream(container, "audio")
+        if stream is None:
+            return frozenset()
+        stamps.extend(p.pts for p in packets(container, stream) if p is not None and p.pts is not None)
+        time_base = stream.time_base or Fraction(1, 1000)
+    slack, jump = int(TOLERANCE / SAMPLE_RATE_HZ / time_base), int(JUMP_S / time_base)
+    if all(stamp >= highest - slack for stamp, highest in zip(stamps, accumulate(stamps, max), strict=True)):
+        return frozenset()
+    starts = [i for i in range(len(stamps)) if i == 0 or not -slack <= stamps[i] - stamps[i - 1] <= jump]
+    runs = [stamps[first:end] for first, end in pairwise([*starts, len(stamps)])]
+    trusted = frozenset(stamp for run in _rising(runs, slack) for stamp in run)
+    return frozenset(stamps) - trusted
+
+
+def _rising(runs: Sequence[array[int]], slack: int) -> list[array[int]]:
+    """Those runs, of most stamps in all, of which each starts where the one before it ends or later.
+
+    A longest increasing subsequence with weights. The k-th of the candidates is the chain of ``totals[k]`` stamps that
+    ends soonest, at ``ends[k]``, with the run ``lasts[k]``; both numbers rise with k.
+    """
+    ends: list[int] = []
+    totals: list[int] = []
+    lasts: list[int] = []
+    before: list[int] = []  # for each run the one before it in its chain, or -1
+    for number, run in enumerate(runs):
+        fitting = bisect_right(ends, run[0] + slack)
+        before.append(lasts[fitting - 1] if fitting else -1)
+        total = len(run) + (totals[fitting - 1] if fitting else 0)
+        sooner = bisect_right(ends, run[-1])
+        if sooner and totals[sooner - 1] >= total:
+            continue
+        beaten = slice(bisect_left(ends, run[-1]), bisect_right(totals, total))
+        ends[beaten], totals[beaten], lasts[beaten] = [run[-1]], [total], [number]
+    chain = []
+    number = lasts[-1] if lasts else -1
+    while number >= 0:
+        chain.append(runs[number])
+        number = before[number]
+    return chain[::-1]
 
 
 def _flush(resampler: AudioResampler | None) -> list[AudioFrame]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import stat
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
@@ -19,6 +18,9 @@ from apache_beam.io.filesystems import FileSystems
 from transforms.files import replacing
 
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+# No input is to blame for these, and no other will fare better.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CannotFetch(OSError):
@@ -54,10 +56,9 @@ class Cache:
             message = f"cannot write {key} to the cache {self.root}: {type(error).__name__}: {error}"
             raise CannotPublish(message) from error
 
-    def fetch(self, key: str, into: str | None = None) -> str:
-        """A local path of the file under ``key``: the file itself for a local root, else a download.
-
-        Downloads go to the folder ``into``, by default to one that lives as long as this process.
+    @contextmanager
+    def reading(self, key: str) -> Iterator[str]:
+        """A local path of the file under ``key``: itself under a local root, else a copy that is removed afterwards.
 
         Raises:
             FileNotFoundError: nothing was published under this key at a local root.
@@ -67,21 +68,19 @@ class Cache:
             path = Path(self.root) / key
             if not path.exists():
                 raise FileNotFoundError(f"the cache {self.root} holds no {key}; was it emptied during the run?")
-            return str(path)
-        path = Path(into or _downloads(self.root).name) / key.replace("/", "-")
-        if not path.exists():
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            _download(self._url(key), temporary)
-            temporary.replace(path)
-        return str(path)
+            yield str(path)
+            return
+        with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
+            path = Path(folder) / Path(key).name
+            _download(self._url(key), path)
+            yield str(path)
 
     def _url(self, key: str) -> str:
         return f"{self.root.rstrip('/')}/{key}"
 
 
-@contextmanager
-def localized(uri: str) -> Iterator[str]:
-    """A local path for the media file at ``uri``: itself where it is local, else a copy that is removed afterwards.
+def localized(uri: str, folder: str) -> str:
+    """A local path for the media file at ``uri``: itself where it is local, else a copy in ``folder``.
 
     Raises:
         OSError: it is missing, unreadable, or no regular file (opening a pipe or a device might never return).
@@ -89,12 +88,10 @@ def localized(uri: str) -> Iterator[str]:
     """
     if not _is_remote(uri):
         _require_regular_file(uri)
-        yield uri
-        return
-    with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
-        path = Path(folder) / f"media{Path(uri).suffix}"
-        _download(uri, path)
-        yield str(path)
+        return uri
+    path = Path(folder) / f"media{Path(uri).suffix}"
+    _download(uri, path)
+    return str(path)
 
 
 def _is_remote(address: str) -> bool:
@@ -120,12 +117,8 @@ def _download(url: str, path: Path) -> None:
             path.open("wb") as copy,
         ):
             shutil.copyfileobj(source, copy, 1 << 20)
-    except Exception as error:
+    except Exception as error:  # each filesystem has its own errors
         path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
         raise CannotFetch(f"cannot read {url}: {type(error).__name__}: {error}") from error
-
-
-@cache
-def _downloads(root: str) -> tempfile.TemporaryDirectory[str]:
-    """A folder for what comes from ``root``; it is removed when this process ends."""
-    return tempfile.TemporaryDirectory(prefix="hardquery-cache-")

@@ -51,6 +51,7 @@ def caption_video(video: Video, engine: Engine, cache: Cache, max_frames: int = 
     """The video with its caption, or a warning in its place; one without pictures is returned as it is."""
     if video.frame_pack is None:
         return video
-    frames = read_frame_pack(cache.fetch(video.frame_pack))
+    with cache.reading(video.frame_pack) as path:
+        frames = read_frame_pack(path)
     frames = [frames[index] for index in spread(len(frames), max_frames)]
     return attempt(video, "caption", engine, lambda: replace(video.evidence, caption=caption(engine, frames)))

@@ -119,6 +119,7 @@ def _candidate(pair: CuratedPair) -> ExampleCandidate:
         rationale=judgement.rationale,
         rank=judgement.rank,
         score=judgement.score,
+        censored=margin.censored if margin else None,
     )
 
 

@@ -27,13 +27,16 @@ class DecodedFile:
     warnings: tuple[EvidenceWarning, ...]
 
 
-def decode_file(path: str, folder: str, sampler: Engine, policy: FramePolicy, max_duration_s: float) -> DecodedFile:
+def decode_file(sampler: Engine, path: str, folder: str, policy: FramePolicy, max_duration_s: float) -> DecodedFile:
     """Write FRAMES_FILE and AUDIO_FILE into ``folder``, each where the file has such a stream and it can be decoded.
 
     Raises:
         MediaError: neither pictures nor sound can be had.
     """
-    media = MediaFacts(sha256_file(path), os.path.getsize(path))
+    try:
+        media = MediaFacts(sha256_file(path), os.path.getsize(path))
+    except OSError as error:
+        raise UnreadableMedia(f"the file cannot be read ({error.strerror})") from error
     sampled, no_pictures = _write_frames(path, str(Path(folder) / FRAMES_FILE), sampler, policy)
     origin_s = sampled.origin_s if sampled else 0.0
     warnings = list(sampled.warnings) if sampled else []

@@ -77,15 +77,21 @@ _MENTIONS = re.compile(
             r"\bvideo[\s-]+(?:clip|footage|transcript|description|caption|title|frame|segment|recording)s?\b",
             r"\b(?:find|retrieve|search\s+for|look\s+for|show\s+me)\s+(?:\w+\s+)?(?:videos?|clips?|footage)\b"
             + _NOT_A_TOPIC,
-            r"\b(?:the|this)\s+(?:transcripts?|captions?|subtitles?|metadata|voice-?over|uploader)\b",
+            # "The transcript of the trial" is a document that people search for.
+            r"\b(?:the|this)\s+(?:transcripts?|captions?|subtitles?|metadata|voice-?over)\b"
+            r"(?!\s+(?:of|from|for|in|by|contests?|act(?:ors?|ress\w*)|artists?|translat\w+)\b)",
+            r"\b(?:the|this)\s+uploader\b",
             r"\bthis\s+(?:recording|scene|segment)\b",
             r"\b(?:transcripts?|ocr|asr)\s+(?:text|output|says?|mentions?|evidence)\b",
             r"\b(?:in|from|based\s+on|according\s+to)\s+the\s+(?:given\s+|provided\s+)?"
             r"(?:audio|evidence|description|soundtrack|narration|on-?screen)\b(?!\s+(?:of|against)\b)",
             r"\b(?:in|across|between)\s+(?:the|these|this|each)\s+(?:first\s+|last\s+|sampled\s+)?frames?\b",
             r"\bon[\s-]?screen[\s-]+(?:text|captions?|titles?|graphics?|labels?|words?|messages?|banners?|logos?)\b",
-            r"\b(?:text|words?|shown|displayed|visible|written|seen|appear(?:s|ing)?)\s+on[\s-](?:the\s+)?screen\b",
-            r"\bas\s+(?:shown|depicted|seen\s+(?:here|above|in\s+the))\b",
+            r"\b(?:text|words?|shown|displayed|visible|written|seen|appear(?:s|ing)?)\s+on[\s-](?:the\s+)?screen\b"
+            r"(?!\s+(?:of|at|in)\b)",  # "of the ATM"
+            r"\bas\s+(?:shown|depicted)\b(?!\s+(?:in|on|at|by|to)\b)",
+            r"\bas\s+(?:shown|depicted|seen)\s+(?:here|above|below|(?:in|on|at)\s+the\s+(?:opening|beginning|start|end"
+            r"|intro|background|foreground|scene|shot|picture|image|recording|screen)s?)\b",
             r"[\w-]\.(?:mp4|m4v|mkv|webm|avi|mov|mpe?g|wmv|flv|3gp|wav|mp3|m4a|jpe?g|png|srt|vtt)\b",
         )
     )

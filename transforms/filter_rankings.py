@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import apache_beam as beam
 
@@ -26,25 +26,23 @@ def is_ambiguous(positive_score: float, top_negative_score: float, ratio: float)
     return top_negative_score - positive_score > (ratio - 1) * abs(positive_score)
 
 
-def reject_reason(ranking: Ranking, ratio: float, known_positives: Collection[str] = ()) -> tuple[str, str] | None:
+def reject_reason(ranking: Ranking, ratio: float) -> tuple[str, str] | None:
     """The (reason, detail) for dropping a query after retrieval, or None.
 
     Reasons: "not in run" (nothing was retrieved at all), "not retrievable" (its video is not among the candidates),
-    "ambiguous" (see ``is_ambiguous``). ``known_positives``, other videos known to answer the query, are no negatives.
+    "ambiguous" (see ``is_ambiguous``). Other videos known to answer the query are no negatives.
     """
     if not ranking.candidates:
         return "not in run", "the first stage has no candidate for it"
     if ranking.positive is None:
         return "not retrievable", f"its video is not among the first {len(ranking.candidates)}"
-    negative = next(_negatives(ranking, known_positives), None)
+    negative = next(_negatives(ranking), None)
     if negative is not None and is_ambiguous(ranking.positive.score, negative.score, ratio):
         return "ambiguous", f"{negative.video_id} scores {negative.score:.6g}, its video {ranking.positive.score:.6g}"
     return None
 
 
-def candidates_to_judge(
-    ranking: Ranking, split_of: Callable[[str], Split], depth: int, known_positives: Collection[str] = ()
-) -> tuple[Candidate, ...]:
+def candidates_to_judge(ranking: Ranking, split_of: Callable[[str], Split], depth: int) -> tuple[Candidate, ...]:
     """The positive, then the ``depth`` best negatives of its split (by video id), other known positives left out.
 
     Raises:
@@ -53,36 +51,30 @@ def candidates_to_judge(
     if ranking.positive is None:
         raise ValueError(f"the positive of query {ranking.query.query_id!r} was not retrieved")
     split = split_of(ranking.positive.video_id)
-    negatives = [c for c in _negatives(ranking, known_positives) if split_of(c.video_id) == split]
+    negatives = [c for c in _negatives(ranking) if split_of(c.video_id) == split]
     return (ranking.positive, *negatives[:depth])
 
 
-def _negatives(ranking: Ranking, known_positives: Collection[str]) -> Iterator[Candidate]:
-    positives = {ranking.query.video_id, *known_positives}
+def _negatives(ranking: Ranking) -> Iterator[Candidate]:
+    positives = {ranking.query.video_id, *ranking.query.also_relevant}
     return (candidate for candidate in ranking.candidates if candidate.video_id not in positives)
 
 
 @dataclass
 class FilterRankings(beam.PTransform):
-    """Ranking -> Ranking; those that a filter drops go to the tag "rejections" as Rejection.
-
-    ``known_positives`` are the relevant videos of human-written queries, by query id.
-    """
+    """Ranking -> Ranking; those that a filter drops go to the tag "rejections" as Rejection."""
 
     ratio: float = 2.0
-    known_positives: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def expand(self, rankings: beam.PCollection[Ranking]) -> beam.pvalue.DoOutputsTuple:
-        return rankings | "Filter" >> beam.FlatMap(
-            _filter, ratio=self.ratio, known_positives=self.known_positives
-        ).with_outputs("rejections", main="rankings")
+        return rankings | "Filter" >> beam.FlatMap(_filter, ratio=self.ratio).with_outputs(
+            "rejections", main="rankings"
+        )
 
 
-def _filter(
-    ranking: Ranking, ratio: float, known_positives: Mapping[str, frozenset[str]]
-) -> Iterator[Ranking | beam.pvalue.TaggedOutput]:
+def _filter(ranking: Ranking, ratio: float) -> Iterator[Ranking | beam.pvalue.TaggedOutput]:
     query = ranking.query
-    found = reject_reason(ranking, ratio, known_positives.get(query.query_id, ()))
+    found = reject_reason(ranking, ratio)
     if found is None:
         yield ranking
     else:

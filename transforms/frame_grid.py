@@ -27,6 +27,8 @@ class FrameGrid:
 
     def __post_init__(self) -> None:
         require(self.frames >= 2 and self.frames % 2 == 0, "frames must be an even number of at least 2", self.frames)
+        require(self.patch >= 1, "patch must be at least 1", self.patch)
+        require(1 <= self.jpeg_quality <= 95, "jpeg_quality must lie in [1, 95]", self.jpeg_quality)
         require(self.max_pixels >= self.patch**2, "max_pixels must hold at least one patch", self.max_pixels)
 
 

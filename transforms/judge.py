@@ -17,7 +17,7 @@ from schemas.video import EngineStamp, Modality, Video
 from transforms.engines import loaded
 from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherRequest
 from transforms.margin import decision_margin
-from transforms.write_queries import seed_of
+from transforms.write_queries import answer_of, seed_of
 
 REJECTIONS, FAILURES = "rejections", "failures"
 
@@ -54,7 +54,7 @@ def judge_pair(
     in sign with a sampled label: both are kept as they are. Without probabilities the judgement is label-only.
 
     Raises:
-        UnparsableReply: the reply says neither yes nor no, or was cut off.
+        UnparsableReply: the reply says neither yes nor no, or was refused or cut off.
         TeacherFailed: there is no reply.
     """
     query, video = pair.query, pair.video
@@ -68,9 +68,7 @@ def judge_pair(
             seed=seed_of(seed, query.query_id, video.video_id),
         )
     )
-    if reply.truncated:
-        raise UnparsableReply("truncated", "the reply was stopped at the token limit")
-    verdict = parse_verdict(reply.text)
+    verdict = parse_verdict(answer_of(reply))
     margin = decision_margin(reply.tokens)
     return Judgement(
         query_id=query.query_id,

@@ -84,9 +84,33 @@ def lines_of(tallies: Iterable[Tally], steps: Iterable[tuple[str, str]]) -> list
     return list(lines.values())
 
 
-def check_balance(lines: Iterable[Line]) -> None:
-    """Raise LedgerOutOfBalance unless every line balances."""
-    wrong = [f"{line.stage}/{line.step}: {line.missing:+d}" for line in lines if line.missing]
+# What leaves the first step of each pair must enter the second, or items were lost between them.
+CHAIN: tuple[tuple[str, str], ...] = (
+    ("extract/decode", "extract/deduplicate"),
+    ("extract/deduplicate", "synthesize/select"),
+    ("extract/deduplicate", "emit/videos"),
+    ("synthesize/deduplicate", "mine/select"),
+    ("mine/select", "mine/filter"),
+    ("mine/filter", "curate/queries"),
+    ("judge/judge", "curate/pairs"),
+    ("curate/queries", "emit/ranking"),
+)
+
+
+def check_balance(lines: Iterable[Line], entries: int) -> None:
+    """Raise LedgerOutOfBalance unless every line balances and nothing is lost between steps.
+
+    ``entries`` is the number of videos that the input listed: what must have entered the first step.
+    """
+    by_name = {f"{line.stage}/{line.step}": line for line in lines}
+    wrong = [f"{name}: {line.missing:+d}" for name, line in by_name.items() if line.missing]
+    for first, second in CHAIN:
+        lost = by_name[first].left - by_name[second].entered
+        if lost:
+            wrong.append(f"{first} to {second}: {lost:+d}")
+    lost = entries - by_name["extract/decode"].entered
+    if lost:
+        wrong.append(f"input to extract/decode: {lost:+d}")
     if wrong:
         raise LedgerOutOfBalance(f"the books do not balance (items in minus items accounted for): {', '.join(wrong)}")
 
@@ -115,6 +139,12 @@ def read_ledger(data: bytes) -> list[Line]:
         Line(step["stage"], step["step"], step["in"], step["out"], step["rejected"], step["failed"], step["deferred"])
         for step in msgspec.json.decode(data)["steps"]
     ]
+
+
+def read_partial_evidence(data: bytes) -> dict[str, dict[str, int]]:
+    """How many videos lack some evidence, by part and reason, from a ``ledger.json``."""
+    partial: dict[str, dict[str, int]] = msgspec.json.decode(data)["partial_evidence"]
+    return partial
 
 
 def by_stage(lines: Iterable[Line]) -> dict[str, list[Line]]:

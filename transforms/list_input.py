@@ -68,7 +68,7 @@ def list_input(spec: str) -> Listing:
     side_cars = frozenset(path for path in found if _extension(path) == ".json")
     with ThreadPoolExecutor(16) as pool:
         entries = tuple(pool.map(lambda path: _with_side_car(path, side_cars), videos))
-    return Listing(entries, len(found) - len(videos) - sum(_side_car(path) in side_cars for path in videos))
+    return Listing(entries, len(found) - len(videos) - len(side_cars & {_side_car(path) for path in videos}))
 
 
 def _match_below(spec: str) -> list[Any]:
@@ -81,10 +81,14 @@ def _match_below(spec: str) -> list[Any]:
 def _walk(folder: str) -> list[str]:
     """Every file below a local folder; hidden folders are left out."""
     found: list[str] = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found.extend(os.path.join(parent, name) for name in names)
     return found
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"folder {error.filename!r} cannot be listed: {error.strerror}") from error
 
 
 def _extension(path: str) -> str:
@@ -96,7 +100,8 @@ def _side_car(path: str) -> str:
 
 
 def _with_side_car(path: str, side_cars: frozenset[str]) -> ManifestEntry:
-    entry = ManifestEntry(path)
+    # A name that is not UTF-8 cannot be written down; spelled out it names no file, and ends as a failure.
+    entry = ManifestEntry(os.fsencode(path).decode("utf-8", "backslashreplace"))
     side_car = _side_car(path)
     if side_car not in side_cars and not os.path.isfile(side_car):
         return entry
@@ -147,7 +152,7 @@ def _rows(spec: str, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         if spec.endswith(".parquet"):
             yield from enumerate(pq.read_table(io.BytesIO(data)).to_pylist(), start=1)
             return
-        lines = data.decode("utf-8-sig").splitlines()
+        lines = data.decode("utf-8-sig").split("\n")  # not splitlines: JSON strings may hold other line separators
     except (UnicodeDecodeError, pa.ArrowException) as error:
         raise InputError(f"manifest {spec!r} cannot be read: {error}") from error
     for number, line in enumerate(lines, start=1):

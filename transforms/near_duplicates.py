@@ -26,6 +26,7 @@ import apache_beam as beam
 from schemas.account import Rejection
 from schemas.fingerprint import canonical_json
 from schemas.query import Query
+from schemas.video import MODALITIES
 from transforms.text import content_words, stem, words
 
 Key = tuple[int, str]  # the order of queries: minus the number of modalities, then the query id
@@ -38,8 +39,8 @@ def word_set(text: str) -> frozenset[str]:
 
 
 def precedence(query: Query) -> Key:
-    """The key by which the first of two similar queries is kept: more modalities, then the smaller id."""
-    return -len(query.modalities), query.query_id
+    """The key by which the first of two similar queries is kept: by people first, more modalities, the smaller id."""
+    return -len(query.modalities) if query.source == "teacher" else -len(MODALITIES) - 1, query.query_id
 
 
 def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
@@ -94,7 +95,8 @@ def near_duplicates(queries: Iterable[Query], threshold: float) -> dict[str, str
 
 @dataclass
 class DropNearDuplicates(beam.PTransform):
-    """Query -> Query without near-duplicates; those go to the tag "rejections" as Rejection. Equals near_duplicates.
+    """Query -> Query without near-duplicates; those go to the tag "rejections" as Rejection. Equals near_duplicates,
+    but for queries by people: written queries give way to them, and they themselves are never dropped.
 
     One group per word that occurs in some prefix, which holds the queries with that word in their prefix. Taking the
     rarest words first keeps the groups small: common words come into a prefix only where nearly all words are common.
@@ -130,7 +132,7 @@ def _drop(query_id: str, joined: Mapping[str, Iterable[Any]]) -> Iterator[Query 
     blamed: Key | None = next(iter(joined["blamed"]), None)
     # Equal ids are one query written twice (same video, variant and text); its rationales may differ.
     query, *copies = sorted(joined["queries"], key=canonical_json)
-    if blamed is None:
+    if blamed is None or query.source == "human":
         yield query
     else:
         yield _rejected(query, f"similar to {blamed[1]}")

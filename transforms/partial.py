@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from schemas.video import Evidence, Modality, Video
+from transforms.engines import EngineError
 from transforms.engines.protocols import Engine
 from transforms.sandbox import TimeLimitExceeded, WorkerDied
 from transforms.text import one_line
@@ -18,9 +19,12 @@ class EngineFailed(RuntimeError):
 @contextmanager
 def engine_at_work() -> Iterator[None]:
     """Around the call of a loaded engine: its errors become ``EngineFailed``, with class and message, at most 500
-    characters. Loading stays outside: an engine that cannot be loaded fails on every video and must stop the run."""
+    characters. What would fail on every video stops the run instead: an engine that cannot be loaded (loading stays
+    outside), lacks a package, or says that it cannot work at all, as one does whose server refuses its key."""
     try:
         yield
+    except (ImportError, EngineError):
+        raise
     except Exception as error:
         # Whatever others' code raises on odd media.
         raise EngineFailed(one_line(f"{type(error).__name__}: {error}")[:500]) from error

@@ -3,31 +3,67 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import apache_beam as beam
 
 T = TypeVar("T")
+Outcome = Literal["in", "done", "failed"]
+
+
+@dataclass(slots=True)
+class StepCount:
+    """What one step was given and what it has done; ``first_s`` and ``last_s`` are when it began and last moved."""
+
+    given: int = 0
+    done: int = 0
+    failed: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+
+    @property
+    def due(self) -> int:
+        """What is known to be its work."""
+        return max(self.given, self.done + self.failed)
+
+    @property
+    def rate_per_s(self) -> float:
+        """Items done a second, over the step's own time; 0 before it took any."""
+        elapsed = self.last_s - self.first_s
+        return self.done / elapsed if elapsed > 0 else 0.0
+
 
 # Counters live in the process, because the local runner's workers are threads of it; elsewhere the runner's own
 # monitoring shows the same steps.
-_counts: Counter[tuple[str, str]] = Counter()
+_counts: dict[str, StepCount] = {}
 _lock = threading.Lock()
 
 
-def advance(step: str, outcome: str, n: int = 1) -> None:
-    """Add ``n`` to a step's count of "in", "done" or "failed"."""
+def advance(step: str, outcome: Outcome, n: int = 1, now: float | None = None) -> None:
+    """Add ``n`` to a step's count; ``now`` is in seconds on any clock (default: a monotonic one)."""
+    moment = time.monotonic() if now is None else now
     with _lock:
-        _counts[step, outcome] += n
+        count = _counts.setdefault(step, StepCount(first_s=moment))
+        if outcome == "in":
+            count.given += n
+            return
+        if outcome == "done":
+            count.done += n
+        else:
+            count.failed += n
+        count.last_s = moment
 
 
-def snapshot() -> Counter[tuple[str, str]]:
-    """A copy of the counts by (step, outcome)."""
+def snapshot() -> Mapping[str, StepCount]:
+    """A copy of the counts of the steps that have begun."""
     with _lock:
-        return Counter(_counts)
+        return {
+            step: StepCount(count.given, count.done, count.failed, count.first_s, count.last_s)
+            for step, count in _counts.items()
+        }
 
 
 def reset() -> None:
@@ -41,14 +77,14 @@ class Advance(beam.PTransform):
     """Passes items through and counts them at a step."""
 
     step: str
-    outcome: str
+    outcome: Outcome
 
     def expand(self, items: beam.PCollection) -> beam.PCollection:
         return items | beam.ParDo(_Advance(self.step, self.outcome))
 
 
 class _Advance(beam.DoFn):
-    def __init__(self, step: str, outcome: str) -> None:
+    def __init__(self, step: str, outcome: Outcome) -> None:
         self.step, self.outcome = step, outcome
 
     def process(self, item: T) -> Iterator[T]:

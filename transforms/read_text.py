@@ -14,13 +14,13 @@ from PIL import Image as PillowImage
 
 from schemas.video import Box, Evidence, OcrLine, Video
 from transforms.cache import Cache
+from transforms.child_model import run_with_model
 from transforms.decode import Limits
 from transforms.engines import loaded
 from transforms.engines.protocols import Engine, Frame, Image, TextBox, TextReader
 from transforms.engines.text_boxes import reading_order
 from transforms.frame_pack import read_frame_pack
 from transforms.partial import attempt, engine_at_work
-from transforms.sandbox import run_isolated
 from transforms.text import one_line
 
 _THUMBNAIL = (320, 180)  # width, height
@@ -166,13 +166,17 @@ class ReadText(beam.PTransform):
 
 
 def read_video_text(video: Video, engine: Engine, cache: Cache, limits: Limits, workers: int = 1) -> Video:
-    """The video with its OCR evidence, or a warning in its place; one without pictures is returned as it is."""
+    """The video with its OCR evidence, or a warning in its place; one without pictures is returned as it is.
+
+    A model that cannot be loaded is an error, since it would fail on every video.
+    """
     if video.frame_pack is None:
         return video
-    path = cache.fetch(video.frame_pack)
-    limit_s = limits.for_media(video.media.duration_s or 0.0)
+    key, limit_s = video.frame_pack, limits.for_media(video.media.duration_s or 0.0)
 
     def extract() -> Evidence:
-        return replace(video.evidence, ocr=run_isolated(_read_pack, engine, path, limit_s=limit_s, workers=workers))
+        with cache.reading(key) as path:
+            lines = run_with_model(_read_pack, engine, path, limit_s=limit_s, workers=workers)
+        return replace(video.evidence, ocr=lines)
 
     return attempt(video, "ocr", engine, extract)

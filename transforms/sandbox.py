@@ -7,17 +7,23 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 
 class TimeLimitExceeded(RuntimeError):
@@ -28,51 +34,84 @@ class WorkerDied(RuntimeError):
     """The process that ran the function ended before it answered: a crash in native code, or killed from outside."""
 
 
+class PreparationFailed(RuntimeError):
+    """The child could not be prepared for the function, which was never called."""
+
+
+# A model of gigabytes may have to be downloaded first, and by one child after the other.
+PREPARATION_LIMIT_S = 3600.0
 _NOTICE_INTERRUPT_S = 0.5
+
+_ALARM = int(getattr(signal, "SIGALRM", 0))
 
 _pools: dict[int, ProcessPool] = {}
 _pending: set[Future[Any]] = set()
 _lock = threading.Lock()
 
 
-def run_isolated(function: Callable[..., T], *args: object, limit_s: float, workers: int = 1) -> T:
+def run_isolated(
+    function: Callable[..., T],
+    *args: object,
+    limit_s: float,
+    workers: int = 1,
+    prepare: Callable[[], object] | None = None,
+) -> T:
     """Call ``function(*args)`` in one of ``workers`` child processes and return what it returns.
 
     The children are shared by all threads of this process and live on between calls, so a model that a function loads
-    stays loaded. The time limit (seconds) runs from the moment that a child starts on the call. Function, arguments
-    and result must be picklable, the function importable by its name.
+    stays loaded. ``prepare`` is called first, in the same child; it may take an hour, and only then does the time limit
+    (seconds) begin. Functions, arguments and result must be picklable, the functions importable by their names.
 
     Raises:
         TimeLimitExceeded: the child was killed at the limit; only this call is lost.
         WorkerDied: the child crashed, exited or was killed; only this call is lost.
+        PreparationFailed: ``prepare`` raised an error, took too long, or its child died of it.
         Exception: whatever the function itself raised, with the child's traceback as a note.
     """
+    call = _Call(function, args, limit_s, prepare)
     try:
-        ok, value = _ask(function, args, limit_s, workers)
+        ok, value = _ask(call, workers)
     except BrokenProcessPool:
         # An idle child was killed from outside, and the pool with it; that was none of this call's doing.
-        ok, value = _ask(function, args, limit_s, workers)
+        ok, value = _ask(call, workers)
     if not ok:
         raise value
     result: T = value
     return result
 
 
-def _ask(function: Callable[..., T], args: tuple[object, ...], limit_s: float, workers: int) -> tuple[bool, Any]:
+@dataclass(frozen=True)
+class _Call:
+    """What a child is asked to do."""
+
+    function: Callable[..., Any]
+    args: tuple[object, ...]
+    limit_s: float
+    prepare: Callable[[], object] | None
+
+
+def _ask(call: _Call, workers: int) -> tuple[bool, Any]:
     """What ``_answer`` says in a child, or how that child ended."""
-    future = _submit(function, args, limit_s, workers)
-    try:
-        # Not one long wait: a Ctrl-C that the kernel hands to another thread is noticed only between two waits.
-        while not future.done():
-            wait([future], timeout=_NOTICE_INTERRUPT_S)
-        answer: tuple[bool, Any] = future.result()
-        return answer
-    except TimeoutError:
-        raise TimeLimitExceeded(f"no answer within {limit_s:g} s; the process was killed") from None
-    except ProcessExpired as error:
-        raise WorkerDied(f"the process {_cause_of_death(error.exitcode)}") from None
-    finally:
-        _pending.discard(future)
+    with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
+        prepared = Path(folder) / "prepared"  # a dead child cannot say how far it got; this file can
+        future = _submit(call, prepared, workers)
+        try:
+            # Not one long wait: a Ctrl-C that the kernel hands to another thread is noticed only between two waits.
+            while not future.done():
+                wait([future], timeout=_NOTICE_INTERRUPT_S)
+            answer: tuple[bool, Any] = future.result()
+            return answer
+        except TimeoutError:
+            end, out_of_time = f"no answer within {PREPARATION_LIMIT_S:g} s; the process was killed", True
+        except ProcessExpired as error:
+            end, out_of_time = f"the process {_cause_of_death(error.exitcode)}", error.exitcode == -_ALARM
+        finally:
+            _pending.discard(future)
+        if call.prepare is not None and not prepared.exists():
+            raise PreparationFailed(end)
+    if out_of_time:
+        raise TimeLimitExceeded(f"no answer within {call.limit_s:g} s; the process was killed")
+    raise WorkerDied(end)
 
 
 def shut_down() -> None:
@@ -94,7 +133,7 @@ def shut_down() -> None:
 atexit.register(shut_down)
 
 
-def _submit(function: Callable[..., T], args: tuple[object, ...], limit_s: float, workers: int) -> Future[Any]:
+def _submit(call: _Call, prepared: Path, workers: int) -> Future[Any]:
     """Queue one call on the pool of this size, starting the pool when there is none that works."""
     with _lock:
         pool = _pools.get(workers)
@@ -107,7 +146,9 @@ def _submit(function: Callable[..., T], args: tuple[object, ...], limit_s: float
             pool = ProcessPool(max_workers=workers, initializer=_settle_in, context=spawn)
             _pools[workers] = pool
         with _interrupts_held():
-            future: Future[Any] = pool.schedule(_answer, args=(function, args), timeout=limit_s)
+            # Once prepared, the child watches the clock itself; the pool's limit is for one that is not, or cannot.
+            spare_s = PREPARATION_LIMIT_S if call.prepare else 0.0
+            future: Future[Any] = pool.schedule(_answer, args=(call, prepared), timeout=call.limit_s + spare_s)
         _pending.add(future)
         return future
 
@@ -137,28 +178,72 @@ def _settle_in() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = "1"
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for native code to return
+    if _ALARM:
+        signal.signal(_ALARM, signal.SIG_DFL)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        parent.join()
-        os._exit(1)
+        _die_with(parent.sentinel)
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 
-def _answer(function: Callable[..., T], args: tuple[object, ...]) -> tuple[bool, T | BaseException]:
+def _die_with(sentinel: int) -> None:
+    """Have the kernel send SIGIO, which ends the process, when the other end of this pipe is closed.
+
+    A thread could not act while native code holds the interpreter's lock; PR_SET_PDEATHSIG would strike as soon as the
+    *thread* ends that started this process. Linux only: elsewhere SIGIO is ignored.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import fcntl
+
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _follow(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _alarm(limit_s: float) -> Iterator[None]:
+    """Death at the limit, in native code too: the default action of SIGALRM needs no interpreter."""
+    if not _ALARM:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _answer(call: _Call, prepared: Path) -> tuple[bool, Any]:
     """In the child: (True, result) or (False, error)."""
     try:
-        return True, function(*args)
+        if call.prepare is not None:
+            call.prepare()
+            prepared.touch()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it would meet every call
+        failed = PreparationFailed(f"{type(error).__name__}: {error}")
+        return False, _noted(failed)
+    try:
+        with _alarm(call.limit_s):
+            return True, call.function(*call.args)
     except SystemExit as error:
         return False, WorkerDied(f"the function called sys.exit({error.code!r})")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again in the parent
-        error.add_note(f"In the child process:\n{traceback.format_exc()}")
-        return False, _picklable(error)
+        return False, _picklable(_noted(error))
+
+
+def _noted(error: E) -> E:
+    """The error, with the traceback of the one being handled as a note."""
+    error.add_note(f"In the child process:\n{traceback.format_exc()}")
+    return error
 
 
 def _picklable(error: Exception) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import apache_beam as beam
@@ -161,12 +162,21 @@ class WriteShards(beam.PTransform):
 
     def _write(self, shard: tuple[str, int], rows: Iterable[Row | None]) -> WrittenFile:
         table = TABLES[self.table]
-        present = sorted((row for row in rows if row is not None), key=lambda row: _sort_key(row, table.key))
+        present = in_order([row for row in rows if row is not None], table.key)
         path = table.shard_path(*shard, self.shards)
         sha256, size, count = write_shard(join(self.output, path), self.table, map(self.complete, present))
         return WrittenFile(path, sha256, size, count)
 
 
-def _sort_key(row: Row, key: tuple[str, ...]) -> list[str]:
-    """The key columns, then the whole row, so that rows that share a key still have one order."""
-    return [str(row[column] or "") for column in key] + [repr(sorted(row.items(), key=lambda item: item[0]))]
+def in_order(rows: list[Row], key: tuple[str, ...]) -> list[Row]:
+    """Rows by their key columns; rows that share a key are ordered by all they hold, so that there is one order."""
+
+    def columns(row: Row) -> tuple[str, ...]:
+        return tuple(str(row[column] or "") for column in key)
+
+    rows.sort(key=columns)
+    ordered: list[Row] = []
+    for _, group in groupby(rows, key=columns):
+        same = list(group)
+        ordered += same if len(same) == 1 else sorted(same, key=lambda row: repr(sorted(row.items())))
+    return ordered

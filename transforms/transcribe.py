@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from tempfile import TemporaryDirectory
 
 import apache_beam as beam
 
 from schemas.video import AsrSegment, Evidence, Video
 from transforms.audio import read_windows
 from transforms.cache import Cache
+from transforms.child_model import run_with_model
 from transforms.decode import Limits
 from transforms.engines import loaded
 from transforms.engines.protocols import Engine, SpeechRecognizer
 from transforms.partial import attempt, engine_at_work
-from transforms.sandbox import run_isolated
 from transforms.text import one_line
 from transforms.vad import Speech, speech_spans
 
@@ -46,9 +45,9 @@ def transcribe_video(video: Video, engine: Engine, cache: Cache, limits: Limits,
     key, limit_s = video.audio, limits.for_media(video.media.audio_s or 0.0)
 
     def extract() -> Evidence:
-        with TemporaryDirectory(prefix="hardquery-") as folder:  # for a remote cache; a local file is read in place
-            path = cache.fetch(key, into=folder)
-            return replace(video.evidence, asr=run_isolated(transcribe, engine, path, limit_s=limit_s, workers=workers))
+        with cache.reading(key) as path:
+            segments = run_with_model(transcribe, engine, path, limit_s=limit_s, workers=workers)
+        return replace(video.evidence, asr=segments)
 
     return attempt(video, "asr", engine, extract)
 

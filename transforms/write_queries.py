@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
-from prompts.reply import UnparsableReply
+from prompts.reply import UnparsableReply, excerpt
 from prompts.write_queries import Draft, parse_queries, queries_prompt
 from schemas.account import Failure, Rejection
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Query, Variant
 from schemas.video import EngineStamp, Evidence, Modality, Video
 from transforms.engines import loaded
-from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherRequest
+from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherReply, TeacherRequest
 
 REJECTIONS, FAILURES, REPLIES = "rejections", "failures", "replies"
 
@@ -35,6 +35,15 @@ def seed_of(seed: int, *parts: str) -> int:
     return int(fingerprint([seed, *parts], length=8), 16) % 2**31
 
 
+def answer_of(reply: TeacherReply) -> str:
+    """The text of a reply that is a whole answer. Raises ``UnparsableReply``: "refused" or "truncated"."""
+    if reply.refused:
+        raise UnparsableReply("refused", excerpt(reply.text))
+    if reply.truncated:
+        raise UnparsableReply("truncated", "the reply was stopped at the token limit")
+    return reply.text
+
+
 def write_queries(
     teacher: Teacher,
     stamp: EngineStamp,
@@ -49,7 +58,7 @@ def write_queries(
     The prompt shows the modalities of ``variant`` alone. A text that a reply holds twice is one query.
 
     Raises:
-        UnparsableReply: the reply holds no queries that can be read, or was cut off.
+        UnparsableReply: the reply holds no queries that can be read, or was refused or cut off.
         TeacherFailed: there is no reply.
     """
     modalities = shown_modalities(video.evidence, variant)
@@ -63,10 +72,8 @@ def write_queries(
             seed=seed_of(seed, video.video_id, variant),
         )
     )
-    if reply.truncated:
-        raise UnparsableReply("truncated", "the reply was stopped at the token limit")
     drafts: dict[str, Draft] = {}
-    for draft in parse_queries(reply.text):
+    for draft in parse_queries(answer_of(reply), modalities):
         drafts.setdefault(draft.text, draft)
     return [
         Query(

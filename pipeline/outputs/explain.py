@@ -11,7 +11,6 @@ from pipeline.outputs.plain_text import Lines, field, heading, page, wrapped
 from pipeline.outputs.prompts_again import Rendered, judging_prompt, writing_prompt
 from pipeline.outputs.run_lines import rankings
 from pipeline.outputs.tables import Row, Tables
-from transforms.files import join
 
 _RANKS_SHOWN = 5
 
@@ -24,7 +23,7 @@ def explain(output: str, wanted: str) -> str:
     """The story of a query id, a video id (or its address), or a pair ``QUERY_ID:VIDEO_ID``.
 
     Raises:
-        NotAnOutput: ``output`` is not finished.
+        NotAnOutput: ``output`` is not finished, or a file of it cannot be read.
         UnknownId: it knows no such thing.
     """
     manifest = read_manifest(output)
@@ -124,7 +123,7 @@ def _first_stage(tables: Tables, query: Row) -> Lines:
     else:
         yield f"  found its video at rank {query['positive_rank']}, score {query['positive_score']:.4g}"
     if query["verdict"] == "kept":
-        for query_id, placed in rankings(join(tables.output, "run.trec")):
+        for query_id, placed in rankings(tables.output):
             if query_id == query["query_id"]:
                 for video_id, rank, score in placed[:_RANKS_SHOWN]:
                     own = "  <- its own video" if video_id == query["video_id"] else ""

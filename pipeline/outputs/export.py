@@ -11,13 +11,16 @@ from typing import Any, TextIO
 
 import jsonlines
 
-from pipeline.outputs.manifest import read_manifest
-from pipeline.outputs.run_lines import rankings
+from pipeline.outputs.errors import UnreadableOutput, UnwritableExport, reading
+from pipeline.outputs.manifest import manifest_sha256, read_manifest
+from pipeline.outputs.run_lines import RUN, rankings
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.example import SPLITS
 from transforms.files import join, open_seekable, replacing
 
 Export = Callable[[str, str, str | None], list[str]]
+
+SOURCE = "SOURCE.json"  # written last into the folder of an export: the hash of the manifest that it was made from
 
 
 def export_rankvideo(output: str, destination: str, video_dir: str | None = None) -> list[str]:
@@ -27,14 +30,15 @@ def export_rankvideo(output: str, destination: str, video_dir: str | None = None
     - ``perception_train.jsonl``, ``perception_validation.jsonl``: one line a video with its caption
     - ``queries.tsv`` (``id<TAB>text``), ``qrels.trec``, ``run.trec``
     - ``run.json`` (``{query: {video: score}}``), ``candidates.json`` (``{video: [query, …]}``, by first-stage run)
+    - ``SOURCE.json``: the hash of the manifest of ``output``, from which verify knows an export of an earlier run
 
     A video's path is its address in the input or, with ``video_dir``, its file name below that folder. The bytes depend
     on the output alone; memory does not grow with it, but for the ids of its videos.
 
     Raises:
-        NotAnOutput: ``output`` is not finished.
+        NotAnOutput: ``output`` is not finished, a file of it cannot be read, or ``destination`` cannot be written to.
     """
-    tables = read_manifest(output).tables(output)
+    tables, source = read_manifest(output).tables(output), {"manifest_sha256": manifest_sha256(output)}
     videos = VideoIndex(tables, ["uri", "caption", "asr", "ocr", "metadata"])
 
     def path_of(video: Row) -> str:
@@ -45,16 +49,22 @@ def export_rankvideo(output: str, destination: str, video_dir: str | None = None
     for split in SPLITS:
         contents[f"{split}.jsonl"] = _json_lines(_pairs(tables, videos, split, path_of))
         contents[f"perception_{split}.jsonl"] = _json_lines(_captions(tables, videos, split, path_of))
-    contents["queries.tsv"] = _queries(tables)
+    contents["queries.tsv"] = _text_lines(_queries(tables))
     contents["run.json"] = _json_object(_scores(tables))
     contents["candidates.json"] = _json_object(_queries_by_video(tables))
-    for name in ("run.trec", "qrels.trec"):
-        contents[name] = _copy(join(output, name))
+    for name in (RUN, "qrels.trec"):
+        contents[name] = _text_lines(_lines(output, name))
+    contents[SOURCE] = lambda file: print(_dumps(source), file=file)
     written = []
-    for name, write in contents.items():
-        written.append(join(destination, name))
-        with _text_file(written[-1]) as file:
-            write(file)
+    try:
+        for name, write in contents.items():
+            written.append(join(destination, name))
+            with _text_file(written[-1]) as file:
+                write(file)
+    except OSError as error:  # of writing: those of reading are UnreadableOutput by now
+        raise UnwritableExport(
+            f"cannot export to {destination}: {error.strerror or error}; name a folder to write to"
+        ) from error
     return written
 
 
@@ -92,12 +102,12 @@ def _captions(
 def _video(videos: VideoIndex, video_id: str) -> Row:
     video = videos.get(video_id)
     if video is None:
-        raise ValueError(f"video {video_id!r} is not in the videos table; run verify on this output")
+        raise UnreadableOutput(videos.tables.output, "videos/", f"video {video_id!r} is not in it")
     return video
 
 
 def _scores(tables: Tables) -> Iterator[tuple[str, dict[str, float]]]:
-    for query_id, placed in rankings(join(tables.output, "run.trec")):
+    for query_id, placed in rankings(tables.output):
         yield query_id, {video_id: score for video_id, _, score in placed}
 
 
@@ -105,7 +115,7 @@ def _queries_by_video(tables: Tables) -> Iterator[tuple[str, list[str]]]:
     """The run, turned round. It may exceed memory, so a temporary database (SQLite's, on disk) sorts it."""
     with closing(sqlite3.connect("")) as database:
         database.execute("CREATE TABLE candidate (video TEXT, query TEXT)")
-        for query_id, placed in rankings(join(tables.output, "run.trec")):
+        for query_id, placed in rankings(tables.output):
             database.executemany("INSERT INTO candidate VALUES (?, ?)", [(video, query_id) for video, _, _ in placed])
         video_id, queries = "", list[str]()
         for video, query in database.execute("SELECT video, query FROM candidate ORDER BY video, query"):
@@ -146,21 +156,19 @@ def _json_object(items: Iterable[tuple[str, Any]]) -> Callable[[TextIO], None]:
     return write
 
 
-def _queries(tables: Tables) -> Callable[[TextIO], None]:
-    def write(file: TextIO) -> None:
-        for row in tables.rows("ranking", ["query_id", "query"]):
-            file.write(f"{row['query_id']}\t{' '.join(row['query'].split())}\n")
-
-    return write
+def _text_lines(lines: Iterable[str]) -> Callable[[TextIO], None]:
+    return lambda file: file.writelines(lines)
 
 
-def _copy(path: str) -> Callable[[TextIO], None]:
-    def write(file: TextIO) -> None:
-        with open_seekable(path) as stream:
-            for line in stream:
-                file.write(line.decode())
+def _queries(tables: Tables) -> Iterator[str]:
+    for row in tables.rows("ranking", ["query_id", "query"]):
+        yield f"{row['query_id']}\t{' '.join(row['query'].split())}\n"
 
-    return write
+
+def _lines(output: str, name: str) -> Iterator[str]:
+    with reading(output, name), open_seekable(join(output, name)) as stream:
+        for line in stream:
+            yield line.decode()
 
 
 def _dumps(value: Any) -> str:

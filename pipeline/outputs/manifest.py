@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from apache_beam.io.filesystems import FileSystems
 
+from pipeline.outputs.errors import NotAnOutput
 from pipeline.outputs.tables import Tables
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
 from transforms.files import join, read_bytes, write_bytes
 from transforms.shards import WrittenFile
 
+__all__ = [
+    "MANIFEST",
+    "MARKER",
+    "ROLES",
+    "Manifest",
+    "NotAnOutput",
+    "PromptText",
+    "RunInfo",
+    "has_manifest",
+    "is_output",
+    "manifest_sha256",
+    "read_manifest",
+    "write_manifest",
+]
+
 MANIFEST = "manifest.json"
+MARKER = ".hardquery-run"  # lies in the folder from before the first shard is written until the manifest is
 
 ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stage", "judge")
-
-
-class NotAnOutput(ValueError):
-    """A folder that is not a finished output, or one of another version; one line that says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +89,11 @@ def read_manifest(output: str) -> Manifest:
         data = read_bytes(join(output, MANIFEST))
     except FileNotFoundError as error:
         raise NotAnOutput(f"{output} is not a finished hardquery output: it has no {MANIFEST}") from error
+    except OSError as error:
+        raise NotAnOutput(f"{output}/{MANIFEST} cannot be read: {error}") from error
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotAnOutput(f"{output}/{MANIFEST} cannot be read: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise NotAnOutput(
@@ -88,3 +105,31 @@ def read_manifest(output: str) -> Manifest:
 def write_manifest(output: str, manifest: Manifest) -> None:
     """Write ``manifest.json``, which declares the output finished."""
     write_bytes(join(output, MANIFEST), msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """What a manifest of any schema version of this project has."""
+
+    hardquery: str
+    schema_version: str
+    files: list[WrittenFile]
+
+
+def has_manifest(output: str) -> bool:
+    """Whether the folder has a manifest of this project, of any schema version; other files of that name are not."""
+    try:
+        msgspec.json.decode(read_bytes(join(output, MANIFEST)), type=_Signature)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def is_output(output: str) -> bool:
+    """Whether a run, finished or not, has written to this folder."""
+    return FileSystems.exists(join(output, MARKER)) or has_manifest(output)
+
+
+def manifest_sha256(output: str) -> str:
+    """The hash of the file ``manifest.json``."""
+    return hashlib.sha256(read_bytes(join(output, MANIFEST))).hexdigest()

@@ -7,8 +7,9 @@ from typing import Any
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.tables import Row, evidence_of
-from prompts.evidence import quote, render_evidence
+from prompts.judge import judge_values
 from prompts.template import Prompt, Template
+from prompts.write_queries import queries_values
 from schemas.video import MODALITIES
 from transforms.write_queries import shown_modalities
 
@@ -26,26 +27,16 @@ def writing_prompt(manifest: Manifest, query: Row, video: Row) -> Rendered:
     """The prompt that a row of the queries table answers; ``video`` is the row that it was written for."""
     evidence = evidence_of(video)
     shown = shown_modalities(evidence, query["variant"])
-    return _render(
-        manifest,
-        "write_queries",
-        query["prompt_sha256"],
-        evidence=render_evidence(evidence, shown, video["video_id"]),
-        modalities=", ".join(modality for modality in MODALITIES if modality in shown),
-        count=str(_section(manifest, "synthesize").get("queries_per_variant", "?")),
-    )
+    count = _section(manifest, "synthesize").get("queries_per_variant", 0)
+    values = queries_values(evidence, shown, video["video_id"], count)
+    return _render(manifest, "write_queries", query["prompt_sha256"], values)
 
 
 def judging_prompt(manifest: Manifest, judgement: Row, text: str, video: Row) -> Rendered:
     """The prompt that a row of the judgements table answers, on the query ``text`` and the row of its video."""
     shown = _section(manifest, "judge").get("modalities", MODALITIES)
-    return _render(
-        manifest,
-        "judge",
-        judgement["prompt_sha256"],
-        evidence=render_evidence(evidence_of(video), shown, video["video_id"]),
-        query=quote(text),
-    )
+    values = judge_values(evidence_of(video), shown, video["video_id"], text)
+    return _render(manifest, "judge", judgement["prompt_sha256"], values)
 
 
 def _section(manifest: Manifest, name: str) -> dict[str, Any]:
@@ -53,7 +44,7 @@ def _section(manifest: Manifest, name: str) -> dict[str, Any]:
     return section
 
 
-def _render(manifest: Manifest, name: str, sha256: str, **values: str) -> Rendered:
+def _render(manifest: Manifest, name: str, sha256: str, values: dict[str, str]) -> Rendered:
     if name not in manifest.prompts:
         return Rendered(None, False, f"the manifest holds no prompt {name!r}")
     try:

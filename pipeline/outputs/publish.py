@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.card import render_card
-from pipeline.outputs.manifest import MANIFEST, Manifest, RunInfo, write_manifest
+from pipeline.outputs.manifest import MANIFEST, MARKER, Manifest, RunInfo, has_manifest, write_manifest
 from pipeline.outputs.report import render_report
 from pipeline.outputs.summary import summarize
 from pipeline.outputs.tables import is_table_file
@@ -23,18 +23,18 @@ CARD, REPORT = "README.md", "report.html"
 def retract(output: str) -> None:
     """Remove the manifest of an earlier run, if any: from now on the folder is not a finished output.
 
-    To be called before the first shard is replaced, or a run that is killed would leave a manifest that lies.
+    A ``manifest.json`` of another program stays. To be called before the first shard is replaced, or a run that is
+    killed would leave a manifest that lies.
     """
-    path = join(output, MANIFEST)
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
+    if has_manifest(output):
+        FileSystems.delete([join(output, MANIFEST)])
 
 
 def publish(output: str, run: RunInfo, shards: Iterable[WrittenFile]) -> Manifest:
     """Turn a folder with shards, ``ledger.json``, ``qrels.trec`` and ``run.trec`` into a finished output.
 
-    Writes the card and the report, removes shards of an earlier run (files in the folders of tables that are not among
-    ``shards``, and nothing else), and writes the manifest last.
+    Writes the card and the report, removes the shards of an earlier run (files in the folders of tables that are named
+    as shards are and are not among ``shards``, and nothing else), and writes the manifest; then MARKER goes.
 
     Raises:
         FileNotFoundError: one of the accounts is missing.
@@ -52,6 +52,9 @@ def publish(output: str, run: RunInfo, shards: Iterable[WrittenFile]) -> Manifes
     if stale:
         FileSystems.delete(stale)
     write_manifest(output, manifest)
+    marker = join(output, MARKER)
+    if FileSystems.exists(marker):
+        FileSystems.delete([marker])
     return manifest
 
 

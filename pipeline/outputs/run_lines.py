@@ -1,31 +1,32 @@
-"""A TREC run of any size, read query by query."""
+"""The TREC run of an output, of any size, read query by query."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from transforms.files import open_seekable
-from transforms.trec import TrecError
+from pipeline.outputs.errors import UnreadableOutput, reading
+from transforms.files import join, open_seekable
+
+RUN = "run.trec"
 
 Placed = tuple[str, int, float]  # video id, rank, score
 
 
-def rankings(path: str) -> Iterator[tuple[str, list[Placed]]]:
+def rankings(output: str) -> Iterator[tuple[str, list[Placed]]]:
     """(query id, its candidates in file order), one query in memory at a time.
 
     Raises:
-        TrecError: a line is not ``qid Q0 docid rank score tag``; the message names it.
+        UnreadableOutput: there is no run, or a line is not ``qid Q0 docid rank score tag``.
     """
     query_id, placed = "", list[Placed]()
-    with open_seekable(path) as stream:
+    with reading(output, RUN), open_seekable(join(output, RUN)) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 found, _, video_id, rank, score, _ = line.decode().split()
                 candidate = (video_id, int(rank), float(score))
             except ValueError as error:
-                raise TrecError(
-                    f"{path}, line {number}: must be 'qid Q0 docid rank score tag', got {line!r}"
-                ) from error
+                reason = f"line {number}: must be 'qid Q0 docid rank score tag', got {line!r}"
+                raise UnreadableOutput(output, RUN, reason) from error
             if found != query_id and placed:
                 yield query_id, placed
                 placed = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
+from pipeline.outputs.errors import UnreadableOutput, reading
 from schemas.tables import TABLES
 from schemas.video import Evidence
 from transforms.files import join, open_seekable
@@ -20,10 +23,16 @@ Row = dict[str, Any]
 _ROWS_A_BATCH = 256
 _GROUPS_KEPT = 32
 
+_PARTS = "|".join(f"{table.name}/(?:{'|'.join(table.parts)})" for table in TABLES.values())
+_TABLE_FILE = re.compile(rf"(?:{_PARTS})-\d{{5,}}-of-\d{{5,}}\.parquet(?:\.[0-9a-f]{{32}}\.tmp)?")
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables below ``output`` whose shards are among ``files``; other files there are not looked at."""
+    """The tables below ``output`` whose shards are among ``files``; other files there are not looked at.
+
+    Whatever reads rows raises UnreadableOutput where a shard is missing, damaged or of other columns.
+    """
 
     output: str
     files: tuple[WrittenFile, ...]
@@ -44,20 +53,29 @@ class Tables:
 
     def rows_of(self, shard: WrittenFile, columns: Sequence[str] | None = None) -> Iterator[Row]:
         """Every row of one shard, in memory a batch at a time."""
-        with open_seekable(join(self.output, shard.path)) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(_ROWS_A_BATCH, columns=columns):
+        with self.opened(shard.path) as file:
+            for batch in file.iter_batches(_ROWS_A_BATCH, columns=columns):
                 yield from batch.to_pylist()
 
     def matching(self, table: str, column: str, value: str) -> list[Row]:
         """All rows whose ``column`` equals ``value``; row groups without such a row are read in that column only."""
         found = []
         for shard in self.shards(table):
-            with open_seekable(join(self.output, shard.path)) as stream:
-                file = pq.ParquetFile(stream)
+            with self.opened(shard.path) as file:
                 for group in range(file.num_row_groups):
                     if value in file.read_row_group(group, columns=[column])[column].to_pylist():
                         found += [row for row in file.read_row_group(group).to_pylist() if row[column] == value]
         return found
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[pq.ParquetFile]:
+        """One shard, open for reading."""
+        with reading(self.output, path), open_seekable(join(self.output, path)) as stream:
+            file = pq.ParquetFile(stream)
+            table = path.partition("/")[0]
+            if not file.schema_arrow.equals(TABLES[table].arrow_schema):
+                raise UnreadableOutput(self.output, path, f"its columns are not those of {table}")
+            yield file
 
 
 class VideoIndex:
@@ -67,12 +85,11 @@ class VideoIndex:
     """
 
     def __init__(self, tables: Tables, columns: Iterable[str]) -> None:
-        self._tables = tables
+        self.tables = tables
         self._columns = ["video_id", *columns]
         self._where: dict[str, tuple[str, int]] = {}
         for shard in tables.shards("videos"):
-            with open_seekable(join(tables.output, shard.path)) as stream:
-                file = pq.ParquetFile(stream)
+            with tables.opened(shard.path) as file:
                 for group in range(file.num_row_groups):
                     ids = file.read_row_group(group, columns=["video_id"])["video_id"].to_pylist()
                     self._where.update(dict.fromkeys(ids, (shard.path, group)))
@@ -84,8 +101,8 @@ class VideoIndex:
         return self._group(*where)[video_id] if where else None
 
     def _read_group(self, path: str, group: int) -> dict[str, Row]:
-        with open_seekable(join(self._tables.output, path)) as stream:
-            rows = pq.ParquetFile(stream).read_row_group(group, columns=self._columns).to_pylist()
+        with self.tables.opened(path) as file:
+            rows = file.read_row_group(group, columns=self._columns).to_pylist()
         return {row["video_id"]: row for row in rows}
 
 
@@ -95,5 +112,5 @@ def evidence_of(video: Row) -> Evidence:
 
 
 def is_table_file(path: str) -> bool:
-    """Whether a path within the output folder lies in the folder of a table."""
-    return path.partition("/")[0] in TABLES and "/" in path
+    """Whether a path within the output folder is one that a run gives to a shard, or to a shard it is writing."""
+    return _TABLE_FILE.fullmatch(path) is not None

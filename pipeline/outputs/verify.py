@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.outputs.manifest import MANIFEST, Manifest, read_manifest
+from pipeline.outputs.errors import UnreadableOutput
+from pipeline.outputs.export import SOURCE
+from pipeline.outputs.manifest import MANIFEST, MARKER, Manifest, manifest_sha256, read_manifest
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.publish import describe
+from pipeline.outputs.verify_ledger import check_ledger
 from pipeline.outputs.verify_rows import check_rows
 from pipeline.outputs.verify_runs import check_qrels, check_run
 from schemas.tables import TABLES, Table
 from transforms.files import join, list_files, open_seekable, read_bytes
-from transforms.ledger import Line, read_ledger
 from transforms.shards import WrittenFile
 
 EXPORTS_FOLDER = "exports/"
 
-_ROWS_LEAVING = {
-    ("extract", "deduplicate"): "videos",
-    ("judge", "judge"): "judgements",
-    ("curate", "queries"): "ranking",
-}
-_COUNTED_IN_JUDGEMENTS = ("curate", "pairs")  # the reasons of pairs stand in their own table, not among the rejections
-
 
 def verify(output: str) -> list[Problem]:
-    """Everything that is wrong with a finished output; rows are looked at only where all shards can be read.
+    """Everything that is wrong with a finished output; rows are looked at only where every file is as declared.
 
-    Memory grows with the number of ids and of kept pairs, not with evidence, replies or frames.
+    Memory grows with the number of queries and of kept pairs, not with evidence, replies or frames.
 
     Raises:
         NotAnOutput: there is no manifest that can be read.
     """
     manifest = read_manifest(output)
     present = set(list_files(output))
-    problems = list(_check_files(output, manifest, present))
-    unreadable = list(_check_shards(output, manifest, present))
-    problems += unreadable
-    if not unreadable and all(file.path in present for file in manifest.files):
+    damaged = [*_check_files(output, manifest, present), *_check_shards(output, manifest, present)]
+    problems = [*damaged, *_check_others(manifest, present), *_check_exports(output, present)]
+    if not damaged:
         tables = manifest.tables(output)
-        problems += check_rows(tables, manifest.recipe)
-        problems += check_run(tables)
-        problems += check_qrels(tables)
-        problems += _check_ledger(output, manifest)
+        try:
+            problems += check_rows(tables, manifest.recipe)
+            problems += check_run(tables)
+            problems += check_qrels(tables)
+            problems += check_ledger(tables, manifest.entries)
+        except UnreadableOutput as error:
+            problems.append(Problem(error.file, f"cannot be read: {error.reason}"))
     return problems
 
 
@@ -69,14 +65,35 @@ def _check_files(output: str, manifest: Manifest, present: set[str]) -> Iterator
         if file.path not in present:
             yield Problem(file.path, "missing")
             continue
-        found = describe(output, file.path)
+        try:
+            found = describe(output, file.path)
+        except OSError as error:
+            yield Problem(file.path, f"cannot be read: {error}")
+            continue
         if found.size_bytes != file.size_bytes:
             yield Problem(file.path, f"changed: {found.size_bytes} bytes, the manifest says {file.size_bytes}")
         elif found.sha256 != file.sha256:
             yield Problem(file.path, f"changed: SHA-256 {found.sha256[:12]}…, the manifest says {file.sha256[:12]}…")
+
+
+def _check_others(manifest: Manifest, present: set[str]) -> Iterator[Problem]:
     for path in sorted(present - {file.path for file in manifest.files} - {MANIFEST}):
-        if not path.startswith(EXPORTS_FOLDER):
+        if path == MARKER:
+            yield Problem(path, "unfinished run: a run has begun to write here and has not come to its end")
+        elif not path.startswith(EXPORTS_FOLDER):
             yield Problem(path, "extra: not in the manifest")
+
+
+def _check_exports(output: str, present: set[str]) -> Iterator[Problem]:
+    for path in sorted(present):
+        if path.startswith(EXPORTS_FOLDER) and path.endswith(f"/{SOURCE}"):
+            try:
+                source = msgspec.json.decode(read_bytes(join(output, path)), type=dict[str, str])
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                yield Problem(path, f"cannot be read: {error}")
+                continue
+            if source.get("manifest_sha256") != manifest_sha256(output):
+                yield Problem(path, "export of an earlier run: run hardquery export again")
 
 
 def _check_shards(output: str, manifest: Manifest, present: set[str]) -> Iterator[Problem]:
@@ -118,55 +135,3 @@ def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
         if found.field(name).type != wanted.field(name).type:
             return f"{name} is {found.field(name).type}"
     return f"{', '.join(sorted(set(found.names) - set(wanted.names))) or 'the order'} is unexpected"
-
-
-def _check_ledger(output: str, manifest: Manifest) -> Iterator[Problem]:
-    try:
-        lines = read_ledger(read_bytes(join(output, "ledger.json")))
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
-        yield Problem("ledger.json", f"cannot be read: {error}")
-        return
-    tables = manifest.tables(output)
-    for line in lines:
-        step = (line.stage, line.step)
-        if line.missing:
-            yield Problem("ledger.json", f"does not balance: {line.missing:+d} items", "/".join(step))
-        table = line.step if line.stage == "emit" and line.step in TABLES else _ROWS_LEAVING.get(step)
-        if table and line.left != tables.count(table):
-            yield Problem("ledger.json", f"{line.left} left, {table} has {tables.count(table)} rows", "/".join(step))
-    stated = {
-        "rejections": Counter(_reasons(lines, "rejected", without=_COUNTED_IN_JUDGEMENTS)),
-        "failures": Counter(_reasons(lines, "failed")),
-        "judgements": Counter(
-            {key: n for key, n in _reasons(lines, "rejected").items() if key[:2] == _COUNTED_IN_JUDGEMENTS}
-        ),
-    }
-    counted = {
-        "rejections": Counter(
-            (r["stage"], r["step"], r["reason"]) for r in tables.rows("rejections", ["stage", "step", "reason"])
-        ),
-        "failures": Counter(
-            (r["stage"], r["step"], r["error_class"]) for r in tables.rows("failures", ["stage", "step", "error_class"])
-        ),
-        "judgements": Counter(
-            (*_COUNTED_IN_JUDGEMENTS, r["reason"])
-            for r in tables.rows("judgements", ["kept", "reason"])
-            if not r["kept"]
-        ),
-    }
-    for name, found in counted.items():
-        for key in sorted(found.keys() | stated[name].keys()):
-            if found[key] != stated[name][key]:
-                rule = f"{stated[name][key]} in the ledger, {found[key]} in {name}"
-                yield Problem("ledger.json", rule, "/".join(key))
-
-
-def _reasons(
-    lines: list[Line], outcome: str, without: tuple[str, str] | None = None
-) -> dict[tuple[str, str, str], int]:
-    return {
-        (line.stage, line.step, reason): count
-        for line in lines
-        if (line.stage, line.step) != without
-        for reason, count in getattr(line, outcome).items()
-    }

@@ -21,6 +21,7 @@ Found = Iterator[tuple[str, str]]  # (row, rule)
 
 _PLACE = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 _UNKNOWN_VIDEO = "unknown video"  # why mining drops a human query whose video is not in the run
+_MARGIN = ("delta", "delta_lo", "delta_hi", "censored", "p_yes", "confidence_source")
 _KEYED = ("videos", "queries", "judgements", "ranking", "perception")
 
 
@@ -35,7 +36,8 @@ class _Seen:
     query_video: dict[str, str] = field(default_factory=dict)
     kept_queries: dict[str, str] = field(default_factory=dict)  # text by id
     examples: set[str] = field(default_factory=set)
-    kept_pairs: dict[tuple[str, str], tuple[str, float | None, str]] = field(default_factory=dict)
+    kept_pairs: dict[tuple[str, str], tuple[Any, ...]] = field(default_factory=dict)  # see _judged
+    text_split: dict[str, str] = field(default_factory=dict)  # of folded texts of examples
 
 
 def check_rows(tables: Tables, recipe: Mapping[str, Any]) -> Iterator[Problem]:
@@ -126,7 +128,7 @@ def _check_judgement(row: Row, _: WrittenFile, seen: _Seen) -> Found:
     if row["kept"] != (not row["reason"]):
         yield where, "a reason is given exactly where a pair is not kept"
     if row["kept"]:
-        seen.kept_pairs[query_id, video_id] = (row["label"], row["delta"], row["stratum"])
+        seen.kept_pairs[query_id, video_id] = _judged(row, row["label"])
 
 
 def _check_margin(where: str, row: Row) -> Found:
@@ -161,6 +163,8 @@ def _check_example(row: Row, shard: WrittenFile, seen: _Seen) -> Found:
         yield query_id, "its query was dropped"
     elif row["query"] != seen.kept_queries[query_id]:
         yield query_id, "its text is not that of its query"
+    if seen.text_split.setdefault(" ".join(row["query"].casefold().split()), split) != split:
+        yield query_id, f"the text {row['query']!r} is in two splits"
     yield from _check_record(query_id, row | {"split": split}, Example)
     strata = [candidate["stratum"] for candidate in row["candidates"]]
     curate = seen.recipe.get("curate", {})
@@ -185,8 +189,13 @@ def _check_candidate(query_id: str, candidate: Row, split: str, seen: _Seen) -> 
     judged = seen.kept_pairs.pop((query_id, video_id), None)
     if judged is None:
         yield where, "a candidate is a kept judgement"
-    elif judged != (candidate["teacher_label"], candidate["delta"], candidate["stratum"]):
+    elif judged != _judged(candidate, candidate["teacher_label"]):
         yield where, "label, margin and stratum are those of its judgement"
+
+
+def _judged(row: Row, label: str) -> tuple[Any, ...]:
+    """What a judgement and the candidate that it became have in common."""
+    return label, row["stratum"], *(row[name] for name in _MARGIN)
 
 
 def _check_perception(row: Row, shard: WrittenFile, seen: _Seen) -> Found:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from pipeline.outputs.errors import UnreadableOutput
 from pipeline.outputs.problem import Problem
-from pipeline.outputs.run_lines import rankings
+from pipeline.outputs.run_lines import RUN, rankings
 from pipeline.outputs.tables import Tables
 from transforms.files import join
 from transforms.trec import TrecError, read_qrels
 
-RUN, QRELS = "run.trec", "qrels.trec"
+QRELS = "qrels.trec"
 
 _CANDIDATES = ["query_id", *(f"candidates.list.element.{name}" for name in ("video_id", "label", "rank"))]
 
@@ -25,7 +26,7 @@ def check_run(tables: Tables) -> Iterator[Problem]:
     videos = {row["video_id"] for row in tables.rows("videos", ["video_id"])}
     seen: set[str] = set()
     try:
-        for query_id, placed in rankings(join(tables.output, RUN)):
+        for query_id, placed in rankings(tables.output):
             if query_id in seen:
                 yield Problem(RUN, "its lines do not stand together", query_id)
             seen.add(query_id)
@@ -40,8 +41,8 @@ def check_run(tables: Tables) -> Iterator[Problem]:
                 if ranks.get(video_id) != rank:
                     rule = f"rank {ranks.get(video_id)} in the run, {rank} in ranking"
                     yield Problem(RUN, rule, f"{query_id}:{video_id}")
-    except TrecError as error:
-        yield Problem(RUN, f"cannot be read: {error}")
+    except UnreadableOutput as error:
+        yield Problem(error.file, f"cannot be read: {error.reason}")
         return
     for query_id in sorted(query_id for query_id, ranks in expected.items() if ranks and query_id not in seen):
         yield Problem(RUN, "an example's query is not in the run", query_id)

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import importlib.util
+import runpy
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from schemas.video import EngineStamp
-from transforms.engines import EngineError, stamp_of
+from transforms.engines import EngineError, did_you_mean, stamp_of
 from transforms.engines.protocols import Image, TextBox
 from transforms.engines.text_boxes import reading_order, upright_box
 
 _HEIGHT = 64  # pixels: what every recognition model of easyocr takes
+_GET_WEIGHTS = "set 'download: true', or put the weights into 'model_dir'"
+# Which recognition model reads what, in the order in which ``easyocr.Reader`` asks; a test holds the two together.
+_FAMILIES = ("bengali", "arabic", "devanagari", "cyrillic", "latin")
+_RECOGNISERS = (
+    ("gen2", "english_g2", "en"),
+    ("gen1", "thai_g1", "th"),
+    ("gen1", "zh_tra_g1", "ch_tra"),
+    ("gen2", "zh_sim_g2", "ch_sim"),
+    ("gen2", "japanese_g2", "ja"),
+    ("gen2", "korean_g2", "ko"),
+    ("gen1", "tamil_g1", "ta"),
+    ("gen2", "telugu_g2", "te"),
+    ("gen2", "kannada_g2", "kn"),
+    ("gen1", "bengali_g1", "bengali"),
+    ("gen1", "arabic_g1", "arabic"),
+    ("gen1", "devanagari_g1", "devanagari"),
+    ("gen2", "cyrillic_g2", "cyrillic"),
+    ("gen2", "latin_g2", "latin"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,24 @@ class EasyOcr:
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ValueError(f"min_confidence must lie in [0, 1], got {self.min_confidence}")
 
+    def check(self) -> None:
+        """Languages and weights, by the library's own lists; torch is not imported.
+
+        Raises:
+            EngineError: an unknown language, languages that need different models, or weights that are not there.
+        """
+        config = _library_config()
+        known = {*config["all_lang_list"]}
+        for language in self.languages:
+            if language not in known:
+                hint = did_you_mean(language, sorted(known))
+                raise EngineError(f"ocr engine 'easyocr': language {language!r} is not known{hint}")
+        folder = Path(self.model_dir or f"{config['MODULE_PATH']}/model")
+        needed = [config["detection_models"]["craft"], _recognition_model(self.languages, config)]
+        missing = [path for path in (folder / model["filename"] for model in needed) if not path.is_file()]
+        if missing and not self.download:
+            raise EngineError(f"ocr engine 'easyocr': no weights at {', '.join(map(str, missing))}; {_GET_WEIGHTS}")
+
     def load(self) -> EasyOcrReader:
         """Load detector and recogniser on the GPU where there is one.
 
@@ -57,9 +97,7 @@ class EasyOcr:
                 quantize=False,  # its scale is that of the whole batch: a line would read otherwise in other company
             )
         except FileNotFoundError as error:
-            raise EngineError(
-                f"ocr engine 'easyocr': {error}; set 'download: true', or put the weights into 'model_dir'"
-            ) from error
+            raise EngineError(f"ocr engine 'easyocr': {error}; {_GET_WEIGHTS}") from error
         except ValueError as error:
             raise EngineError(f"ocr engine 'easyocr': {' '.join(map(str, error.args))}") from error
         return EasyOcrReader(reader, self.min_confidence)
@@ -71,6 +109,33 @@ class EasyOcr:
         """
         what_counts = replace(self, model_dir=None, download=False)
         return stamp_of(what_counts, "easyocr", "easyocr", f"craft + {','.join(self.languages)}")
+
+
+def _library_config() -> dict[str, Any]:
+    """The names in easyocr/config.py, which holds plain lists; importing it as a module would import torch, too."""
+    spec = importlib.util.find_spec("easyocr")
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineError("ocr engine 'easyocr' needs the package 'easyocr': pip install 'hardquery[easyocr]'")
+    return runpy.run_path(str(Path(spec.submodule_search_locations[0]) / "config.py"))
+
+
+def _recognition_model(languages: Sequence[str], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The entry of the recognition model that ``easyocr.Reader`` takes for these languages.
+
+    Raises:
+        EngineError: no model covers them all.
+    """
+    chosen = set(languages)
+    for generation, name, covered in _RECOGNISERS:
+        own = {*(config[f"{covered}_lang_list"] if covered in _FAMILIES else [covered])}
+        if chosen & own and not (covered == "en" and chosen != own):
+            if rest := sorted(chosen - own - {"en"}):
+                raise EngineError(
+                    f"ocr engine 'easyocr': no model reads {', '.join(rest)} together with "
+                    f"{', '.join(sorted(chosen & own))}; of other languages it knows only en there"
+                )
+            return config["recognition_models"][generation][name]  # type: ignore[no-any-return]
+    raise AssertionError(f"no model for {languages}")  # all known languages are in the table
 
 
 @dataclass(frozen=True)

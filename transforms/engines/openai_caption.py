@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prompts import load_template
-from prompts.reply import split_thinking
+from prompts.reply import excerpt, split_thinking
 from schemas.check import require
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
@@ -49,7 +49,8 @@ class ServedCaptioner:
         """The caption of the video that ``frames`` (time order, at least one) were sampled from; empty if the reply is.
 
         Raises:
-            TeacherFailed: there is no reply, or it was cut off.
+            TeacherFailed: there is no reply, or it was refused or cut off.
+            EngineError: the server answers no request (see ``ChatClient.complete``).
         """
         prompt = load_template("caption").render(count=str(len(frames)))
         pictures: list[dict[str, object]] = [
@@ -60,7 +61,9 @@ class ServedCaptioner:
             {"role": "system", "content": prompt.system},
             {"role": "user", "content": [*pictures, {"type": "text", "text": prompt.user}]},
         ]
-        reply = self._client.complete(messages)
+        reply = self._client.complete(messages, seed=0)
+        if reply.refused:
+            raise TeacherFailed(f"the model refused to describe the video: {excerpt(reply.text) or 'no text'}")
         if reply.truncated:
             raise TeacherFailed("the caption was cut off at the token limit; raise the option max_tokens")
         return split_thinking(reply.text)[1].strip() if reply.text.strip() else ""

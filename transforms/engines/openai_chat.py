@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
+import functools
 import importlib.metadata
 import ipaddress
 import os
 import random
+import re
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,12 +24,22 @@ from schemas.check import require, require_text
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
 from transforms.engines import EngineError
-from transforms.engines.protocols import TeacherFailed, TeacherReply, Token
+from transforms.engines.openai_completion import read_completion
+from transforms.engines.protocols import TeacherFailed, TeacherReply
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import APIStatusError
 
 Messages = Sequence[Mapping[str, object]]
 
 MAX_WAIT_S = 120.0
+CHECK_TIMEOUT_S = 10.0
+UNREACHABLE = 8
+"""So many requests in a row that gave up without any reply mean that the server is gone."""
+
 _RETRIED = (408, 409, 429)  # and every 5xx
+_REFUSED = (401, 403, 404)  # key, permission, address or model: no other request will fare better
 # Options that decide how the server is reached, and not what it answers.
 _TRANSPORT = ("base_url", "api_key_env", "api_key_file", "timeout_s", "attempts")
 
@@ -35,7 +49,7 @@ class ChatOptions:
     """Which model to ask, where, and how.
 
     The key is read from the environment variable ``api_key_env``, or from ``api_key_file``; a server on this machine
-    needs none. ``timeout_s`` bounds the silence before and within a reply, ``attempts`` the calls of one request.
+    needs none. ``timeout_s`` bounds one call, from connecting to the last byte, ``attempts`` the calls of one request.
     ``temperature`` and ``max_tokens`` are not sent where null; ``extra_body`` is merged into every request, for what a
     server offers beyond the common surface, such as ``{chat_template_kwargs: {enable_thinking: false}}``.
     """
@@ -55,10 +69,14 @@ class ChatOptions:
 
     def __post_init__(self) -> None:
         require_text("model", self.model)
+        public = not set(self.base_url) & set("@?#")
+        require(public, "base_url must hold no credentials, query or fragment, for they would be printed", "***")
         address = urlsplit(self.base_url)
-        whole = address.scheme in ("http", "https") and bool(address.hostname)
+        whole = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
         require(whole, "base_url must be an http(s) address such as http://localhost:8000/v1", self.base_url)
-        require("@" not in address.netloc, "base_url must hold no credentials, for they would be printed", "***")
+        # Many keys are identifiers too (hf_…), but hardly one is all capitals.
+        named = re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env) is not None
+        require(named, "api_key_env must be the name of an environment variable, in capitals, and not a key", "***")
         require(self.timeout_s > 0, "timeout_s must be positive", self.timeout_s)
         require(self.attempts >= 1, "attempts must be at least 1", self.attempts)
         if not (self.api_key_file or os.environ.get(self.api_key_env) or is_loopback(self.base_url)):
@@ -75,17 +93,32 @@ class ChatOptions:
         decisive = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _TRANSPORT}
         return EngineStamp(name, importlib.metadata.version("openai"), self.model, fingerprint([name, decisive]))
 
+    def check(self) -> None:
+        """Ask the server for its models, so that a wrong address or key shows before any work starts.
+
+        Raises:
+            EngineError: there is no key, the server does not answer, or it refuses the key.
+        """
+        ChatClient(self).check()
+
     def key(self) -> str:
         """The key, read anew; it is kept nowhere but in the client. Raises ``EngineError`` where there is none."""
         if self.api_key_file:
             try:
-                return Path(self.api_key_file).read_text("utf-8").strip()
+                key = Path(self.api_key_file).read_text("utf-8", errors="replace").strip()
             except OSError as error:
                 raise EngineError(f"api_key_file {self.api_key_file!r}: {error.strerror}") from error
-        key = os.environ.get(self.api_key_env, "")
-        if not key and not is_loopback(self.base_url):
-            raise EngineError(f"the environment variable {self.api_key_env} is not set on this worker")
-        return key or "none"
+            source = f"api_key_file {self.api_key_file!r}"
+        else:
+            key = os.environ.get(self.api_key_env, "").strip()
+            source = f"the environment variable {self.api_key_env}"
+            if not key and is_loopback(self.base_url):
+                return "none"
+            if not key:
+                raise EngineError(f"{source} is not set on this worker")
+        if not re.fullmatch(r"[!-~]+", key):  # it could not be sent, and the error would quote it
+            raise EngineError(f"{source} must hold the key and nothing else")
+        return key
 
 
 def is_loopback(url: str) -> bool:
@@ -97,59 +130,37 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-# The part of a reply that is read. Decoding it by these types is what finds HTML, cut JSON and missing fields, all of
-# which servers and proxies send with status 200.
-
-
-class _Alternative(msgspec.Struct):
-    token: str
-    logprob: float | None
-    bytes: list[Annotated[int, msgspec.Meta(ge=0, le=255)]] | None = None
-
-
-class _TokenLogprob(_Alternative):
-    top_logprobs: list[_Alternative] | None = None
-
-
-class _Logprobs(msgspec.Struct):
-    content: list[_TokenLogprob] | None = None
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-    refusal: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Completion(msgspec.Struct):
-    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-    usage: _Usage | None = None
-
-
 class ChatClient:
     """A client for one server and model; safe to call from many threads."""
 
     def __init__(self, options: ChatOptions, sleep: Callable[[float], None] = time.sleep) -> None:
-        from openai import OpenAI
+        from openai import AsyncOpenAI
 
         self._options = options
         self._key = options.key()
         self._sleep = sleep
-        self._client = OpenAI(
-            api_key=self._key, base_url=options.base_url, timeout=options.timeout_s, max_retries=0
-        )  # the library's own retries miss replies that are cut or not JSON
+        self._loop = _event_loop(os.getpid())
+        self._unreachable = 0  # requests in a row
+        self._counting = threading.Lock()
+        # The library's own retries miss replies that are cut or not JSON, and its timeout starts anew with every byte.
+        self._client = AsyncOpenAI(api_key=self._key, base_url=options.base_url, timeout=None, max_retries=0)
+
+    def check(self) -> None:
+        """See ``ChatOptions.check``. A server that has no list of models, or is busy, passes."""
+        import httpx2
+        from openai import APIConnectionError, APIStatusError
+
+        limit_s = min(CHECK_TIMEOUT_S, self._options.timeout_s)
+        try:
+            self._reply(self._client.get("/models", cast_to=httpx2.Response), limit_s)
+        except (APIConnectionError, TimeoutError) as error:
+            raise EngineError(
+                f"no answer from {self._options.base_url} ({error.__cause__ or f'waited {limit_s:g} s'}); "
+                "start the server, or correct base_url"
+            ) from error
+        except APIStatusError as error:
+            if error.status_code in (401, 403):
+                raise self._refusal(error) from error
 
     def complete(self, messages: Messages, **parameters: object) -> TeacherReply:
         """The model's reply to ``messages``, with further parameters of the chat completions call.
@@ -158,79 +169,86 @@ class ChatClient:
         growing pauses, at least as long as the server asks for (up to two minutes).
 
         Raises:
-            TeacherFailed: the request is refused for good, or every attempt failed.
+            TeacherFailed: this request is refused for good, or every attempt failed.
+            EngineError: every request would be (wrong key, address or model, an exhausted account), or the server has
+                not answered ``UNREACHABLE`` requests in a row.
         """
+        import httpx2
         from openai import APIConnectionError, APIStatusError
 
         options = self._options
         common = {"model": options.model, "temperature": options.temperature, "max_tokens": options.max_tokens}
         given = {name: value for name, value in {**common, **parameters}.items() if value is not None}
         body = {"messages": list(messages), **given, **options.extra_body}
-        problem = ""
         for attempt in range(options.attempts):
-            asked_s = 0.0
+            reached, asked_s = True, 0.0
             try:
-                return read_completion(self._post(body))
+                call = self._client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+                reply = read_completion(self._reply(call, options.timeout_s))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 problem = f"the reply is no chat completion ({error})"
             except APIConnectionError as error:
-                problem = f"{error.message} ({error.__cause__ or 'no reply'})"
+                reached, problem = False, f"{error.message} ({error.__cause__ or 'no reply'})"
+            except TimeoutError:
+                reached, problem = False, f"no whole reply within {options.timeout_s:g} s"
             except APIStatusError as error:
-                problem = self._without_key(f"HTTP {error.status_code}: {_said(error.body, error.message)}")
-                if not _may_pass(error.status_code, error.body):
-                    raise TeacherFailed(problem + self._hint(error.status_code, problem)) from error
+                self._count(reached=True)
+                if error.status_code in _REFUSED or _exhausted(error):
+                    raise self._refusal(error) from error
+                problem = self._problem(error)
+                if error.status_code not in _RETRIED and error.status_code < 500:
+                    raise TeacherFailed(problem) from error
                 asked_s = retry_after_s(error.response.headers)
+            else:
+                self._count(reached=True)
+                return reply
             if attempt + 1 < options.attempts:
                 self._sleep(pause_s(attempt, asked_s))
-        raise TeacherFailed(f"gave up on {options.base_url} after {options.attempts} attempts; the last: {problem}")
+        gave_up = f"gave up on {options.base_url} after {options.attempts} attempts; the last: {problem}"
+        if self._count(reached) >= UNREACHABLE:
+            raise EngineError(f"{gave_up}; so did the {UNREACHABLE - 1} requests before it: is the server still there?")
+        raise TeacherFailed(gave_up)
 
-    def _post(self, body: dict[str, object]) -> bytes:
-        import httpx2
+    def _reply(self, call: Awaitable[httpx2.Response], limit_s: float) -> bytes:
+        """The body of the reply, whole. Raises ``TimeoutError`` unless it is there within ``limit_s`` seconds."""
 
-        return self._client.post("/chat/completions", cast_to=httpx2.Response, body=body).content
+        async def within_limit() -> bytes:
+            async with asyncio.timeout(limit_s):
+                return (await call).content
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***") if len(self._key) >= 8 else text
+        return asyncio.run_coroutine_threadsafe(within_limit(), self._loop).result()
 
-    def _hint(self, status: int, problem: str) -> str:
-        if status in (401, 403):
-            return f"; check {self._options.api_key_file or self._options.api_key_env}"
-        if status == 404:
-            return f"; check base_url ({self._options.base_url}, it often ends in /v1) and model"
+    def _count(self, reached: bool) -> int:
+        """Take down how a request ended; how many in a row have not reached the server."""
+        with self._counting:
+            self._unreachable = 0 if reached else self._unreachable + 1
+            return self._unreachable
+
+    def _problem(self, error: APIStatusError) -> str:
+        problem = f"HTTP {error.status_code}: {_said(error.body, error.message)}"
         if "logprobs" in problem:
-            return "; for a model without log-probabilities set the option logprobs: false"
-        return ""
+            problem += "; for a model without log-probabilities set the option logprobs: false"
+        return problem.replace(self._key, "***") if len(self._key) >= 8 else problem
+
+    def _refusal(self, error: APIStatusError) -> EngineError:
+        options = self._options
+        fix = f"check {options.api_key_file or options.api_key_env}"
+        if error.status_code == 404:
+            fix = f"check base_url (it often ends in /v1) and model ({options.model})"
+        elif _exhausted(error):
+            fix = f"top up the account of {options.api_key_file or options.api_key_env}"
+        return EngineError(f"{options.base_url}: {self._problem(error)}; {fix}")
 
 
-def read_completion(body: bytes) -> TeacherReply:
-    """The first choice of a chat completion. Thoughts that the server split off are put back before the text.
+@functools.cache
+def _event_loop(pid: int) -> asyncio.AbstractEventLoop:
+    """A loop that runs in a thread of this process, for all its clients; a forked process does not inherit threads.
 
-    Raises:
-        msgspec.DecodeError, UnicodeDecodeError: ``body`` is not a chat completion.
+    Calls go through it because only a cancelled task ends a reply that trickles in: sockets time out between bytes.
     """
-    completion = msgspec.json.decode(body, type=_Completion)
-    choice, usage = completion.choices[0], completion.usage or _Usage()
-    message = choice.message
-    thoughts = message.reasoning_content or message.reasoning
-    text = message.content or message.refusal or ""
-    listed = (choice.logprobs and choice.logprobs.content) or []
-    return TeacherReply(
-        text=f"<think>{thoughts}</think>\n{text}" if thoughts else text,
-        tokens=tuple(
-            Token(*_bytes_and_logprob(token), tuple(map(_bytes_and_logprob, token.top_logprobs or ())))
-            for token in listed
-        ),
-        truncated=choice.finish_reason == "length",
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-    )
-
-
-def _bytes_and_logprob(token: _Alternative) -> tuple[bytes, float]:
-    logprob = -9999.0 if token.logprob is None else token.logprob
-    if token.bytes is not None:
-        return bytes(token.bytes), logprob
-    return token.token.replace("\u2581", " ").encode("utf-8", "surrogatepass"), logprob
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name=f"chat-{pid}", daemon=True).start()
+    return loop
 
 
 def pause_s(attempt: int, asked_s: float) -> float:
@@ -242,22 +260,23 @@ def pause_s(attempt: int, asked_s: float) -> float:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """The seconds that ``retry-after-ms`` or ``Retry-After`` (seconds or a date) asks for; 0 where it is absent."""
+    """The seconds that ``retry-after-ms`` or ``Retry-After`` (seconds or a date) asks for; 0 where none does."""
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
         try:
-            return max(0.0, float(value) * unit_s)
+            return max(0.0, float(headers.get(name, "")) * unit_s)
         except ValueError:
-            date = email.utils.parsedate_tz(value)
-            if date is not None:
-                return max(0.0, email.utils.mktime_tz(date) - time.time())
-    return 0.0
+            continue
+    try:
+        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        return max(0.0, date.timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
-def _may_pass(status: int, body: object) -> bool:
-    """Whether the same request may succeed later; an exhausted account is a 429 that does not pass."""
-    exhausted = isinstance(body, dict) and body.get("code") == "insufficient_quota"
-    return (status in _RETRIED or status >= 500) and not exhausted
+def _exhausted(error: APIStatusError) -> bool:
+    """Whether the account has no credit left: a 429 that does not pass."""
+    body = error.body
+    return isinstance(body, dict) and "insufficient_quota" in (body.get("code"), body.get("type"))
 
 
 def _said(body: object, message: str) -> str:

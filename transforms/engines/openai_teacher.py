@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from prompts.write_queries import REPLY_SCHEMA
+from prompts.write_queries import reply_schema
 from schemas.query import ConfidenceSource
 from schemas.video import EngineStamp
 from transforms.engines.openai_chat import ChatClient, ChatOptions
 from transforms.engines.protocols import TeacherReply, TeacherRequest
 
-_JSON_SCHEMA = {"type": "json_schema", "json_schema": {"name": "queries", "strict": True, "schema": REPLY_SCHEMA}}
 _TOP_LOGPROBS = 20  # the most that the OpenAI API allows
 
 
@@ -43,14 +42,15 @@ class ServedTeacher:
         self._client = client
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
-        """The server's reply to the request's prompt. Raises ``TeacherFailed``."""
+        """The server's reply to the request's prompt. Raises ``TeacherFailed`` and ``EngineError``, see the client."""
         messages = [
             {"role": "system", "content": request.prompt.system},
             {"role": "user", "content": request.prompt.user},
         ]
         parameters: dict[str, Any] = {"seed": request.seed}
         if request.task == "write_queries" and self._options.json_schema:
-            parameters["response_format"] = _JSON_SCHEMA
+            schema = {"name": "queries", "strict": True, "schema": reply_schema(request.evidence.present)}
+            parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
         if request.task == "judge" and self._options.logprobs:
             parameters.update(logprobs=True, top_logprobs=_TOP_LOGPROBS)
         return self._client.complete(messages, **parameters)

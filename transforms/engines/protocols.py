@@ -6,6 +6,7 @@ without its heavy library. ``load()`` imports the library and returns the *model
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prompts import Prompt
+from schemas.check import require
 from schemas.query import Candidate, ConfidenceSource
 from schemas.video import AsrSegment, Box, EngineStamp, Evidence, EvidenceWarning
 
@@ -73,6 +75,12 @@ class FramePolicy:
     max_side: int = 768
     max_pixels: int = 8192 * 8192
     jpeg_quality: int = 90
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.sample_fps) and self.sample_fps > 0, "sample_fps must be above 0", self.sample_fps)
+        for name in ("max_frames", "max_side", "max_pixels"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1", getattr(self, name))
+        require(1 <= self.jpeg_quality <= 100, "jpeg_quality must lie in [1, 100]", self.jpeg_quality)
 
 
 class FrameSampler(Protocol):
@@ -141,7 +149,8 @@ class Token:
 class TeacherReply:
     """What came back: the text, its tokens where the server reports log-probabilities, and the billed token counts.
 
-    ``truncated`` says that the server stopped it at its token limit.
+    ``truncated`` says that the server stopped it at its token limit, ``refused`` that the model declined to answer, in
+    the words of the text, or that the server filtered the answer.
     """
 
     text: str
@@ -149,6 +158,7 @@ class TeacherReply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     truncated: bool = False
+    refused: bool = False
 
 
 class TeacherFailed(RuntimeError):

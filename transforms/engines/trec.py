@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 from schemas.fingerprint import fingerprint
 from schemas.query import Candidate
 from schemas.video import EngineStamp
-from transforms.engines import stamp_of
+from transforms.engines import EngineError, stamp_of
 from transforms.files import read_bytes
 from transforms.trec import read_run
 
@@ -33,6 +33,15 @@ class TrecRun:
     def __post_init__(self) -> None:
         if not FileSystems.exists(self.path):
             raise ValueError(f"no run file at {self.path!r}; give the path of a TREC run (qid Q0 docid rank score tag)")
+
+    def check(self) -> None:
+        """Read the run once, so that a broken one is found before any work. Raises ``EngineError``."""
+        try:
+            read_run(self.path)
+        except (OSError, ValueError) as error:
+            raise EngineError(
+                f"first_stage engine 'trec': {error}; 'path' must be a TREC run (qid Q0 docid rank score tag)"
+            ) from error
 
     def load(self) -> TrecIndexer:
         """Read the whole run. Raises ``transforms.trec.TrecError`` with file and line where it is not one."""

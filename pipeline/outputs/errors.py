@@ -1,0 +1,34 @@
+"""What can be wrong with a folder that is to be read as an output; each error is one line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+
+class NotAnOutput(ValueError):
+    """A folder that is not a finished output, or one of another version; one line that says which."""
+
+
+class UnreadableOutput(NotAnOutput):
+    """A file of a finished output is missing or damaged; ``file`` is its path within the output."""
+
+    def __init__(self, output: str, file: str, reason: object) -> None:
+        self.file = file
+        self.reason = " ".join(str(reason).split())
+        super().__init__(f"{output}: {file} cannot be read ({self.reason}): run hardquery verify {output}")
+
+
+class UnwritableExport(NotAnOutput):
+    """A destination that cannot become the folder of an export."""
+
+
+@contextmanager
+def reading(output: str, file: str) -> Iterator[None]:
+    """Turn what a missing or damaged ``file`` raises within the block into UnreadableOutput."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # pyarrow reports damaged pages as OSError
+        raise UnreadableOutput(output, file, error) from error

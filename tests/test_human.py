@@ -1,0 +1,50 @@
+import pytest
+
+from pipeline.human import HumanQuery, read_human_queries, with_positive
+from schemas.query import Query
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(queries, qrels):
+        (tmp_path / "q.tsv").write_text(queries)
+        (tmp_path / "qrels").write_text(qrels)
+        return str(tmp_path / "q.tsv"), str(tmp_path / "qrels")
+
+    return write
+
+
+def test_queries_are_read_with_the_videos_that_answer_them(files):
+    paths = files("h1\twho opened the bridge\n", "h1 0 c 2\nh1 0 a 1\nh1 0 b 0\nother 0 a 1\n")
+
+    assert read_human_queries(*paths) == (HumanQuery("h1", "who opened the bridge", (("a", 1), ("c", 2))),)
+
+
+def test_a_query_without_a_relevant_video_is_refused(files):
+    with pytest.raises(ValueError, match=r"'h2' .* has no relevant video"):
+        read_human_queries(*files("h1\twho opened it\nh2\twhere was the fire\n", "h1 0 a 1\nh2 0 a 0\n"))
+
+
+def test_two_queries_of_the_same_text_are_refused(files):
+    with pytest.raises(ValueError, match="'h1' and 'h2' have the same text"):
+        read_human_queries(*files("h1\tWho opened  it\nh2\twho opened it\n", "h1 0 a 1\nh2 0 b 1\n"))
+
+
+def test_the_positive_is_the_most_relevant_video_that_is_present():
+    human = HumanQuery("h1", "who opened it", (("a", 1), ("b", 2), ("c", 2), ("gone", 3)))
+
+    query = with_positive(human, {}, {"a": True, "b": True, "c": True})
+
+    assert query == Query("h1", "b", "who opened it", "human", also_relevant=("a", "c", "gone"))
+
+
+def test_a_dropped_copy_stands_for_the_video_that_was_kept():
+    human = HumanQuery("h1", "who opened it", (("a", 2), ("copy", 1)))
+
+    query = with_positive(human, {"copy": "r"}, {"a": True, "r": True})
+
+    assert (query.video_id, query.also_relevant) == ("a", ("r",))
+
+
+def test_without_any_video_the_most_relevant_one_is_named():
+    assert with_positive(HumanQuery("h1", "who", (("x", 1), ("y", 2))), {}, {}).video_id == "y"

@@ -1,0 +1,81 @@
+"""What is read of a chat completion, whichever server sent it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from transforms.engines.protocols import TeacherReply, Token
+
+# Decoding a reply by these types is what finds HTML, cut JSON and missing fields, all of which servers and proxies send
+# with status 200.
+
+
+class _Alternative(msgspec.Struct):
+    token: str
+    logprob: float | None
+    bytes: list[Annotated[int, msgspec.Meta(ge=0, le=255)]] | None = None
+
+
+class _TokenLogprob(_Alternative):
+    top_logprobs: list[_Alternative] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_TokenLogprob] | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Completion(msgspec.Struct):
+    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
+    usage: _Usage | None = None
+
+
+def read_completion(body: bytes) -> TeacherReply:
+    """The first choice of a chat completion. Thoughts that the server split off are put back before the text.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: ``body`` is not a chat completion.
+    """
+    completion = msgspec.json.decode(body, type=_Completion)
+    choice, usage = completion.choices[0], completion.usage or _Usage()
+    message = choice.message
+    thoughts = message.reasoning_content or message.reasoning
+    text = message.content or message.refusal or ""
+    listed = (choice.logprobs and choice.logprobs.content) or []
+    return TeacherReply(
+        text=f"<think>{thoughts}</think>\n{text}" if thoughts else text,
+        tokens=tuple(
+            Token(*_bytes_and_logprob(token), tuple(map(_bytes_and_logprob, token.top_logprobs or ())))
+            for token in listed
+        ),
+        truncated=choice.finish_reason == "length",
+        refused=bool(message.refusal) or choice.finish_reason == "content_filter",
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+    )
+
+
+def _bytes_and_logprob(token: _Alternative) -> tuple[bytes, float]:
+    logprob = -9999.0 if token.logprob is None else token.logprob
+    if token.bytes is not None:
+        return bytes(token.bytes), logprob
+    return token.token.replace("\u2581", " ").encode("utf-8", "surrogatepass"), logprob
