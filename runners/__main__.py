@@ -1,7 +1,5 @@
 """``python -m runners`` is the command ``hardquery``."""
 
-import sys
+from runners.cli import entry
 
-from runners.cli import main
-
-sys.exit(main())
+entry()

@@ -46,6 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+def entry() -> None:
+    """The console script: ``main``, then an end that waits for nobody.
+
+    Native threads of the libraries underneath (Arrow, gRPC) now and then abort the process while the interpreter is
+    torn down, after all work is done; a finished command must not end with their exit code.
+    """
+    code = main()
+    sandbox = sys.modules.get("transforms.sandbox")
+    if sandbox is not None:
+        sandbox.shut_down()  # what the interpreter would have called at exit
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 class UsageError(ValueError):
     """What was asked for cannot be done; one line that names the fix."""
 

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -223,3 +225,11 @@ def test_recipes_are_listed_and_printed(capsys):
     assert main(["recipes", "rankvideo"]) == 0
 
     assert "alpha1: -6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["recipes"], 0), (["verify", "no/such"], 2), (["--version"], 0)])
+def test_the_command_ends_with_its_exit_code_and_all_its_words(arguments, code):
+    ended = subprocess.run([sys.executable, "-m", "runners", *arguments], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == code
+    assert ended.stdout or ended.stderr

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.outputs.errors import UnreadableOutput, reading
@@ -25,6 +26,15 @@ _GROUPS_KEPT = 32
 
 _PARTS = "|".join(f"{table.name}/(?:{'|'.join(table.parts)})" for table in TABLES.values())
 _TABLE_FILE = re.compile(rf"(?:{_PARTS})-\d{{5,}}-of-\d{{5,}}\.parquet(?:\.[0-9a-f]{{32}}\.tmp)?")
+
+
+def read_group(file: pq.ParquetFile, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """One row group, read in this thread.
+
+    Arrow's own threads would call back into Python for every read; one that still does so when the interpreter ends is
+    torn down with an abort, after all work is done.
+    """
+    return file.read_row_group(group, columns=columns, use_threads=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class Tables:
     def rows_of(self, shard: WrittenFile, columns: Sequence[str] | None = None) -> Iterator[Row]:
         """Every row of one shard, in memory a batch at a time."""
         with self.opened(shard.path) as file:
-            for batch in file.iter_batches(_ROWS_A_BATCH, columns=columns):
+            for batch in file.iter_batches(_ROWS_A_BATCH, columns=columns, use_threads=False):
                 yield from batch.to_pylist()
 
     def matching(self, table: str, column: str, value: str) -> list[Row]:
@@ -63,8 +73,8 @@ class Tables:
         for shard in self.shards(table):
             with self.opened(shard.path) as file:
                 for group in range(file.num_row_groups):
-                    if value in file.read_row_group(group, columns=[column])[column].to_pylist():
-                        found += [row for row in file.read_row_group(group).to_pylist() if row[column] == value]
+                    if value in read_group(file, group, [column])[column].to_pylist():
+                        found += [row for row in read_group(file, group).to_pylist() if row[column] == value]
         return found
 
     @contextmanager
@@ -91,7 +101,7 @@ class VideoIndex:
         for shard in tables.shards("videos"):
             with tables.opened(shard.path) as file:
                 for group in range(file.num_row_groups):
-                    ids = file.read_row_group(group, columns=["video_id"])["video_id"].to_pylist()
+                    ids = read_group(file, group, ["video_id"])["video_id"].to_pylist()
                     self._where.update(dict.fromkeys(ids, (shard.path, group)))
         self._group = lru_cache(maxsize=_GROUPS_KEPT)(self._read_group)
 
@@ -102,7 +112,7 @@ class VideoIndex:
 
     def _read_group(self, path: str, group: int) -> dict[str, Row]:
         with self.tables.opened(path) as file:
-            rows = file.read_row_group(group, columns=self._columns).to_pylist()
+            rows = read_group(file, group, self._columns).to_pylist()
         return {row["video_id"]: row for row in rows}
 
 
