@@ -15,7 +15,7 @@ from pipeline.stage import Account, merge
 from schemas.account import Rejection, Tally
 from schemas.example import Split
 from schemas.query import Candidate, Query
-from schemas.tables import row_of
+from schemas.tables import TABLES, row_of
 from schemas.video import Video
 from transforms.cache import Cache
 from transforms.curate import CuratedPair
@@ -28,7 +28,6 @@ from transforms.trec import qrels_lines, run_lines
 from transforms.write_parts import WriteParts
 
 RUN, QRELS, COUNTS = "run.trec", "qrels.trec", ".counts.json"
-_SPLIT_TABLES = ("ranking", "perception")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Emit(beam.PTransform):
         }
 
     def _write(self, name: str, rows: beam.PCollection) -> beam.PCollection:
-        keyed = rows if name in _SPLIT_TABLES else rows | f"Part of {name}" >> beam.Map(lambda row: ("part", row))
+        keyed = rows if TABLES[name].split else rows | f"Part of {name}" >> beam.Map(lambda row: ("part", row))
         writer = WriteShards(self.output, name, self.shards)
         if name == "videos" and self.config.frames is not None:
             writer.complete = AddFrames(self.cache, self.config.frames)
