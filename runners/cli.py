@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 from rich.console import Console
 
+_RUN_OPTIONS = ("--input", "--output", "--set", "--workers", "--cache", "--queries", "--qrels")
 USAGE_ERROR, RUN_ERROR, PROBLEMS = 2, 1, 3
 
 _EPILOG = """\
@@ -162,7 +163,7 @@ def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
         raise UsageError("--output and --cache must name a folder, and not the root; is a shell variable unset?")
     try:
         recipe = load_recipe(arguments.recipe, arguments.settings)
-        options = local.pipeline_options(beam_flags, arguments.workers)
+        options = local.pipeline_options(beam_flags, arguments.workers, _RUN_OPTIONS)
         engines = find_engines(recipe)
         if local.is_local(options):
             check_engines(engines)

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 import apache_beam as beam
@@ -22,16 +22,16 @@ from transforms.sandbox import shut_down
 LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
 
 
-def pipeline_options(flags: list[str], workers: int) -> PipelineOptions:
+def pipeline_options(flags: list[str], workers: int, ours: Sequence[str] = ()) -> PipelineOptions:
     """Beam options; a local run gets ``workers`` threads, because the heavy work happens in child processes anyway.
 
     Raises:
-        ValueError: a flag that no Beam option knows, with the closest one that does.
+        ValueError: a flag that no Beam option knows, with the closest one of Beam's and ``ours``.
     """
     parser = argparse.ArgumentParser(prog="hardquery run", allow_abbrev=False, add_help=False)
     for kind in PipelineOptions.__subclasses__():
         kind._add_argparse_args(parser)
-    known = sorted(action.option_strings[0] for action in parser._actions if action.option_strings)
+    known = list(ours) + sorted(action.option_strings[0] for action in parser._actions if action.option_strings)
     _, unknown = parser.parse_known_args(flags)
     if unknown:
         flag = unknown[0].partition("=")[0]

@@ -179,7 +179,7 @@ def test_the_export_is_written_below_the_output(output):
         (["run", "dmeo", "--input", "x", "--output", "y"], "did you mean 'demo'"),
         (["run", "demo", "--input", "no/such", "--output", "y"], "names no video"),
         (["run", "demo", "--input", "x", "--output", "y", "--set", "curate.alpha=1"], "curate.alpha is not known"),
-        (["run", "demo", "--input", "x", "--output", "y", "--wrkers=2"], "--wrkers is no option"),
+        (["run", "demo", "--input", "x", "--output", "y", "--wrkers=2"], "did you mean --workers?"),
         (["run", "demo", "--input", "x", "--output", "y", "--queries", "q.tsv"], "--queries and --qrels go together"),
         (["run", "demo", "--input", "x", "--output", "y", "--workers", "0"], "at least 1"),
         (["verify", "no/such"], "is not a finished hardquery output"),
