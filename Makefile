@@ -30,7 +30,7 @@ check: .venv/.test
 	touch $@
 
 .venv/.test: .venv/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,easyocr,decord,teacher,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,easyocr,decord,teacher,s3,dev]'
 	touch $@ .venv/.demo
 
 clean:

@@ -16,7 +16,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from schemas.check import InvalidRecord
 from schemas.video import EvidenceWarning, ManifestEntry, Metadata
-from transforms.files import join, open_seekable, read_bytes
+from schemas.visible import one_line, visible
+from transforms.files import exists, join, list_files, match, open_seekable, read_bytes
 
 # Containers that hold pictures. A folder's and a glob's other files are not videos; a manifest may name any file.
 VIDEO_EXTENSIONS = frozenset(
@@ -50,14 +51,15 @@ def list_input(spec: str) -> Listing:
     """
     if spec.endswith(MANIFEST_EXTENSIONS):
         return _read_manifest(spec)
-    if os.path.isdir(spec):
+    if FileSystems.get_scheme(spec) is not None:
+        spec = spec.rstrip("/")
+        found = _find_remote(spec)
+    elif os.path.isdir(spec):
         found = _walk(spec)
     elif any(c in spec for c in "*?[") and not os.path.exists(spec):
-        found = [metadata.path for metadata in FileSystems.match([spec])[0].metadata_list]
-    elif os.path.lexists(spec) or ("://" in spec and FileSystems.exists(spec)):
-        found = [spec]
+        found = match(spec)
     else:
-        found = [metadata.path for metadata in _match_below(spec)]
+        found = [spec] if os.path.lexists(spec) else []
     found = [path for path in found if path == spec or not FileSystems.split(path)[1].startswith(".")]
     videos = sorted(path for path in found if path == spec or _extension(path) in VIDEO_EXTENSIONS)
     if not videos:
@@ -66,16 +68,20 @@ def list_input(spec: str) -> Listing:
             f"({', '.join(MANIFEST_EXTENSIONS)})"
         )
     side_cars = frozenset(path for path in found if _extension(path) == ".json")
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(10) as pool:  # as many connections as boto3 keeps
         entries = tuple(pool.map(lambda path: _with_side_car(path, side_cars), videos))
     return Listing(entries, len(found) - len(videos) - len(side_cars & {_side_car(path) for path in videos}))
 
 
-def _match_below(spec: str) -> list[Any]:
-    if "://" not in spec:
-        return []
-    found: list[Any] = FileSystems.match([join(spec, "**")])[0].metadata_list
-    return found
+def _find_remote(spec: str) -> list[str]:
+    """The files that an address names, or those below it; and the side-cars of the former."""
+    is_bucket = not FileSystems.split(spec)[1]
+    if any(c in spec for c in "*?[") or (not is_bucket and exists(spec)):
+        found = match(spec)
+        wanted = {_side_car(path) for path in found}.difference(found)
+        return found + [path for path in match(_side_car(spec)) if path in wanted]
+    below = list_files(spec)
+    return [f"{spec}/{path}" for path in below if not any(part.startswith(".") for part in path.split("/")[:-1])]
 
 
 def _walk(folder: str) -> list[str]:
@@ -110,8 +116,8 @@ def _with_side_car(path: str, side_cars: frozenset[str]) -> ManifestEntry:
         if not isinstance(content, dict):
             raise InputError(f"holds a {type(content).__name__}, not an object")
         return replace(entry, metadata=_metadata(content))
-    except (msgspec.DecodeError, UnicodeDecodeError, InputError, OSError) as error:
-        message = f"the side-car {os.path.basename(side_car)} was not used: {error}"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InputError, OSError) as error:
+        message = one_line(f"the side-car {os.path.basename(side_car)} was not used: {error}")
         return replace(entry, warnings=(EvidenceWarning("metadata", "unreadable side-car", message),))
 
 
@@ -120,7 +126,9 @@ def _metadata(row: dict[str, Any]) -> Metadata:
     for name, value in values.items():
         if value is not None and not isinstance(value, str):
             raise InputError(f"{name!r} must be a string, got {value!r}")
-    return Metadata(**{name: value.strip() for name, value in values.items() if isinstance(value, str)})
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    cleaned = {name: visible(text).strip() if name == "description" else one_line(text) for name, text in texts.items()}
+    return Metadata(**cleaned)
 
 
 def _read_manifest(spec: str) -> Listing:
