@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo
-from pipeline.outputs.publish import publish
+from pipeline.outputs.publish import complete
 from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_prompt
 from prompts.template import load_template
@@ -77,6 +77,7 @@ _NEGATIVES = (
 STEPS = (
     ("extract", "decode"),
     ("extract", "deduplicate"),
+    ("extract", "evidence"),
     ("synthesize", "select"),
     ("synthesize", "write"),
     ("synthesize", "filter"),
@@ -111,7 +112,7 @@ def write_tiny(folder: Any, rows: Rows | None = None, run: str | None = None, qr
     )
     write_bytes(join(output, "run.trec"), (tiny_run(valid) if run is None else run).encode())
     write_bytes(join(output, "qrels.trec"), (tiny_qrels(examples) if qrels is None else qrels).encode())
-    return publish(output, tiny_run_info(), written)
+    return complete(output, tiny_run_info(), written)
 
 
 def write_tables(output: str, rows: Rows, names: Iterable[str] = tuple(TABLES)) -> list[WrittenFile]:
@@ -344,6 +345,7 @@ def tiny_tallies(rows: Rows) -> list[Tally]:
         Tally("extract", "decode", "out", "", videos),
         *(Tally("extract", "decode", "failed", name, n) for name, n in failed.items()),
         *(Tally("extract", "deduplicate", side, "", videos) for side in ("in", "out")),
+        *(Tally("extract", "evidence", side, "", videos) for side in ("in", "out")),
         *(Tally("synthesize", "select", side, "", videos) for side in ("in", "out")),
         *(Tally("synthesize", "write", side, "", videos * len(_TYPES)) for side in ("in", "out")),
         *(Tally("judge", "judge", side, "", len(rows["judgements"])) for side in ("in", "out")),

@@ -1,11 +1,24 @@
-"""What can be wrong with a folder that is to be read as an output; each error is one line for people."""
+"""What can be wrong with a folder that is to be written to or read as an output; each error is one line for people."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+
+_FIXES = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EROFS: "make it writable, or name another folder",
+    errno.EACCES: "make it writable, or name another folder",
+}
+
+
+class OutputError(ValueError):
+    """An output folder that must not or cannot be written to; one line that says why."""
 
 
 class NotAnOutput(ValueError):
@@ -32,3 +45,9 @@ def reading(output: str, file: str) -> Iterator[None]:
         yield
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # pyarrow reports damaged pages as OSError
         raise UnreadableOutput(output, file, error) from error
+
+
+def with_fix(said: str) -> str:
+    """What a file system said, and what to do about it where that is known; Beam hands errors on as text."""
+    fixes = (fix for number, fix in _FIXES.items() if os.strerror(number) in said)
+    return "; ".join([said, *list(fixes)[:1]])

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
-from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.errors import NotAnOutput
+from pipeline.outputs.staging import is_half_published
 from pipeline.outputs.tables import Tables
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
@@ -20,21 +20,19 @@ from transforms.shards import WrittenFile
 
 __all__ = [
     "MANIFEST",
-    "MARKER",
     "ROLES",
     "Manifest",
     "NotAnOutput",
     "PromptText",
     "RunInfo",
     "has_manifest",
-    "is_output",
+    "listed_files",
     "manifest_sha256",
     "read_manifest",
     "write_manifest",
 ]
 
 MANIFEST = "manifest.json"
-MARKER = ".hardquery-run"  # lies in the folder from before the first shard is written until the manifest is
 
 ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stage", "judge")
 
@@ -53,6 +51,7 @@ class RunInfo:
 
     ``recipe`` is the resolved recipe, ``engines`` a stamp by role (see ROLES), ``prompts`` the prompt files by name,
     ``entries`` the number of videos listed in the input, ``created`` the UTC start in ISO 8601.
+    ``work`` counts, by step, results that were cached, run, failed or deferred, and tokens that were billed.
     """
 
     recipe: Mapping[str, Any]
@@ -64,6 +63,7 @@ class RunInfo:
     runner: str
     created: str
     elapsed_s: float
+    work: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +83,14 @@ def read_manifest(output: str) -> Manifest:
     """The manifest of a finished output.
 
     Raises:
-        NotAnOutput: there is none, it cannot be read, or its tables are of another schema version.
+        NotAnOutput: there is none, it cannot be read, its tables are of another schema version, or the files of
+            another run are being moved into place.
     """
+    if is_half_published(output):
+        raise NotAnOutput(
+            f"{output} is half published, by a run that is at its very end or was interrupted there: "
+            f"the same `hardquery run` command finishes it"
+        )
     try:
         data = read_bytes(join(output, MANIFEST))
     except FileNotFoundError as error:
@@ -116,18 +122,25 @@ class _Signature:
     files: list[WrittenFile]
 
 
+def listed_files(folder: str) -> list[WrittenFile]:
+    """The files that the folder's manifest lists, whatever schema version they are of.
+
+    Raises:
+        NotAnOutput: there is no manifest of this project.
+    """
+    try:
+        return msgspec.json.decode(read_bytes(join(folder, MANIFEST)), type=_Signature).files
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotAnOutput(f"{folder} has no {MANIFEST} of hardquery") from error
+
+
 def has_manifest(output: str) -> bool:
     """Whether the folder has a manifest of this project, of any schema version; other files of that name are not."""
     try:
-        msgspec.json.decode(read_bytes(join(output, MANIFEST)), type=_Signature)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        listed_files(output)
+    except NotAnOutput:
         return False
     return True
-
-
-def is_output(output: str) -> bool:
-    """Whether a run, finished or not, has written to this folder."""
-    return FileSystems.exists(join(output, MARKER)) or has_manifest(output)
 
 
 def manifest_sha256(output: str) -> str:

@@ -1,4 +1,4 @@
-"""Finishing an output folder: card and report from what is on disk, hashes, and the manifest last."""
+"""Finishing an output: card, report and manifest from what is staged, then all of it moved into place."""
 
 from __future__ import annotations
 
@@ -9,60 +9,100 @@ from dataclasses import fields, replace
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.card import render_card
-from pipeline.outputs.manifest import MANIFEST, MARKER, Manifest, RunInfo, has_manifest, write_manifest
+from pipeline.outputs.errors import OutputError
+from pipeline.outputs.manifest import (
+    MANIFEST,
+    Manifest,
+    RunInfo,
+    has_manifest,
+    listed_files,
+    manifest_sha256,
+    write_manifest,
+)
 from pipeline.outputs.report import render_report
+from pipeline.outputs.staging import COMMIT, clear_staging, is_half_published, staging_of
 from pipeline.outputs.summary import summarize
 from pipeline.outputs.tables import is_table_file
-from transforms.files import join, list_files, open_seekable, write_bytes
+from transforms.files import exists, join, list_files, make_parent, open_seekable, read_bytes, write_bytes
 from transforms.shards import WrittenFile
 
 ACCOUNTS = ("ledger.json", "qrels.trec", "run.trec")
 CARD, REPORT = "README.md", "report.html"
 
 
-def retract(output: str) -> None:
-    """Remove the manifest of an earlier run, if any: from now on the folder is not a finished output.
-
-    A ``manifest.json`` of another program stays. To be called before the first shard is replaced, or a run that is
-    killed would leave a manifest that lies.
-    """
-    if has_manifest(output):
-        FileSystems.delete([join(output, MANIFEST)])
-
-
-def publish(output: str, run: RunInfo, shards: Iterable[WrittenFile]) -> Manifest:
+def complete(folder: str, run: RunInfo, shards: Iterable[WrittenFile]) -> Manifest:
     """Turn a folder with shards, ``ledger.json``, ``qrels.trec`` and ``run.trec`` into a finished output.
 
-    Writes the card and the report, removes the shards of an earlier run (files in the folders of tables that are named
-    as shards are and are not among ``shards``, and nothing else), and writes the manifest; then MARKER goes.
+    Writes the card, the report, and the manifest last.
 
     Raises:
         FileNotFoundError: one of the accounts is missing.
     """
     given = {f.name: getattr(run, f.name) for f in fields(RunInfo)}
-    files = [*shards, *(describe(output, name) for name in ACCOUNTS)]
-    manifest = Manifest(**given, files=tuple(sorted(files, key=lambda file: file.path)))
-    summary = summarize(output, manifest)
-    write_bytes(join(output, CARD), render_card(summary).encode())
-    write_bytes(join(output, REPORT), render_report(output, manifest, summary).encode())
-    files += [describe(output, name) for name in (CARD, REPORT)]
-    manifest = replace(manifest, files=tuple(sorted(files, key=lambda file: file.path)))
-    known = {file.path for file in files}
+    files = [*shards, *(describe(folder, name) for name in ACCOUNTS)]
+    manifest = Manifest(**given, files=_by_path(files))
+    summary = summarize(folder, manifest)
+    write_bytes(join(folder, CARD), render_card(summary).encode())
+    write_bytes(join(folder, REPORT), render_report(folder, manifest, summary).encode())
+    manifest = replace(manifest, files=_by_path([*files, *(describe(folder, name) for name in (CARD, REPORT))]))
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def publish(output: str) -> None:
+    """Put the finished staging folder of ``output`` in the place of what an earlier run left there.
+
+    The commit mark is the point of no return: before it nothing has changed for readers, and after it ``settle``
+    finishes what a kill at any moment left undone.
+    """
+    write_bytes(join(staging_of(output), COMMIT), manifest_sha256(staging_of(output)).encode())
+    settle(output)
+
+
+def settle(output: str) -> None:
+    """Finish a publication that has passed its point of no return; where there is none, do nothing.
+
+    Every file of the new manifest is moved into place and the manifest last, for it replaces the old one. Then the
+    shards of the earlier run go (files in the folders of tables that are named as shards are and are not in the
+    manifest, and nothing else), then the staging folder. To be called by the holder of the lock.
+
+    Raises:
+        OutputError: the new manifest is neither staged nor in place, as if somebody had removed it by hand.
+    """
+    staging = staging_of(output)
+    if not is_half_published(output):
+        return
+    staged = set(list_files(staging))
+    if MANIFEST in staged:
+        for path in [*(file.path for file in listed_files(staging)), MANIFEST]:
+            if path in staged:  # else it was moved before we were interrupted
+                _move(join(staging, path), join(output, path))
+    commit = read_bytes(join(staging, COMMIT)).decode()
+    if not has_manifest(output) or manifest_sha256(output) != commit:
+        raise OutputError(
+            f"{output} was changed while its publication was interrupted: empty that folder, then run again"
+        )
+    known = {file.path for file in listed_files(output)}
     stale = [join(output, path) for path in list_files(output) if is_table_file(path) and path not in known]
     if stale:
         FileSystems.delete(stale)
-    write_manifest(output, manifest)
-    marker = join(output, MARKER)
-    if FileSystems.exists(marker):
-        FileSystems.delete([marker])
-    return manifest
+    clear_staging(output)
+
+
+def _move(source: str, destination: str) -> None:
+    make_parent(destination)
+    FileSystems.rename([source], [destination])
+
+
+def _by_path(files: Iterable[WrittenFile]) -> tuple[WrittenFile, ...]:
+    return tuple(sorted(files, key=lambda file: file.path))
 
 
 def describe(output: str, path: str) -> WrittenFile:
     """Size and SHA-256 of one file of the output, read in 1 MiB blocks."""
     sha256, size = hashlib.sha256(), 0
     full = join(output, path)
-    if not FileSystems.exists(full):
+    if not exists(full):
         raise FileNotFoundError(full)
     with open_seekable(full) as stream:
         while block := stream.read(1 << 20):

@@ -8,16 +8,17 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.outputs.errors import UnreadableOutput
+from pipeline.outputs.errors import NotAnOutput, UnreadableOutput
 from pipeline.outputs.export import SOURCE
-from pipeline.outputs.manifest import MANIFEST, MARKER, Manifest, manifest_sha256, read_manifest
+from pipeline.outputs.manifest import MANIFEST, Manifest, manifest_sha256, read_manifest
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.publish import describe
+from pipeline.outputs.staging import list_output
 from pipeline.outputs.verify_ledger import check_ledger
 from pipeline.outputs.verify_rows import check_rows
 from pipeline.outputs.verify_runs import check_qrels, check_run
 from schemas.tables import TABLES, Table
-from transforms.files import join, list_files, open_seekable, read_bytes
+from transforms.files import join, open_seekable, read_bytes
 from transforms.shards import WrittenFile
 
 EXPORTS_FOLDER = "exports/"
@@ -29,10 +30,10 @@ def verify(output: str) -> list[Problem]:
     Memory grows with the number of queries and of kept pairs, not with evidence, replies or frames.
 
     Raises:
-        NotAnOutput: there is no manifest that can be read.
+        NotAnOutput: there is no manifest that can be read, or a run has published to the folder in the meantime.
     """
     manifest = read_manifest(output)
-    present = set(list_files(output))
+    present = set(list_output(output))
     damaged = [*_check_files(output, manifest, present), *_check_shards(output, manifest, present)]
     problems = [*damaged, *_check_others(manifest, present), *_check_exports(output, present)]
     if not damaged:
@@ -44,6 +45,8 @@ def verify(output: str) -> list[Problem]:
             problems += check_ledger(tables, manifest.entries)
         except UnreadableOutput as error:
             problems.append(Problem(error.file, f"cannot be read: {error.reason}"))
+    if problems and read_manifest(output) != manifest:
+        raise NotAnOutput(f"{output} has been published anew while it was verified: verify it again")
     return problems
 
 
@@ -78,9 +81,7 @@ def _check_files(output: str, manifest: Manifest, present: set[str]) -> Iterator
 
 def _check_others(manifest: Manifest, present: set[str]) -> Iterator[Problem]:
     for path in sorted(present - {file.path for file in manifest.files} - {MANIFEST}):
-        if path == MARKER:
-            yield Problem(path, "unfinished run: a run has begun to write here and has not come to its end")
-        elif not path.startswith(EXPORTS_FOLDER):
+        if not path.startswith(EXPORTS_FOLDER):
             yield Problem(path, "extra: not in the manifest")
 
 

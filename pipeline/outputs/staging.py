@@ -1,0 +1,37 @@
+"""Where a run writes before it publishes: a folder inside the output that readers of the output never see."""
+
+from __future__ import annotations
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.outputs.lock import LOCK
+from transforms.files import exists, join, list_files
+
+STAGING = ".staging"
+COMMIT = ".commit"  # lies in STAGING from the point of no return until every file is in place
+
+
+def staging_of(output: str) -> str:
+    """The staging folder of an output."""
+    return join(output, STAGING)
+
+
+def is_half_published(output: str) -> bool:
+    """Whether files are being moved into place, or were when the run that moved them was killed."""
+    return exists(join(staging_of(output), COMMIT))
+
+
+def list_output(output: str) -> list[str]:
+    """The files of an output as its readers see it: without those of a run at work."""
+    return [path for path in list_files(output) if path != LOCK and not path.startswith(f"{STAGING}/")]
+
+
+def clear_staging(output: str) -> None:
+    """Remove the staging folder and all that is in it, the commit mark last."""
+    staging = staging_of(output)
+    left = list_files(staging)
+    for group in ([path for path in left if path != COMMIT], [path for path in left if path == COMMIT]):
+        if group:
+            FileSystems.delete([join(staging, path) for path in group])
+    if exists(staging):  # where the file system has folders
+        FileSystems.delete([staging])
