@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from schemas.query import Query
+from schemas.visible import one_line
 from transforms.trec import read_qrels, read_queries
 
 
@@ -31,8 +32,11 @@ def read_human_queries(queries_path: str, qrels_path: str) -> tuple[HumanQuery, 
     texts, qrels = read_queries(queries_path), read_qrels(qrels_path)
     queries = []
     first: dict[str, str] = {}
-    for query_id, text in texts.items():
-        same = first.setdefault(" ".join(text.casefold().split()), query_id)
+    for query_id, written in texts.items():
+        text = one_line(written)
+        if not text:
+            raise ValueError(f"{queries_path}: query {query_id!r} has no visible text")
+        same = first.setdefault(text.casefold(), query_id)
         if same != query_id:
             raise ValueError(f"{queries_path}: queries {same!r} and {query_id!r} have the same text; merge their qrels")
         grades = tuple((video_id, grade) for video_id, grade in sorted(qrels.get(query_id, {}).items()) if grade > 0)

@@ -7,25 +7,25 @@ import json
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from schemas.check import require
 from schemas.video import MODALITIES, Evidence, Metadata, Modality
+from schemas.visible import is_invisible
 
 CUT = "[cut]"
 
 # Every chat template builds its control tokens and tags from angle brackets (<|im_end|>, </think>, <start_of_turn>,
-# <s>, <<SYS>>) or from capitals in square brackets ([INST]); a tokenizer turns either into a real control token
-# wherever it stands. Some tokenizers fold text to NFKC first, so what folds to brackets or capitals counts as such.
-_BRACKETS = str.maketrans(dict.fromkeys("<＜﹤", "‹") | dict.fromkeys(">＞﹥", "›"))
-_IN_SQUARES = re.compile(r"[\[［﹇]([^\[\]［］﹇﹈\s]+)[\]］﹈]")
-_TAG = re.compile(r"/?[A-Z_]{2,}")
+# <s>, <<SYS>>) or square ones ([INST], [gMASK], [unused7]); a tokenizer turns either into a real control token wherever
+# it stands. Some tokenizers fold text to NFKC first, so what folds to one of them counts as one. Without straight
+# quotes no text holds a JSON object, so none can pass for a reply; and without square brackets none can forge CUT.
+_INERT = str.maketrans(
+    {"<": "‹", "＜": "‹", "﹤": "‹", ">": "›", "＞": "›", "﹥": "›", '"': "”", "＂": "”"}
+    | dict.fromkeys("[［﹇", "(")
+    | dict.fromkeys("]］﹈", ")")
+)
 _SPACING = ("Cc", "Zl", "Zp")  # control characters and line separators: white space to a reader
-_INVISIBLE = (
-    "Cf",
-    "Co",
-    "Cs",
-)  # zero-width, bidi and tag characters, private use, lone surrogates
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)]*(?=\s)|[。！？]")
 
 
@@ -52,17 +52,13 @@ DEFAULT_BUDGETS = EvidenceBudgets()
 
 
 def neutralise(text: str) -> str:
-    """``text`` on one line, without anything that a tokenizer, a chat template or a terminal could take for control.
+    """``text`` on one line, without anything that a tokenizer, a chat template, a parser or a terminal obeys.
 
-    Invisible characters go first, or ``<|im_`` + zero-width space + ``end|>`` would become a tag by losing one.
+    Joiners and variation selectors go too: a prompt reads the same without them, and text can hide in them.
     """
-    kinds = ((character, unicodedata.category(character)) for character in text)
-    visible = "".join(" " if kind in _SPACING else character for character, kind in kinds if kind not in _INVISIBLE)
-    return " ".join(_IN_SQUARES.sub(_without_squares, visible.translate(_BRACKETS)).split())
-
-
-def _without_squares(found: re.Match[str]) -> str:
-    return f"({found[1]})" if _TAG.fullmatch(unicodedata.normalize("NFKC", found[1])) else found[0]
+    spaced = "".join(" " if unicodedata.category(character) in _SPACING else character for character in text)
+    visible = "".join(character for character in spaced if not is_invisible(character))
+    return " ".join(visible.translate(_INERT).split())
 
 
 def quote(text: str) -> str:
@@ -71,33 +67,55 @@ def quote(text: str) -> str:
 
 
 def only(evidence: Evidence, modalities: Collection[Modality]) -> Evidence:
-    """The evidence with every other modality emptied; of the metadata, only the title and description are kept."""
+    """The evidence with every other modality emptied and the rest neutralised, as the prompt shows it.
+
+    Of the metadata, only the title and description are kept; line breaks stay.
+    """
     shown = evidence.metadata
+    title, description = (_neutral_lines(text) for text in (shown.title, shown.description))
+    asr = (replace(segment, text=text) for segment in evidence.asr if (text := neutralise(segment.text)))
+    ocr = (replace(line, text=text) for line in evidence.ocr if (text := neutralise(line.text)))
     return Evidence(
-        caption=evidence.caption if "caption" in modalities else "",
-        asr=evidence.asr if "asr" in modalities else (),
-        ocr=evidence.ocr if "ocr" in modalities else (),
-        metadata=Metadata(shown.title, shown.description) if "metadata" in modalities else Metadata(),
+        caption=_neutral_lines(evidence.caption) if "caption" in modalities else "",
+        asr=tuple(asr) if "asr" in modalities else (),
+        ocr=tuple(ocr) if "ocr" in modalities else (),
+        metadata=Metadata(title, description) if "metadata" in modalities else Metadata(),
     )
 
 
+def _neutral_lines(text: str) -> str:
+    return "\n".join(filter(None, map(neutralise, text.splitlines())))
+
+
 def render_evidence(
-    evidence: Evidence, modalities: Collection[Modality], video_id: str, budgets: EvidenceBudgets = DEFAULT_BUDGETS
+    evidence: Evidence,
+    modalities: Collection[Modality],
+    video_id: str,
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+    beside: str = "",
 ) -> str:
     """The evidence block of a prompt: one line of JSON a modality, in the order of MODALITIES, absent ones left out.
 
-    The delimiters carry a nonce that text inside cannot know without knowing the video's id; it follows from the id, so
-    that all prompts about a video share their prefix and a server's prefix cache serves them. Speech and on-screen text
-    keep their time order. What exceeds its budget is cut at the end of a segment, else of a sentence, else of a word,
-    and marked ``[cut]``.
+    The delimiters carry a code that occurs neither in the evidence nor in ``beside``, the prompt's other untrusted
+    text. It follows from the video's id and the lines, so that text cannot foresee it, and prompts that show the same
+    of a video share their prefix, which a server's prefix cache then serves. Speech and on-screen text keep their time
+    order. What exceeds its budget is cut at the end of a segment, else of a sentence, else of a word, and marked
+    ``[cut]``.
     """
-    nonce = hashlib.sha256(f"evidence of {video_id}".encode()).hexdigest()[:12]
-    lines = [f"BEGIN EVIDENCE {nonce}"]
+    lines = []
     for modality in MODALITIES:
-        if modality in modalities and evidence.text(modality).strip():
-            shown = cut_to_budget(_parts(evidence, modality), budgets.of(modality))
+        shown = cut_to_budget(_parts(evidence, modality), budgets.of(modality)) if modality in modalities else []
+        if shown:
             lines.append(f"{modality}: {json.dumps(shown, ensure_ascii=False)}")
-    return "\n".join([*lines, f"END EVIDENCE {nonce}"])
+    code = _code(f"evidence of {video_id}", "\n".join(lines), beside)
+    return "\n".join([f"BEGIN EVIDENCE {code}", *lines, f"END EVIDENCE {code}"])
+
+
+def _code(subject: str, shown: str, beside: str) -> str:
+    """Twelve hex digits from ``subject`` and ``shown`` that occur in neither ``shown`` nor ``beside``."""
+    data = f"{shown}\n{beside}".casefold()
+    codes = (hashlib.sha256(f"{subject}\n{attempt}\n{shown}".encode()).hexdigest()[:12] for attempt in count())
+    return next(code for code in codes if code not in data)
 
 
 def cut_to_budget(parts: Iterable[str], budget: int) -> list[str]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, quote, render_evidence
 from prompts.reply import UnparsableReply, excerpt, last_thought, split_thinking
-from prompts.template import Prompt, load_template
+from prompts.template import Prompt, Template, load_template
 from schemas.query import Label
 from schemas.video import Evidence, Modality
 
+_PLACEHOLDER = "rationale"  # what judge.txt says where the rationale goes: a reply that says so repeats the prompt
 _ANSWER_OPENS = re.compile(r"<answer>", re.IGNORECASE)
 # The word is the whole answer: nothing but marks around it, up to the closing tag, a control token, or the end, where a
 # stop string may have left the start of the tag.
@@ -34,7 +35,8 @@ def judge_values(
     budgets: EvidenceBudgets = DEFAULT_BUDGETS,
 ) -> dict[str, str]:
     """What the slots of the judging prompt are filled with."""
-    return {"evidence": render_evidence(evidence, modalities, video_id, budgets), "query": quote(query)}
+    quoted = quote(query)
+    return {"evidence": render_evidence(evidence, modalities, video_id, budgets, beside=quoted), "query": quoted}
 
 
 def judge_prompt(
@@ -43,9 +45,13 @@ def judge_prompt(
     video_id: str,
     query: str,
     budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+    template: Template | None = None,
 ) -> Prompt:
-    """The prompt that asks whether a video answers a query. The evidence comes first: it is what prompts share."""
-    return load_template("judge").render(**judge_values(evidence, modalities, video_id, query, budgets))
+    """The prompt that asks whether a video answers a query. The evidence comes first: it is what prompts share.
+
+    ``template`` takes the place of this package's own.
+    """
+    return (template or load_template("judge")).render(**judge_values(evidence, modalities, video_id, query, budgets))
 
 
 def parse_verdict(reply: str) -> Verdict:
@@ -55,7 +61,8 @@ def parse_verdict(reply: str) -> Verdict:
     last ``<think>`` block. There is no default: whatever else a reply says, it does not say yes or no.
 
     Raises:
-        UnparsableReply: "empty reply", "truncated", "no answer", "not yes/no" or "two answers" (that differ).
+        UnparsableReply: "empty reply", "truncated", "no answer", "not yes/no", "two answers" (that differ) or
+            "repeats prompt".
     """
     thinking, answer = split_thinking(reply)
     answers = _ANSWER_OPENS.split(answer)[1:]
@@ -64,7 +71,10 @@ def parse_verdict(reply: str) -> Verdict:
     labels = [_label(text) for text in answers]
     if len(set(labels)) > 1:
         raise UnparsableReply("two answers", excerpt(answer))
-    return Verdict(labels[-1], last_thought(thinking))
+    rationale = last_thought(thinking)
+    if rationale == _PLACEHOLDER:
+        raise UnparsableReply("repeats prompt", excerpt(reply))
+    return Verdict(labels[-1], rationale)
 
 
 def _label(text: str) -> Label:

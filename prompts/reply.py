@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from schemas.visible import one_line
+
 _THINK_OPENS = re.compile(r"<think>", re.IGNORECASE)
 _THINK_CLOSES = re.compile(r"</think>", re.IGNORECASE)
 
@@ -14,7 +16,7 @@ class UnparsableReply(ValueError):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
         self.reason = reason
-        self.detail = detail
+        self.detail = one_line(detail)  # it quotes the reply, and is kept
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
@@ -40,12 +42,12 @@ def split_thinking(reply: str) -> tuple[str, str]:
 
 def last_thought(thinking: str) -> str:
     """The last ``<think>`` block of a thinking part, as one line: a reasoning model's own thoughts may precede it."""
-    return " ".join(_THINK_CLOSES.sub(" ", _THINK_OPENS.split(thinking)[-1]).split())
+    return one_line(_THINK_CLOSES.sub(" ", _THINK_OPENS.split(thinking)[-1]))
 
 
 def excerpt(text: str, end: bool = False, length: int = 120) -> str:
     """The first (or last) characters of a reply as one line, for the detail of a rejection."""
-    line = " ".join(text.split())
+    line = one_line(text)
     if len(line) <= length:
         return line
     return f"…{line[-length:]}" if end else f"{line[:length]}…"

@@ -13,10 +13,11 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered prompt: what is sent, word for word."""
+    """A rendered prompt: what is sent, word for word; ``version`` is that of its template."""
 
     system: str
     user: str
+    version: str = ""
 
     @property
     def sha256(self) -> str:
@@ -36,17 +37,22 @@ class Template:
         """The first 16 hex digits of the SHA-256 of the file."""
         return hashlib.sha256(self.source.encode()).hexdigest()[:16]
 
+    @property
+    def slots(self) -> frozenset[str]:
+        """The names between double braces."""
+        return frozenset(_SLOT.findall(self.source))
+
     def render(self, **values: str) -> Prompt:
         """Fill every slot exactly once over, never re-reading what was filled in.
 
         Raises:
             KeyError: a slot of the file has no value, or a value has no slot.
         """
-        slots = set(_SLOT.findall(self.source))
-        if slots != values.keys():
-            raise KeyError(f"prompt {self.name!r} has slots {sorted(slots)}, was given {sorted(values)}")
+        if self.slots != values.keys():
+            raise KeyError(f"prompt {self.name!r} has slots {sorted(self.slots)}, was given {sorted(values)}")
         system, _, user = self.source.partition("\n---\n")
-        return Prompt(*(_SLOT.sub(lambda slot: values[slot[1]], part).strip() for part in (system, user)))
+        system, user = (_SLOT.sub(lambda slot: values[slot[1]], part).strip() for part in (system, user))
+        return Prompt(system, user, self.version)
 
 
 @cache

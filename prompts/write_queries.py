@@ -11,9 +11,10 @@ import msgspec
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, render_evidence
 from prompts.reply import UnparsableReply, excerpt, split_thinking
-from prompts.template import Prompt, load_template
+from prompts.template import Prompt, Template, load_template
 from schemas.query import QUERY_TYPES, QueryType
 from schemas.video import MODALITIES, Evidence, Modality
+from schemas.visible import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +89,27 @@ def queries_prompt(
     video_id: str,
     count: int,
     budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+    template: Template | None = None,
 ) -> Prompt:
-    """The prompt that asks for ``count`` queries from these modalities of one video."""
-    return load_template("write_queries").render(**queries_values(evidence, modalities, video_id, count, budgets))
+    """The prompt that asks for ``count`` queries from these modalities of one video.
+
+    ``template`` takes the place of this package's own.
+    """
+    values = queries_values(evidence, modalities, video_id, count, budgets)
+    return (template or load_template("write_queries")).render(**values)
 
 
 def parse_queries(reply: str, shown: Collection[Modality]) -> list[Draft]:
     """The queries of a reply, in its order: bare JSON or fenced, after any thinking or introduction.
 
-    White space in texts is folded to single spaces. An empty rationale is let through; a filter counts it. A query
-    rests on no modality but those ``shown``: others that it names are left out, and where it names none of them it is
-    taken to rest on all. A query type that the shown modalities do not allow is not mended, for the query itself would
-    then be made up: it is the wrong schema.
+    Texts are put on one line, without invisible characters. An empty rationale is let through; a filter counts it. A
+    query rests on no modality but those ``shown``: others that it names are left out, and where it names none of them
+    it is taken to rest on all. A query type that the shown modalities do not allow is not mended, for the query itself
+    would then be made up: it is the wrong schema.
 
     Raises:
-        UnparsableReply: "empty reply", "truncated", "not json", "wrong schema" or "no queries".
+        UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries" or "two answers" (that
+            differ: one of them may be quoted from the evidence).
     """
     _, answer = split_thinking(reply)
     try:
@@ -115,8 +122,9 @@ def parse_queries(reply: str, shown: Collection[Modality]) -> list[Draft]:
 
 
 def _find_reply(answer: str) -> object:
-    """The first JSON object with a "queries" key; what stands before it may hold braces of its own."""
+    """The one JSON object with a "queries" key; what stands before it may hold braces of its own."""
     decoder = json.JSONDecoder(strict=False)  # raw line breaks inside strings are common and harmless
+    replies: list[object] = []
     failure: UnparsableReply | None = None
     start = answer.find("{")
     while start >= 0:
@@ -124,7 +132,10 @@ def _find_reply(answer: str) -> object:
             found, end = decoder.raw_decode(answer, start)
         except json.JSONDecodeError as error:
             if error.msg.startswith("Unterminated string") or error.pos >= len(answer.rstrip()):
-                failure = failure or UnparsableReply("truncated", excerpt(answer, end=True))
+                cut_off = UnparsableReply("truncated", excerpt(answer, end=True))
+                if replies and '"queries"' in answer[start:]:
+                    raise cut_off from error  # it was the last word
+                failure = failure or cut_off
                 break
             failure = failure or UnparsableReply("not json", f"{error.msg} at character {error.pos}")
             end = start + 1
@@ -132,21 +143,26 @@ def _find_reply(answer: str) -> object:
             raise UnparsableReply("not json", str(error)) from error
         else:
             if isinstance(found, dict) and "queries" in found:
-                return found
-            failure = failure or UnparsableReply("wrong schema", "the object has no key 'queries'")
+                replies.append(found)
+            else:
+                failure = failure or UnparsableReply("wrong schema", "the object has no key 'queries'")
         start = answer.find("{", end)
+    if any(reply != replies[0] for reply in replies[1:]):
+        raise UnparsableReply("two answers", excerpt(answer))
+    if replies:
+        return replies[0]
     raise failure or UnparsableReply("not json", excerpt(answer))
 
 
 def _draft(item: _Item, shown: Collection[Modality]) -> Draft:
-    text, rationale = (" ".join(part.split()) for part in (item.query, item.rationale))
+    try:
+        (item.query + item.rationale).encode()
+    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
+        raise UnparsableReply("not json", "half a surrogate pair in a string") from error
+    text, rationale = one_line(item.query), one_line(item.rationale)
     if not text:
         raise UnparsableReply("wrong schema", "a query is empty")
     if item.query_type not in types_for(shown):
         raise UnparsableReply("wrong schema", f"a query of type {item.query_type} from {', '.join(shown)} alone")
-    try:
-        (text + rationale).encode()
-    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
-        raise UnparsableReply("not json", "half a surrogate pair in a string") from error
     named = set(shown).intersection(item.modalities) or shown
     return Draft(text, rationale, item.query_type, tuple(modality for modality in MODALITIES if modality in named))

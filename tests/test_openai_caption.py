@@ -26,7 +26,7 @@ def picture_of(part):
 def caption_with(reply, frames, **options):
     with ScriptedServer([reply]) as server:
         caption = OpenAiCaption(model="vlm", base_url=server.base_url, **options).load().caption(frames)
-    return caption, server.asked
+    return caption.text, server.asked
 
 
 def test_frames_go_in_time_order_as_jpeg_data_urls_before_one_question():
@@ -62,16 +62,18 @@ def test_an_empty_reply_is_an_empty_caption():
 
 
 def test_a_caption_that_was_cut_off_is_a_failure():
-    with pytest.raises(TeacherFailed, match="raise the option max_tokens"):
+    with pytest.raises(TeacherFailed, match="raise the option max_tokens") as failed:
         caption_with(completion("A dark", finish="length"), frames_of((1, 2, 3)))
+    assert failed.value.permanent
 
 
 @pytest.mark.parametrize(
     "reply", [completion(None, refusal="I cannot describe people."), completion("A b", finish="content_filter")]
 )
 def test_a_refusal_is_no_caption(reply):
-    with pytest.raises(TeacherFailed, match=r"refused to describe the video: (I cannot|A b)"):
+    with pytest.raises(TeacherFailed, match=r"refused to describe the video: (I cannot|A b)") as failed:
         caption_with(reply, frames_of((1, 2, 3)))
+    assert failed.value.permanent
 
 
 def test_a_caption_is_asked_for_with_a_seed():

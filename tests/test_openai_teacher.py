@@ -10,11 +10,13 @@ from scripted_server import Reply, ScriptedServer, completion, token
 from pipeline.config import load_recipe
 from prompts import Prompt
 from prompts.write_queries import reply_schema
+from schemas.account import Usage
 from schemas.video import Evidence
 from transforms.engines import EngineError, find_engine, loaded
-from transforms.engines.openai_chat import UNREACHABLE, ChatClient, is_loopback, pause_s, retry_after_s
+from transforms.engines.openai_chat import UNREACHABLE, ChatClient, is_loopback
 from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
 from transforms.engines.protocols import TeacherFailed, TeacherRequest, Token
+from transforms.engines.retry import pause_s, retry_after_s
 from transforms.margin import decision_margin
 
 JUDGE = TeacherRequest("judge", Prompt("system", "user"), Evidence(caption="A tram."), query="a tram", seed=5)
@@ -46,7 +48,7 @@ def test_a_judge_request_asks_for_log_probabilities_and_reads_them_as_bytes():
     assert "response_format" not in body
     assert reply.text == "<answer>yes</answer>"
     assert reply.tokens[1] == Token(b"yes", -0.2, ((b"yes", -0.2), (b"no", -1.7)))
-    assert (reply.prompt_tokens, reply.completion_tokens, reply.truncated) == (11, 7, False)
+    assert (reply.usage, reply.truncated) == (Usage(11, 7), False)
     assert decision_margin(reply.tokens).delta == pytest.approx(1.5)
 
 
@@ -124,10 +126,11 @@ def test_the_teacher_gives_up_after_its_attempts_and_names_the_last_problem():
     waits = []
     with (
         ScriptedServer([Reply(b"<html>")]) as server,
-        pytest.raises(TeacherFailed, match=r"after 3 attempts.*no chat completion"),
+        pytest.raises(TeacherFailed, match=r"after 3 attempts.*no chat completion") as failed,
     ):
         teacher_of(server, waits, attempts=3).reply(JUDGE)
 
+    assert not failed.value.permanent
     assert len(server.asked) == 3
     assert len(waits) == 2
 
@@ -153,6 +156,7 @@ def test_a_refused_request_fails_at_once_with_one_line_that_helps(status, messag
         teacher_of(server).reply(JUDGE)
 
     assert len(server.asked) == 1
+    assert failed.value.permanent
     assert message in str(failed.value)
     assert hint in str(failed.value)
     assert "\n" not in str(failed.value)
@@ -294,7 +298,7 @@ def test_a_reply_without_usage_or_log_probabilities_is_still_a_reply():
     with ScriptedServer([Reply({"choices": [{"message": {"content": "hi"}}]})]) as server:
         reply = teacher_of(server).reply(JUDGE)
 
-    assert (reply.text, reply.tokens, reply.prompt_tokens) == ("hi", (), None)
+    assert (reply.text, reply.tokens, reply.usage) == ("hi", (), None)
 
 
 def test_the_key_is_sent_and_never_shown(monkeypatch):
@@ -336,15 +340,12 @@ def test_a_key_in_the_environment_that_cannot_be_sent_is_not_shown(monkeypatch):
     assert "sk-" not in str(refused.value)
 
 
-def test_a_missing_key_is_one_line_before_any_work_starts(monkeypatch):
-    with pytest.raises(EngineError, match=r"no key for api\.openai\.com: set the environment variable OPENAI_API_KEY"):
-        find_engine("teacher", {"engine": "openai", "model": "m"})
-
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
+@pytest.mark.parametrize("need", [OpenAiTeacher.check, OpenAiTeacher.load])
+def test_only_who_asks_the_server_needs_a_key(need):
     engine = find_engine("teacher", {"engine": "openai", "model": "m"})
-    monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(EngineError, match="not set on this worker"):
-        engine.load()
+
+    with pytest.raises(EngineError, match=r"no key for api\.openai\.com: set the environment variable OPENAI_API_KEY"):
+        need(engine)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +358,10 @@ def test_a_missing_key_is_one_line_before_any_work_starts(monkeypatch):
         ({"model": "m", "api_key_env": "sk-secret"}, "the name of an environment variable"),
         ({"model": "m", "api_key_env": "hf_secretZ"}, "the name of an environment variable"),
         ({"model": "m", "api_key_env": ""}, "the name of an environment variable"),
-        ({"model": "m", "base_url": "http://localhost:eight/v1"}, "Port"),
+        ({"model": "m", "base_url": "http://localhost:secret/v1"}, "base_url must be an http"),
+        ({"model": "m", "base_url": "secret-in-the-wrong-place"}, "base_url must be an http"),
+        ({"model": "m", "api_key_file": "sk-secret"}, "api_key_file must be the path of a file"),
+        ({"model": "m", "extra_body": {"a": [{"X-Api-Key": "secret"}]}}, "extra_body holds 'X-Api-Key'"),
         ({"model": "  ", "base_url": "http://localhost/v1"}, "model must not be blank"),
         ({"base_url": "http://localhost/v1"}, "model"),
         ({"model": "m", "base_url": "http://localhost/v1", "attempts": 0}, "attempts must be at least 1"),

@@ -22,7 +22,7 @@ def picture(background="red", *, shapes=(), size=(640, 360)) -> np.ndarray:
 
 
 def caption(*images: np.ndarray) -> str:
-    return Pixels().load().caption([Frame(float(i), image) for i, image in enumerate(images)])
+    return Pixels().load().caption([Frame(float(i), image) for i, image in enumerate(images)]).text
 
 
 def disc(x: int, y: int, radius: int = 60) -> tuple:

@@ -1,6 +1,7 @@
 import ctypes
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from transforms.child_limits import memory_bytes
 from transforms.sandbox import PreparationFailed, TimeLimitExceeded, WorkerDied, run_isolated, shut_down
 
 LIMIT_S = 60.0
@@ -47,6 +49,35 @@ def leave() -> None:
 
 def kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def block_every_signal_and_hang() -> None:
+    """What is left is SIGKILL, which nobody can block."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+    hold_the_interpreter()
+
+
+def ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def take_memory(share: float) -> int:
+    """Ask for a share of the machine's memory, without touching it."""
+    return len(bytearray(int(share * memory_bytes())))
+
+
+def take_memory_in_native_code(share: float) -> bool:
+    malloc = ctypes.CDLL(None).malloc
+    malloc.argtypes, malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    return malloc(int(share * memory_bytes())) is not None
+
+
+def oom_score() -> int:
+    return int(Path("/proc/self/oom_score_adj").read_text())
+
+
+def core_limit() -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_CORE)
 
 
 _prepared: set[int] = set()
@@ -144,6 +175,37 @@ def test_a_hanging_child_is_killed_at_the_limit_and_costs_only_its_own_call():
 def test_native_code_that_holds_the_interpreter_is_killed_at_the_limit():
     with pytest.raises(TimeLimitExceeded, match=r"0\.3 s"):
         run_isolated(hold_the_interpreter, limit_s=0.3, prepare=child_pid)
+
+
+@pytest.mark.parametrize("prepare", [child_pid, None])
+def test_a_child_that_no_signal_reaches_is_killed_soon_after_the_limit(monkeypatch, prepare):
+    monkeypatch.setattr("transforms.sandbox._GRACE_S", 0.2)
+    start = time.monotonic()
+    with pytest.raises(TimeLimitExceeded, match=r"0\.3 s"):
+        run_isolated(block_every_signal_and_hang, limit_s=0.3, prepare=prepare)
+    assert time.monotonic() - start < 10
+    assert run_isolated(double, 4, limit_s=LIMIT_S) == 8
+
+
+def test_a_child_that_ignores_sigterm_is_killed_all_the_same():
+    run_isolated(ignore_sigterm, limit_s=LIMIT_S)
+    with pytest.raises(TimeLimitExceeded, match=r"0\.3 s"):
+        run_isolated(hold_the_interpreter, limit_s=0.3)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are Linux's")
+def test_a_child_that_asks_for_too_much_memory_costs_only_its_own_call():
+    with pytest.raises(MemoryError, match="no memory was left for the child process"):
+        run_isolated(take_memory, 0.9, limit_s=LIMIT_S)
+    assert not run_isolated(take_memory_in_native_code, 0.9, limit_s=LIMIT_S)
+    assert run_isolated(take_memory_in_native_code, 0.1, limit_s=LIMIT_S)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are Linux's")
+def test_the_kernel_kills_a_child_before_its_parent_and_no_crash_fills_the_disk():
+    assert run_isolated(oom_score, limit_s=LIMIT_S) == 1000
+    assert oom_score() < 1000
+    assert run_isolated(core_limit, limit_s=LIMIT_S) == (0, 0)
 
 
 def test_preparing_has_its_own_time_and_happens_in_the_same_child():

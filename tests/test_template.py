@@ -6,7 +6,7 @@ from prompts import Prompt, Template, load_template
 def test_a_prompt_is_the_system_part_and_the_user_part_with_slots_filled():
     template = Template("t", "You are {{role}}.\n---\nSay {{word}} and {{word}}.\n")
 
-    assert template.render(role="kind", word="hi") == Prompt("You are kind.", "Say hi and hi.")
+    assert template.render(role="kind", word="hi") == Prompt("You are kind.", "Say hi and hi.", template.version)
 
 
 def test_what_is_filled_in_is_never_read_again():
@@ -16,7 +16,8 @@ def test_what_is_filled_in_is_never_read_again():
 
 
 def test_a_separator_inside_the_evidence_starts_no_new_part():
-    assert Template("t", "S\n---\n{{evidence}}").render(evidence="a\n---\nb") == Prompt("S", "a\n---\nb")
+    prompt = Template("t", "S\n---\n{{evidence}}").render(evidence="a\n---\nb")
+    assert (prompt.system, prompt.user) == ("S", "a\n---\nb")
 
 
 @pytest.mark.parametrize("values", [{}, {"a": "1", "b": "2"}, {"b": "2"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import multiprocessing
 import os
 import pickle
@@ -10,17 +11,20 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+
+from transforms.child_limits import limit_this_process
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -41,6 +45,8 @@ class PreparationFailed(RuntimeError):
 # A model of gigabytes may have to be downloaded first, and by one child after the other.
 PREPARATION_LIMIT_S = 3600.0
 _NOTICE_INTERRUPT_S = 0.5
+# A child kills itself at its limit. One that cannot, because its signals are blocked, is killed this much later.
+_GRACE_S = 5.0
 
 _ALARM = int(getattr(signal, "SIGALRM", 0))
 
@@ -64,6 +70,7 @@ def run_isolated(
 
     Raises:
         TimeLimitExceeded: the child was killed at the limit; only this call is lost.
+        MemoryError: it asked for more than a child may have; only this call is lost.
         WorkerDied: the child crashed, exited or was killed; only this call is lost.
         PreparationFailed: ``prepare`` raised an error, took too long, or its child died of it.
         Exception: whatever the function itself raised, with the child's traceback as a note.
@@ -95,16 +102,23 @@ def _ask(call: _Call, workers: int) -> tuple[bool, Any]:
     with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
         prepared = Path(folder) / "prepared"  # a dead child cannot say how far it got; this file can
         future = _submit(call, prepared, workers)
+        deadline, overdue = math.inf, False
         try:
             # Not one long wait: a Ctrl-C that the kernel hands to another thread is noticed only between two waits.
             while not future.done():
                 wait([future], timeout=_NOTICE_INTERRUPT_S)
+                if deadline == math.inf and prepared.exists():
+                    deadline = time.monotonic() + call.limit_s + _GRACE_S
+                if time.monotonic() > deadline and not overdue:
+                    overdue = True
+                    with suppress(ProcessLookupError):
+                        os.kill(int(prepared.read_text()), signal.SIGKILL)
             answer: tuple[bool, Any] = future.result()
             return answer
         except TimeoutError:
             end, out_of_time = f"no answer within {PREPARATION_LIMIT_S:g} s; the process was killed", True
         except ProcessExpired as error:
-            end, out_of_time = f"the process {_cause_of_death(error.exitcode)}", error.exitcode == -_ALARM
+            end, out_of_time = f"the process {_cause_of_death(error.exitcode)}", overdue or error.exitcode == -_ALARM
         finally:
             _pending.discard(future)
         if call.prepare is not None and not prepared.exists():
@@ -174,7 +188,7 @@ def _cause_of_death(exitcode: int) -> str:
 
 
 def _settle_in() -> None:
-    """Prepare a child: one native thread, no output, death at once on SIGTERM, no life after the parent's."""
+    """Prepare a child: one native thread, no output, bounded memory, death at once on SIGTERM and with the parent."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = "1"
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for native code to return
@@ -183,6 +197,7 @@ def _settle_in() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    limit_this_process()
     parent = multiprocessing.parent_process()
     if parent is not None:
         _die_with(parent.sentinel)
@@ -227,17 +242,26 @@ def _answer(call: _Call, prepared: Path) -> tuple[bool, Any]:
     try:
         if call.prepare is not None:
             call.prepare()
-            prepared.touch()
+        _say_prepared(prepared)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it would meet every call
         failed = PreparationFailed(f"{type(error).__name__}: {error}")
         return False, _noted(failed)
     try:
         with _alarm(call.limit_s):
             return True, call.function(*call.args)
+    except MemoryError as error:
+        return False, _noted(MemoryError(str(error) or "no memory was left for the child process"))
     except SystemExit as error:
         return False, WorkerDied(f"the function called sys.exit({error.code!r})")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again in the parent
         return False, _picklable(_noted(error))
+
+
+def _say_prepared(file: Path) -> None:
+    """Write this process's id to ``file``, at once or not at all."""
+    draft = file.with_suffix(".draft")
+    draft.write_text(str(os.getpid()))
+    draft.replace(file)
 
 
 def _noted(error: E) -> E:

@@ -14,7 +14,6 @@ _UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
 _MARKS = "".join(char for char in map(chr, range(0x300, 0x10000)) if unicodedata.category(char)[0] == "M")
 _LETTERS = rf"(?:[^\W_{_UNSPACED}][{re.escape(_MARKS)}]*)+"
 _TOKEN = re.compile(rf"[{_UNSPACED}]+|{_LETTERS}(?:['’]{_LETTERS})?")
-_JOINERS = "\u200c\u200d"
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 
 # English function words: they say nothing about a topic. Deliberately short; content words are never removed.
@@ -56,13 +55,3 @@ def longest_common_run(left: Sequence[str], right: Sequence[str]) -> int:
     """The length, in words, of the longest run of words that both sequences contain."""
     matcher = SequenceMatcher(None, list(left), list(right), autojunk=False)
     return matcher.find_longest_match().size
-
-
-def one_line(text: str) -> str:
-    """``text`` on one line: control characters count as white space, whose runs become one space.
-
-    Other invisible characters (direction overrides, lone surrogates, unassigned ones) are dropped, but for the two
-    joiners that Persian, Indic scripts and emoji need.
-    """
-    spaced = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
-    return " ".join("".join(c for c in spaced if c in _JOINERS or unicodedata.category(c)[0] != "C").split())

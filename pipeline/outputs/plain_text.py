@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from schemas.visible import UNREADABLE, visible
+
 Lines = Iterator[str]
 
 _WIDTH = 100
@@ -31,5 +33,4 @@ def wrapped(text: str, indent: str = "  ", hanging: str | None = None) -> Lines:
 
 def page(lines: Lines) -> str:
     """The lines as text without control characters: evidence is untrusted, and terminals obey escape sequences."""
-    text = "\n".join(lines)
-    return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) + "\n"
+    return visible("\n".join(lines), UNREADABLE) + "\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.visible import one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -15,4 +17,4 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}, {self.row}" if self.row else self.file
-        return f"{where}: {' '.join(self.rule.split())}"
+        return one_line(f"{where}: {self.rule}")  # it may quote a file that somebody tampered with

@@ -18,6 +18,7 @@ from pipeline.outputs.margins import HEIGHT, WIDTH, histogram
 from pipeline.outputs.summary import STAND_INS, Loss, Summary, duration, stratum_order
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.video import MODALITIES
+from schemas.visible import UNREADABLE, visible
 from transforms.ledger import Line, by_stage
 
 EXAMPLES = 6
@@ -75,12 +76,18 @@ def _environment() -> Environment:
         loader=PackageLoader("pipeline.outputs", "."),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters.update(number=_number, duration=duration, words=_words, nats=_nats)
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """What an expression of the page shows: an address is kept as it is, and may hold what turns text around."""
+    return visible(value, UNREADABLE) if type(value) is str else value  # Markup is the template's own
 
 
 def choose_examples(tables: Tables, count: int = EXAMPLES) -> list[Row]:

@@ -13,7 +13,7 @@ from schemas.check import require
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
 from transforms.engines.openai_chat import ChatClient, ChatOptions
-from transforms.engines.protocols import Frame, Image, TeacherFailed
+from transforms.engines.protocols import Caption, Frame, Image, TeacherFailed
 
 _JPEG_QUALITY = 90
 
@@ -45,7 +45,7 @@ class ServedCaptioner:
         self._options = options
         self._client = client
 
-    def caption(self, frames: Sequence[Frame]) -> str:
+    def caption(self, frames: Sequence[Frame]) -> Caption:
         """The caption of the video that ``frames`` (time order, at least one) were sampled from; empty if the reply is.
 
         Raises:
@@ -63,10 +63,14 @@ class ServedCaptioner:
         ]
         reply = self._client.complete(messages, seed=0)
         if reply.refused:
-            raise TeacherFailed(f"the model refused to describe the video: {excerpt(reply.text) or 'no text'}")
+            refusal = excerpt(reply.text) or "no text"
+            raise TeacherFailed(f"the model refused to describe the video: {refusal}", permanent=True)
         if reply.truncated:
-            raise TeacherFailed("the caption was cut off at the token limit; raise the option max_tokens")
-        return split_thinking(reply.text)[1].strip() if reply.text.strip() else ""
+            raise TeacherFailed(
+                "the caption was cut off at the token limit; raise the option max_tokens", permanent=True
+            )
+        text = split_thinking(reply.text)[1].strip() if reply.text.strip() else ""
+        return Caption(text, reply.usage)
 
 
 def jpeg_data_url(image: Image, max_side: int) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.account import Usage
 from transforms.engines.protocols import TeacherReply, Token
 
 # Decoding a reply by these types is what finds HTML, cut JSON and missing fields, all of which servers and proxies send
@@ -56,7 +57,7 @@ def read_completion(body: bytes) -> TeacherReply:
         msgspec.DecodeError, UnicodeDecodeError: ``body`` is not a chat completion.
     """
     completion = msgspec.json.decode(body, type=_Completion)
-    choice, usage = completion.choices[0], completion.usage or _Usage()
+    choice, used = completion.choices[0], completion.usage
     message = choice.message
     thoughts = message.reasoning_content or message.reasoning
     text = message.content or message.refusal or ""
@@ -69,8 +70,7 @@ def read_completion(body: bytes) -> TeacherReply:
         ),
         truncated=choice.finish_reason == "length",
         refused=bool(message.refusal) or choice.finish_reason == "content_filter",
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
+        usage=Usage(used.prompt_tokens or 0, used.completion_tokens or 0) if used else None,
     )
 
 

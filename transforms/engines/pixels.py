@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from schemas.video import EngineStamp
 from transforms.engines import stamp_of
 from transforms.engines.colours import colour_names, named
-from transforms.engines.protocols import Frame, Image
+from transforms.engines.protocols import Caption, Frame, Image
 from transforms.engines.shapes import PLAIN_FORMS, find_shapes, place
 
 _REVISION = "describer 1"  # raise it when the same frames would get other words
@@ -55,7 +55,7 @@ class Pixels:
 class PixelDescriber:
     """Rules as a ``Captioner``."""
 
-    def caption(self, frames: Sequence[Frame]) -> str:
+    def caption(self, frames: Sequence[Frame]) -> Caption:
         """Two to four sentences: the video as a whole, then its longest shots, at most three, in time order."""
         thumbnails = _thumbnails([frame.image for frame in frames])
         shots = split_shots(thumbnails)
@@ -65,7 +65,7 @@ class PixelDescriber:
             openings = ["first", *["then"] * (len(described) - 2), "last"]
             described = [f"{opening}, {text}" for opening, text in zip(openings, described, strict=True)]
         sentences = [_overview(thumbnails, shots), *described]
-        return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
+        return Caption(" ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences))
 
 
 def _thumbnails(images: Sequence[Image]) -> Thumbnails:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prompts import Prompt
+from schemas.account import Usage
 from schemas.check import require
 from schemas.query import Candidate, ConfidenceSource
 from schemas.video import AsrSegment, Box, EngineStamp, Evidence, EvidenceWarning
@@ -113,10 +114,18 @@ class TextReader(Protocol):
         """The lines of each image, top to bottom then left to right, in image order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What a captioner said of a video; ``usage`` is None where nothing is billed, or the server does not say."""
+
+    text: str
+    usage: Usage | None = None
+
+
 class Captioner(Protocol):
     """A loaded captioner."""
 
-    def caption(self, frames: Sequence[Frame]) -> str:
+    def caption(self, frames: Sequence[Frame]) -> Caption:
         """A factual description of the video that these frames (time order, at least one) were sampled from."""
 
 
@@ -125,7 +134,8 @@ class TeacherRequest:
     """One question to the teacher: the rendered prompt, and its content as records for teachers that read no prose.
 
     ``evidence`` holds only the modalities this question may use. ``query`` is set for "judge", ``count`` for
-    "write_queries". ``seed`` makes a repeated question reproducible where the server supports it.
+    "write_queries". ``seed`` makes a repeated question reproducible where the server supports it. ``subject`` says what
+    the question is about, for people.
     """
 
     task: Literal["write_queries", "judge"]
@@ -134,6 +144,7 @@ class TeacherRequest:
     query: str = ""
     count: int = 0
     seed: int = 0
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +158,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class TeacherReply:
-    """What came back: the text, its tokens where the server reports log-probabilities, and the billed token counts.
+    """What came back: the text, its tokens where the server reports log-probabilities, and what it is billed for.
 
     ``truncated`` says that the server stopped it at its token limit, ``refused`` that the model declined to answer, in
     the words of the text, or that the server filtered the answer.
@@ -155,20 +166,27 @@ class TeacherReply:
 
     text: str
     tokens: tuple[Token, ...] = ()
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    usage: Usage | None = None
     truncated: bool = False
     refused: bool = False
 
 
 class TeacherFailed(RuntimeError):
-    """The teacher could not be asked, or did not answer in a form that can be read at all."""
+    """The teacher could not be asked, or did not answer in a form that can be read at all.
+
+    ``permanent`` says that the same request will fare no better later: it was refused for good, not merely unlucky.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class Teacher(Protocol):
     """A loaded teacher; ``confidence_source`` is what its tokens' log-probabilities are worth."""
 
-    confidence_source: ClassVar[ConfidenceSource]
+    @property
+    def confidence_source(self) -> ConfidenceSource: ...
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """Answer one request. Raises ``TeacherFailed`` when there is no answer."""

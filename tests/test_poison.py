@@ -1,0 +1,156 @@
+"""A video that kills the process that works on it costs that video only, through the whole command."""
+
+import ctypes
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from make_clips import draw_barcode, make_clip
+
+from pipeline.outputs.verify import verify
+from runners.cli import main
+from schemas.video import EngineStamp
+from transforms.child_limits import memory_bytes
+from transforms.engines import find_engine
+from transforms.engines.protocols import FramePolicy, Image, SampledFrames, TextBox
+from transforms.engines.pyav import PyAv
+from transforms.ledger import read_ledger
+
+TIME_LIMIT_S = 4
+
+
+def crash() -> None:
+    ctypes.string_at(0)
+
+
+def take_all_memory() -> None:
+    bytearray(int(0.9 * memory_bytes()))
+
+
+def hang_with_the_interpreter() -> None:
+    ctypes.PyDLL(None).sleep(1000)
+
+
+def hang_out_of_reach() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+    hang_with_the_interpreter()
+
+
+POISONS = {
+    "crash": crash,
+    "memory": take_all_memory,
+    "hang": hang_with_the_interpreter,
+    "unreachable": hang_out_of_reach,
+}
+COLOURS = {"crash": (255, 0, 0), "memory": (0, 255, 0), "hang": (0, 0, 255)}
+
+
+@dataclass(frozen=True)
+class PoisonedDecoder:
+    """PyAV, but for files that are named for what they do to it."""
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    def load(self) -> "PoisonedDecoder":
+        return self
+
+    def stamp(self) -> EngineStamp:
+        return EngineStamp("poisoned", "1", "", "d" * 16)
+
+    def sample(self, path: str, policy: FramePolicy) -> SampledFrames:
+        POISONS.get(Path(path).stem, str)()
+        return PyAv().load().sample(path, policy)
+
+
+@dataclass(frozen=True)
+class PoisonedReader:
+    """Reads the same words in every picture, but for pictures of one plain colour."""
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    def load(self) -> "PoisonedReader":
+        return self
+
+    def stamp(self) -> EngineStamp:
+        return EngineStamp("poisoned", "1", "", "e" * 16)
+
+    def read(self, images: Sequence[Image]) -> list[list[TextBox]]:
+        for name, colour in COLOURS.items():
+            if np.abs(images[0][-8:].mean(axis=(0, 1)) - colour).max() < 60:
+                POISONS[name]()
+        return [[] for _ in images]
+
+
+def paint(colour: tuple[int, int, int]):
+    return lambda number, width, height: draw_barcode(
+        np.tile(np.array(colour, np.uint8), (height, width, 1)), number + sum(colour)
+    )
+
+
+@pytest.fixture
+def videos(tmp_path) -> Path:
+    """Four that are poison to decode, three that are poison to read, and two that are none, with titles."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    good = {"tram": (200, 200, 200), "boat": (120, 90, 60)}
+    colours = {**good, **dict.fromkeys(POISONS, (9, 9, 9)), **{f"reads-{name}": COLOURS[name] for name in COLOURS}}
+    for number, (name, colour) in enumerate(colours.items()):
+        make_clip(folder / f"{name}.mp4", frames=24 + number, draw=paint(colour))
+        title = {"title": f"The {name} of the harbour", "description": f"How the {name} came to be repaired in spring."}
+        (folder / f"{name}.json").write_text(json.dumps(title))
+    return folder
+
+
+def test_a_poison_video_costs_that_video_only(videos, tmp_path, monkeypatch, capfd):
+    poisoned = {"decode": PoisonedDecoder(), "ocr": PoisonedReader()}
+
+    def find(modality, options):
+        return poisoned[modality] if options.get("engine") == "poisoned" else find_engine(modality, options)
+
+    monkeypatch.setattr("pipeline.config.find_engine", find)
+    monkeypatch.setattr("transforms.sandbox._GRACE_S", 0.5)
+    output = tmp_path / "out"
+    settings = [
+        "extract.decode={engine: poisoned}",
+        "extract.ocr={engine: poisoned}",
+        "extract.asr=null",
+        "extract.frames.max_frames=2",
+        f"extract.limits={{time_limit_s: {TIME_LIMIT_S}, time_limit_per_media_s: 0}}",
+        "emit.frames=null",
+    ]
+    command = ["run", "demo", "--input", str(videos), "--output", str(output), "--workers", "2"]
+
+    assert main([*command, *(f"--set={setting}" for setting in settings)]) == 0, capfd.readouterr().err
+
+    failures = pq.read_table(output / "failures").to_pylist()
+    assert {(Path(row["uri"]).stem, row["error_class"]) for row in failures} == {
+        ("crash", "WorkerDied"),
+        ("memory", "MemoryError"),
+        ("hang", "TimeLimitExceeded"),
+        ("unreachable", "TimeLimitExceeded"),
+    }
+    assert len(failures) == len(POISONS)
+    assert all(row["message"][0].isalnum() for row in failures)
+    rows = {Path(row["uri"]).stem: row for row in pq.read_table(output / "videos").to_pylist()}
+    assert rows.keys() == {"tram", "boat", "reads-crash", "reads-memory", "reads-hang"}
+    assert all(row["caption"] for row in rows.values())
+    assert {name: [w["reason"] for w in row["warnings"] if w["part"] == "ocr"] for name, row in rows.items()} == {
+        "tram": [],
+        "boat": [],
+        "reads-crash": ["worker died"],
+        "reads-memory": ["out of memory"],
+        "reads-hang": ["time limit"],
+    }
+    lines = {f"{line.stage}/{line.step}": line for line in read_ledger((output / "ledger.json").read_bytes())}
+    assert lines["extract/decode"].entered == 9
+    assert lines["extract/decode"].failed == {"MemoryError": 1, "TimeLimitExceeded": 2, "WorkerDied": 1}
+    assert not [name for name, line in lines.items() if line.missing]
+    assert verify(str(output)) == []
