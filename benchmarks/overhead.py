@@ -55,7 +55,10 @@ def bare_loop(source: str, folder: str) -> int:
         except MediaError:
             speech = ()
         evidence = Evidence(
-            caption(engines.caption, sampled.frames), speech, read_text(engines.ocr, sampled.frames), entry.metadata
+            caption(engines.caption, sampled.frames).text,
+            speech,
+            read_text(engines.ocr, sampled.frames),
+            entry.metadata,
         )
         media = MediaFacts(sha256_file(entry.uri), Path(entry.uri).stat().st_size)
         video = Video(f"v{number}", entry.uri, media, evidence, "frames", len(sampled.frames))

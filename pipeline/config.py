@@ -12,9 +12,11 @@ from typing import Any, get_type_hints
 import msgspec
 import yaml
 
+from prompts import Template, load_template
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Variant
 from schemas.video import MODALITIES, EngineStamp, Modality
+from transforms.budget import Cost
 from transforms.curate import CurateRules
 from transforms.decode import Limits
 from transforms.engines import EngineError, did_you_mean, find_engine
@@ -23,6 +25,7 @@ from transforms.filter_queries import TextFilters
 from transforms.frame_grid import FrameGrid
 
 EngineOptions = dict[str, Any]
+PROMPTS = ("caption", "write_queries", "judge")
 
 
 class RecipeError(ValueError):
@@ -43,9 +46,13 @@ class ExtractConfig:
 
 @dataclass(frozen=True)
 class SynthesizeConfig:
-    """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out."""
+    """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
+
+    ``prompt`` is a file that takes the place of the prompt that comes with the project.
+    """
 
     teacher: EngineOptions
+    prompt: str | None = None
     variants: tuple[Variant, ...] = VARIANTS
     queries_per_variant: int = 2
     filters: TextFilters = field(default_factory=TextFilters)
@@ -68,9 +75,13 @@ class MineConfig:
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """From pairs to judgements: who judges, and which evidence the judge sees."""
+    """From pairs to judgements: who judges, and which evidence the judge sees.
+
+    ``prompt`` is a file that takes the place of the prompt that comes with the project.
+    """
 
     teacher: EngineOptions
+    prompt: str | None = None
     modalities: tuple[Modality, ...] = ("caption",)
 
 
@@ -81,6 +92,19 @@ class EmitConfig:
     validation_fraction: float = 0.1
     videos_per_shard: int = 512
     frames: FrameGrid | None = field(default_factory=FrameGrid)
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """What the calls of each paid step cost, for the plan and for budgets in dollars."""
+
+    caption: Cost = field(default_factory=Cost)
+    write: Cost = field(default_factory=Cost)
+    judge: Cost = field(default_factory=Cost)
+
+    def by_step(self) -> dict[str, Cost]:
+        """As a budget has them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -95,6 +119,7 @@ class Recipe:
     judge: JudgeConfig
     curate: CurateRules = field(default_factory=CurateRules)
     emit: EmitConfig = field(default_factory=EmitConfig)
+    costs: CostConfig = field(default_factory=CostConfig)
     seed: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,9 +133,32 @@ class Recipe:
         """The hash of every value of the recipe."""
         return fingerprint(self.as_dict())
 
+    def templates(self) -> dict[str, Template]:
+        """The prompts by name; those of the recipe's own files are read now.
+
+        Raises:
+            RecipeError: such a file cannot be read, or has other slots than the prompt that it replaces.
+        """
+        own = {"write_queries": ("synthesize", self.synthesize.prompt), "judge": ("judge", self.judge.prompt)}
+        return {name: _template(name, *own.get(name, ("", None))) for name in PROMPTS}
+
     def shards(self, videos: int) -> int:
         """Shards a table, from the number of input videos, so that it does not depend on what happens to them."""
         return max(1, -(-videos // self.emit.videos_per_shard))
+
+
+def _template(name: str, section: str, path: str | None) -> Template:
+    given = load_template(name)
+    if path is None:
+        return given
+    try:
+        template = Template(name, Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe key {section}.prompt: {path!r} cannot be read: {error}") from error
+    if template.slots != given.slots:
+        slots = ", ".join(sorted(given.slots))
+        raise RecipeError(f"recipe key {section}.prompt: {path!r} must have the {{{{slots}}}} {slots}, and no others")
+    return template
 
 
 @dataclass(frozen=True)
@@ -201,7 +249,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     try:
         values = yaml.safe_load(recipe_text(name))
     except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {name!r} is not YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"recipe {name!r} is not YAML: {_yaml_problem(error)}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {name!r} must be a mapping of sections")
     for setting in settings:
@@ -209,20 +257,26 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     return parse_recipe(values)
 
 
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself: somebody may have put a secret there."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark else type(error).__name__
+
+
 def _apply(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key:
-        raise RecipeError(f"--set {setting!r}: expected key=value, such as curate.alpha1=-4")
+        raise RecipeError("--set: expected key=value, such as curate.alpha1=-4")  # what was given may be a secret
     *path, last = key.strip().split(".")
     section = values
     for name in path:
         section = section.setdefault(name, {})
         if not isinstance(section, dict):
-            raise RecipeError(f"--set {setting!r}: {name!r} is a value, not a section")
+            raise RecipeError(f"--set {key}: {name!r} is a value, not a section")
     try:
         section[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {setting!r}: the value is not YAML") from error
+        raise RecipeError(f"--set {key}: the value is not YAML") from error
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:

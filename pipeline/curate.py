@@ -10,43 +10,66 @@ import apache_beam as beam
 
 from pipeline.stage import Account
 from schemas.example import PerceptionExample, Split
-from schemas.query import Judgement, Query
 from schemas.video import Video
-from transforms.curate import CurateExamples, CurateRules
+from transforms.curate import DEFERRED, CuratedPair, CurateExamples, CurateRules, Group
 
 
 @dataclass
 class Curate(beam.PTransform):
-    """(Ranking, Judgement, (video_id, split)) -> {"examples": Example, "pairs": CuratedPair of every judgement}."""
+    """(Ranking, {"judgements", "deferred"}, (video_id, split)) -> {"examples": Example, "pairs"}.
+
+    "pairs" are a CuratedPair of every judgement. A query that has a pair still to be judged is deferred as a whole.
+    """
 
     rules: CurateRules
     account: Account
 
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> dict[str, Any]:
-        rankings, judgements, splits = inputs
+    def expand(self, inputs: tuple[beam.PCollection, dict[str, Any], beam.PCollection]) -> dict[str, Any]:
+        rankings, judged, splits = inputs
+        judgements = judged["judgements"]
         groups = (
             {
                 "rankings": rankings | "Key rankings" >> beam.Map(lambda ranking: (ranking.query.query_id, ranking)),
                 "judgements": judgements | "Key judgements" >> beam.Map(lambda one: (one.query_id, one)),
+                "deferred": judged["deferred"] | "Key deferred" >> beam.Map(lambda one: (one.query_id, one.reason)),
             }
             | "Group" >> beam.CoGroupByKey()
             | "Groups" >> beam.FlatMap(_group, beam.pvalue.AsDict(splits))
         )
         curated = groups | "Curate" >> CurateExamples(self.rules)
-        self.account.step("curate", "queries", rankings, curated.examples, rejections=curated.rejections)
-        dropped = curated.pairs | "Dropped" >> beam.Filter(lambda pair: not pair.kept)
-        kept = curated.pairs | "Kept" >> beam.Filter(lambda pair: pair.kept)
-        self.account.step("curate", "pairs", judgements, kept, left_out=dropped)
+        self.account.step(
+            "curate",
+            "queries",
+            rankings,
+            curated.examples,
+            rejections=curated.rejections,
+            deferred=curated.deferred,
+        )
+        parted = curated.pairs | "Part" >> beam.FlatMap(_part).with_outputs("kept", "deferred", main="dropped")
+        self.account.step(
+            "curate", "pairs", judgements, parted.kept, left_out=parted.dropped, left_waiting=parted.deferred
+        )
         return {"examples": curated.examples, "pairs": curated.pairs}
+
+
+def _part(pair: CuratedPair) -> Iterator[Any]:
+    """A pair under what became of it; one of a deferred query waits with it."""
+    if pair.kept:
+        yield beam.pvalue.TaggedOutput("kept", pair)
+    elif pair.reason == DEFERRED:
+        yield beam.pvalue.TaggedOutput("deferred", pair)
+    else:
+        yield pair
 
 
 def _group(
     grouped: tuple[str, Mapping[str, Iterable[Any]]], splits: Mapping[str, Split]
-) -> Iterator[tuple[str, tuple[Query, Split, tuple[Judgement, ...]]]]:
+) -> Iterator[tuple[str, Group]]:
     query_id, group = grouped
     for ranking in group["rankings"]:
         query = ranking.query
-        yield query_id, (query, splits[query.video_id], tuple(group["judgements"]))
+        deferred = min(group["deferred"], default="")
+        yield query_id, Group(query, splits[query.video_id], tuple(group["judgements"]), deferred)
 
 
 def caption_example(video: Video, split: Split) -> PerceptionExample | None:

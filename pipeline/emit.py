@@ -12,7 +12,7 @@ import msgspec
 from pipeline.config import EmitConfig
 from pipeline.curate import caption_example
 from pipeline.stage import Account, merge
-from schemas.account import Rejection, Tally
+from schemas.account import Deferral, Rejection, Tally
 from schemas.example import Split
 from schemas.query import Candidate, Query
 from schemas.tables import TABLES, row_of
@@ -78,6 +78,9 @@ class Emit(beam.PTransform):
             "rejections": rejections
             | "Of queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")  # judge drops pairs
             | "Key rejections" >> beam.Map(lambda one: (one.query_id, one)),
+            "deferrals": merge(self.account.deferrals, "Deferrals", pipeline)
+            | "Deferred queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")
+            | "Key deferrals" >> beam.Map(lambda one: (one.query_id, one)),
             "positives": found["ranked"] | "Key positives" >> beam.Map(lambda one: (one.query.query_id, one.positive)),
         } | "Verdicts" >> beam.CoGroupByKey()
         split = found["videos"] | "Add split" >> beam.Map(
@@ -141,27 +144,30 @@ class AddFrames:
 def video_row(split: Split, video: Video) -> Row:
     """The row of a video, still without frames."""
     row = row_of(video)
+    del row["deferred"]
     evidence = row.pop("evidence")
     return {**row, **evidence, "split": split, "frame_times_s": [], "frames": []}
 
 
 def query_rows(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
-    """The row of a query with its verdict: dropped by the one rule that rejected it, or kept."""
+    """The row of a query with its verdict: dropped by the one rule that rejected it, deferred, or kept."""
     for query in group["queries"]:
-        yield query_row(query, group["rejections"], next(iter(group["positives"]), None))
+        positive = next(iter(group["positives"]), None)
+        yield query_row(query, [*group["rejections"], *group["deferrals"]], positive)
 
 
-def query_row(query: Query, rejections: Iterable[Rejection], positive: Candidate | None) -> Row:
-    """See query_rows."""
-    dropped = next(iter(rejections), None)
+def query_row(query: Query, losses: Iterable[Rejection | Deferral], positive: Candidate | None) -> Row:
+    """See query_rows; a query has at most one loss."""
+    lost = next(iter(losses), None)
+    verdict = "kept" if lost is None else "dropped" if isinstance(lost, Rejection) else "deferred"
     return {
         **row_of(query),
         "positive_rank": positive and positive.rank,
         "positive_score": positive and positive.score,
-        "verdict": "dropped" if dropped else "kept",
-        "stage": dropped.stage if dropped else "",
-        "reason": dropped.reason if dropped else "",
-        "detail": dropped.detail if dropped else "",
+        "verdict": verdict,
+        "stage": lost.stage if lost else "",
+        "reason": lost.reason if lost else "",
+        "detail": lost.detail if isinstance(lost, Rejection) else "",
     }
 
 

@@ -10,11 +10,12 @@ import apache_beam as beam
 
 from pipeline.config import Engines, ExtractConfig
 from pipeline.stage import Account
-from schemas.account import Rejection
+from schemas.account import Deferral, Rejection
 from schemas.video import Video
 from transforms.cache import Cache
 from transforms.caption import CaptionFrames
-from transforms.decode import DecodeVideos
+from transforms.decode import DecodeVideos, Decoding
+from transforms.journal import Journal
 from transforms.progress import Advance
 from transforms.read_text import ReadText
 from transforms.transcribe import TranscribeSpeech
@@ -22,23 +23,31 @@ from transforms.transcribe import TranscribeSpeech
 
 @dataclass
 class Extract(beam.PTransform):
-    """ManifestEntry -> {"videos": Video, "kept": (id of a dropped copy, id of the video kept in its place)}."""
+    """ManifestEntry -> {"decoded", "videos": Video, "kept", "deferred": Deferral of a video lacking evidence yet}.
+
+    "decoded" are all that could be, "videos" those with all their evidence.
+    "kept" are pairs of ids: of a dropped copy, and of the video kept in its place.
+    """
 
     config: ExtractConfig
     engines: Engines
     cache: Cache
+    journal: Journal
     workers: int
     account: Account
 
     def expand(self, entries: beam.PCollection) -> dict[str, beam.PCollection]:
-        config, engines = self.config, self.engines
+        config, engines, cache, journal, workers = self.config, self.engines, self.cache, self.journal, self.workers
+        decoding = Decoding(engines.decode, config.frames, config.limits, cache, journal, workers)
         decoded = (
             entries
             | "Spread" >> beam.Reshuffle()
             | "Due" >> Advance("decode", "in")
-            | "Decode" >> DecodeVideos(engines.decode, config.frames, config.limits, self.cache, self.workers)
+            | "Decode" >> DecodeVideos(decoding)
         )
-        self.account.step("extract", "decode", entries, decoded.videos, failures=decoded.failures)
+        self.account.step(
+            "extract", "decode", entries, decoded.videos, failures=decoded.failures, deferred=decoded.deferred
+        )
         _ = decoded.failures | "Failed" >> Advance("decode", "failed")
 
         distinct = (
@@ -51,9 +60,9 @@ class Extract(beam.PTransform):
         self.account.step("extract", "deduplicate", decoded.videos, distinct.videos, rejections=distinct.rejections)
 
         steps: dict[str, Any] = {
-            "asr": engines.asr and TranscribeSpeech(engines.asr, self.cache, config.limits, self.workers),
-            "ocr": engines.ocr and ReadText(engines.ocr, self.cache, config.limits, self.workers),
-            "caption": engines.caption and CaptionFrames(engines.caption, self.cache),
+            "asr": engines.asr and TranscribeSpeech(engines.asr, cache, journal, config.limits, workers),
+            "ocr": engines.ocr and ReadText(engines.ocr, cache, journal, config.limits, workers),
+            "caption": engines.caption and CaptionFrames(engines.caption, cache, journal),
         }
         steps = {name: transform for name, transform in steps.items() if transform is not None}
         videos = distinct.videos
@@ -62,7 +71,17 @@ class Extract(beam.PTransform):
         videos = videos | "Spread again" >> beam.Reshuffle()
         for name, transform in steps.items():
             videos = videos | name >> transform | f"{name} done" >> Advance(name, "done")
-        return {"videos": videos, "kept": distinct.kept}
+        # Half the evidence would be asked half the questions: a video goes on when all of it is there.
+        whole = videos | "Whole evidence" >> beam.FlatMap(_whole).with_outputs("deferred", main="videos")
+        self.account.step("extract", "evidence", distinct.videos, whole.videos, deferred=whole.deferred)
+        return {"decoded": decoded.videos, "videos": whole.videos, "kept": distinct.kept, "deferred": whole.deferred}
+
+
+def _whole(video: Video) -> Iterator[Any]:
+    if video.deferred:
+        yield beam.pvalue.TaggedOutput("deferred", Deferral("extract", "evidence", video.deferred, video.video_id))
+    else:
+        yield video
 
 
 def _keep_one(_: str, videos: Iterable[Video]) -> Iterator[Any]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 
 from pipeline.config import Engines, JudgeConfig
 from pipeline.stage import Account
+from prompts import Template
 from schemas.example import Split
 from schemas.query import Candidate, Query
 from schemas.video import Video
 from transforms.filter_rankings import candidates_to_judge
 from transforms.join import JoinVideos
+from transforms.journal import Journal
 from transforms.judge import JudgePairs, Pair
 from transforms.progress import Advance
 from transforms.retrieve import Ranking
@@ -29,15 +32,17 @@ class Assignment:
 
 @dataclass
 class Judge(beam.PTransform):
-    """(Ranking, Video, (video_id, split)) -> Judgement."""
+    """(Ranking, Video, (video_id, split)) -> {"judgements": Judgement, "deferred": Deferral of a pair}."""
 
     config: JudgeConfig
     engines: Engines
+    journal: Journal
+    prompt: Template
     candidates: int
     seed: int
     account: Account
 
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> dict[str, Any]:
         rankings, videos, splits = inputs
         assigned = (
             rankings
@@ -47,12 +52,19 @@ class Judge(beam.PTransform):
         # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
         joined = (assigned, videos) | "With evidence" >> JoinVideos(order=_query_id, key=_video_id)
         pairs = joined.joined | "Pairs" >> beam.MapTuple(_pair)
-        judged = pairs | "Judge" >> JudgePairs(self.engines.judge, self.config.modalities, self.seed)
+        judge = JudgePairs(self.engines.judge, self.journal, self.config.modalities, self.seed, self.prompt)
+        judged = pairs | "Judge" >> judge
         self.account.step(
-            "judge", "judge", assigned, judged.judgements, rejections=judged.rejections, failures=judged.failures
+            "judge",
+            "judge",
+            assigned,
+            judged.judgements,
+            rejections=judged.rejections,
+            failures=judged.failures,
+            deferred=judged.deferred,
         )
         _ = judged.failures | "Failed" >> Advance("judge", "failed")
-        return judged.judgements | "Done" >> Advance("judge", "done")
+        return {"judgements": judged.judgements | "Done" >> Advance("judge", "done"), "deferred": judged.deferred}
 
 
 def assign(ranking: Ranking, splits: Mapping[str, Split], depth: int) -> Iterator[Assignment]:

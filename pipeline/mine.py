@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 
 from pipeline.config import Engines, MineConfig
 from pipeline.stage import Account
 from pipeline.synthesize import query_order
-from schemas.account import Rejection
+from schemas.account import Deferral, Rejection
 from schemas.query import Query
 from transforms.filter_rankings import FilterRankings
 from transforms.join import JoinVideos
@@ -19,19 +21,27 @@ from transforms.retrieve import RetrieveCandidates
 
 @dataclass
 class Mine(beam.PTransform):
-    """(Query, Video with frames) -> {"ranked": Ranking of every query, "rankings": those that passed the filters}."""
+    """(Query, Video with frames, Deferral of videos) -> {"ranked": Ranking of every query, "rankings": those kept}.
+
+    A query by people waits for its video, where that is deferred.
+    """
 
     config: MineConfig
     engines: Engines
     account: Account
 
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> dict[str, beam.PCollection]:
-        queries, corpus = inputs
+    def expand(
+        self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]
+    ) -> dict[str, beam.PCollection]:
+        queries, corpus, deferred = inputs
         config = self.config
         known = (queries, corpus) | "Known videos" >> JoinVideos(order=query_order)
-        orphans = known.orphans | "Unknown video" >> beam.Map(_unknown_video)
+        waiting = deferred | "Waiting" >> beam.Map(lambda video: (video.video_id, video.reason))
+        orphans = known.orphans | "Without video" >> beam.FlatMap(
+            _without_video, beam.pvalue.AsDict(waiting)
+        ).with_outputs("deferred", main="rejections")
         present = known.joined | "Query" >> beam.Keys()
-        self.account.step("mine", "select", queries, present, rejections=orphans)
+        self.account.step("mine", "select", queries, present, rejections=orphans.rejections, deferred=orphans.deferred)
 
         ranked = (present | "Due" >> Advance("retrieve", "in"), corpus) | "Retrieve" >> RetrieveCandidates(
             self.engines.first_stage, config.retrievable_at, config.modalities
@@ -41,6 +51,10 @@ class Mine(beam.PTransform):
         return {"ranked": ranked, "rankings": filtered.rankings}
 
 
-def _unknown_video(query: Query) -> Rejection:
-    detail = "no video of this id has frames in this run"
-    return Rejection("mine", "select", "unknown video", detail, query.video_id, query.query_id)
+def _without_video(query: Query, waiting: Mapping[str, str]) -> Iterator[Any]:
+    if query.video_id in waiting:
+        deferral = Deferral("mine", "select", waiting[query.video_id], query.video_id, query.query_id)
+        yield beam.pvalue.TaggedOutput("deferred", deferral)
+    else:
+        detail = "no video of this id has frames in this run"
+        yield Rejection("mine", "select", "unknown video", detail, query.video_id, query.query_id)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import apache_beam as beam
 import msgspec
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.runners.runner import PipelineResult
 
 from pipeline.config import Engines, Recipe
 from pipeline.curate import Curate
@@ -20,24 +22,23 @@ from pipeline.extract import Extract
 from pipeline.human import HumanQuery, PlaceHumanQueries
 from pipeline.judge import Judge
 from pipeline.mine import Mine
-from pipeline.outputs.manifest import MARKER, Manifest, PromptText, RunInfo, is_output
-from pipeline.outputs.publish import publish, retract
+from pipeline.outputs.errors import OutputError, with_fix
+from pipeline.outputs.lock import hold
+from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifest
+from pipeline.outputs.publish import complete, publish, settle
+from pipeline.outputs.staging import clear_staging, is_half_published, list_output, staging_of
 from pipeline.stage import Account, Step
 from pipeline.synthesize import Synthesize
-from prompts import load_template
+from prompts import Template
 from schemas.fingerprint import fingerprint
 from transforms.cache import Cache
-from transforms.files import join, list_files, read_bytes, write_bytes
+from transforms.files import join, read_bytes, write_bytes
+from transforms.journal import Journal
 from transforms.ledger import Line, check_balance, ledger_json, lines_of
 from transforms.list_input import Listing, entries_json, read_entries
 from transforms.split import split_of
-from transforms.write_parts import PARTS, join_parts
-
-PROMPTS = ("caption", "write_queries", "judge")
-
-
-class OutputError(ValueError):
-    """An output folder that must not be written to; one line that says why."""
+from transforms.work import work_of
+from transforms.write_parts import join_parts
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ class Job:
     listing: Listing
     output: str
     cache: Cache
+    journal: Journal
     workers: int
+    prompts: Mapping[str, Template]
     human: tuple[HumanQuery, ...] = ()
 
     @property
@@ -64,32 +67,41 @@ def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
 
     Returns the ledger's lines in order.
     """
-    recipe, engines, account = job.recipe, job.engines, Account()
+    account = Account()
+    found = put_stages(pipeline, job, entries_path, account)
+    _ = found | "Emit" >> Emit(job.recipe.emit, staging_of(job.output), job.shards, job.cache, account)
+    return account.steps
+
+
+def put_stages(pipeline: beam.Pipeline, job: Job, entries_path: str, account: Account) -> dict[str, beam.PCollection]:
+    """Put all stages before the last onto ``pipeline``; returns what they find."""
+    recipe, engines, journal = job.recipe, job.engines, job.journal
     entries = (
         pipeline | "Input" >> beam.Create([entries_path], reshuffle=False) | "Read input" >> beam.FlatMap(read_entries)
     )
-    extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, job.workers, account)
+    extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, journal, job.workers, account)
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
     splits = videos | "Split" >> beam.Map(lambda video: (video.video_id, split_of(video.split_key, fraction, seed)))
 
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
     human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human)
-    synthesized = (videos, human) | "Synthesize" >> Synthesize(recipe.synthesize, engines, seed, account)
-    mined = (synthesized["queries"], visible) | "Mine" >> Mine(recipe.mine, engines, account)
-    judgements = (mined["rankings"], videos, splits) | "Judge" >> Judge(
-        recipe.judge, engines, recipe.mine.candidates, seed, account
+    synthesized = (videos, human) | "Synthesize" >> Synthesize(
+        recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, account
     )
-    curated = (mined["rankings"], judgements, splits) | "Curate" >> Curate(recipe.curate, account)
-    found = {
+    mined = (synthesized["queries"], visible, extracted["deferred"]) | "Mine" >> Mine(recipe.mine, engines, account)
+    judged = (mined["rankings"], videos, splits) | "Judge" >> Judge(
+        recipe.judge, engines, journal, job.prompts["judge"], recipe.mine.candidates, seed, account
+    )
+    curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(recipe.curate, account)
+    return {
+        "decoded": extracted["decoded"],
         "videos": videos,
         "splits": splits,
         "written": (synthesized["written"], human) | "All written" >> beam.Flatten(),
         "ranked": mined["ranked"],
         **curated,
     }
-    _ = found | "Emit" >> Emit(recipe.emit, job.output, job.shards, job.cache, account)
-    return account.steps
 
 
 def check_output(output: str) -> None:
@@ -102,56 +114,74 @@ def check_output(output: str) -> None:
         raise OutputError(f"--output {output!r}: '*', '?' and '[' are read as patterns; choose another name")
     if os.path.exists(output) and not os.path.isdir(output):
         raise OutputError(f"--output {output!r} is a file; name a folder")
-    present = list_files(output)
-    if present and not is_output(output):
+    present = list_output(output)
+    if present and not has_manifest(output) and not is_half_published(output):
         raise OutputError(f"--output {output!r} holds files that are not of hardquery, such as {present[0]!r}")
 
 
 def execute(
-    job: Job, pipeline: beam.Pipeline, runner: str, run: Callable[[beam.Pipeline], None]
-) -> tuple[Manifest, list[Line]]:
-    """Run a job on an empty pipeline and finish its output folder.
+    job: Job, pipeline: beam.Pipeline, runner: str, run: Callable[[beam.Pipeline], PipelineResult]
+) -> tuple[Manifest, list[Line], list[str]]:
+    """Run a job on an empty pipeline and publish its output; until then an earlier output stays as it is.
+
+    Returns the manifest, the ledger's lines, and what damage was met in the journal.
 
     Raises:
-        LedgerOutOfBalance: some step lost or invented items; the output then has no manifest.
+        OutputError: the output folder is not ours, in use by another run, or cannot be written to.
+        LedgerOutOfBalance: some step lost or invented items; nothing is published then.
     """
     created, start = datetime.now(UTC), time.monotonic()
     check_output(job.output)
-    write_bytes(join(job.output, MARKER), b"")  # from now on the folder is ours, finished or not
-    retract(job.output)
+    with hold(job.output) as confirm, closing(job.journal):
+        settle(job.output)
+        clear_staging(job.output)
+        entries_path = write_entries(job)
+        steps = build(pipeline, job, entries_path)
+        work = work_of(run(pipeline))
+        damage = job.journal.damage()
+        info = partial(
+            RunInfo,
+            recipe=job.recipe.as_dict(),
+            recipe_fingerprint=job.recipe.fingerprint,
+            engines=job.engines.stamps(),
+            prompts={name: PromptText(template.version, template.source) for name, template in job.prompts.items()},
+            input=job.input,
+            entries=len(job.listing.entries),
+            runner=runner,
+            created=created.isoformat(timespec="seconds"),
+            work=work,
+        )
+        manifest, lines = finish(job, steps, lambda: info(elapsed_s=round(time.monotonic() - start, 1)))
+        confirm()
+        publish(job.output)
+    return manifest, lines, damage
+
+
+def write_entries(job: Job) -> str:
+    """Put the list of the input's videos where every worker can read it; returns its path.
+
+    Raises:
+        OutputError: the cache cannot be written to.
+    """
     content = entries_json(job.listing.entries)
-    entries_path = join(job.cache.root, "inputs", f"{fingerprint(content.decode())}.jsonl")
-    write_bytes(entries_path, content)
-    steps = build(pipeline, job, entries_path)
-    run(pipeline)
-    return finish(job, steps, runner, created.isoformat(timespec="seconds"), lambda: time.monotonic() - start)
+    path = join(job.cache.root, "inputs", f"{fingerprint(content.decode())}.jsonl")
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise OutputError(with_fix(f"the cache (--cache {job.cache.root!r}) cannot be written to: {error}")) from error
+    return path
 
 
-def finish(
-    job: Job, steps: Iterable[Step], runner: str, created: str, elapsed_s: Callable[[], float]
-) -> tuple[Manifest, list[Line]]:
-    """From shards and counts to a finished output: ledger, TREC files, card, report, and the manifest last."""
-    counts = msgspec.json.decode(read_bytes(join(job.output, COUNTS)), type=Counts)
+def finish(job: Job, steps: Iterable[Step], info: Callable[[], RunInfo]) -> tuple[Manifest, list[Line]]:
+    """From staged shards and counts to a finished output: ledger, TREC files, card, report, and the manifest last."""
+    staging = staging_of(job.output)
+    counts = msgspec.json.decode(read_bytes(join(staging, COUNTS)), type=Counts)
     lines = lines_of(counts.tallies, steps)
     warnings: dict[str, dict[str, int]] = defaultdict(dict)
     for part, reason, count in sorted(counts.warnings):
         warnings[part][reason] = count
-    write_bytes(join(job.output, "ledger.json"), ledger_json(lines, warnings))
+    write_bytes(join(staging, "ledger.json"), ledger_json(lines, warnings))
     check_balance(lines, len(job.listing.entries))
     for name in (RUN, QRELS):
-        join_parts(job.output, name, job.shards)
-    FileSystems.delete([join(job.output, PARTS)])
-    templates = {name: load_template(name) for name in PROMPTS}
-    info = RunInfo(
-        recipe=job.recipe.as_dict(),
-        recipe_fingerprint=job.recipe.fingerprint,
-        engines=job.engines.stamps(),
-        prompts={name: PromptText(template.version, template.source) for name, template in templates.items()},
-        input=job.input,
-        entries=len(job.listing.entries),
-        runner=runner,
-        created=created,
-        elapsed_s=round(elapsed_s(), 1),
-    )
-    FileSystems.delete([join(job.output, COUNTS)])
-    return publish(job.output, info, counts.files), lines
+        join_parts(staging, name, job.shards)
+    return complete(staging, info(), counts.files), lines

@@ -15,7 +15,7 @@ Step = tuple[str, str]
 
 
 def reason_of(item: Any) -> str:
-    """The reason of a rejection, or of any record that has one."""
+    """The reason of a rejection or deferral, or of any record that has one."""
     reason: str = item.reason
     return reason
 
@@ -27,13 +27,14 @@ def error_class_of(item: Failure) -> str:
 
 @dataclass
 class Account:
-    """Collects, while the graph is built, the rejections, failures and tallies of all steps.
+    """Collects, while the graph is built, the rejections, failures, deferrals and tallies of all steps.
 
     ``steps`` lists every ledger line in order, so that a step that saw nothing has a line too.
     """
 
     rejections: list[beam.PCollection] = field(default_factory=list)
     failures: list[beam.PCollection] = field(default_factory=list)
+    deferrals: list[beam.PCollection] = field(default_factory=list)
     tallies: list[beam.PCollection] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -45,15 +46,21 @@ class Account:
         left: beam.PCollection,
         rejections: beam.PCollection | None = None,
         failures: beam.PCollection | None = None,
+        deferred: beam.PCollection | None = None,
         left_out: beam.PCollection | None = None,
+        left_waiting: beam.PCollection | None = None,
     ) -> None:
-        """Enter one step in the books; ``left_out`` are rejected records of the step's own kind, with a ``reason``."""
+        """Enter one step in the books.
+
+        ``left_out`` and ``left_waiting`` are rejected and deferred records of the step's own kind, with a ``reason``.
+        """
         self.steps.append((stage, step))
         outcomes: list[tuple[Outcome, beam.PCollection | None, Callable[[Any], str] | None]] = [
             ("in", entered, None),
             ("out", left, None),
             ("rejected", rejections if rejections is not None else left_out, reason_of),
             ("failed", failures, error_class_of),
+            ("deferred", deferred if deferred is not None else left_waiting, reason_of),
         ]
         for outcome, items, reason in outcomes:
             if items is None:
@@ -64,6 +71,8 @@ class Account:
             self.rejections.append(rejections)
         if failures is not None:
             self.failures.append(failures)
+        if deferred is not None:
+            self.deferrals.append(deferred)
 
     def emitted(self, table: str, rows: beam.PCollection, files: beam.PCollection) -> None:
         """Enter the writing of a table in the books: rows that were given, rows that are in its files."""

@@ -10,11 +10,13 @@ import apache_beam as beam
 
 from pipeline.config import Engines, SynthesizeConfig
 from pipeline.stage import Account
+from prompts import Template
 from schemas.account import Rejection
 from schemas.query import Query
 from schemas.video import Video
 from transforms.filter_queries import FilterQueries
 from transforms.join import JoinVideos
+from transforms.journal import Journal
 from transforms.near_duplicates import DropNearDuplicates
 from transforms.progress import Advance
 from transforms.write_queries import WriteQueries
@@ -29,6 +31,8 @@ class Synthesize(beam.PTransform):
 
     config: SynthesizeConfig
     engines: Engines
+    journal: Journal
+    prompt: Template
     seed: int
     account: Account
 
@@ -39,13 +43,18 @@ class Synthesize(beam.PTransform):
         self.account.step("synthesize", "select", videos, selected.videos, rejections=selected.rejections)
 
         asked = selected.videos | "Variants" >> beam.FlatMap(lambda video: config.variants)
-        written = (
-            selected.videos
-            | "Spread" >> beam.Reshuffle()
-            | "Write" >> WriteQueries(self.engines.writer, config.variants, config.queries_per_variant, self.seed)
+        writer = WriteQueries(
+            self.engines.writer, self.journal, config.variants, config.queries_per_variant, self.seed, self.prompt
         )
+        written = selected.videos | "Spread" >> beam.Reshuffle() | "Write" >> writer
         self.account.step(
-            "synthesize", "write", asked, written.replies, rejections=written.rejections, failures=written.failures
+            "synthesize",
+            "write",
+            asked,
+            written.replies,
+            rejections=written.rejections,
+            failures=written.failures,
+            deferred=written.deferred,
         )
         _ = asked | "Asked" >> Advance("write", "in")
         _ = written.replies | "Answered" >> Advance("write", "done")

@@ -9,17 +9,35 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
+from transforms.files import StoreError
 from transforms.sandbox import shut_down
 
+V = TypeVar("V", bound=PipelineOptions)
+
 LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
+
+
+class _Options(PipelineOptions):
+    """Options whose views are made once: Beam asks for one at every step, and each would build a parser anew, which is
+    half the time that building our graph takes. Views share their values, so they stay true.
+    """
+
+    def view_as(self, cls: type[V]) -> V:
+        views: dict[type, Any] = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        view: V = views[cls]
+        return view
 
 
 def pipeline_options(flags: list[str], workers: int, ours: Sequence[str] = ()) -> PipelineOptions:
@@ -38,7 +56,7 @@ def pipeline_options(flags: list[str], workers: int, ours: Sequence[str] = ()) -
         close = get_close_matches(flag, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else "; see hardquery run --help, and Beam's pipeline options"
         raise ValueError(f"{flag} is no option of hardquery or Beam{hint}")
-    options = PipelineOptions(flags)
+    options = _Options(flags)
     if is_local(options):
         direct = options.view_as(DirectOptions)
         direct.direct_num_workers = workers
@@ -57,8 +75,11 @@ def runner_name(options: PipelineOptions) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """The error at the bottom of a chain in one line, without the trace that Beam puts into what it wraps."""
-    while error.__cause__ is not None:
+    """The error at the bottom of a chain in one line, without the trace that Beam puts into what it wraps.
+
+    An object store's own errors name no address; the bottom is the error that does.
+    """
+    while error.__cause__ is not None and not isinstance(error, StoreError):
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
     last = re.sub(r"\s*\[while running .*?\]\s*$", "", lines[-1]) if lines else ""
@@ -82,17 +103,20 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     return beam.Pipeline(runner=fn_runner.FnApiRunner(provision_info=provision), options=options)
 
 
-def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> None:
+def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> PipelineResult:
     """Run to the end while ``watch`` shows progress; it is given an event that is set when the run is over.
 
     Raises whatever the pipeline raised.
     """
     over = threading.Event()
     failure: list[BaseException] = []
+    results: list[PipelineResult] = []
 
     def work() -> None:
         try:
-            pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            result.wait_until_finish()
+            results.append(result)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
             failure.append(error)
         finally:
@@ -107,6 +131,7 @@ def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> No
         shut_down()  # at Ctrl-C, so that no worker thread waits on for a child's answer
     if failure:
         raise failure[0]
+    return results[0]
 
 
 def quieten() -> None:
@@ -117,3 +142,4 @@ def quieten() -> None:
     # Beam logs, and its worker prints, the trace of every error that it raises as well.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     sdk_worker.print = lambda *_, **__: None
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # more workers than boto3 keeps connections

@@ -48,16 +48,17 @@ def watch(over: threading.Event, console: Console) -> None:
 def _table(counts: Mapping[str, StepCount]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("step")
-    for name in ("done", "rate", "failed"):
+    for name in ("done", "cached", "rate", "failed"):
         table.add_column(name, justify="right")
     for step, name in STEPS.items():
         if step in counts:
             count = counts[step]
             failed = f"[red]{count.failed}[/red]" if count.failed else "0"
-            table.add_row(name, f"{count.done}/{count.due}", f"{count.rate_per_s:.1f}/s", failed)
+            table.add_row(name, f"{count.done}/{count.due}", str(count.cached), f"{count.rate_per_s:.1f}/s", failed)
     return table
 
 
 def _line(step: str, count: StepCount) -> str:
+    cached = f" ({count.cached} cached)" if count.cached else ""
     failed = f", {count.failed} failed" if count.failed else ""
-    return f"{STEPS[step]}: {count.done}/{count.due}, {count.rate_per_s:.1f}/s{failed}"
+    return f"{STEPS[step]}: {count.done}/{count.due}{cached}, {count.rate_per_s:.1f}/s{failed}"

@@ -1,4 +1,4 @@
-"""What did not make it: rejections (dropped by a rule), failures (broke), and the counts that account for both."""
+"""What did not make it - rejections, failures, deferrals - the counts that account for it, and what calls used."""
 
 from __future__ import annotations
 
@@ -57,3 +57,26 @@ class Tally:
     outcome: Outcome
     reason: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """A video, call, pair or query that was left for a later run; ``reason`` is one to three words."""
+
+    stage: str
+    step: str
+    reason: str
+    video_id: str = ""
+    query_id: str = ""
+
+    def __post_init__(self) -> None:
+        require_one_of("stage", self.stage, STAGES)
+        require_text("reason", self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a server bills for one call."""
+
+    input_tokens: int
+    output_tokens: int

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from schemas.check import require, require_fraction, require_one_of, require_text
 from schemas.fingerprint import content_id
 from schemas.video import MODALITIES, EngineStamp, Modality
+from schemas.visible import is_blank
 
 Variant = Literal["caption", "asr", "ocr", "metadata", "all"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -47,7 +48,7 @@ class Query:
 
     def __post_init__(self) -> None:
         require_text("query_id", self.query_id)
-        require(not any(c.isspace() for c in self.query_id), "query_id must hold no white space", self.query_id)
+        require(not any(map(is_blank, self.query_id)), "query_id must hold visible characters alone", self.query_id)
         require_text("video_id", self.video_id)
         require_text("query", self.text)
         require(self.video_id not in self.also_relevant, "the positive is no other relevant video", self.video_id)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from schemas.example import SPLITS
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 _STRINGS = pa.list_(pa.string())
 _ENGINE = pa.struct(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from schemas.check import require, require_fraction, require_span, require_text
+from schemas.visible import is_blank
 
 Modality = Literal["caption", "asr", "ocr", "metadata"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -57,8 +58,8 @@ class ManifestEntry:
     def __post_init__(self) -> None:
         require_text("uri", self.uri)
         require(
-            self.video_id is None or (bool(self.video_id) and not any(c.isspace() for c in self.video_id)),
-            "video_id must hold no white space, because TREC files are split at white space",
+            self.video_id is None or (bool(self.video_id) and not any(map(is_blank, self.video_id))),
+            "video_id must hold no white space, because TREC files are split there, and no invisible character",
             self.video_id,
         )
 
@@ -191,7 +192,8 @@ class Video:
     """A video on its way through extraction; every step returns a copy with its part filled in.
 
     ``frame_pack`` and ``audio`` are keys in the cache (never paths, pixels or samples); None where there is no such
-    stream. ``warnings`` say which evidence is partial and why.
+    stream. ``warnings`` say which evidence is partial and why. ``deferred`` is why some evidence is left for a later
+    run; such a video leaves the flow at the end of extraction.
     """
 
     video_id: str
@@ -203,6 +205,7 @@ class Video:
     audio: str | None = None
     engines: tuple[EngineUse, ...] = ()
     warnings: tuple[EvidenceWarning, ...] = ()
+    deferred: str = ""
 
     def __post_init__(self) -> None:
         require_text("video_id", self.video_id)

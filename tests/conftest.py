@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from transforms.journal import Journal
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,3 +27,10 @@ def extra_media() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no extra media at {folder}; set HARDQUERY_TEST_MEDIA to a folder of real clips")
     return folder
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """An empty journal, in the same place as a cache at ``tmp_path / "cache"``."""
+    with closing(Journal(str(tmp_path / "cache"))) as journal:
+        yield journal

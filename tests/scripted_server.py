@@ -14,7 +14,7 @@ from typing import Any
 class Reply:
     """One HTTP reply. ``cut`` promises more bytes than are sent; ``silent`` sends nothing until the server closes.
 
-    ``trickle_s`` is the pause before each byte of the body.
+    ``dropped`` closes the connection without a reply. ``trickle_s`` is the pause before each byte of the body.
     """
 
     body: bytes | dict[str, Any] = b""
@@ -22,6 +22,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     silent: bool = False
+    dropped: bool = False
     trickle_s: float = 0.0
 
 
@@ -87,6 +88,7 @@ class ScriptedServer:
 def _handler_of(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for an answer
 
         def do_GET(self) -> None:
             self._answer({})
@@ -102,6 +104,7 @@ def _handler_of(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             reply = server._next(Asked(self.path, headers, content))
             if reply.silent:
                 server._closing.wait()
+            if reply.silent or reply.dropped:
                 self.close_connection = True
                 return
             body = json.dumps(reply.body).encode() if isinstance(reply.body, dict) else reply.body

@@ -1,12 +1,14 @@
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from transforms.cache import Cache, CannotFetch, CannotPublish, localized
+from transforms.cache import Cache, CachedFile, CannotFetch, CannotPublish, localized
 
 KEY = "frames/ab/abcd.parquet"
 
@@ -31,6 +33,9 @@ class ToyFileSystem(LocalFileSystem):
 
     def exists(self, path):
         return super().exists(self._local(path))
+
+    def metadata(self, path):
+        return super().metadata(self._local(path))
 
     def mkdirs(self, path):
         super().mkdirs(self._local(path))
@@ -64,15 +69,18 @@ def read(cache: Cache) -> bytes:
 
 
 def test_what_is_published_can_be_read(cache, file):
-    assert not cache.has(KEY)
-    cache.publish(str(file), KEY)
-    assert cache.has(KEY)
+    assert cache.size(KEY) is None
+    published = cache.publish(str(file), KEY)
+    assert published == CachedFile(KEY, 5, hashlib.sha256(b"first").hexdigest())
+    assert cache.size(KEY) == 5
+    assert cache.holds(published)
+    assert not cache.holds(replace(published, size_bytes=4))
     assert read(cache) == b"first"
 
 
-def test_a_key_that_exists_is_kept(cache, file):
+def test_publishing_again_mends_a_file(cache, file, tmp_path):
     cache.publish(str(file), KEY)
-    file.write_bytes(b"second")
+    (tmp_path / "bucket" / KEY).write_bytes(b"fir")
     cache.publish(str(file), KEY)
     assert read(cache) == b"first"
 
@@ -87,7 +95,7 @@ def test_a_failed_publication_leaves_no_file(tmp_path):
     cache = Cache(str(tmp_path / "bucket"))
     with pytest.raises(CannotPublish, match=r"abcd\.parquet"):
         cache.publish(str(tmp_path / "missing"), KEY)
-    assert not cache.has(KEY)
+    assert cache.size(KEY) is None
     assert not [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]
 
 
@@ -96,7 +104,7 @@ def test_a_file_under_a_local_root_is_read_in_place(tmp_path, file):
     cache.publish(str(file), KEY)
     with cache.reading(KEY) as path:
         assert path == str(tmp_path / "bucket" / KEY)
-    assert cache.has(KEY)
+    assert cache.size(KEY) == 5
 
 
 def test_a_copy_of_a_remote_file_is_removed_after_reading(tmp_path, file):
@@ -106,7 +114,7 @@ def test_a_copy_of_a_remote_file_is_removed_after_reading(tmp_path, file):
     with cache.reading(KEY) as path:
         assert tmp_path not in Path(path).parents
     assert not Path(path).exists()
-    assert cache.has(KEY)
+    assert cache.size(KEY) == 5
 
 
 def test_publishing_to_a_remote_root_leaves_nothing_in_the_current_folder(tmp_path, file, monkeypatch):

@@ -13,8 +13,9 @@ from transforms.cache import Cache
 from transforms.caption import CaptionFrames, caption, caption_video
 from transforms.engines import EngineError, stamp_of
 from transforms.engines.pixels import Pixels
-from transforms.engines.protocols import Frame
+from transforms.engines.protocols import Caption, Frame
 from transforms.frame_pack import write_frame_pack
+from transforms.journal import Journal
 from transforms.partial import EngineFailed
 
 
@@ -36,12 +37,12 @@ class TimesTeller:
     def stamp(self):
         return stamp_of(self, "times", "")
 
-    def caption(self, frames: Sequence[Frame]) -> str:
+    def caption(self, frames: Sequence[Frame]) -> Caption:
         if self.fails == "for good":
             raise EngineError("the key was refused")
         if self.fails == "speaking":
             raise ConnectionError("server\nhung up")
-        return " ".join(f"{frame.time_s:g}" for frame in frames) if self.says is None else self.says
+        return Caption(" ".join(f"{frame.time_s:g}" for frame in frames) if self.says is None else self.says)
 
 
 def video(count: int = 10) -> Video:
@@ -57,36 +58,36 @@ def cache(tmp_path: Path) -> Cache:
     return cache
 
 
-def test_a_video_gets_a_caption_and_the_stamp_of_the_captioner(cache):
-    captioned = caption_video(video(), TimesTeller("A red disc."), cache)
+def test_a_video_gets_a_caption_and_the_stamp_of_the_captioner(cache, journal):
+    captioned = caption_video(video(), TimesTeller("A red disc."), cache, journal)
     assert captioned.evidence.caption == "A red disc."
     assert [(use.part, use.engine.name) for use in captioned.engines] == [("caption", "times")]
 
 
-def test_the_captioner_sees_so_many_frames_evenly_spread(cache):
-    assert caption_video(video(), TimesTeller(), cache, max_frames=4).evidence.caption == "1 3 6 8"
-    assert caption_video(video(), TimesTeller(), cache, max_frames=1).evidence.caption == "5"
+def test_the_captioner_sees_so_many_frames_evenly_spread(cache, journal):
+    assert caption_video(video(), TimesTeller(), cache, journal, max_frames=4).evidence.caption == "1 3 6 8"
+    assert caption_video(video(), TimesTeller(), cache, journal, max_frames=1).evidence.caption == "5"
 
 
-def test_fewer_frames_than_that_are_all_seen(cache):
-    assert caption_video(video(), TimesTeller(), cache).evidence.caption == "0 1 2 3 4 5 6 7 8 9"
+def test_fewer_frames_than_that_are_all_seen(cache, journal):
+    assert caption_video(video(), TimesTeller(), cache, journal).evidence.caption == "0 1 2 3 4 5 6 7 8 9"
 
 
 def test_control_characters_are_removed_and_white_space_is_folded():
-    assert caption(TimesTeller(" A\x00 red\n\tdisc.\u202e "), []) == "A red disc."
+    assert caption(TimesTeller(" A\x00 red\n\tdisc.\u202e "), []).text == "A red disc."
 
 
-def test_a_video_without_pictures_passes_through(cache):
-    assert caption_video(video(0), TimesTeller(), cache) == video(0)
+def test_a_video_without_pictures_passes_through(cache, journal):
+    assert caption_video(video(0), TimesTeller(), cache, journal) == video(0)
 
 
-def test_a_captioner_that_fails_on_one_video_leaves_a_warning(cache):
-    captioned = caption_video(video(), TimesTeller(fails="speaking"), cache)
+def test_a_captioner_that_fails_on_one_video_leaves_a_warning(cache, journal):
+    captioned = caption_video(video(), TimesTeller(fails="speaking"), cache, journal)
     assert captioned == video().warned("caption", "engine failed", "ConnectionError: server hung up")
 
 
-def test_a_captioner_that_says_nothing_leaves_a_warning(cache):
-    captioned = caption_video(video(), TimesTeller(" \x07 "), cache)
+def test_a_captioner_that_says_nothing_leaves_a_warning(cache, journal):
+    captioned = caption_video(video(), TimesTeller(" \x07 "), cache, journal)
     assert captioned == video().warned("caption", "engine failed", "the captioner said nothing")
 
 
@@ -98,23 +99,23 @@ def test_long_errors_are_cut():
 
 @dataclass(frozen=True)
 class _Chatty(TimesTeller):
-    def caption(self, frames: Sequence[Frame]) -> str:
+    def caption(self, frames: Sequence[Frame]) -> Caption:
         raise ValueError("no " * 1000)
 
 
-def test_a_captioner_that_cannot_be_loaded_stops_the_run(cache):
+def test_a_captioner_that_cannot_be_loaded_stops_the_run(cache, journal):
     with pytest.raises(OSError, match="the weights are gone"):
-        caption_video(video(), TimesTeller(fails="loading"), cache)
+        caption_video(video(), TimesTeller(fails="loading"), cache, journal)
 
 
-def test_the_transform_captions_every_video(cache):
+def test_the_transform_captions_every_video(cache, journal):
     with TestPipeline() as pipeline:
-        captioned = pipeline | beam.Create([video(), video(0)]) | CaptionFrames(Pixels(), cache)
+        captioned = pipeline | beam.Create([video(), video(0)]) | CaptionFrames(Pixels(), cache, journal)
         assert_that(
             captioned | beam.Map(lambda one: one.evidence.caption.partition(",")[0]), equal_to(["One shot", ""])
         )
 
 
-def test_an_engine_that_cannot_work_at_all_stops_the_run(cache: Cache):
+def test_an_engine_that_cannot_work_at_all_stops_the_run(cache: Cache, journal: Journal):
     with pytest.raises(EngineError, match="the key was refused"):
-        caption_video(video(), TimesTeller(fails="for good"), cache)
+        caption_video(video(), TimesTeller(fails="for good"), cache, journal)

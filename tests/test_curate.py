@@ -10,7 +10,7 @@ from schemas.account import Rejection
 from schemas.check import InvalidRecord
 from schemas.example import Example
 from schemas.query import Judgement, Margin
-from transforms.curate import CuratedPair, CuratedQuery, CurateExamples, CurateRules, curate_query
+from transforms.curate import CuratedPair, CuratedQuery, CurateExamples, CurateRules, Group, curate_query
 
 SURE, UNSURE = -9.0, -1.0  # margins of a trusted and of a hard negative
 
@@ -172,13 +172,21 @@ def test_the_transform_gives_examples_rejections_and_every_pair():
     good = [positive(), judgement("a", "no", SURE, 1)]
     bad = [positive("no")]
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        groups = [("q", (query(), "train", good)), ("q2", (query("q2"), "validation", bad))]
-        examples, rejections, pairs = pipeline | beam.Create(groups) | CurateExamples()
+        groups = [
+            ("q", Group(query(), "train", good)),
+            ("q2", Group(query("q2"), "validation", bad)),
+            ("q3", Group(query("q3"), "train", good, deferred="max calls")),
+        ]
+        examples, rejections, deferred, pairs = pipeline | beam.Create(groups) | CurateExamples()
         assert_that(examples | beam.Map(lambda e: (e.query_id, len(e.candidates))), equal_to([("q", 2)]), "examples")
         found = rejections | beam.Map(lambda r: (r.stage, r.step, r.reason, r.video_id, r.query_id))
         assert_that(found, equal_to([("curate", "queries", "teacher disagrees", "pos", "q2")]), "rejections")
         kept = pairs | "Kept" >> beam.Map(lambda p: (p.judgement.video_id, p.kept, p.reason))
-        assert_that(kept, equal_to([("pos", True, ""), ("a", True, ""), ("pos", False, "query dropped")]), "pairs")
+        waits = deferred | "Waits" >> beam.Map(lambda d: (d.stage, d.step, d.reason, d.query_id))
+        assert_that(waits, equal_to([("curate", "queries", "max calls", "q3")]), "deferred")
+        of_q3 = [("pos", False, "deferred"), ("a", False, "deferred")]
+        of_others = [("pos", True, ""), ("a", True, ""), ("pos", False, "query dropped")]
+        assert_that(kept, equal_to([*of_others, *of_q3]), "pairs")
 
 
 def test_a_censored_margin_is_a_bound_in_the_example_too():

@@ -1,6 +1,7 @@
 import os
 import pickle
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,12 +15,11 @@ from schemas.fingerprint import sha256_file
 from schemas.video import EngineStamp, ManifestEntry, Metadata, Video
 from transforms.audio import read_windows
 from transforms.cache import Cache
-from transforms.decode import DecodeVideos, Limits, decode_video
+from transforms.decode import DecodeVideos, Decoding, Limits, decode_video
 from transforms.engines.protocols import FramePolicy
 from transforms.engines.pyav import PyAv
 from transforms.frame_pack import read_frame_pack
-from transforms.media import NoVideoStream, UnreadableMedia
-from transforms.sandbox import TimeLimitExceeded, WorkerDied
+from transforms.journal import Journal, RecordedFailure
 
 POLICY = FramePolicy(max_frames=4, max_side=320)
 
@@ -63,9 +63,9 @@ def clip(tmp_path) -> Path:
 
 
 def decode(uri, cache, sampler=None, policy=POLICY, limits=None, **entry) -> Video:
-    entry, limits = ManifestEntry(str(uri), **entry), limits or Limits()
-    with tempfile.TemporaryDirectory() as folder:
-        return decode_video(entry, str(uri), folder, sampler or PyAv(), policy, limits, cache, 1)
+    with closing(Journal(cache.root)) as journal:
+        options = Decoding(sampler or PyAv(), policy, limits or Limits(), cache, journal)
+        return decode_video(ManifestEntry(str(uri), **entry), options)
 
 
 def reasons(video: Video) -> list[str]:
@@ -96,9 +96,13 @@ def test_the_manifests_id_is_kept(clip, cache):
 
 def test_decoding_again_gives_the_same_video_and_the_same_files(clip, cache):
     first = decode(clip, cache)
-    before = {path: path.stat().st_mtime_ns for path in Path(cache.root).rglob("*.*")}
+    files = [Path(cache.root, key) for key in (first.frame_pack, first.audio)]
+    before = [file.stat().st_mtime_ns for file in files]
     assert decode(clip, cache) == first
-    assert {path: path.stat().st_mtime_ns for path in Path(cache.root).rglob("*.*")} == before
+    assert [file.stat().st_mtime_ns for file in files] == before  # neither was made again
+    files[0].unlink()
+    assert decode(clip, cache) == first
+    assert files[0].exists()
     other = Cache(cache.root + "2")
     decode(clip, other)
     for key in (first.frame_pack, first.audio):
@@ -140,19 +144,21 @@ def test_pictures_that_are_too_large_leave_the_sound(clip, cache):
 
 def test_a_file_that_is_neither_is_an_error(tmp_path, cache):
     (tmp_path / "a.mp4").write_text("no video at all")
-    with pytest.raises(UnreadableMedia):
+    with pytest.raises(RecordedFailure) as error:
         decode(tmp_path / "a.mp4", cache)
+    assert (error.value.error_class, error.value.permanent) == ("UnreadableMedia", True)
     silent = make_audio(tmp_path / "silent.wav", tone(0.001, 16_000))
     silent.write_bytes(silent.read_bytes()[:44])
-    with pytest.raises((NoVideoStream, ValueError)):
+    with pytest.raises(RecordedFailure):
         decode(silent, cache)
 
 
 def test_a_crash_or_a_hang_costs_only_its_own_file(clip, cache, tmp_path):
     limits = Limits(time_limit_s=1.0, time_limit_per_media_s=0.0)
-    with pytest.raises(WorkerDied, match="SIGSEGV"):
+    with pytest.raises(RecordedFailure, match="SIGSEGV"):
         decode(clip.rename(tmp_path / "segfault.mp4"), cache, Saboteur(), limits=limits)
-    with pytest.raises(TimeLimitExceeded):
+    clip = make_clip(tmp_path / "other.mp4", frames=48)  # of the same bytes it would be known to crash
+    with pytest.raises(RecordedFailure, match="no answer within"):
         decode((tmp_path / "segfault.mp4").rename(tmp_path / "hang.mp4"), cache, Saboteur(), limits=limits)
     assert decode((tmp_path / "hang.mp4").rename(tmp_path / "fine.mp4"), cache, Saboteur()).frame_count == 4
 
@@ -161,8 +167,9 @@ def run(entries: list[ManifestEntry], cache: Cache, sampler=None) -> tuple[list[
     """The two outputs of DecodeVideos, sorted by uri."""
     limits = Limits(time_limit_s=5.0, time_limit_per_media_s=0.0)
     with tempfile.TemporaryDirectory() as folder:
-        with beam.Pipeline("FnApiRunner") as pipeline:
-            decoded = pipeline | beam.Create(entries) | DecodeVideos(sampler or PyAv(), POLICY, limits, cache, 1)
+        with closing(Journal(cache.root)) as journal, beam.Pipeline("FnApiRunner") as pipeline:
+            options = Decoding(sampler or PyAv(), POLICY, limits, cache, journal)
+            decoded = pipeline | beam.Create(entries) | DecodeVideos(options)
             for name in ("videos", "failures"):
                 _ = (
                     decoded[name]

@@ -1,4 +1,6 @@
 import math
+from contextlib import closing
+from dataclasses import replace
 
 import apache_beam as beam
 import pytest
@@ -10,9 +12,11 @@ from prompts.reply import UnparsableReply
 from schemas.check import InvalidRecord
 from schemas.query import Candidate, Judgement, Margin, Query
 from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
+from transforms.budget import Budget
 from transforms.engines import EngineError
 from transforms.engines.protocols import TeacherFailed, TeacherReply, Token
 from transforms.engines.rules import RuleTeacher
+from transforms.journal import Journal
 from transforms.judge import JudgePairs, Pair, _judge, judge_pair
 
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)
@@ -120,12 +124,12 @@ def test_no_label_is_guessed(reply, reason):
     assert refused.value.reason == reason
 
 
-def test_an_engine_that_no_request_can_reach_stops_the_run():
+def test_an_engine_that_no_request_can_reach_stops_the_run(journal):
     def refuse(_):
         raise EngineError("HTTP 401")
 
     with pytest.raises(EngineError):
-        list(_judge(PAIR, ScriptedEngine(refuse), ("caption",), 0, DEFAULT_BUDGETS))
+        list(_judge(PAIR, ScriptedEngine(refuse), journal, ("caption",), 0, None, DEFAULT_BUDGETS))
 
 
 def test_seeds_follow_from_the_pair_and_the_recipe():
@@ -144,11 +148,11 @@ def answer_by_video(request):
     return TeacherFailed("gave up")
 
 
-def test_every_pair_is_accounted_for_once():
+def test_every_pair_is_accounted_for_once(journal):
     videos = [TRAM, video_of("flood", caption="A flood."), video_of("snow", caption="Snow."), video_of("blank")]
     pairs = [Pair(QUERY, video, Candidate(video.video_id, 1, 1.0), is_positive=False) for video in videos]
     with beam.Pipeline("FnApiRunner") as pipeline:
-        outputs = pipeline | beam.Create(pairs) | JudgePairs(ScriptedEngine(answer_by_video))
+        outputs = pipeline | beam.Create(pairs) | JudgePairs(ScriptedEngine(answer_by_video), journal)
         assert_that(
             outputs.judgements | beam.Map(lambda j: (j.query_id, j.video_id, j.label)),
             equal_to([("q1", "tram", "yes")]),
@@ -167,3 +171,16 @@ def test_every_pair_is_accounted_for_once():
             equal_to([("judge", "judge", "TeacherFailed", "gave up", "/snow.mp4", "q1", "snow")]),
             "failures",
         )
+        assert_that(outputs.deferred, equal_to([]), "deferred")
+
+
+def test_pairs_beyond_the_budget_are_deferred_and_judged_by_the_next_run(tmp_path):
+    pairs = [Pair(QUERY, TRAM, None, True), Pair(replace(QUERY, query_id="q2"), TRAM, None, False)]
+    for budget, labels, reasons in ((1, ["yes"], ["max calls"]), (1, ["yes"] * 2, [])):
+        with (
+            closing(Journal(str(tmp_path), budget=Budget(max_calls=budget))) as journal,
+            beam.Pipeline("FnApiRunner") as pipeline,
+        ):
+            outputs = pipeline | beam.Create(pairs) | JudgePairs(ScriptedEngine(answer_by_video), journal)
+            assert_that(outputs.judgements | beam.Map(lambda j: j.label), equal_to(labels), "judgements")
+            assert_that(outputs.deferred | beam.Map(lambda d: d.reason), equal_to(reasons), "deferred")

@@ -193,16 +193,16 @@ def cache(tmp_path) -> Cache:
 LIMITS = Limits(time_limit_s=30.0, time_limit_per_media_s=0.0)
 
 
-def test_a_video_gets_its_lines_and_the_stamp_of_the_engine(cache):
-    read = read_video_text(video(), BrightnessReader(), cache, LIMITS)
+def test_a_video_gets_its_lines_and_the_stamp_of_the_engine(cache, journal):
+    read = read_video_text(video(), BrightnessReader(), cache, journal, LIMITS)
     assert [found.text for found in read.evidence.ocr] == ["grey 0", "grey 100", "grey 200"]
     assert read.evidence.caption == "kept"
     assert [(use.part, use.engine.name) for use in read.engines] == [("ocr", "brightness")]
     assert read.warnings == ()
 
 
-def test_a_video_without_pictures_passes_through(cache):
-    assert read_video_text(video(None), BrightnessReader(), cache, LIMITS) == video(None)
+def test_a_video_without_pictures_passes_through(cache, journal):
+    assert read_video_text(video(None), BrightnessReader(), cache, journal, LIMITS) == video(None)
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_a_video_without_pictures_passes_through(cache):
         ("by hanging", "time limit", "no answer within"),
     ],
 )
-def test_an_engine_that_fails_on_one_video_leaves_a_warning(cache, fails, reason, message):
+def test_an_engine_that_fails_on_one_video_leaves_a_warning(cache, journal, fails, reason, message):
     limits = replace(LIMITS, time_limit_s=1.0 if fails == "by hanging" else 30.0)
-    read = read_video_text(video(), BrightnessReader(fails), cache, limits)
+    read = read_video_text(video(), BrightnessReader(fails), cache, journal, limits)
     assert read.evidence == video().evidence
     assert read.engines == ()
     (warning,) = read.warnings
@@ -223,14 +223,14 @@ def test_an_engine_that_fails_on_one_video_leaves_a_warning(cache, fails, reason
     assert message in warning.message
 
 
-def test_an_engine_that_cannot_be_loaded_stops_the_run(cache):
+def test_an_engine_that_cannot_be_loaded_stops_the_run(cache, journal):
     with pytest.raises(EngineError, match="'brightness' cannot be loaded: OSError: the weights are gone"):
-        read_video_text(video(), BrightnessReader("to load"), cache, LIMITS)
+        read_video_text(video(), BrightnessReader("to load"), cache, journal, LIMITS)
 
 
-def test_the_transform_reads_every_video(cache):
+def test_the_transform_reads_every_video(cache, journal):
     with TestPipeline() as pipeline:
-        read = pipeline | beam.Create([video(), video(None)]) | ReadText(BrightnessReader(), cache, LIMITS)
+        read = pipeline | beam.Create([video(), video(None)]) | ReadText(BrightnessReader(), cache, journal, LIMITS)
         assert_that(read | beam.Map(lambda one: len(one.evidence.ocr)), equal_to([3, 0]))
 
 

@@ -14,10 +14,12 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from pipeline.outputs.manifest import MARKER, read_manifest
+from pipeline.outputs.errors import OutputError
+from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify import verify
 from pipeline.run import check_output
 from runners.cli import main
+from transforms.files import list_files
 from transforms.ledger import read_ledger
 
 EVENTS = ("flood_valdoro", "launch_ostara", "tram_linden")
@@ -78,6 +80,7 @@ def test_every_file_ends_as_a_video_or_a_failure(output, entries):
 
 def test_the_output_verifies_and_its_books_balance(output):
     assert verify(str(output)) == []
+    assert [path for path in list_files(str(output)) if path.startswith(".")] == []
     assert [line for line in read_ledger((output / "ledger.json").read_bytes()) if line.missing] == []
 
 
@@ -212,12 +215,22 @@ def test_an_output_that_is_no_place_for_a_training_set_is_refused(samples, outpu
     assert "--output" in capsys.readouterr().err
 
 
-def test_an_unfinished_output_may_be_written_to_again(tmp_path):
-    (tmp_path / MARKER).touch()
-    (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "part-00000-of-00001.parquet").touch()
+@pytest.mark.parametrize("of_a_killed_run", [[".lock", ".staging/videos/x"], ["videos/x", ".staging/.commit"]])
+def test_a_folder_that_a_killed_run_left_may_be_written_to_again(tmp_path, of_a_killed_run):
+    for name in of_a_killed_run:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
 
     check_output(str(tmp_path))
+
+
+def test_what_a_killed_run_left_does_not_make_a_folder_of_other_files_ours(tmp_path):
+    (tmp_path / ".staging").mkdir()
+    (tmp_path / ".staging" / "x").touch()
+    (tmp_path / "thesis.txt").touch()
+
+    with pytest.raises(OutputError, match=r"thesis\.txt"):
+        check_output(str(tmp_path))
 
 
 def test_recipes_are_listed_and_printed(capsys):

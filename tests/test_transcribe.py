@@ -20,6 +20,7 @@ from transforms.decode import Limits
 from transforms.engines import EngineError
 from transforms.engines.pocketsphinx import Pocketsphinx
 from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
+from transforms.journal import Journal
 from transforms.sandbox import shut_down
 from transforms.transcribe import TranscribeSpeech, transcribe, transcribe_video
 
@@ -116,17 +117,17 @@ def test_a_track_without_speech_has_no_segments(cache: Cache):
     assert transcribe(Deaf(), str(Path(cache.root, "silence.flac"))) == ()
 
 
-def test_a_video_gains_speech_and_the_stamp_of_its_engine(video: Video, cache: Cache):
-    done = transcribe_video(video, Parrot(), cache, LIMITS)
+def test_a_video_gains_speech_and_the_stamp_of_its_engine(video: Video, cache: Cache, journal: Journal):
+    done = transcribe_video(video, Parrot(), cache, journal, LIMITS)
     assert done.evidence.text("asr") == "hello\npieces of eight\nhello\npieces of eight"
     assert done.evidence.caption == "a parrot"
     assert done.engines == (EngineUse("asr", Parrot().stamp()),)
     assert done.warnings == ()
 
 
-def test_a_video_without_sound_passes_untouched(video: Video, cache: Cache):
+def test_a_video_without_sound_passes_untouched(video: Video, cache: Cache, journal: Journal):
     mute = replace(video, audio=None)
-    assert transcribe_video(mute, Unloadable(), cache, LIMITS) is mute
+    assert transcribe_video(mute, Unloadable(), cache, journal, LIMITS) is mute
 
 
 @pytest.mark.parametrize(
@@ -138,10 +139,10 @@ def test_a_video_without_sound_passes_untouched(video: Video, cache: Cache):
     ],
 )
 def test_what_goes_wrong_on_one_sound_track_is_a_warning(
-    video: Video, cache: Cache, engine: Parrot, reason: str, message: str
+    video: Video, cache: Cache, journal: Journal, engine: Parrot, reason: str, message: str
 ):
     limits = replace(LIMITS, time_limit_s=1.0, time_limit_per_media_s=0.0) if isinstance(engine, Slow) else LIMITS
-    done = transcribe_video(video, engine, cache, limits)
+    done = transcribe_video(video, engine, cache, journal, limits)
     (warning,) = done.warnings
     assert (warning.part, warning.reason) == ("asr", reason)
     assert message in warning.message
@@ -149,29 +150,29 @@ def test_what_goes_wrong_on_one_sound_track_is_a_warning(
     assert done.engines == ()
 
 
-def test_a_model_that_cannot_be_loaded_stops_the_run(video: Video, cache: Cache):
+def test_a_model_that_cannot_be_loaded_stops_the_run(video: Video, cache: Cache, journal: Journal):
     with pytest.raises(EngineError, match="'parrot' cannot be loaded: OSError: no checkpoint"):
-        transcribe_video(video, Unloadable(), cache, LIMITS)
+        transcribe_video(video, Unloadable(), cache, journal, LIMITS)
     with pytest.raises(EngineError, match="'parrot' cannot be loaded: the process exited with code 5"):
-        transcribe_video(video, Crashing(), cache, LIMITS)
+        transcribe_video(video, Crashing(), cache, journal, LIMITS)
 
 
-def test_loading_costs_a_video_none_of_its_time(video: Video, cache: Cache):
+def test_loading_costs_a_video_none_of_its_time(video: Video, cache: Cache, journal: Journal):
     limits, video = replace(LIMITS, time_limit_s=2.0, time_limit_per_media_s=0.0), replace(video, audio="silence.flac")
-    assert transcribe_video(video, SlowToLoad(), cache, limits).warnings == ()
+    assert transcribe_video(video, SlowToLoad(), cache, journal, limits).warnings == ()
 
 
-def test_a_missing_package_stops_the_run(video: Video, cache: Cache):
+def test_a_missing_package_stops_the_run(video: Video, cache: Cache, journal: Journal):
     with pytest.raises(ModuleNotFoundError, match="words"):
-        transcribe_video(video, Lacking(), cache, LIMITS)
+        transcribe_video(video, Lacking(), cache, journal, LIMITS)
 
 
-def test_the_transform_transcribes_each_video(video: Video, cache: Cache):
+def test_the_transform_transcribes_each_video(video: Video, cache: Cache, journal: Journal):
     with TestPipeline() as pipeline:
         texts = (
             pipeline
             | beam.Create([video, replace(video, video_id="w", audio=None)])
-            | TranscribeSpeech(Parrot(), cache, LIMITS)
+            | TranscribeSpeech(Parrot(), cache, journal, LIMITS)
             | beam.Map(lambda done: (done.video_id, len(done.evidence.asr)))
         )
         assert_that(texts, equal_to([("v", 4), ("w", 0)]))

@@ -8,7 +8,7 @@ import pytest
 from tiny_output import tiny_rows, write_tables, write_tiny
 
 from pipeline.outputs.export import export_rankvideo
-from pipeline.outputs.manifest import MARKER, NotAnOutput, read_manifest, write_manifest
+from pipeline.outputs.manifest import NotAnOutput, read_manifest, write_manifest
 from pipeline.outputs.publish import describe
 from pipeline.outputs.verify import verdict, verify
 from schemas.example import SPLITS
@@ -121,10 +121,22 @@ def test_a_file_that_cannot_be_opened_is_named(output):
     assert [problem for problem in problems(output) if problem.startswith("README.md: ")]
 
 
-def test_the_marker_of_an_unfinished_run_is_a_problem(output):
-    (output / MARKER).touch()
+def test_the_lock_and_the_leftovers_of_a_killed_run_are_no_problem(output):
+    (output / ".lock").write_text("{}")
+    (output / ".staging" / "videos").mkdir(parents=True)
+    (output / ".staging" / "videos" / "part-00000-of-00009.parquet").write_bytes(b"half")
 
-    assert [problem.split(":")[1] for problem in problems(output)] == [" unfinished run"]
+    assert problems(output) == []
+
+
+def test_an_output_that_is_published_anew_while_it_is_verified_is_not_called_damaged(output, monkeypatch):
+    (output / "README.md").write_text("of the next run")
+    manifest = read_manifest(str(output))
+    answers = iter([manifest, replace(manifest, elapsed_s=1.5)])
+    monkeypatch.setattr("pipeline.outputs.verify.read_manifest", lambda _: next(answers))
+
+    with pytest.raises(NotAnOutput, match="published anew"):
+        problems(output)
 
 
 def test_an_export_is_of_this_run_or_a_problem(output):
@@ -346,7 +358,7 @@ def two_positives(rows):
         pytest.param(move_example, "is of split train, used in validation", id="example in the wrong split"),
         pytest.param(lend_video, "is of split validation, used in train", id="video in two splits"),
         pytest.param(set_values("queries", rationale=" "), "a kept written query has a rationale", id="no rationale"),
-        pytest.param(set_values("queries", verdict="maybe"), "verdict must be kept or dropped", id="verdict"),
+        pytest.param(set_values("queries", verdict="maybe"), "verdict must be kept, dropped or deferred", id="verdict"),
         pytest.param(set_values("queries", text=" "), "its text is blank", id="blank query"),
         pytest.param(set_values("ranking", query="another"), "its text is not that of its query", id="another text"),
         pytest.param(set_values("judgements", label="perhaps"), "label must be yes or no", id="judged label"),

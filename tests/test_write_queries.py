@@ -94,12 +94,12 @@ def test_a_query_rests_on_what_the_teacher_was_shown():
     assert written(drafts("who rode for nothing"), variant="caption")[0][0].modalities == ("caption",)
 
 
-def test_an_engine_that_no_request_can_reach_stops_the_run():
+def test_an_engine_that_no_request_can_reach_stops_the_run(journal):
     def refuse(_):
         raise EngineError("HTTP 401")
 
     with pytest.raises(EngineError):
-        list(_write(TRAM, ScriptedEngine(refuse), ("asr",), 1, 0, DEFAULT_BUDGETS))
+        list(_write(TRAM, ScriptedEngine(refuse), journal, ("asr",), 1, 0, None, DEFAULT_BUDGETS))
 
 
 def test_a_reply_stopped_at_the_token_limit_is_not_read():
@@ -148,12 +148,12 @@ def rejection_of(rejection):
     return rejection.stage, rejection.step, rejection.reason, rejection.video_id, rejection.detail.split(":")[0]
 
 
-def test_every_call_is_accounted_for_once():
+def test_every_call_is_accounted_for_once(journal):
     with beam.Pipeline("FnApiRunner") as pipeline:
         outputs = (
             pipeline
             | beam.Create([TRAM, video_of("silent")])
-            | WriteQueries(ScriptedEngine(answer_by_variant), VARIANTS, 2)
+            | WriteQueries(ScriptedEngine(answer_by_variant), journal, VARIANTS, 2)
         )
         assert_that(outputs.queries | beam.Map(lambda query: query.text), equal_to(["first", "second"]), "queries")
         assert_that(outputs.replies, equal_to([Reply("tram", "caption", 2)]), "replies")
@@ -187,9 +187,9 @@ def test_every_call_is_accounted_for_once():
         )
 
 
-def test_the_rules_write_for_every_variant_that_has_text():
+def test_the_rules_write_for_every_variant_that_has_text(journal):
     with beam.Pipeline("FnApiRunner") as pipeline:
-        outputs = pipeline | beam.Create([TRAM]) | WriteQueries(Rules())
+        outputs = pipeline | beam.Create([TRAM]) | WriteQueries(Rules(), journal)
         variants = outputs.queries | beam.Map(lambda query: query.variant)
         assert_that(variants, equal_to(["caption", "asr", "metadata", "all"] * 2), "variants")
         assert_that(outputs.failures, equal_to([]), "failures")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -15,12 +14,10 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.files import replacing
+from schemas.fingerprint import sha256_file
+from transforms.files import DISK_FULL, replacing, size
 
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-
-# No input is to blame for these, and no other will fare better.
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CannotFetch(OSError):
@@ -31,30 +28,48 @@ class CannotPublish(RuntimeError):
     """A file could not be written to the cache: no input is to blame, and no other will fare better."""
 
 
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """A file as it was published: its key, size and SHA-256."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Cache:
     """Files that never change, under keys such as ``frames/3f/3f2a….parquet``; ``root`` is a folder or a Beam URL."""
 
     root: str
 
-    def has(self, key: str) -> bool:
-        """Whether a file was published under this key."""
-        return bool(FileSystems.exists(self._url(key)))
+    def size(self, key: str) -> int | None:
+        """The bytes of the file under this key, None where there is none."""
+        if not is_remote(self.root):
+            try:
+                return os.stat(self._url(key)).st_size
+            except FileNotFoundError:
+                return None
+        return size(self._url(key))
 
-    def publish(self, local_path: str, key: str) -> None:
-        """Copy a local file to ``key``, whole or not at all; a key that exists is kept: equal keys mean equal bytes.
+    def holds(self, file: CachedFile) -> bool:
+        """Whether a file that was published is still there, as far as its size tells."""
+        return self.size(file.key) == file.size_bytes
+
+    def publish(self, local_path: str, key: str) -> CachedFile:
+        """Copy a local file to ``key``, whole or not at all. Equal keys mean equal content: the last copy stays.
 
         Raises:
             CannotPublish: the cache is full, read-only or out of reach.
         """
-        if self.has(key):
-            return
         try:
+            published = CachedFile(key, os.path.getsize(local_path), sha256_file(local_path))
             with open(local_path, "rb") as source, replacing(self._url(key)) as copy:
                 shutil.copyfileobj(source, copy)
         except Exception as error:  # each filesystem has its own errors
             message = f"cannot write {key} to the cache {self.root}: {type(error).__name__}: {error}"
             raise CannotPublish(message) from error
+        return published
 
     @contextmanager
     def reading(self, key: str) -> Iterator[str]:
@@ -64,7 +79,7 @@ class Cache:
             FileNotFoundError: nothing was published under this key at a local root.
             CannotFetch: a remote root did not deliver it.
         """
-        if not _is_remote(self.root):
+        if not is_remote(self.root):
             path = Path(self.root) / key
             if not path.exists():
                 raise FileNotFoundError(f"the cache {self.root} holds no {key}; was it emptied during the run?")
@@ -86,7 +101,7 @@ def localized(uri: str, folder: str) -> str:
         OSError: it is missing, unreadable, or no regular file (opening a pipe or a device might never return).
         CannotFetch: a remote file system did not deliver it.
     """
-    if not _is_remote(uri):
+    if not is_remote(uri):
         _require_regular_file(uri)
         return uri
     path = Path(folder) / f"media{Path(uri).suffix}"
@@ -94,7 +109,8 @@ def localized(uri: str, folder: str) -> str:
     return str(path)
 
 
-def _is_remote(address: str) -> bool:
+def is_remote(address: str) -> bool:
+    """Whether an address is of another filesystem than this machine's own."""
     return _REMOTE.match(address) is not None
 
 

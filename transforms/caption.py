@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 
 import apache_beam as beam
 
-from schemas.video import Video
+from schemas.video import Evidence, Video
+from schemas.visible import one_line
 from transforms.cache import Cache
 from transforms.engines import loaded
-from transforms.engines.protocols import Captioner, Engine, Frame
+from transforms.engines.protocols import Caption, Captioner, Engine, Frame
 from transforms.frame_grid import spread
 from transforms.frame_pack import read_frame_pack
+from transforms.journal import Journal, Key
 from transforms.partial import EngineFailed, attempt, engine_at_work
-from transforms.text import one_line
 
 
-def caption(engine: Engine, frames: Sequence[Frame]) -> str:
+def caption(engine: Engine, frames: Sequence[Frame]) -> Caption:
     """What the captioner says of the frames (time order, at least one), on one line.
 
     Raises:
@@ -25,10 +26,10 @@ def caption(engine: Engine, frames: Sequence[Frame]) -> str:
     """
     captioner: Captioner = loaded(engine)
     with engine_at_work():
-        said = one_line(captioner.caption(frames))
-    if not said:
+        said = captioner.caption(frames)
+    if not (text := one_line(said.text)):
         raise EngineFailed("the captioner said nothing")
-    return said
+    return replace(said, text=text)
 
 
 @dataclass
@@ -41,17 +42,27 @@ class CaptionFrames(beam.PTransform):
 
     engine: Engine
     cache: Cache
+    journal: Journal
     max_frames: int = 16
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.PCollection[Video]:
-        return videos | "Caption frames" >> beam.Map(caption_video, self.engine, self.cache, self.max_frames)
+        options = (self.engine, self.cache, self.journal, self.max_frames)
+        return videos | "Caption frames" >> beam.Map(caption_video, *options)
 
 
-def caption_video(video: Video, engine: Engine, cache: Cache, max_frames: int = 16) -> Video:
+def caption_video(video: Video, engine: Engine, cache: Cache, journal: Journal, max_frames: int = 16) -> Video:
     """The video with its caption, or a warning in its place; one without pictures is returned as it is."""
     if video.frame_pack is None:
         return video
-    with cache.reading(video.frame_pack) as path:
-        frames = read_frame_pack(path)
-    frames = [frames[index] for index in spread(len(frames), max_frames)]
-    return attempt(video, "caption", engine, lambda: replace(video.evidence, caption=caption(engine, frames)))
+    pack = video.frame_pack
+
+    def extract() -> Caption:
+        with cache.reading(pack) as path:
+            frames = read_frame_pack(path)
+        return caption(engine, [frames[index] for index in spread(len(frames), max_frames)])
+
+    def put(said: Caption) -> Evidence:
+        return replace(video.evidence, caption=said.text)
+
+    key = Key("caption", video.uri, engine.stamp(), {"max_frames": str(max_frames)}, {"frames": pack})
+    return attempt(video, key, journal, extract, Caption, put)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import apache_beam as beam
 
-from schemas.account import Rejection
+from schemas.account import Deferral, Rejection
 from schemas.check import require
 from schemas.example import Example, ExampleCandidate, Split, Stratum
 from schemas.query import Judgement, Query
 from transforms.strata import stratum_of
+
+DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of its judgements
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ class CuratedPair:
 
 @dataclass(frozen=True, slots=True)
 class CuratedQuery:
-    """A query's example, or the reason why there is none, and what became of each of its judged pairs."""
+    """A query's example, or why there is none or none yet, and what became of each of its judged pairs."""
 
-    outcome: Example | Rejection
+    outcome: Example | Rejection | Deferral
     pairs: tuple[CuratedPair, ...]
 
 
@@ -137,29 +139,52 @@ def _example(query: Query, split: Split, candidates: tuple[ExampleCandidate, ...
     )
 
 
-Group = tuple[Query, Split, Iterable[Judgement]]
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A query with all its judgements; ``deferred`` is why others are left for a later run."""
+
+    query: Query
+    split: Split
+    judgements: tuple[Judgement, ...]
+    deferred: str = ""
+
+
+def defer_query(group: Group, rules: CurateRules) -> CuratedQuery:
+    """A query that waits for the rest of its judgements: with half of them it would get other negatives."""
+    query = group.query
+    deferral = Deferral("curate", "queries", group.deferred, query.video_id, query.query_id)
+    strata = [(judgement, stratum_of(judgement, rules.alpha1, rules.alpha2)) for judgement in group.judgements]
+    pairs = tuple(CuratedPair(judgement, stratum, False, DEFERRED) for judgement, stratum in strata)
+    return CuratedQuery(deferral, pairs)
 
 
 @dataclass
 class CurateExamples(beam.PTransform):
-    """(query_id, (Query, Split, its Judgements)) -> Example, written or human query alike.
+    """(query_id, Group) -> Example, written or human query alike.
 
-    Dropped queries go to the tag "rejections" as Rejection, every judged pair to the tag "pairs" as CuratedPair.
+    Dropped queries go to the tag "rejections" as Rejection, those that wait to "deferred" as Deferral, and every judged
+    pair to "pairs" as CuratedPair.
     """
 
     rules: CurateRules = field(default_factory=CurateRules)
 
     def expand(self, groups: beam.PCollection[tuple[str, Group]]) -> beam.pvalue.DoOutputsTuple:
         return groups | "Curate" >> beam.FlatMap(_curate, rules=self.rules).with_outputs(
-            "rejections", "pairs", main="examples"
+            "rejections", "deferred", "pairs", main="examples"
         )
 
 
 def _curate(keyed: tuple[str, Group], rules: CurateRules) -> Iterator[Example | beam.pvalue.TaggedOutput]:
-    _, (query, split, judgements) = keyed
-    curated = curate_query(query, split, judgements, rules)
-    if isinstance(curated.outcome, Example):
-        yield curated.outcome
+    _, group = keyed
+    if group.deferred:
+        curated = defer_query(group, rules)
     else:
-        yield beam.pvalue.TaggedOutput("rejections", curated.outcome)
+        curated = curate_query(group.query, group.split, group.judgements, rules)
+    match curated.outcome:
+        case Example() as example:
+            yield example
+        case Rejection() as rejection:
+            yield beam.pvalue.TaggedOutput("rejections", rejection)
+        case Deferral() as deferral:
+            yield beam.pvalue.TaggedOutput("deferred", deferral)
     yield from (beam.pvalue.TaggedOutput("pairs", pair) for pair in curated.pairs)

@@ -12,18 +12,21 @@ from typing import Any
 
 import apache_beam as beam
 
-from schemas.account import Failure
+from schemas.account import Deferral, Failure
 from schemas.check import require
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineUse, Evidence, ManifestEntry, Video
-from transforms.cache import DISK_FULL, Cache, localized
+from transforms.budget import Deferred
+from transforms.cache import Cache, CachedFile
 from transforms.child_model import run_with_model
-from transforms.decode_file import AUDIO_FILE, FRAMES_FILE, decode_file
+from transforms.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
 from transforms.engines.protocols import Engine, FramePolicy
+from transforms.identify import Media, OutOfReach
+from transforms.journal import Journal, Key, RecordedFailure
 from transforms.media import FrameTooLarge, MediaError, NoVideoStream, UndecodableVideo
 from transforms.sandbox import TimeLimitExceeded, WorkerDied
 
-__all__ = ["DecodeVideos", "FrameTooLarge", "Limits", "NoVideoStream", "UndecodableVideo", "decode_video"]
+__all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream", "UndecodableVideo", "decode_video"]
 
 # Part of every key in the cache: raise it when the same file and options give other pixels or samples than before.
 FORMAT = 1
@@ -32,6 +35,21 @@ BAD_INPUT = (MediaError, MemoryError, TimeLimitExceeded, WorkerDied)
 # The slowest decoding, in bytes of the file: 40 times the playing speed of a long, small video (50 kB/s), and a third
 # of that of a 4K film. Headers are not asked, since a damaged one may promise any length.
 DECODED_BYTES_PER_S = 2_000_000
+# What the owner of a file can do about an error, by its class.
+_CHECK = "; check that the file plays, re-encode it, or take it out of the input"
+_ROOM = "; re-encode the file (ffmpeg -i IN OUT.mp4) or give the machine more memory"
+_ADVICE = {
+    "UnreadableMedia": _CHECK,
+    "NoVideoStream": _CHECK,
+    "NoAudioStream": _CHECK,
+    "UndecodableVideo": _CHECK,
+    "UndecodableAudio": _CHECK,
+    "FrameTooLarge": "; if such frames are meant, raise extract.frames.max_pixels",
+    "TimeLimitExceeded": "; if the file plays, raise extract.limits.time_limit_s",
+    "WorkerDied": _ROOM,
+    "MemoryError": _ROOM,
+    "PermissionError": "; grant read permission",
+}
 
 
 @dataclass(frozen=True)
@@ -63,118 +81,140 @@ class Limits:
         return self.time_limit_s + self.time_limit_per_media_s * min(duration_s, self.max_duration_s)
 
 
-def decode_video(
-    entry: ManifestEntry,
-    path: str,
-    folder: str,
-    sampler: Engine,
-    policy: FramePolicy,
-    limits: Limits,
-    cache: Cache,
-    workers: int,
-) -> Video:
-    """Decode the file of ``entry``, at hand under ``path``, in a child process; publish frames and sound to the cache.
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What decoding made of a file, and the files that it put into the cache, None where there is no such stream."""
 
-    They are made in ``folder``, which is temporary.
+    file: DecodedFile
+    frames: CachedFile | None
+    audio: CachedFile | None
 
-    The id is the manifest's, else it is made from the file's bytes. A file with sound only, or pictures only, becomes
-    a Video with a warning.
-
-    Raises:
-        MediaError: it holds neither pictures nor sound that can be decoded; the subclasses say why.
-        TimeLimitExceeded, WorkerDied: decoding hung or crashed; the child was replaced.
-        EngineError: the sampler cannot be loaded.
-        CannotPublish: the cache cannot be written.
-    """
-    decoded = run_with_model(
-        decode_file,
-        sampler,
-        path,
-        folder,
-        policy,
-        limits.max_duration_s,
-        limit_s=limits.for_file(os.path.getsize(path)),
-        workers=workers,
-    )
-    media, stamp = decoded.media, sampler.stamp()
-    frame_pack = audio = None
-    if decoded.frame_count:
-        frame_pack = _key("frames", ".parquet", media.sha256, stamp, policy)
-        cache.publish(str(Path(folder) / FRAMES_FILE), frame_pack)
-    if media.audio_s is not None:
-        audio = _key("audio", ".flac", media.sha256, stamp, limits.max_duration_s)
-        cache.publish(str(Path(folder) / AUDIO_FILE), audio)
-    return Video(
-        video_id=entry.video_id or f"v-{media.sha256[:16]}",
-        uri=entry.uri,
-        media=media,
-        evidence=Evidence(metadata=entry.metadata),
-        frame_pack=frame_pack,
-        frame_count=decoded.frame_count,
-        audio=audio,
-        engines=(EngineUse("decode", stamp),),
-        warnings=(*entry.warnings, *decoded.warnings),
-    )
+    @property
+    def cached_files(self) -> tuple[CachedFile, ...]:
+        """Those that there are."""
+        return tuple(file for file in (self.frames, self.audio) if file is not None)
 
 
-@dataclass
-class DecodeVideos(beam.PTransform):
-    """ManifestEntry -> Video ("videos") and, for every file that cannot be decoded, Failure ("failures")."""
+@dataclass(frozen=True)
+class Decoding:
+    """How videos are decoded, and where what comes of it is kept."""
 
     sampler: Engine
     policy: FramePolicy
     limits: Limits
     cache: Cache
-    workers: int
+    journal: Journal
+    workers: int = 1
+
+
+def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
+    """Decode the file of ``entry`` in a child process, unless the journal knows what comes of it.
+
+    Frames and sound go to the cache. The id is the manifest's, else it is made from the file's bytes. A file with sound
+    only, or pictures only, becomes a Video with a warning.
+
+    Raises:
+        RecordedFailure: it holds neither pictures nor sound that can be decoded, or decoding it hung or crashed.
+        OutOfReach: the file cannot be read.
+        Deferred: this journal only looks, and does not know the file.
+        EngineError: the sampler cannot be loaded.
+        CannotPublish, CannotJournal: the cache cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
+        media_file = Media(entry.uri, folder)
+        sha256 = media_file.sha256(options.journal)
+        stamp = options.sampler.stamp()
+        key = Key(
+            step="decode",
+            subject=entry.uri,
+            engine=stamp,
+            settings={
+                "frames": fingerprint(options.policy),
+                "max_duration_s": str(options.limits.max_duration_s),
+                "format": str(FORMAT),
+            },
+            inputs={"media": sha256},
+        )
+        decoded = options.journal.once(
+            key,
+            lambda: _decode(media_file.path, sha256, folder, options),
+            Decoded,
+            failures=BAD_INPUT,
+            usable=lambda decoded: all(options.cache.holds(file) for file in decoded.cached_files),
+        )
+    media = decoded.file.media
+    return Video(
+        video_id=entry.video_id or f"v-{media.sha256[:16]}",
+        uri=entry.uri,
+        media=media,
+        evidence=Evidence(metadata=entry.metadata),
+        frame_pack=decoded.frames.key if decoded.frames else None,
+        frame_count=decoded.file.frame_count,
+        audio=decoded.audio.key if decoded.audio else None,
+        engines=(EngineUse("decode", stamp),),
+        warnings=(*entry.warnings, *decoded.file.warnings),
+    )
+
+
+def _decode(path: str, sha256: str, folder: str, options: Decoding) -> Decoded:
+    """The work itself; ``folder`` is temporary."""
+    limits, policy, stamp = options.limits, options.policy, options.sampler.stamp()
+    decoded = run_with_model(
+        decode_file,
+        options.sampler,
+        path,
+        sha256,
+        folder,
+        policy,
+        limits.max_duration_s,
+        limit_s=limits.for_file(os.path.getsize(path)),
+        workers=options.workers,
+    )
+    frames = audio = None
+    if decoded.frame_count:
+        key = _key("frames", ".parquet", sha256, stamp, policy)
+        frames = options.cache.publish(str(Path(folder) / FRAMES_FILE), key)
+    if decoded.media.audio_s is not None:
+        key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s)
+        audio = options.cache.publish(str(Path(folder) / AUDIO_FILE), key)
+    return Decoded(decoded, frames, audio)
+
+
+@dataclass
+class DecodeVideos(beam.PTransform):
+    """ManifestEntry -> Video ("videos"); for every file that cannot be decoded, Failure ("failures").
+
+    Files that are left for a later run are a Deferral each ("deferred").
+    """
+
+    options: Decoding
 
     def expand(self, entries: beam.PCollection) -> Any:
-        return entries | "Decode" >> beam.FlatMap(
-            _decode_or_fail, self.sampler, self.policy, self.limits, self.cache, self.workers
-        ).with_outputs("failures", main="videos")
+        decode = beam.FlatMap(_decode_or_fail, self.options)
+        return entries | "Decode" >> decode.with_outputs("failures", "deferred", main="videos")
 
 
-def _decode_or_fail(entry: ManifestEntry, *options: Any) -> Iterator[Any]:
-    with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
-        try:
-            path = localized(entry.uri, folder)
-        except OSError as error:
-            if error.errno in DISK_FULL:
-                raise
-            yield _failure(entry, error)
-            return
-        try:
-            yield decode_video(entry, path, folder, *options)
-        except BAD_INPUT as error:
-            yield _failure(entry, error)
+def _decode_or_fail(entry: ManifestEntry, options: Decoding) -> Iterator[Any]:
+    try:
+        yield decode_video(entry, options)
+    except Deferred as deferred:
+        yield beam.pvalue.TaggedOutput(
+            "deferred", Deferral("extract", "decode", deferred.reason, video_id=entry.video_id or "")
+        )
+    except (RecordedFailure, OutOfReach) as error:
+        yield _failure(entry, error.error_class, error.message)
 
 
-def _failure(entry: ManifestEntry, error: Exception) -> Any:
+def _failure(entry: ManifestEntry, error_class: str, message: str) -> Any:
     failure = Failure(
         stage="extract",
         step="decode",
-        error_class=type(error).__name__,
-        message=f"{error}{_advice(error)}",
+        error_class=error_class,
+        message=f"{message}{_ADVICE.get(error_class, '')}",
         uri=entry.uri,
         video_id=entry.video_id or "",
     )
     return beam.pvalue.TaggedOutput("failures", failure)
-
-
-def _advice(error: BaseException) -> str:
-    """What the owner of the file can do about it."""
-    match error:
-        case FrameTooLarge():
-            return "; if such frames are meant, raise extract.frames.max_pixels"
-        case TimeLimitExceeded():
-            return "; if the file plays, raise extract.limits.time_limit_s"
-        case WorkerDied() | MemoryError():
-            return "; re-encode the file (ffmpeg -i IN OUT.mp4) or give the machine more memory"
-        case MediaError():
-            return "; check that the file plays, re-encode it, or take it out of the input"
-        case PermissionError():
-            return "; grant read permission"
-        case _:
-            return ""
 
 
 def _key(kind: str, suffix: str, *parts: object) -> str:

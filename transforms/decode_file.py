@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from schemas.fingerprint import sha256_file
 from schemas.video import EvidenceWarning, MediaFacts
 from transforms.audio import write_audio
 from transforms.engines import loaded
@@ -27,14 +26,18 @@ class DecodedFile:
     warnings: tuple[EvidenceWarning, ...]
 
 
-def decode_file(sampler: Engine, path: str, folder: str, policy: FramePolicy, max_duration_s: float) -> DecodedFile:
+def decode_file(
+    sampler: Engine, path: str, sha256: str, folder: str, policy: FramePolicy, max_duration_s: float
+) -> DecodedFile:
     """Write FRAMES_FILE and AUDIO_FILE into ``folder``, each where the file has such a stream and it can be decoded.
+
+    ``sha256`` is the hash of the file at ``path``.
 
     Raises:
         MediaError: neither pictures nor sound can be had.
     """
     try:
-        media = MediaFacts(sha256_file(path), os.path.getsize(path))
+        media = MediaFacts(sha256, os.path.getsize(path))
     except OSError as error:
         raise UnreadableMedia(f"the file cannot be read ({error.strerror})") from error
     sampled, no_pictures = _write_frames(path, str(Path(folder) / FRAMES_FILE), sampler, policy)

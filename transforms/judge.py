@@ -7,19 +7,23 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
-from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
+from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, neutralise, only
 from prompts.judge import judge_prompt, parse_verdict
 from prompts.reply import UnparsableReply
-from schemas.account import Failure, Rejection
+from prompts.template import Template
+from schemas.account import Deferral, Failure, Rejection
 from schemas.check import require
 from schemas.query import Candidate, Judgement, Query
 from schemas.video import EngineStamp, Modality, Video
-from transforms.engines import loaded
+from schemas.visible import UNREADABLE, visible
+from transforms.budget import Deferred
 from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherRequest
+from transforms.journal import Journal
 from transforms.margin import decision_margin
+from transforms.recorded_teacher import RecordedTeacher
 from transforms.write_queries import answer_of, seed_of
 
-REJECTIONS, FAILURES = "rejections", "failures"
+REJECTIONS, FAILURES, DEFERRED = "rejections", "failures", "deferred"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ def judge_pair(
     modalities: tuple[Modality, ...],
     seed: int = 0,
     budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+    template: Template | None = None,
 ) -> Judgement:
     """The teacher's verdict on one pair, from the given modalities of the video.
 
@@ -58,14 +63,15 @@ def judge_pair(
         TeacherFailed: there is no reply.
     """
     query, video = pair.query, pair.video
-    prompt = judge_prompt(video.evidence, modalities, video.video_id, query.text, budgets)
+    prompt = judge_prompt(video.evidence, modalities, video.video_id, query.text, budgets, template)
     reply = teacher.reply(
         TeacherRequest(
             task="judge",
             prompt=prompt,
             evidence=only(video.evidence, modalities),
-            query=query.text,
+            query=neutralise(query.text),
             seed=seed_of(seed, query.query_id, video.video_id),
+            subject=f"{query.query_id} {video.video_id}",
         )
     )
     verdict = parse_verdict(answer_of(reply))
@@ -79,7 +85,7 @@ def judge_pair(
         margin=margin,
         confidence_source="label_only" if margin is None else teacher.confidence_source,
         teacher=stamp,
-        reply=reply.text,
+        reply=visible(reply.text, UNREADABLE),
         prompt_sha256=prompt.sha256,
         rank=pair.candidate.rank if pair.candidate else None,
         score=pair.candidate.score if pair.candidate else None,
@@ -91,32 +97,50 @@ class JudgePairs(beam.PTransform):
     """Pair -> Judgement. Every pair is accounted for once: what is not judged goes to a tag with both its ids.
 
     "rejections" are those whose video has nothing to judge by ("no evidence") or whose reply cannot be read,
-    "failures" those without a reply. The main output is "judgements".
+    "failures" those without a reply, "deferred" those left for a later run. The main output is "judgements".
     """
 
     teacher: Engine
+    journal: Journal
     modalities: tuple[Modality, ...] = ("caption",)
     seed: int = 0
+    template: Template | None = None
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
 
     def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
-        judge = beam.FlatMap(_judge, self.teacher, modalities=self.modalities, seed=self.seed, budgets=self.budgets)
-        return pairs | "Judge" >> judge.with_outputs(REJECTIONS, FAILURES, main="judgements")
+        judge = beam.FlatMap(
+            _judge,
+            self.teacher,
+            self.journal,
+            modalities=self.modalities,
+            seed=self.seed,
+            template=self.template,
+            budgets=self.budgets,
+        )
+        return pairs | "Judge" >> judge.with_outputs(REJECTIONS, FAILURES, DEFERRED, main="judgements")
 
 
 def _judge(
-    pair: Pair, engine: Engine, modalities: tuple[Modality, ...], seed: int, budgets: EvidenceBudgets
+    pair: Pair,
+    engine: Engine,
+    journal: Journal,
+    modalities: tuple[Modality, ...],
+    seed: int,
+    template: Template | None,
+    budgets: EvidenceBudgets,
 ) -> Iterator[Judgement | beam.pvalue.TaggedOutput]:
-    teacher, stamp = loaded(engine), engine.stamp()
     query_id, video_id = pair.query.query_id, pair.video.video_id
     try:
         if set(modalities).isdisjoint(pair.video.evidence.present):
             # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
             raise UnparsableReply("no evidence", f"the video has no {' or '.join(modalities)}")
-        yield judge_pair(teacher, stamp, pair, modalities, seed, budgets)
+        teacher = RecordedTeacher(engine, journal)
+        yield judge_pair(teacher, engine.stamp(), pair, modalities, seed, budgets, template)
     except UnparsableReply as error:
         rejection = Rejection("judge", "judge", error.reason, error.detail, video_id, query_id)
         yield beam.pvalue.TaggedOutput(REJECTIONS, rejection)
     except TeacherFailed as error:
         failure = Failure("judge", "judge", type(error).__name__, str(error), pair.video.uri, video_id, query_id)
         yield beam.pvalue.TaggedOutput(FAILURES, failure)
+    except Deferred as deferred:
+        yield beam.pvalue.TaggedOutput(DEFERRED, Deferral("judge", "judge", deferred.reason, video_id, query_id))

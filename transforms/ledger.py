@@ -87,8 +87,9 @@ def lines_of(tallies: Iterable[Tally], steps: Iterable[tuple[str, str]]) -> list
 # What leaves the first step of each pair must enter the second, or items were lost between them.
 CHAIN: tuple[tuple[str, str], ...] = (
     ("extract/decode", "extract/deduplicate"),
-    ("extract/deduplicate", "synthesize/select"),
-    ("extract/deduplicate", "emit/videos"),
+    ("extract/deduplicate", "extract/evidence"),
+    ("extract/evidence", "synthesize/select"),
+    ("extract/evidence", "emit/videos"),
     ("synthesize/deduplicate", "mine/select"),
     ("mine/select", "mine/filter"),
     ("mine/filter", "curate/queries"),

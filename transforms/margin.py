@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Literal
 
@@ -21,6 +22,7 @@ LIMIT = 20.0
 """Margins are clamped to this many nats: p = 2e-9, beyond what a server's floats carry."""
 
 _TINY = 1e-300
+_NEAR = 2
 _ANSWER = re.compile(rb"<answer>", re.IGNORECASE)
 _THINKING = re.compile(rb".*</think>", re.IGNORECASE | re.DOTALL)
 _MARKS = b" \t\r\n*_\"'`:([{"
@@ -60,6 +62,18 @@ def decision_margin(tokens: Sequence[Token]) -> Margin | None:
     if no > 0.0:
         return Margin(hi, lo, hi, censored="yes")
     return None
+
+
+def essential(tokens: Sequence[Token]) -> tuple[Token, ...]:
+    """The tokens, without the alternatives of those that are not next to the decision: nearly all of a reply's bytes.
+
+    All of them stay where no decision is found, in case a later version finds one.
+    """
+    place = _find_decision(tokens)
+    if place is None:
+        return tuple(tokens)
+    near = range(place - _NEAR, place + _NEAR + 1)
+    return tuple(token if at in near else replace(token, alternatives=()) for at, token in enumerate(tokens))
 
 
 def spelling_of(text: bytes) -> Spelling:

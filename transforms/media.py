@@ -22,6 +22,7 @@ class MediaError(ValueError):
     """A media file, or one of its streams, that cannot be used; ``reason`` is what the warnings count."""
 
     reason: ClassVar[str] = "unusable media"
+    permanent: ClassVar[bool] = True  # the same bytes stay bad, however often they are tried
 
 
 class UnreadableMedia(MediaError):

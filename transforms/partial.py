@@ -4,44 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from schemas.video import Evidence, Modality, Video
+from schemas.video import Evidence, Video
+from schemas.visible import one_line
+from transforms.budget import Deferred
 from transforms.engines import EngineError
-from transforms.engines.protocols import Engine
+from transforms.journal import Journal, Key, RecordedFailure
 from transforms.sandbox import TimeLimitExceeded, WorkerDied
-from transforms.text import one_line
+
+T = TypeVar("T")
 
 
 class EngineFailed(RuntimeError):
-    """An engine raised an error on this video; another video may fare better."""
+    """An engine raised an error on this video; another video may fare better.
+
+    ``permanent`` where the engine says that asking again could not help.
+    """
+
+    def __init__(self, message: str, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+    def __reduce__(self) -> tuple[type[EngineFailed], tuple[str, bool]]:
+        return EngineFailed, (str(self), self.permanent)  # it may come out of a child process
 
 
 @contextmanager
 def engine_at_work() -> Iterator[None]:
     """Around the call of a loaded engine: its errors become ``EngineFailed``, with class and message, at most 500
     characters. What would fail on every video stops the run instead: an engine that cannot be loaded (loading stays
-    outside), lacks a package, or says that it cannot work at all, as one does whose server refuses its key."""
+    outside), lacks a package, or says that it cannot work at all, as one does whose server refuses its key. A lack of
+    memory keeps its name."""
     try:
         yield
-    except (ImportError, EngineError):
+    except (ImportError, EngineError, MemoryError):
         raise
     except Exception as error:
         # Whatever others' code raises on odd media.
-        raise EngineFailed(one_line(f"{type(error).__name__}: {error}")[:500]) from error
+        message = one_line(f"{type(error).__name__}: {error}")[:500]
+        raise EngineFailed(message, bool(getattr(error, "permanent", False))) from error
 
 
-def attempt(video: Video, part: Modality, engine: Engine, extract: Callable[[], Evidence]) -> Video:
-    """``video`` with the evidence that ``extract`` returns and the stamp of ``engine``, or with one more warning.
+# What an engine's failure on a video is counted as, by the class of the error.
+_REASONS = {
+    "TimeLimitExceeded": "time limit",
+    "WorkerDied": "worker died",
+    "MemoryError": "out of memory",
+    "EngineFailed": "engine failed",
+}
 
-    The warning's reason is "time limit", "worker died" or "engine failed". Other errors are not this video's own, and
-    are passed on.
+
+def attempt(
+    video: Video, key: Key, journal: Journal, extract: Callable[[], T], kind: Any, put: Callable[[T], Evidence]
+) -> Video:
+    """``video`` with the evidence that ``put`` makes of what ``extract`` returns, and with its engine's stamp.
+
+    The result is journaled under ``key``, whose step is the part of the evidence. Where there is none the video has one
+    more warning, whose reason is "time limit", "worker died", "out of memory" or "engine failed"; or it is deferred.
+    Other errors are not this video's own, and are passed on.
     """
+    assert key.engine is not None, "evidence is made by an engine"
     try:
-        evidence = extract()
-    except TimeLimitExceeded as error:
-        return video.warned(part, "time limit", str(error))
-    except WorkerDied as error:
-        return video.warned(part, "worker died", str(error))
-    except EngineFailed as error:
-        return video.warned(part, "engine failed", str(error))
-    return video.with_part(part, engine.stamp(), evidence)
+        found = journal.once(key, extract, kind, failures=(TimeLimitExceeded, WorkerDied, MemoryError, EngineFailed))
+    except Deferred as deferred:
+        return replace(video, deferred=deferred.reason)
+    except RecordedFailure as failure:
+        return video.warned(key.step, _REASONS[failure.error_class], failure.message)
+    return video.with_part(key.step, key.engine, put(found))

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import apache_beam as beam
 
 T = TypeVar("T")
-Outcome = Literal["in", "done", "failed"]
+Outcome = Literal["in", "done", "cached", "failed"]
 
 
 @dataclass(slots=True)
 class StepCount:
-    """What one step was given and what it has done; ``first_s`` and ``last_s`` are when it began and last moved."""
+    """What one step was given and what it has done; ``first_s`` and ``last_s`` are when it began and last moved.
+
+    ``cached`` results were in the journal and are among those given and done.
+    """
 
     given: int = 0
     done: int = 0
+    cached: int = 0
     failed: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
@@ -31,9 +35,9 @@ class StepCount:
 
     @property
     def rate_per_s(self) -> float:
-        """Items done a second, over the step's own time; 0 before it took any."""
+        """Items done a second that were not cached, over the step's own time; 0 before it took any."""
         elapsed = self.last_s - self.first_s
-        return self.done / elapsed if elapsed > 0 else 0.0
+        return max(0, self.done - self.cached) / elapsed if elapsed > 0 else 0.0
 
 
 # Counters live in the process, because the local runner's workers are threads of it; elsewhere the runner's own
@@ -50,6 +54,9 @@ def advance(step: str, outcome: Outcome, n: int = 1, now: float | None = None) -
         if outcome == "in":
             count.given += n
             return
+        if outcome == "cached":
+            count.cached += n
+            return
         if outcome == "done":
             count.done += n
         else:
@@ -60,10 +67,7 @@ def advance(step: str, outcome: Outcome, n: int = 1, now: float | None = None) -
 def snapshot() -> Mapping[str, StepCount]:
     """A copy of the counts of the steps that have begun."""
     with _lock:
-        return {
-            step: StepCount(count.given, count.done, count.failed, count.first_s, count.last_s)
-            for step, count in _counts.items()
-        }
+        return {step: replace(count) for step, count in _counts.items()}
 
 
 def reset() -> None:

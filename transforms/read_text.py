@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from schemas.video import Box, Evidence, OcrLine, Video
+from schemas.visible import one_line
 from transforms.cache import Cache
 from transforms.child_model import run_with_model
 from transforms.decode import Limits
@@ -20,9 +21,13 @@ from transforms.engines import loaded
 from transforms.engines.protocols import Engine, Frame, Image, TextBox, TextReader
 from transforms.engines.text_boxes import reading_order
 from transforms.frame_pack import read_frame_pack
+from transforms.journal import Journal, Key
 from transforms.partial import attempt, engine_at_work
-from transforms.text import one_line
 
+Lines = tuple[OcrLine, ...]
+
+# Raise it when the same frames and engine give other lines than before, as with another rule for merging them.
+FORMAT = 1
 _THUMBNAIL = (320, 180)  # width, height
 _TILE = 20  # pixels of the thumbnail
 _CHANGED = 8.0  # grey levels, mean over a tile: above a moving cursor, below a new word on a slide
@@ -68,7 +73,7 @@ class _Track:
     best: TextBox
 
 
-def merge_lines(readings: Sequence[tuple[float, Sequence[TextBox]]]) -> tuple[OcrLine, ...]:
+def merge_lines(readings: Sequence[tuple[float, Sequence[TextBox]]]) -> Lines:
     """The lines that the readings, (time in seconds, text boxes) in time order, show between them.
 
     A line goes on from one reading to the next, over at most one reading that misses it, when its folded text is
@@ -130,7 +135,7 @@ def _overlap(left: Box, right: Box) -> float:
     return width * height / (sum(areas) - width * height)
 
 
-def read_text(engine: Engine, frames: Sequence[Frame]) -> tuple[OcrLine, ...]:
+def read_text(engine: Engine, frames: Sequence[Frame]) -> Lines:
     """The lines of text that ``frames`` (time order) show; frames that look alike are read once.
 
     Raises:
@@ -145,7 +150,7 @@ def read_text(engine: Engine, frames: Sequence[Frame]) -> tuple[OcrLine, ...]:
     return merge_lines([(frame.time_s, found[source]) for frame, source in zip(frames, sources, strict=True)])
 
 
-def _read_pack(engine: Engine, path: str) -> tuple[OcrLine, ...]:
+def _read_pack(engine: Engine, path: str) -> Lines:
     return read_text(engine, read_frame_pack(path))
 
 
@@ -158,25 +163,32 @@ class ReadText(beam.PTransform):
 
     engine: Engine
     cache: Cache
+    journal: Journal
     limits: Limits
     workers: int = 1
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.PCollection[Video]:
-        return videos | "Read text" >> beam.Map(read_video_text, self.engine, self.cache, self.limits, self.workers)
+        options = (self.engine, self.cache, self.journal, self.limits, self.workers)
+        return videos | "Read text" >> beam.Map(read_video_text, *options)
 
 
-def read_video_text(video: Video, engine: Engine, cache: Cache, limits: Limits, workers: int = 1) -> Video:
+def read_video_text(
+    video: Video, engine: Engine, cache: Cache, journal: Journal, limits: Limits, workers: int = 1
+) -> Video:
     """The video with its OCR evidence, or a warning in its place; one without pictures is returned as it is.
 
     A model that cannot be loaded is an error, since it would fail on every video.
     """
     if video.frame_pack is None:
         return video
-    key, limit_s = video.frame_pack, limits.for_media(video.media.duration_s or 0.0)
+    frames, limit_s = video.frame_pack, limits.for_media(video.media.duration_s or 0.0)
 
-    def extract() -> Evidence:
-        with cache.reading(key) as path:
-            lines = run_with_model(_read_pack, engine, path, limit_s=limit_s, workers=workers)
+    def extract() -> Lines:
+        with cache.reading(frames) as path:
+            return run_with_model(_read_pack, engine, path, limit_s=limit_s, workers=workers)
+
+    def put(lines: Lines) -> Evidence:
         return replace(video.evidence, ocr=lines)
 
-    return attempt(video, "ocr", engine, extract)
+    key = Key("ocr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"frames": frames})
+    return attempt(video, key, journal, extract, Lines, put)

@@ -9,16 +9,21 @@ from itertools import islice
 import apache_beam as beam
 
 from schemas.video import AsrSegment, Evidence, Video
+from schemas.visible import one_line
 from transforms.audio import read_windows
 from transforms.cache import Cache
 from transforms.child_model import run_with_model
 from transforms.decode import Limits
 from transforms.engines import loaded
 from transforms.engines.protocols import Engine, SpeechRecognizer
+from transforms.journal import Journal, Key
 from transforms.partial import attempt, engine_at_work
-from transforms.text import one_line
 from transforms.vad import Speech, speech_spans
 
+Segments = tuple[AsrSegment, ...]
+
+# Raise it when the same sound and engine give other segments than before, as with another voice activity detector.
+FORMAT = 1
 _GROUP = 32  # spans handed to the recogniser at once, 30 MB at most; it makes its own batches of them
 
 
@@ -28,31 +33,38 @@ class TranscribeSpeech(beam.PTransform):
 
     engine: Engine
     cache: Cache
+    journal: Journal
     limits: Limits
     workers: int = 1
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.PCollection[Video]:
-        return videos | "Transcribe" >> beam.Map(transcribe_video, self.engine, self.cache, self.limits, self.workers)
+        options = (self.engine, self.cache, self.journal, self.limits, self.workers)
+        return videos | "Transcribe" >> beam.Map(transcribe_video, *options)
 
 
-def transcribe_video(video: Video, engine: Engine, cache: Cache, limits: Limits, workers: int = 1) -> Video:
+def transcribe_video(
+    video: Video, engine: Engine, cache: Cache, journal: Journal, limits: Limits, workers: int = 1
+) -> Video:
     """The video with its ASR evidence, or a warning in its place; one without sound is returned as it is.
 
     Recognition runs in a child process. A model that cannot be loaded is an error, since it would fail on every video.
     """
     if video.audio is None:
         return video
-    key, limit_s = video.audio, limits.for_media(video.media.audio_s or 0.0)
+    audio, limit_s = video.audio, limits.for_media(video.media.audio_s or 0.0)
 
-    def extract() -> Evidence:
-        with cache.reading(key) as path:
-            segments = run_with_model(transcribe, engine, path, limit_s=limit_s, workers=workers)
+    def extract() -> Segments:
+        with cache.reading(audio) as path:
+            return run_with_model(transcribe, engine, path, limit_s=limit_s, workers=workers)
+
+    def put(segments: Segments) -> Evidence:
         return replace(video.evidence, asr=segments)
 
-    return attempt(video, "asr", engine, extract)
+    key = Key("asr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"sound": audio})
+    return attempt(video, key, journal, extract, Segments, put)
 
 
-def transcribe(engine: Engine, audio_path: str) -> tuple[AsrSegment, ...]:
+def transcribe(engine: Engine, audio_path: str) -> Segments:
     """The speech in a FLAC file, in time order; seconds from the start of the file, which is the first video frame.
 
     Raises:

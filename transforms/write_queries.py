@@ -9,15 +9,20 @@ import apache_beam as beam
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
 from prompts.reply import UnparsableReply, excerpt
+from prompts.template import Template
 from prompts.write_queries import Draft, parse_queries, queries_prompt
-from schemas.account import Failure, Rejection
+from schemas.account import Deferral, Failure, Rejection
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Query, Variant
 from schemas.video import EngineStamp, Evidence, Modality, Video
-from transforms.engines import loaded
+from schemas.visible import UNREADABLE, visible
+from transforms.budget import Deferred
 from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.journal import Journal
+from transforms.progress import advance
+from transforms.recorded_teacher import RecordedTeacher
 
-REJECTIONS, FAILURES, REPLIES = "rejections", "failures", "replies"
+REJECTIONS, FAILURES, DEFERRED, REPLIES = "rejections", "failures", "deferred", "replies"
 
 
 def shown_modalities(evidence: Evidence, variant: Variant) -> tuple[Modality, ...]:
@@ -52,6 +57,7 @@ def write_queries(
     count: int,
     seed: int = 0,
     budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+    template: Template | None = None,
 ) -> list[Query]:
     """At most ``count`` queries for which ``video`` is the answer, in the order of the teacher's reply.
 
@@ -62,7 +68,7 @@ def write_queries(
         TeacherFailed: there is no reply.
     """
     modalities = shown_modalities(video.evidence, variant)
-    prompt = queries_prompt(video.evidence, modalities, video.video_id, count, budgets)
+    prompt = queries_prompt(video.evidence, modalities, video.video_id, count, budgets, template)
     reply = teacher.reply(
         TeacherRequest(
             task="write_queries",
@@ -70,6 +76,7 @@ def write_queries(
             evidence=only(video.evidence, modalities),
             count=count,
             seed=seed_of(seed, video.video_id, variant),
+            subject=f"{video.video_id} {variant}",
         )
     )
     drafts: dict[str, Draft] = {}
@@ -86,7 +93,7 @@ def write_queries(
             rationale=draft.rationale,
             modalities=draft.modalities,
             writer=stamp,
-            reply=reply.text,
+            reply=visible(reply.text, UNREADABLE),
             prompt_sha256=prompt.sha256,
         )
         for draft in list(drafts.values())[:count]
@@ -104,34 +111,50 @@ class Reply:
 
 @dataclass
 class WriteQueries(beam.PTransform):
-    """Video -> Query, ``count`` a variant. Every (video, variant) is accounted for once, under one of three tags:
+    """Video -> Query, ``count`` a variant. Every (video, variant) is accounted for once, under one of four tags:
 
-    "replies" (Reply), "rejections" (Rejection: "no evidence", or why the reply cannot be read), "failures" (Failure).
-    The main output is "queries".
+    "replies" (Reply), "rejections" (Rejection: "no evidence", or why the reply cannot be read), "failures" (Failure),
+    "deferred" (Deferral). The main output is "queries".
     """
 
     teacher: Engine
+    journal: Journal
     variants: tuple[Variant, ...] = VARIANTS
     count: int = 2
     seed: int = 0
+    template: Template | None = None
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.pvalue.DoOutputsTuple:
         write = beam.FlatMap(
-            _write, self.teacher, variants=self.variants, count=self.count, seed=self.seed, budgets=self.budgets
+            _write,
+            self.teacher,
+            self.journal,
+            variants=self.variants,
+            count=self.count,
+            seed=self.seed,
+            template=self.template,
+            budgets=self.budgets,
         )
-        return videos | "Write" >> write.with_outputs(REJECTIONS, FAILURES, REPLIES, main="queries")
+        return videos | "Write" >> write.with_outputs(REJECTIONS, FAILURES, DEFERRED, REPLIES, main="queries")
 
 
 def _write(
-    video: Video, engine: Engine, variants: tuple[Variant, ...], count: int, seed: int, budgets: EvidenceBudgets
+    video: Video,
+    engine: Engine,
+    journal: Journal,
+    variants: tuple[Variant, ...],
+    count: int,
+    seed: int,
+    template: Template | None,
+    budgets: EvidenceBudgets,
 ) -> Iterator[Query | beam.pvalue.TaggedOutput]:
-    teacher, stamp = loaded(engine), engine.stamp()
+    teacher, stamp = RecordedTeacher(engine, journal), engine.stamp()
     for variant in variants:
         try:
             if not shown_modalities(video.evidence, variant):
                 raise UnparsableReply("no evidence", f"the video has {', '.join(video.evidence.present) or 'none'}")
-            queries = write_queries(teacher, stamp, video, variant, count, seed, budgets)
+            queries = write_queries(teacher, stamp, video, variant, count, seed, budgets, template)
         except UnparsableReply as error:
             detail = f"variant {variant}: {error.detail}"
             rejection = Rejection("synthesize", "write", error.reason, detail, video_id=video.video_id)
@@ -139,7 +162,11 @@ def _write(
         except TeacherFailed as error:
             message = f"variant {variant}: {error}"
             failure = Failure("synthesize", "write", type(error).__name__, message, video.uri, video.video_id)
+            advance("write", "failed")
             yield beam.pvalue.TaggedOutput(FAILURES, failure)
+        except Deferred as deferred:
+            deferral = Deferral("synthesize", "write", deferred.reason, video.video_id)
+            yield beam.pvalue.TaggedOutput(DEFERRED, deferral)
         else:
             yield from queries
             yield beam.pvalue.TaggedOutput(REPLIES, Reply(video.video_id, variant, len(queries)))

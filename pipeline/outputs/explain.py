@@ -102,6 +102,9 @@ def _fate(manifest: Manifest, query: Row) -> Lines:
             yield from _rules(manifest, stage)
         return
     detail = f" ({query['detail']})" if query["detail"] else ""
+    if query["verdict"] == "deferred":
+        yield from field("deferred", f"by {query['stage']}: {query['reason']}; the same run with more budget goes on")
+        return
     yield from field("dropped", f"by {query['stage']}: {query['reason']}{detail}")
     yield from _rules(manifest, query["stage"])
 
@@ -202,7 +205,7 @@ def _video(tables: Tables, video: Row) -> Lines:
     if queries:
         yield from heading("Queries written for it")
         for row in sorted(queries, key=lambda row: (row["variant"] or "", row["query_id"])):
-            verdict = "kept" if row["verdict"] == "kept" else f"dropped by {row['stage']}: {row['reason']}"
+            verdict = "kept" if row["verdict"] == "kept" else f"{row['verdict']} by {row['stage']}: {row['reason']}"
             yield f"  {row['query_id']}  {verdict}"
             yield from wrapped(row["text"], " " * 6)
     judged = [row for row in tables.matching("judgements", "video_id", video_id) if not row["is_positive"]]

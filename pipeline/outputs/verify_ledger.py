@@ -16,10 +16,12 @@ from transforms.ledger import CHAIN, Line, read_ledger
 LEDGER = "ledger.json"
 
 _ROWS_LEAVING = {
-    ("extract", "deduplicate"): "videos",
+    ("extract", "evidence"): "videos",
     ("judge", "judge"): "judgements",
     ("curate", "queries"): "ranking",
 }
+_DEFERRING = {"mine": "select", "curate": "queries"}  # the step of each stage that defers whole queries
+_DEFER_QUERIES = tuple(_DEFERRING.items())
 _COUNTED_IN_JUDGEMENTS = ("curate", "pairs")  # the reasons of pairs stand in their own table, not among the rejections
 
 
@@ -42,8 +44,14 @@ def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
         "rejections": Counter(_reasons(lines, "rejected", without=_COUNTED_IN_JUDGEMENTS)),
         "failures": Counter(_reasons(lines, "failed")),
         "judgements": Counter(
-            {key: n for key, n in _reasons(lines, "rejected").items() if key[:2] == _COUNTED_IN_JUDGEMENTS}
+            {
+                key: n
+                for outcome in ("rejected", "deferred")
+                for key, n in _reasons(lines, outcome).items()
+                if key[:2] == _COUNTED_IN_JUDGEMENTS
+            }
         ),
+        "queries": Counter({key: n for key, n in _reasons(lines, "deferred").items() if key[:2] in _DEFER_QUERIES}),
     }
     counted = {
         "rejections": Counter(
@@ -56,6 +64,11 @@ def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
             (*_COUNTED_IN_JUDGEMENTS, r["reason"])
             for r in tables.rows("judgements", ["kept", "reason"])
             if not r["kept"]
+        ),
+        "queries": Counter(
+            (r["stage"], _DEFERRING[r["stage"]], r["reason"])
+            for r in tables.rows("queries", ["verdict", "stage", "reason"])
+            if r["verdict"] == "deferred" and r["stage"] in _DEFERRING
         ),
     }
     for name, found in counted.items():

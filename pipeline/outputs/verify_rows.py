@@ -98,18 +98,19 @@ def _check_query(row: Row, _: WrittenFile, seen: _Seen) -> Found:
     yield from _check_record(query_id, row, Query)
     if not row["text"].strip():
         yield query_id, "its text is blank"
-    if row["video_id"] not in seen.video_split and row["reason"] != _UNKNOWN_VIDEO:
+    waits = row["verdict"] == "deferred"
+    if row["video_id"] not in seen.video_split and row["reason"] != _UNKNOWN_VIDEO and not waits:
         yield query_id, f"its video {row['video_id']!r} is not in videos"
     match row["verdict"]:
         case "kept":
             seen.kept_queries[query_id] = row["text"]
             if row["source"] == "teacher" and not row["rationale"].strip():
                 yield query_id, "a kept written query has a rationale"
-        case "dropped":
+        case "dropped" | "deferred" as verdict:
             if not row["stage"] or not row["reason"]:
-                yield query_id, "a dropped query names stage and reason"
+                yield query_id, f"a {verdict} query names stage and reason"
         case other:
-            yield query_id, f"verdict must be kept or dropped, got {other!r}"
+            yield query_id, f"verdict must be kept, dropped or deferred, got {other!r}"
 
 
 def _check_judgement(row: Row, _: WrittenFile, seen: _Seen) -> Found:

@@ -1,0 +1,109 @@
+"""Verification of a cache: whether every recorded result can be read, and every file that one names is as it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.cache.contents import Contents, Stored, files_of, record_of, value_of
+from pipeline.outputs.problem import Problem
+from transforms.cache import Cache, CachedFile
+from transforms.files import join, open_seekable
+from transforms.segments import Damage
+
+_DROP = "`hardquery cache prune` drops"
+
+
+@dataclass
+class Checked:
+    """``problems`` are damage, ``notes`` what is in nobody's way; one line each."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    records: int = 0
+    files: int = 0
+
+
+def verify(contents: Contents) -> Checked:
+    """Read every record, and hash every file that one names."""
+    checked = Checked()
+    named: dict[str, dict[CachedFile, str]] = {}  # by key: as recorded, and for which video
+    for step, segments in contents.segments.items():
+        keys: set[bytes] = set()
+        found = Counter[str]()
+        for segment in segments:
+            for line in contents.lines(segment):
+                if isinstance(line, Damage):
+                    found[line.kind] += 1
+                    if line.kind == "corrupt":
+                        checked.problems.append(_corrupt(segment, line))
+                    continue
+                checked.records += 1
+                record = record_of(line)
+                if record is None or (record.failed is None and value_of(step, record) is None):
+                    found["foreign"] += 1
+                    continue
+                found["repeated"] += bytes.fromhex(line.key) in keys
+                keys.add(bytes.fromhex(line.key))
+                for file in files_of(value_of(step, record)):
+                    named.setdefault(file.key, {})[file] = record.subject
+        checked.notes += _notes(step, found)
+    for key, versions in sorted(named.items()):
+        checked.problems += _check_file(contents.root, key, versions)
+    checked.files = len(named)
+    orphans = [file for key, file in contents.cached.items() if key not in named]
+    checked.notes += _about(orphans, "that no record names", f"{_DROP} them")
+    checked.notes += _about(contents.leftovers, "that were not finished", f"{_DROP} them")
+    checked.notes += _about(contents.strange, "that are not of hardquery", "they are left alone")
+    return checked
+
+
+def _corrupt(segment: Stored, damage: Damage) -> Problem:
+    return Problem(
+        segment.path,
+        f"{damage.length} damaged bytes at {damage.offset}: the results that they held are computed again at the next "
+        f"run; {_DROP} them",
+    )
+
+
+def _check_file(root: str, key: str, versions: dict[CachedFile, str]) -> Iterable[Problem]:
+    """A file may have been made more than once; it is sound if it is as any of its records says."""
+    file, subject = next(iter(versions.items()))
+    again = f"{subject} is decoded again at the next run; {_DROP} the record"
+    size = Cache(root).size(key)  # now: a run may have made it since the cache was listed
+    if size is None:
+        yield Problem(key, f"missing: {again}")
+    elif size not in {file.size_bytes for file in versions}:
+        yield Problem(key, f"{size} bytes, recorded with {file.size_bytes}: {again}")
+    elif (sha256 := _sha256(join(root, key))) not in {file.sha256 for file in versions}:
+        yield Problem(
+            key,
+            f"changed: SHA-256 {sha256[:12]}…, recorded with {file.sha256[:12]}…: runs cannot tell and use it as "
+            f"it is; delete the file, and {subject} is decoded again at the next run",
+        )
+
+
+def _sha256(path: str) -> str:
+    with open_seekable(path) as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _notes(step: str, found: Counter[str]) -> Iterable[str]:
+    for kind, meaning in (
+        ("torn", f"a record half-written at the end, by a process that was killed or still writes; {_DROP} it"),
+        ("repeated", f"a record of a key that has an earlier record; {_DROP} it if no run reads it"),
+        ("foreign", "a record of another version of hardquery, which this one cannot read; it is kept"),
+    ):
+        if found[kind]:
+            yield f"journal/{step}, {found[kind]:,} x: {meaning}"
+
+
+def _about(files: list[Stored], which: str, then: str) -> Iterable[str]:
+    if files:
+        size = sum(file.size_bytes for file in files)
+        yield f"files {which}: {len(files):,}, {size:,} bytes, such as {files[0].path}; {then}"

@@ -1,0 +1,191 @@
+"""``hardquery cache``: what a cache holds, whether it is sound, and what of it can go."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # heavy, and --help is quick
+    from rich.table import Table
+
+    from pipeline.cache.contents import Contents
+    from pipeline.cache.prune import Pruning
+    from pipeline.cache.stats import CacheStats
+
+_UNITS_S = {"h": 3600.0, "d": 86_400.0}
+_SHOWN = 50  # problems
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """The commands below ``cache``, with their options."""
+    commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
+    place = argparse.ArgumentParser(add_help=False)
+    either = place.add_mutually_exclusive_group()
+    either.add_argument("--cache", metavar="DIR", help="the cache (default: .hardquery in the current folder)")
+    either.add_argument("--output", metavar="OUT", help="the output that the cache lies beside")
+
+    text = "what is in a cache: results by step, engine, model and prompt, and what they took"
+    stats = commands.add_parser("stats", help=text, description=f"{text}.", parents=[place])
+    stats.add_argument("--json", action="store_true", help="print JSON")
+
+    text = "read every record and hash every file that one names; exit code 3 if something is damaged"
+    commands.add_parser("verify", help=text, description=f"{text}.", parents=[place])
+
+    text = "remove what no run reads any more: damaged and repeated records, files that no record names"
+    prune = commands.add_parser(
+        "prune",
+        help=text,
+        description=f"{text}. Refused while a run uses the cache. Of a cache in an object store, which cannot tell, "
+        "only what was written more than a day ago is touched; use --older-than there only while no run is active.",
+        parents=[place],
+    )
+    prune.add_argument("--step", metavar="STEP", help="only what is of one step, such as judge")
+    prune.add_argument(
+        "--older-than",
+        type=_seconds,
+        metavar="AGE",
+        help="remove also sound results that were made longer ago, such as 30d or 12h; who needs them makes them again",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def root_of(arguments: argparse.Namespace) -> str:
+    """The cache that a command is about."""
+    from runners.job import default_cache
+
+    root: str = default_cache((arguments.output or "here").rstrip("/")) if arguments.cache is None else arguments.cache
+    return root.rstrip("/")
+
+
+def act(arguments: argparse.Namespace) -> bool:
+    """Carry out a command and print what it says; whether the cache is sound, as far as the command has looked.
+
+    Raises:
+        ValueError, CacheInUse: it cannot be done; one line.
+        OSError: the cache cannot be read or written to.
+    """
+    from pipeline.cache.contents import look_into, require_cache
+    from transforms.cache_lock import having_alone, sharing
+
+    root = root_of(arguments)
+    require_cache(root)
+    removes = arguments.what == "prune" and not arguments.dry_run
+    with (having_alone if removes else sharing)(root):
+        return {"stats": _stats, "verify": _verify, "prune": _prune}[arguments.what](look_into(root), arguments)
+
+
+def _seconds(age: str) -> float:
+    found = re.fullmatch(r"(\d+)([dh])", age)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{age!r} is no age such as 30d or 12h")
+    return int(found[1]) * _UNITS_S[found[2]]
+
+
+def _stats(contents: Contents, arguments: argparse.Namespace) -> bool:
+    import msgspec
+    from rich.console import Console
+
+    from pipeline.cache.stats import stats
+
+    found = stats(contents)
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        return True
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_steps_table(found))
+    console.print("failed: tried again by later runs; in, out: tokens; hours: of work, added up over all threads")
+    for kind, files in (("frames", found.frames), ("audio", found.audio)):
+        console.print(f"{kind}: {files.files:,} files, {_size(files.size_bytes)}")
+    console.print()
+    console.print(_origins_table(found))
+    return True
+
+
+def _steps_table(found: CacheStats) -> Table:
+    names = ("step", "records", "keys", "repeated", "failed", "for good", "in", "out", "hours", "size")
+    table = _table(names, right=names[1:])
+    for step in found.steps:
+        counts = (step.records, step.keys, step.repeated, step.failed_transient, step.failed_permanent)
+        table.add_row(
+            step.step,
+            *(f"{count:,}" for count in (*counts, step.input_tokens, step.output_tokens)),
+            f"{step.seconds / 3600:,.2f}",
+            _size(step.size_bytes),
+        )
+    return table
+
+
+def _origins_table(found: CacheStats) -> Table:
+    table = _table(("step", "records", "engine", "model", "settings"), right=("records",))
+    for step in found.steps:
+        for origin in step.origins:
+            engine = origin.engine
+            table.add_row(
+                step.step,
+                f"{origin.records:,}",
+                f"{engine.name} {engine.version}" if engine else "",
+                engine.model if engine else "",
+                " ".join(f"{name}={value}" for name, value in origin.settings.items()),
+            )
+    return table
+
+
+def _table(names: Iterable[str], right: Iterable[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name in right)
+    return table
+
+
+def _verify(contents: Contents, _: argparse.Namespace) -> bool:
+    from pipeline.cache.verify import verify
+
+    found = verify(contents)
+    for note in found.notes:
+        print(f"note: {note}")
+    for problem in found.problems[:_SHOWN]:
+        print(problem)
+    if len(found.problems) > _SHOWN:
+        print(f"… and {len(found.problems) - _SHOWN} more")
+    seen = f"{found.records:,} records and {found.files:,} files"
+    many = "s" * (len(found.problems) > 1)
+    print(f"{contents.root}: {seen}, " + (f"{len(found.problems)} problem{many}" if found.problems else "all sound"))
+    return not found.problems
+
+
+def _prune(contents: Contents, arguments: argparse.Namespace) -> bool:
+    from pipeline.cache.prune import carry_out, plan
+
+    if arguments.step and arguments.step not in contents.segments:
+        raise ValueError(
+            f"--step {arguments.step!r}: the cache has records of {', '.join(contents.segments) or 'none'}"
+        )
+    pruning = plan(contents, arguments.step, arguments.older_than)
+    if not arguments.dry_run:
+        carry_out(pruning, contents)
+    for line in _said(pruning):
+        print(line)
+    print(f"{contents.root}: {_size(pruning.freed_bytes)} {'would be freed' if arguments.dry_run else 'freed'}")
+    return True
+
+
+def _said(pruning: Pruning) -> Iterable[str]:
+    for compaction in pruning.compactions:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in compaction.dropped.items())
+        yield (
+            f"journal/{compaction.step}: records kept: {compaction.kept.sum():,}; dropped: {dropped or 'none'}; "
+            f"segments before: {len(compaction.segments):,}"
+        )
+    for reason, files in pruning.removed.items():
+        if files:
+            yield f"files {reason}: {len(files):,}, {_size(sum(file.size_bytes for file in files))}"
+
+
+def _size(size_bytes: int) -> str:
+    from rich.filesize import decimal
+
+    return decimal(size_bytes)

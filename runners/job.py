@@ -1,0 +1,69 @@
+"""From the command line to a job: what ``run`` and ``plan`` share, checked before any work starts."""
+
+from __future__ import annotations
+
+import argparse
+
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.config import check_engines, find_engines, load_recipe
+from pipeline.human import read_human_queries
+from pipeline.run import Job, check_output
+from runners import local
+from runners.options import OPTIONS
+from transforms.budget import Budget, Cost
+from transforms.cache import Cache
+from transforms.files import connect, join
+from transforms.journal import Journal
+from transforms.list_input import list_input
+
+
+def default_cache(output: str) -> str:
+    """Where the cache lies unless --cache says so: beside the output."""
+    return join(FileSystems.split(output)[0] or ".", ".hardquery")
+
+
+def prepare(
+    arguments: argparse.Namespace, beam_flags: list[str], look_only: bool = False
+) -> tuple[Job, PipelineOptions, int]:
+    """The job, Beam's options for it, and how many files of the input are no videos.
+
+    Raises:
+        ValueError, OSError: what was asked for cannot be done; the message is one line that names the fix.
+    """
+    if arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
+    if bool(arguments.queries) != bool(arguments.qrels):
+        raise ValueError("--queries and --qrels go together")
+    output = arguments.output.rstrip("/")
+    if not output or arguments.cache == "":
+        raise ValueError("--output and --cache must name a folder, and not the root; is a shell variable unset?")
+    recipe = load_recipe(arguments.recipe, arguments.settings)
+    prompts = recipe.templates()
+    options = local.pipeline_options(beam_flags, arguments.workers, OPTIONS)
+    budget = Budget() if look_only else _budget(arguments, recipe.costs.by_step(), local.is_local(options))
+    engines = find_engines(recipe)
+    if local.is_local(options) and not look_only:
+        check_engines(engines)
+    connect(options, arguments.input, output, arguments.cache, arguments.queries, arguments.qrels)
+    human = read_human_queries(arguments.queries, arguments.qrels) if arguments.queries else ()
+    check_output(output)
+    listing = list_input(arguments.input)
+    cache = Cache(arguments.cache or default_cache(output))
+    journal = Journal(cache.root, arguments.retry_failures, budget, look_only)
+    job = Job(recipe, engines, arguments.input, listing, output, cache, journal, arguments.workers, prompts, human)
+    return job, options, listing.ignored
+
+
+def _budget(arguments: argparse.Namespace, costs: dict[str, Cost], is_local: bool) -> Budget:
+    bounds = (arguments.max_calls, arguments.max_tokens, arguments.max_cost)
+    if any(bound is not None for bound in bounds) and not is_local:
+        raise ValueError("--max-calls, --max-tokens and --max-cost are counted on one machine; leave --runner out")
+    priced = any(cost.input_price or cost.output_price for cost in costs.values())
+    if arguments.max_cost is not None and not priced:
+        raise ValueError(
+            "--max-cost needs prices: set them in the recipe, such as --set costs.judge.input_price=0.75 (dollars a "
+            "million tokens); or use --max-calls or --max-tokens"
+        )
+    return Budget(*bounds, costs=costs)

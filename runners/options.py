@@ -1,0 +1,59 @@
+"""The options of `run` and `plan`; light, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+OPTIONS = (
+    "--input --output --set --workers --cache --queries --qrels --retry-failures --max-calls --max-tokens --max-cost"
+).split()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say what to do, on what, and where results are kept."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name (see hardquery recipes) or a YAML file")
+    parser.add_argument(
+        "--input", required=True, metavar="PATH", help="a folder, a glob, or a manifest (.jsonl, .parquet)"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the training set goes")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="change one value of the recipe, such as curate.alpha1=-4; may be repeated",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(os.cpu_count() or 1, 4),
+        metavar="N",
+        help="videos worked on at a time on this machine (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="where frames, sound and the journal of all results are kept, for this and later runs, which may share it "
+        "(default: .hardquery beside the output)",
+    )
+    parser.add_argument("--queries", metavar="TSV", help="queries written by people, id<TAB>text, to mix in")
+    parser.add_argument("--qrels", metavar="TREC", help="their relevant videos, in TREC format")
+    parser.add_argument(
+        "--retry-failures",
+        choices=("transient", "all", "none"),
+        default="transient",
+        help="which failures of earlier runs are tried again: those that time may have cured (default), all, or none",
+    )
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """The options that bound what a run may spend."""
+    bounds = (
+        ("--max-calls", int, "N", "calls of captioner and teacher"),
+        ("--max-tokens", int, "N", "tokens of these calls, in and out"),
+        ("--max-cost", float, "DOLLARS", "what they cost by the prices in the recipe's section costs"),
+    )
+    for option, kind, unit, what in bounds:
+        parser.add_argument(option, type=kind, metavar=unit, help=f"stop paying before this run exceeds so many {what}")

@@ -1,0 +1,153 @@
+"""Running again: what is found done, what is done again and why, and what a damaged cache or a second run can spoil."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.outputs.manifest import read_manifest
+from pipeline.outputs.verify import verify
+from runners.cli import DEFERRED, main
+from transforms.ledger import read_ledger
+
+CLIPS = ("launch_ostara_1", "launch_ostara_2", "launch_kestrel_1", "flood_riverton_1")
+FAST = (
+    "extract.asr=null extract.ocr=null extract.frames.max_frames=2 emit.frames=null emit.validation_fraction=0 "
+    "synthesize.variants=[caption,metadata] mine.ambiguity_ratio=1000 curate.alpha1=-0.5"
+).split()
+PAID = ("caption", "write", "judge")
+
+
+def command(folder: Path, output: str = "out") -> list[str]:
+    given = ["--input", str(folder / "list.jsonl"), "--output", str(folder / output), "--workers", "2"]
+    return ["run", "demo", *given, *(f"--set={setting}" for setting in FAST)]
+
+
+def run(folder: Path, *options: str, output: str = "out", expect: int = 0) -> dict[str, int]:
+    """Run, and return the results by step that were not found in the journal; steps without any are left out."""
+    assert main([*command(folder, output), *options]) == expect
+    assert verify(str(folder / output)) == []
+    work = read_manifest(str(folder / output)).work
+    made = {step: counts.get("run", 0) + counts.get("failed", 0) for step, counts in work.items()}
+    return {step: count for step, count in made.items() if count}
+
+
+def hashes(folder: Path, output: str = "out") -> dict[str, str]:
+    return {file.path: file.sha256 for file in read_manifest(str(folder / output)).files if file.rows is not None}
+
+
+def segment(folder: Path, step: str) -> Path:
+    (path,) = (folder / ".hardquery" / "journal" / step).iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def original(samples, tmp_path_factory):
+    """A folder with a finished run: its list, its output and its cache."""
+    folder = tmp_path_factory.mktemp("original")
+    rows = [{"uri": str(samples / "videos" / f"{clip}.mp4"), "title": f"Day {clip} of the news"} for clip in CLIPS]
+    (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert set(run(folder)) == {"media", "decode", "caption", "write", "judge"}
+    return folder
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    """A copy of the finished run."""
+    subprocess.run(["cp", "-a", f"{original}/.", str(tmp_path)], check=True)
+    return tmp_path
+
+
+def test_a_second_run_does_nothing_and_writes_the_same_bytes(folder):
+    before = hashes(folder)
+
+    assert run(folder) == {}
+    assert hashes(folder) == before
+    assert sum(file.rows for file in read_manifest(str(folder / "out")).files if file.path.startswith("ranking/"))
+
+
+def test_a_torn_last_line_costs_one_result(folder):
+    before, journal = hashes(folder), segment(folder, "judge")
+    journal.write_bytes(journal.read_bytes()[:-20])
+
+    assert run(folder) == {"judge": 1}
+    assert hashes(folder) == before
+    assert run(folder) == {}
+
+
+def test_a_flipped_byte_costs_one_result_and_is_told(folder, capfd):
+    before, journal = hashes(folder), segment(folder, "write")
+    content = bytearray(journal.read_bytes())
+    content[len(content) // 2] ^= 4
+    journal.write_bytes(content)
+
+    assert run(folder) == {"write": 1}
+    assert hashes(folder) == before
+    told = " ".join(capfd.readouterr().err.split())
+    assert "damaged" in told
+    assert "done again" in told
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 100)], ids=["removed", "cut"])
+def test_frames_that_are_gone_are_decoded_again_and_nothing_else(folder, damage):
+    before = hashes(folder)
+    damage(next((folder / ".hardquery" / "frames").rglob("*.parquet")))
+
+    assert run(folder) == {"decode": 1}
+    assert hashes(folder) == before
+
+
+def test_a_moved_file_is_hashed_and_not_decoded(folder, samples):
+    (folder / "moved").mkdir()
+    lines = (folder / "list.jsonl").read_text()
+    for clip in CLIPS:
+        os.link(samples / "videos" / f"{clip}.mp4", folder / "moved" / f"{clip}.mp4")
+    (folder / "list.jsonl").write_text(lines.replace(str(samples / "videos"), str(folder / "moved")))
+
+    assert run(folder) == {"media": len(CLIPS)}
+
+
+def test_a_budget_of_half_the_calls_defers_the_rest_and_continuing_ends_in_the_same_bytes(folder, capsys):
+    work = read_manifest(str(folder / "out")).work
+    calls = sum(work[step]["run"] for step in PAID)
+    budget = ["--max-calls", str(calls // 2)]
+
+    made = run(folder, *budget, "--cache", str(folder / "other"), output="half", expect=DEFERRED)
+    lines = read_ledger((folder / "half" / "ledger.json").read_bytes())
+
+    assert sum(made[step] for step in PAID) == calls // 2
+    assert {(line.stage, line.step): line.deferred for line in lines if line.deferred}.keys() >= {("judge", "judge")}
+    assert "deferred" in capsys.readouterr().out
+    assert "deferred" in (folder / "half" / "README.md").read_text()
+
+    rest = run(folder, "--cache", str(folder / "other"), output="half")
+    assert sum(rest.get(step, 0) for step in PAID) == calls - calls // 2
+    assert hashes(folder, "half") == hashes(folder)
+
+
+def test_a_budget_of_nothing_leaves_a_sound_and_empty_set(folder):
+    made = run(folder, "--max-calls", "0", "--cache", str(folder / "other"), output="none", expect=DEFERRED)
+
+    assert made == {"media": len(CLIPS), "decode": len(CLIPS)}
+    assert sum(file.rows or 0 for file in read_manifest(str(folder / "none")).files) == 0
+
+
+def test_two_runs_at_once_share_a_cache(folder):
+    before = hashes(folder)
+    cache = ["--cache", str(folder / "shared")]
+    both = [
+        subprocess.Popen([sys.executable, "-m", "runners", *command(folder, name), *cache], stderr=subprocess.DEVNULL)
+        for name in ("left", "right")
+    ]
+
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert hashes(folder, "left") == hashes(folder, "right") == before
+    assert run(folder, *cache, output="third") == {}
+
+
+def test_a_budget_in_dollars_needs_prices(folder, capsys):
+    assert main([*command(folder), "--max-cost", "1"]) == 2
+    assert "costs.judge.input_price" in capsys.readouterr().err

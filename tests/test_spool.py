@@ -1,0 +1,206 @@
+import os
+import re
+import signal
+import time
+import urllib.parse
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+
+import pytest
+from journal_lines import digest, in_a_child, line
+from object_store import ObjectStore
+
+from transforms import shelf, spool
+from transforms.segments import CannotJournal, line_of
+from transforms.shelf import Shelf
+
+ROOT_URL = "objects://bucket/cache"
+
+
+class Folder(MutableMapping[str, bytes]):
+    """Objects as files of a folder, so that several processes see the same store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, key: str) -> Path:
+        return self.folder / urllib.parse.quote(key, safe="")
+
+    def __getitem__(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError as error:
+            raise KeyError(key) from error
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        self._path(key).write_bytes(value)
+
+    def __delitem__(self, key: str) -> None:
+        self._path(key).unlink()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(urllib.parse.unquote(path.name) for path in self.folder.iterdir()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.folder.iterdir())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    """This machine's folder of spools, and an empty store."""
+    (tmp_path / "store").mkdir()
+    monkeypatch.setattr(ObjectStore, "objects", Folder(tmp_path / "store"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def put(there: Shelf, n: int, data: bytes = b"1") -> None:
+    there.append(digest(n), digest(n)[:16], line_of(digest(n), digest(n)[:16], data))
+
+
+def values(n: int) -> list[bytes]:
+    there = Shelf(ROOT_URL, "judge")
+    try:
+        return list(there.find(digest(n)))
+    finally:
+        there.close()
+
+
+def files(home: Path) -> list[str]:
+    return [path.name for path in home.rglob("*") if path.is_file()]
+
+
+def test_what_is_closed_is_in_the_store_and_nothing_stays_here(home):
+    there = Shelf(ROOT_URL, "judge")
+    put(there, 1)
+    assert list(there.find(digest(1))) == [b"1"]
+    there.close()
+    (key,) = ObjectStore.objects
+    assert re.fullmatch(rf"{ROOT_URL}/journal/judge/\d{{8}}T\d{{6}}\.\d{{6}}-\d+-\w+\.jsonl", key)
+    assert values(1) == [b"1"]
+    assert files(home) == []
+
+
+def test_a_segment_is_sent_when_it_is_long_and_can_still_be_read(monkeypatch):
+    monkeypatch.setattr(shelf, "LINES", 3)
+    there = Shelf(ROOT_URL, "judge")
+    for n in range(7):
+        put(there, n)
+    assert len(ObjectStore.objects) == 2
+    assert all(list(there.find(digest(n))) == [b"1"] for n in range(7))
+    there.close()
+    assert len(ObjectStore.objects) == 3
+
+
+def test_a_segment_is_sent_when_it_is_old(monkeypatch):
+    monkeypatch.setattr(shelf, "PERIOD_S", 0.01)
+    there = Shelf(ROOT_URL, "judge")
+    put(there, 1)
+    end_s = time.monotonic() + 30
+    while not len(ObjectStore.objects) and time.monotonic() < end_s:
+        pass
+    put(there, 2)
+    assert [list(there.find(digest(n))) for n in (1, 2)] == [[b"1"], [b"1"]]
+    there.close()
+
+
+def test_a_torn_end_in_the_store_costs_the_next_segment_nothing():
+    ObjectStore.objects[f"{ROOT_URL}/journal/judge/a.jsonl"] = line(1) + line(2)[:30]
+    ObjectStore.objects[f"{ROOT_URL}/journal/judge/b.jsonl"] = line(3)
+    ObjectStore.objects[f"{ROOT_URL}/journal/judge/c.jsonl.0123.tmp"] = line(4)
+    there = Shelf(ROOT_URL, "judge")
+    assert [len(list(there.find(digest(n)))) for n in (1, 2, 3, 4)] == [1, 0, 1, 0]
+    assert there.damage == []
+    there.close()
+
+
+def test_damage_in_the_store_is_named_by_its_address():
+    ObjectStore.objects[f"{ROOT_URL}/journal/judge/a.jsonl"] = b"#" + line(1)
+    there = Shelf(ROOT_URL, "judge")
+    assert there.damage == [f"{ROOT_URL}/journal/judge: damaged"]
+    there.close()
+
+
+APPEND_AND_WAIT = """
+import sys, pathlib
+from object_store import ObjectStore
+from tests.test_spool import Folder, ROOT_URL, put
+from transforms.shelf import Shelf
+ObjectStore.objects = Folder(pathlib.Path(sys.argv[1]))
+there = Shelf(ROOT_URL, "judge")
+for n in range(10):
+    put(there, n)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def killed(tmp_path: Path) -> None:
+    with in_a_child(APPEND_AND_WAIT, str(tmp_path / "store")) as child:
+        assert child.stdout.readline() == "ready\n", child.stderr.read()
+        child.send_signal(signal.SIGKILL)
+
+
+def test_what_a_killed_process_had_not_sent_is_sent_by_the_next(tmp_path, home):
+    killed(tmp_path)
+    assert len(ObjectStore.objects) == 0
+    assert values(9) == [b"1"]
+    assert len(ObjectStore.objects) == 1
+    assert files(home) == []
+
+
+def test_what_a_living_process_has_not_sent_is_left_to_it():
+    living = Shelf(ROOT_URL, "judge")
+    put(living, 1)
+    assert values(1) == []
+    assert len(ObjectStore.objects) == 0
+    living.close()
+    assert values(1) == [b"1"]
+
+
+def test_a_store_that_refuses_is_an_error_and_the_next_run_sends(home, monkeypatch):
+    there = Shelf(ROOT_URL, "judge")
+    put(there, 1)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(ObjectStore, "create", lambda *_: (_ for _ in ()).throw(OSError("403 Forbidden")))
+        with pytest.raises(CannotJournal, match=r"cannot send the journal to objects://bucket/.*403 Forbidden"):
+            there.close()
+    assert len(ObjectStore.objects) == 0
+    assert values(1) == [b"1"]
+    assert files(home) == []
+
+
+def test_a_store_that_refuses_in_the_background_stops_the_next_append(monkeypatch):
+    there = Shelf(ROOT_URL, "judge")
+    put(there, 1)
+    monkeypatch.setattr(spool.Spool, "_send", lambda *_: (_ for _ in ()).throw(CannotJournal("refused")))
+    there._ship_late(there._own)
+    with pytest.raises(CannotJournal, match="refused"):
+        put(there, 2)
+    with pytest.raises(CannotJournal, match="refused"):
+        there.close()
+
+
+def test_roots_and_steps_do_not_mix():
+    there = Shelf(ROOT_URL, "judge")
+    put(there, 1)
+    there.close()
+    for root, step in ((ROOT_URL, "write"), (f"{ROOT_URL}2", "judge")):
+        other = Shelf(root, step)
+        assert list(other.find(digest(1))) == []
+        other.close()
+    again = Shelf(f"{ROOT_URL}/", "judge")
+    assert list(again.find(digest(1))) == [b"1"]
+    again.close()
+
+
+def test_the_spool_lies_in_this_users_cache(home):
+    there = Shelf(ROOT_URL, "judge")
+    assert os.path.commonpath([there._folder, home]) == str(home)
+    there.close()
+
+
+def test_a_machine_without_room_for_the_spool_is_one_clear_error(home):
+    home.write_bytes(b"")
+    with pytest.raises(CannotJournal, match=r"Not a directory; set XDG_CACHE_HOME"):
+        Shelf(ROOT_URL, "judge")

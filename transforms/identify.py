@@ -1,0 +1,90 @@
+"""Which bytes a media address holds: their hash, computed once for each state that its file is in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+from apache_beam.io.filesystems import FileSystems
+
+from schemas.fingerprint import sha256_file
+from transforms.budget import Deferred
+from transforms.cache import CannotFetch, is_remote, localized
+from transforms.files import DISK_FULL, size
+from transforms.journal import NOT_RUN, Journal, Key
+
+
+class ChangedMeanwhile(OSError):
+    """A file was written to while it was read."""
+
+
+class OutOfReach(Exception):
+    """Media that cannot be read; ``error_class`` and ``message`` are those of the filesystem's own error."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error_class, self.message = type(error).__name__, str(error)
+
+
+@dataclass(frozen=True)
+class Media:
+    """The media at an address, brought within reach at most once, into ``folder`` where it is remote."""
+
+    uri: str
+    folder: str
+
+    @cached_property
+    def path(self) -> str:
+        """A local path. Raises ``OutOfReach``, and OSError where this machine's disk is full."""
+        with _out_of_reach():
+            return localized(self.uri, self.folder)
+
+    def sha256(self, journal: Journal) -> str:
+        """The hash of its bytes.
+
+        A file that is as it was when it was hashed is not read again: same size, times and inode on a disk, same size,
+        time and checksum in an object store. A journal that only looks hashes local files where that can be of use, and
+        fetches nothing.
+
+        Raises:
+            OutOfReach: the media is missing, cannot be read, or changed meanwhile.
+            Deferred: the hash is not known, and this journal only looks.
+        """
+        with _out_of_reach():
+            state = _state(self.uri)
+
+            def work() -> str:
+                if journal.look_only and (is_remote(self.uri) or not journal.holds("decode")):
+                    raise Deferred(NOT_RUN)
+                sha256 = sha256_file(self.path)
+                if _state(self.uri) != state:
+                    raise ChangedMeanwhile(f"{self.uri} changed while it was read")
+                return sha256
+
+            return journal.once(Key("media", self.uri, inputs={"file": self.uri, "state": state}), work, str)
+
+
+@contextmanager
+def _out_of_reach() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise OutOfReach(error) from error
+
+
+def _state(uri: str) -> str:
+    if not is_remote(uri):
+        stat = os.stat(uri)
+        return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    found = size(uri)
+    if found is None:
+        raise FileNotFoundError(f"{uri} does not exist")
+    try:
+        return f"{found} {FileSystems.checksum(uri)}"
+    except Exception as error:  # each filesystem has its own errors
+        raise CannotFetch(f"cannot read {uri}: {type(error).__name__}: {error}") from error
