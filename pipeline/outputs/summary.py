@@ -76,6 +76,16 @@ class Summary:
         return {role: name for role, name in used.items() if name in STAND_INS}
 
     @property
+    def deferred(self) -> dict[tuple[str, str, str], int]:
+        """What a budget left for a later run, by stage, step and reason."""
+        return {
+            (line.stage, line.step, reason): count
+            for line in self.lines
+            if line.step != "pairs"  # which wait with their query
+            for reason, count in line.deferred.items()
+        }
+
+    @property
     def query_types(self) -> list[str]:
         """Query types that occur, in their fixed order; "" stands for queries without a type."""
         return [name for name in (*QUERY_TYPES, "") if any(key[0] == name for key in self.written)]
@@ -113,8 +123,8 @@ class Summary:
         ]
 
     def _lost_at(self, stage: str) -> Counter[str]:
-        """Rejections by reason and failures by error class of one stage."""
-        lost: Counter[str] = Counter()
+        """Rejections by reason, failures by error class and what was deferred of one stage."""
+        lost = Counter({f"deferred: {why}": n for (where, _, why), n in self.deferred.items() if where == stage})
         for (where, _, why), count in (*self.failures.items(), *self.rejections.items()):
             if where == stage:
                 lost[why] += count
@@ -171,7 +181,8 @@ def _count_queries(summary: Summary, tables: Tables) -> None:
         if row["verdict"] == "kept":
             summary.kept[kind] += 1
         else:
-            summary.dropped[row["stage"] or STAGES[-1], row["reason"] or "unknown"] += 1
+            deferred = "deferred: " if row["verdict"] == "deferred" else ""
+            summary.dropped[row["stage"] or STAGES[-1], deferred + (row["reason"] or "unknown")] += 1
 
 
 def _count_judgements(summary: Summary, tables: Tables) -> None:
