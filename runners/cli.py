@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_options(plan)
+    add_budget(plan)
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.set_defaults(act=_plan)
 
