@@ -87,7 +87,7 @@ def main() -> None:
         more = ("--set", f"judge.prompt={prompt}")
         plan = json.loads(hardquery("plan", *arguments(changed, *more), "--json").stdout)
         other = run(changed, *more)
-        diff = hardquery("diff", str(output), str(changed)).stdout
+        diff = hardquery("diff", str(output), str(changed), "--rows", "0").stdout
         calls = first.done(CALLS)
         budgeted = Path(folder, "two", "set")
         half = run(budgeted, "--max-calls", str(calls // 2))

@@ -128,17 +128,19 @@ def execute(
 
     Raises:
         OutputError: the output folder is not ours, in use by another run, or cannot be written to.
+        CannotJournal: the last results cannot be recorded; nothing is published then.
         LedgerOutOfBalance: some step lost or invented items; nothing is published then.
     """
     created, start = datetime.now(UTC), time.monotonic()
     check_output(job.output)
-    with hold(job.output) as confirm, closing(job.journal):
-        settle(job.output)
-        clear_staging(job.output)
-        entries_path = write_entries(job)
-        steps = build(pipeline, job, entries_path)
-        work = work_of(run(pipeline))
-        damage = job.journal.damage()
+    with hold(job.output) as confirm:
+        with closing(job.journal):
+            settle(job.output)
+            clear_staging(job.output)
+            entries_path = write_entries(job)
+            steps = build(pipeline, job, entries_path)
+            work = work_of(run(pipeline))
+            damage = job.journal.damage()
         info = partial(
             RunInfo,
             recipe=job.recipe.as_dict(),

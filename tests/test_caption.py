@@ -40,6 +40,8 @@ class TimesTeller:
     def caption(self, frames: Sequence[Frame]) -> Caption:
         if self.fails == "for good":
             raise EngineError("the key was refused")
+        if self.fails == "allocating":
+            np.empty(1 << 60, np.uint8)  # numpy raises a MemoryError of its own kind
         if self.fails == "speaking":
             raise ConnectionError("server\nhung up")
         return Caption(" ".join(f"{frame.time_s:g}" for frame in frames) if self.says is None else self.says)
@@ -84,6 +86,11 @@ def test_a_video_without_pictures_passes_through(cache, journal):
 def test_a_captioner_that_fails_on_one_video_leaves_a_warning(cache, journal):
     captioned = caption_video(video(), TimesTeller(fails="speaking"), cache, journal)
     assert captioned == video().warned("caption", "engine failed", "ConnectionError: server hung up")
+
+
+def test_a_lack_of_memory_is_called_so_whatever_its_library_calls_it(cache, journal):
+    (warning,) = caption_video(video(), TimesTeller(fails="allocating"), cache, journal).warnings
+    assert (warning.reason, "Unable to allocate" in warning.message) == ("out of memory", True)
 
 
 def test_a_captioner_that_says_nothing_leaves_a_warning(cache, journal):

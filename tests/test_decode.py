@@ -19,6 +19,7 @@ from transforms.decode import DecodeVideos, Decoding, Limits, decode_video
 from transforms.engines.protocols import FramePolicy
 from transforms.engines.pyav import PyAv
 from transforms.frame_pack import read_frame_pack
+from transforms.identify import OutOfReach
 from transforms.journal import Journal, RecordedFailure
 
 POLICY = FramePolicy(max_frames=4, max_side=320)
@@ -49,6 +50,29 @@ class Saboteur:
             raise FileNotFoundError("No usable temporary directory found")
         if name == "mistake.mp4":
             raise AttributeError("a mistake in the program")
+        return PyAv().load().sample(path, policy)
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """A decoder whose file is replaced, or removed, just before it is read."""
+
+    path: str
+    then: str
+    requires: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    def load(self):
+        return self
+
+    def stamp(self) -> EngineStamp:
+        return EngineStamp("swapped", "1", "", "1")
+
+    def sample(self, path, policy):
+        if self.then:
+            Path(path).write_text(self.then)
+        else:
+            Path(path).unlink()
         return PyAv().load().sample(path, policy)
 
 
@@ -140,6 +164,24 @@ def test_pictures_that_are_too_large_leave_the_sound(clip, cache):
     video = decode(clip, cache, policy=FramePolicy(max_pixels=1000))
     assert (video.frame_count, reasons(video)) == (0, ["frame too large"])
     assert video.audio is not None
+
+
+def test_sound_that_starts_otherwise_without_pictures_is_another_file(tmp_path, cache):
+    clip = make_clip(tmp_path / "a.mp4", frames=48, audio=tone(4))
+    video, sound = decode(clip, cache), decode(clip, cache, policy=FramePolicy(max_pixels=100))
+    assert reasons(sound) == ["frame too large"]
+    assert sound.audio != video.audio  # or what was heard in one would be taken for what is heard in the other
+
+
+@pytest.mark.parametrize("then", ["other bytes", ""])
+def test_nothing_stands_under_the_hash_of_bytes_that_were_replaced_before_they_were_decoded(clip, cache, then):
+    with closing(Journal(cache.root)) as journal:
+        options = Decoding(Swapped(str(clip), then), POLICY, Limits(), cache, journal)
+        with pytest.raises(OutOfReach) as failed:
+            decode_video(ManifestEntry(str(clip)), options)
+        assert failed.value.error_class == ("ChangedMeanwhile" if then else "FileNotFoundError")
+        assert not journal.holds("decode")
+    assert not list(Path(cache.root).glob("frames/*/*"))
 
 
 def test_a_file_that_is_neither_is_an_error(tmp_path, cache):

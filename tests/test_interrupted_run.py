@@ -17,6 +17,8 @@ from pipeline.outputs.staging import COMMIT, STAGING
 from pipeline.outputs.verify import verify
 from runners.cli import main
 from transforms.files import list_files
+from transforms.journal import Journal
+from transforms.segments import CannotJournal
 from transforms.shards import WriteShards
 
 
@@ -74,6 +76,21 @@ def test_a_publication_that_was_interrupted_is_finished_before_anything_else(ear
     assert cut_short(monkeypatch, earlier, samples, work) == 130
 
     assert verify(str(earlier)) == []
+
+
+def test_a_run_whose_last_results_cannot_be_recorded_publishes_nothing(earlier, samples, monkeypatch, capsys):
+    before = contents(earlier)
+
+    def refuse(_: Journal) -> None:
+        raise CannotJournal("cannot send the journal to s3://bucket/cache: 403 Forbidden")
+
+    monkeypatch.setattr("pipeline.run.build", lambda *_, **__: [])
+    monkeypatch.setattr("pipeline.run.work_of", lambda _: {})
+    monkeypatch.setattr("runners.local.run", lambda *_: None)
+    monkeypatch.setattr(Journal, "close", refuse)
+    assert main(["run", "demo", "--input", str(samples / "videos"), "--output", str(earlier)]) == 1
+    assert "403 Forbidden" in capsys.readouterr().err
+    assert contents(earlier) == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")

@@ -158,6 +158,28 @@ def test_places_of_a_key_come_in_the_order_in_which_they_were_added():
     assert len(index) == 5
 
 
+def test_places_are_found_in_order_wherever_an_index_draws_the_line(monkeypatch):
+    monkeypatch.setattr(segments, "APART", 5)
+    index, expected = Index(), [[], [], []]
+    for n in range(60):
+        if n % 7 == 3:  # more at once than may lie apart, or fewer
+            together = range(1000 * n, 1000 * n + n // 3)
+            index.extend(array("Q", (place % 3 for place in together)), array("Q", together))
+            for place in together:
+                expected[place % 3].append(place)
+        index.add(n % 3, n)
+        expected[n % 3].append(n)
+        assert [index.places(key) for key in range(3)] == expected
+        assert len(index) == sum(map(len, expected))
+
+
+def test_records_that_are_added_one_by_one_come_to_16_bytes_each():
+    index, n = Index(), segments.APART + 1
+    for place in range(n):
+        index.add(place * 0x9E3779B97F4A7C15 % 2**64, place)
+    assert (index.nbytes, len(index)) == (16 * n, n)
+
+
 def test_a_million_records_take_16_bytes_each():
     n = 1_000_000
     index = Index()

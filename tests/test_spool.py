@@ -1,6 +1,8 @@
+import fcntl
 import os
 import re
 import signal
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, MutableMapping
@@ -11,6 +13,7 @@ from journal_lines import digest, in_a_child, line
 from object_store import ObjectStore
 
 from transforms import shelf, spool
+from transforms.journal import Journal, Key
 from transforms.segments import CannotJournal, line_of
 from transforms.shelf import Shelf
 
@@ -92,6 +95,29 @@ def test_a_segment_is_sent_when_it_is_long_and_can_still_be_read(monkeypatch):
     assert len(ObjectStore.objects) == 3
 
 
+def test_nobody_who_looks_something_up_waits_for_the_store(monkeypatch):
+    monkeypatch.setattr(shelf, "LINES", 2)
+    there = Shelf(ROOT_URL, "judge")
+    answered, asked, send = threading.Event(), threading.Event(), spool.Spool._send
+
+    def slowly(self: spool.Spool, path: str) -> None:
+        asked.set()
+        assert answered.wait(30)
+        send(self, path)
+
+    monkeypatch.setattr(spool.Spool, "_send", slowly)
+    put(there, 1)
+    sending = threading.Thread(target=put, args=(there, 2))
+    sending.start()
+    assert asked.wait(30)
+    put(there, 3)  # nor who records what comes after
+    assert [list(there.find(digest(n))) for n in (1, 2, 3)] == [[b"1"]] * 3
+    answered.set()
+    sending.join()
+    there.close()
+    assert [values(n) for n in (1, 2, 3)] == [[b"1"]] * 3
+
+
 def test_a_segment_is_sent_when_it_is_old(monkeypatch):
     monkeypatch.setattr(shelf, "PERIOD_S", 0.01)
     there = Shelf(ROOT_URL, "judge")
@@ -158,6 +184,19 @@ def test_what_a_living_process_has_not_sent_is_left_to_it():
     assert values(1) == [b"1"]
 
 
+def test_a_process_that_ends_while_the_next_one_looks_at_its_spool_is_passed_over(home, monkeypatch):
+    living, flock = Shelf(ROOT_URL, "judge"), fcntl.flock
+
+    def late(lock: int, operation: int) -> None:
+        if operation & fcntl.LOCK_NB:
+            living.close()
+        flock(lock, operation)
+
+    monkeypatch.setattr(spool.fcntl, "flock", late)
+    assert values(1) == []
+    assert files(home) == []
+
+
 def test_a_store_that_refuses_is_an_error_and_the_next_run_sends(home, monkeypatch):
     there = Shelf(ROOT_URL, "judge")
     put(there, 1)
@@ -168,6 +207,13 @@ def test_a_store_that_refuses_is_an_error_and_the_next_run_sends(home, monkeypat
     assert len(ObjectStore.objects) == 0
     assert values(1) == [b"1"]
     assert files(home) == []
+
+
+def test_a_journal_that_only_looks_needs_no_right_to_write_to_the_store(monkeypatch):
+    monkeypatch.setattr(ObjectStore, "create", lambda *_: (_ for _ in ()).throw(OSError("403 Forbidden")))
+    looking = Journal(ROOT_URL, look_only=True)
+    assert looking.once(Key("media", "a.mp4"), lambda: "hash", str) == "hash"
+    looking.close()
 
 
 def test_a_store_that_refuses_in_the_background_stops_the_next_append(monkeypatch):

@@ -73,11 +73,12 @@ def _users(lock: int) -> str:
     """Who took a share and may still have it: living processes of this machine, and those of others."""
     listed = os.pread(lock, 1 << 20, 0).decode(errors="replace").splitlines()
     users = [(int(pid), host) for pid, _, host in (line.partition(" ") for line in listed) if pid.isdecimal()]
-    active = [f"process {pid} on {host}" for pid, host in users if host != socket.gethostname() or _is_alive(pid)]
+    active = [f"process {pid} on {host}" for pid, host in users if host != socket.gethostname() or is_alive(pid)]
     return " and ".join(dict.fromkeys(active[-3:])) or "another process"
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this id on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -115,7 +115,7 @@ def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
 
     Raises:
         RecordedFailure: it holds neither pictures nor sound that can be decoded, or decoding it hung or crashed.
-        OutOfReach: the file cannot be read.
+        OutOfReach: the file cannot be read, or changed meanwhile.
         Deferred: this journal only looks, and does not know the file.
         EngineError: the sampler cannot be loaded.
         CannotPublish, CannotJournal: the cache cannot be written.
@@ -137,7 +137,7 @@ def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
         )
         decoded = options.journal.once(
             key,
-            lambda: _decode(media_file.path, sha256, folder, options),
+            lambda: _decode(media_file, sha256, folder, options),
             Decoded,
             failures=BAD_INPUT,
             usable=lambda decoded: all(options.cache.holds(file) for file in decoded.cached_files),
@@ -156,26 +156,32 @@ def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
     )
 
 
-def _decode(path: str, sha256: str, folder: str, options: Decoding) -> Decoded:
+def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> Decoded:
     """The work itself; ``folder`` is temporary."""
     limits, policy, stamp = options.limits, options.policy, options.sampler.stamp()
-    decoded = run_with_model(
-        decode_file,
-        options.sampler,
-        path,
-        sha256,
-        folder,
-        policy,
-        limits.max_duration_s,
-        limit_s=limits.for_file(os.path.getsize(path)),
-        workers=options.workers,
-    )
+    path = media_file.path
+    try:
+        decoded = run_with_model(
+            decode_file,
+            options.sampler,
+            path,
+            sha256,
+            folder,
+            policy,
+            limits.max_duration_s,
+            limit_s=limits.for_file(os.path.getsize(path)),
+            workers=options.workers,
+        )
+    finally:  # neither a result nor a failure of other bytes must stand under this hash
+        media_file.require_unchanged()
     frames = audio = None
     if decoded.frame_count:
         key = _key("frames", ".parquet", sha256, stamp, policy)
         frames = options.cache.publish(str(Path(folder) / FRAMES_FILE), key)
     if decoded.media.audio_s is not None:
-        key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s)
+        # Sound starts with the first picture, and where the policy refuses the pictures, with itself.
+        alone = () if decoded.frame_count else ("alone",)
+        key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s, *alone)
         audio = options.cache.publish(str(Path(folder) / AUDIO_FILE), key)
     return Decoded(decoded, frames, audio)
 

@@ -42,6 +42,18 @@ class Media:
         with _out_of_reach():
             return localized(self.uri, self.folder)
 
+    @cached_property
+    def state(self) -> str:
+        """What tells a file that was written to from one that was not, as it was when this was asked for first."""
+        with _out_of_reach():
+            return _state(self.uri)
+
+    def require_unchanged(self) -> None:
+        """Raises ``OutOfReach`` where the media is not in ``state`` any more: what was read is of other bytes."""
+        with _out_of_reach():
+            if _state(self.uri) != self.state:
+                raise ChangedMeanwhile(f"{self.uri} changed while it was read")
+
     def sha256(self, journal: Journal) -> str:
         """The hash of its bytes.
 
@@ -53,18 +65,16 @@ class Media:
             OutOfReach: the media is missing, cannot be read, or changed meanwhile.
             Deferred: the hash is not known, and this journal only looks.
         """
+
+        def work() -> str:
+            if journal.look_only and (is_remote(self.uri) or not journal.holds("decode")):
+                raise Deferred(NOT_RUN)
+            sha256 = sha256_file(self.path)
+            self.require_unchanged()
+            return sha256
+
         with _out_of_reach():
-            state = _state(self.uri)
-
-            def work() -> str:
-                if journal.look_only and (is_remote(self.uri) or not journal.holds("decode")):
-                    raise Deferred(NOT_RUN)
-                sha256 = sha256_file(self.path)
-                if _state(self.uri) != state:
-                    raise ChangedMeanwhile(f"{self.uri} changed while it was read")
-                return sha256
-
-            return journal.once(Key("media", self.uri, inputs={"file": self.uri, "state": state}), work, str)
+            return journal.once(Key("media", self.uri, inputs={"file": self.uri, "state": self.state}), work, str)
 
 
 @contextmanager

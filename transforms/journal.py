@@ -199,7 +199,11 @@ class Book:
 
     def close(self) -> None:
         """See ``Journal.close``."""
-        self._using.close()
+        try:
+            self._using.close()
+        except CannotJournal:
+            if not self._journal.look_only:  # which needs no right to write
+                raise
 
     def once(
         self,

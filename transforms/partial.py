@@ -71,5 +71,6 @@ def attempt(
     except Deferred as deferred:
         return replace(video, deferred=deferred.reason)
     except RecordedFailure as failure:
-        return video.warned(key.step, _REASONS[failure.error_class], failure.message)
+        reason = _REASONS.get(failure.error_class, "out of memory")  # libraries have their own kinds of MemoryError
+        return video.warned(key.step, reason, failure.message)
     return video.with_part(key.step, key.engine, put(found))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 SUFFIX = ".jsonl"
 SYNC_PERIOD_S = 1.0
+APART = 1 << 16  # records that an index may hold unsorted, however few it has in all
 # crc32 (8 hex), key (32 hex) and subject (16 hex), each followed by a space; then JSON and a newline. The checksum
 # covers everything after its own space, so that one flipped bit anywhere is seen.
 _PREFIX = 8 + 1 + 32 + 1 + 16 + 1
@@ -135,23 +136,46 @@ class Segment:
 
 
 class Index:
-    """Places by 64-bit key, in the order in which they were added: 16 bytes a record, however many there are."""
+    """Places by 64-bit key, in the order in which they were added: 16 bytes a record, however many there are.
+
+    Sorting all for every few that come would take as long as the work. They lie apart, at some 200 bytes each, until
+    they are a sixteenth of all.
+    """
 
     def __init__(self) -> None:
         self._keys: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._places: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._recent: dict[int, list[int]] = {}
+        self._apart = 0
 
     def extend(self, keys: array[int], places: array[int]) -> None:
         """Add many at once."""
-        all_keys = np.concatenate([self._keys, np.frombuffer(keys, np.uint64)])
-        all_places = np.concatenate([self._places, np.frombuffer(places, np.uint64)])
-        order = np.argsort(all_keys, kind="stable")
-        self._keys, self._places = all_keys[order], all_places[order]
+        if not len(self._keys) or len(keys) > self._room():
+            self._sort_in(keys, places)
+        else:
+            for key, place in zip(keys, places, strict=True):
+                self.add(key, place)
 
     def add(self, key: int, place: int) -> None:
         """Add one."""
         self._recent.setdefault(key, []).append(place)
+        self._apart += 1
+        if self._apart > self._room():
+            self._sort_in(array("Q"), array("Q"))
+
+    def _room(self) -> int:
+        """How many may lie apart."""
+        return max(APART, len(self._keys) // 16)
+
+    def _sort_in(self, keys: array[int], places: array[int]) -> None:
+        """Bring those that lie apart among the sorted ones, and then the given ones."""
+        apart_keys = array("Q", (key for key, held in self._recent.items() for _ in held))
+        apart_places = array("Q", (place for held in self._recent.values() for place in held))
+        all_keys = np.concatenate([self._keys, np.asarray(apart_keys), np.asarray(keys)])
+        all_places = np.concatenate([self._places, np.asarray(apart_places), np.asarray(places)])
+        order = np.argsort(all_keys, kind="stable")
+        self._keys, self._places = all_keys[order], all_places[order]
+        self._recent, self._apart = {}, 0
 
     def places(self, key: int) -> list[int]:
         """All places of a key."""
@@ -159,13 +183,13 @@ class Index:
         return [*map(int, self._places[first:last]), *self._recent.get(key, ())]
 
     def some(self, n: int) -> list[int]:
-        """At most ``n`` of the places that were added together; a random sample, since keys are hashes."""
+        """At most ``n`` of the sorted places; a random sample, since keys are hashes."""
         return [*map(int, self._places[:n])]
 
     @property
     def nbytes(self) -> int:
-        """The memory that records read from files take; those added one by one take some 200 bytes each."""
+        """The memory that the sorted records take."""
         return self._keys.nbytes + self._places.nbytes
 
     def __len__(self) -> int:
-        return len(self._keys) + sum(map(len, self._recent.values()))
+        return len(self._keys) + self._apart

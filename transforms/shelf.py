@@ -39,6 +39,7 @@ class Shelf:
         self._unsent: CannotJournal | None = None  # raised in a thread that nobody listens to
         self._refreshed_s = float("-inf")
         self._working = threading.RLock()
+        self._sending = threading.Lock()  # taken before the other one, so that no look-up waits for the store
         with self._working:
             if self._spool is not None:
                 self._take_in([self._spool.fetch()])
@@ -81,19 +82,18 @@ class Shelf:
                 self._subjects.add(int(subject, 16), place)
             if self._unsent is not None:
                 raise self._unsent
-            if self._spool is not None and own.lines >= LINES:
-                self._ship()
+        if self._spool is not None and own.lines >= LINES:
+            self._ship(own)
 
     def close(self) -> None:
         """Write out what is under way and release all files."""
-        with self._working:
-            try:
-                self._ship()
-            finally:
-                if self._spool is not None:
-                    self._spool.close()
-            if self._unsent is not None:
-                raise self._unsent
+        try:
+            self._ship()
+        finally:
+            if self._spool is not None:
+                self._spool.close()
+        if self._unsent is not None:
+            raise self._unsent
 
     def _open(self) -> None:
         try:
@@ -108,21 +108,23 @@ class Shelf:
             timer.start()
 
     def _ship_late(self, segment: Segment) -> None:
-        with self._working:
-            if self._own is segment:
-                try:
-                    self._ship()
-                except CannotJournal as error:
-                    self._unsent = error
+        try:
+            self._ship(segment)
+        except CannotJournal as error:
+            self._unsent = error
 
-    def _ship(self) -> None:
-        own, self._own = self._own, None
-        if own is None:
-            return
-        own.close()
-        self._scanned[own.path] = os.path.getsize(own.path)
-        if self._spool is not None:
-            self._spool.ship(own.path)
+    def _ship(self, segment: Segment | None = None) -> None:
+        """Finish the segment under way, unless it is another than the given one by now."""
+        with self._sending:
+            with self._working:
+                own = self._own
+                if own is None or segment not in (None, own):
+                    return
+                self._own = None
+                own.close()
+                self._scanned[own.path] = os.path.getsize(own.path)
+            if self._spool is not None:
+                self._spool.ship(own.path)
 
     def _places(self, key: int) -> list[int]:
         with self._working:

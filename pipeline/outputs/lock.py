@@ -21,6 +21,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.errors import OutputError, with_fix
 from transforms.cache import is_remote
+from transforms.cache_lock import is_alive
 from transforms.files import join, read_bytes, write_bytes
 
 LOCK = ".lock"
@@ -65,7 +66,7 @@ class Holder:
     def is_gone(self) -> bool:
         """Whether the run has ended without removing its lock: its process is no more, or it has long been silent."""
         silent_s = (datetime.now(UTC) - datetime.fromisoformat(self.seen)).total_seconds()
-        return silent_s > STALE_S or (self.host == socket.gethostname() and not _is_alive(self.pid))
+        return silent_s > STALE_S or (self.host == socket.gethostname() and not is_alive(self.pid))
 
 
 def hold(output: str) -> AbstractContextManager[Confirm]:
@@ -190,16 +191,6 @@ def _holder(content: bytes) -> Holder | None:
 
 def _write(path: str, holder: Holder) -> None:
     write_bytes(path, msgspec.json.encode(holder))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        return True
-    return True
 
 
 def _in_use(output: str, holder: Holder | None) -> OutputError:

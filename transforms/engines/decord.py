@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import ClassVar
 
 import numpy as np
@@ -43,8 +44,8 @@ class Decord:
         return DecordSampler()
 
     def stamp(self) -> EngineStamp:
-        """decord's version."""
-        return stamp_of(self, "decord", "decord")
+        """decord's version, and PyAV's, which decodes the sound and what decord cannot."""
+        return stamp_of(self, "decord", "decord", model=f"with PyAV {version('av')}")
 
 
 class DecordSampler:

@@ -54,13 +54,15 @@ class ChatOptions:
     needs none. Options are written to the manifest: one that holds a key is refused, and never printed. ``timeout_s``
     bounds one call, from connecting to the last byte, ``attempts`` the calls of one request.
     ``temperature`` and ``max_tokens`` are not sent where null; ``extra_body`` is merged into every request, for what a
-    server offers beyond the common surface, such as ``{chat_template_kwargs: {enable_thinking: false}}``.
+    server offers beyond the common surface, such as ``{chat_template_kwargs: {enable_thinking: false}}``. ``revision`` is
+    not sent: change it when other weights are served under the same name, and old replies are not used again.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("openai",)
     extra: ClassVar[str] = "teacher"
 
     model: str
+    revision: str = ""
     base_url: str = "https://api.openai.com/v1"
     api_key_env: str = "OPENAI_API_KEY"
     api_key_file: str = ""
