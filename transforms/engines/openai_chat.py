@@ -54,8 +54,9 @@ class ChatOptions:
     needs none. Options are written to the manifest: one that holds a key is refused, and never printed. ``timeout_s``
     bounds one call, from connecting to the last byte, ``attempts`` the calls of one request.
     ``temperature`` and ``max_tokens`` are not sent where null; ``extra_body`` is merged into every request, for what a
-    server offers beyond the common surface, such as ``{chat_template_kwargs: {enable_thinking: false}}``. ``revision`` is
-    not sent: change it when other weights are served under the same name, and old replies are not used again.
+    server offers beyond the common surface, such as ``{chat_template_kwargs: {enable_thinking: false}}``.
+    ``revision`` is not sent: change it when other weights are served under the same name, so that replies of the old
+    ones are not taken for theirs.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("openai",)
