@@ -101,7 +101,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
             with stream:
                 yield stream
             FileSystems.rename([temporary], [path])  # replaces: a rename on a disk, a copy on an object store
-        except BaseException as error:
+        except BaseException as error:  # an interrupt must not leave the temporary file behind either
             with suppress(OSError):  # the error that brought us here says more
                 FileSystems.delete([temporary])
             if isinstance(error, OSError) and error.errno in DISK_FULL and error.filename is None:

@@ -41,8 +41,7 @@ def engine_at_work() -> Iterator[None]:
         yield
     except (ImportError, EngineError, MemoryError):
         raise
-    except Exception as error:
-        # Whatever others' code raises on odd media.
+    except Exception as error:  # whatever others' code raises on odd media
         message = one_line(f"{type(error).__name__}: {error}")[:500]
         raise EngineFailed(message, bool(getattr(error, "permanent", False))) from error
 

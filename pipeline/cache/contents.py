@@ -111,14 +111,6 @@ def look_into(root: str) -> Contents:
     return contents
 
 
-def record_of(line: Line) -> Record | None:
-    """The record on a line, None where another version of hardquery wrote it in its own way."""
-    try:
-        return msgspec.json.decode(line.data, type=Record)
-    except msgspec.DecodeError:
-        return None
-
-
 def value_of(step: str, record: Record) -> Any:
     """The value of a record, None where the work failed, or another version of hardquery wrote it in its own way."""
     if record.failed is not None or step not in KINDS:

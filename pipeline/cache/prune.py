@@ -14,9 +14,10 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from numpy.typing import NDArray
 
-from pipeline.cache.contents import Contents, Stored, files_of, keys_in, record_of, value_of
+from pipeline.cache.contents import Contents, Stored, files_of, keys_in, value_of
 from transforms.cache import is_remote
 from transforms.files import join, replacing
+from transforms.journal import record_of
 from transforms.segments import Damage, Line, line_of, segment_name
 
 DAY_S = 86_400.0
@@ -134,7 +135,7 @@ def _compaction(
 
 def _role(contents: Contents, step: str, line: Line, before_s: float) -> tuple[int, tuple[str, ...]]:
     """What a line is to a run, and the keys of the files that it names."""
-    record = record_of(line)
+    record = record_of(line.data)
     if record is None:
         return _FOREIGN, keys_in(line)
     if record.at < before_s:

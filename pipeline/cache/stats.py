@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.cache.contents import Contents, record_of
+from pipeline.cache.contents import Contents
 from schemas.video import EngineStamp
-from transforms.journal import STEPS
+from transforms.journal import STEPS, record_of
 from transforms.segments import Line
 
 
@@ -82,7 +82,7 @@ def _step(contents: Contents, step: str) -> StepStats:
     origins = Counter[tuple[EngineStamp | None, tuple[tuple[str, str], ...]]]()
     for segment in contents.segments[step]:
         for line in contents.lines(segment):
-            record = record_of(line) if isinstance(line, Line) else None
+            record = record_of(line.data) if isinstance(line, Line) else None
             if not isinstance(line, Line) or record is None:
                 continue
             records += 1

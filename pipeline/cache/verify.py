@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.cache.contents import Contents, Stored, files_of, record_of, value_of
+from pipeline.cache.contents import Contents, Stored, files_of, value_of
 from pipeline.outputs.problem import Problem
 from transforms.cache import Cache, CachedFile
 from transforms.files import join, open_seekable
+from transforms.journal import record_of
 from transforms.segments import Damage
 
 _DROP = "`hardquery cache prune` drops"
@@ -41,7 +42,7 @@ def verify(contents: Contents) -> Checked:
                         checked.problems.append(_corrupt(segment, line))
                     continue
                 checked.records += 1
-                record = record_of(line)
+                record = record_of(line.data)
                 if record is None or (record.failed is None and value_of(step, record) is None):
                     found["foreign"] += 1
                     continue
