@@ -294,6 +294,15 @@ def test_tokens_without_bytes_or_log_probability_are_read_as_text_and_as_not_rep
         assert teacher_of(server).reply(JUDGE).tokens == (Token(b" yes", -9999.0),)
 
 
+def test_a_byte_that_is_shown_in_hexadecimal_is_that_byte():
+    shown = [{"token": text, "logprob": -0.1} for text in ("<answer>", "<0x0A>", "yes")]
+    with ScriptedServer([completion("<answer>\nyes", shown)]) as server:
+        tokens = teacher_of(server).reply(JUDGE).tokens
+
+    assert [token.text for token in tokens] == [b"<answer>", b"\n", b"yes"]
+    assert decision_margin(tokens) is not None
+
+
 def test_a_reply_without_usage_or_log_probabilities_is_still_a_reply():
     with ScriptedServer([Reply({"choices": [{"message": {"content": "hi"}}]})]) as server:
         reply = teacher_of(server).reply(JUDGE)
