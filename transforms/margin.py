@@ -21,7 +21,8 @@ SPELLINGS = 8
 LIMIT = 20.0
 """Margins are clamped to this many nats: p = 2e-9, beyond what a server's floats carry."""
 
-_ROUNDING = 0.001  # how far above zero a server's rounding may lift a log-probability
+_ROUNDING = 0.05  # how far a server's rounding may lift a log-probability above zero, or their sum above one
+_WHOLE = 0.999  # this much of the probability is all of it
 _TINY = 1e-300
 _NEAR = 2
 _ANSWER = re.compile(rb"<answer>", re.IGNORECASE)
@@ -139,7 +140,7 @@ def _reported(token: Token) -> _Reported | None:
     if total > 1.0 + _ROUNDING:
         return None
     masked = any(logprob <= SENTINEL for _, logprob in token.alternatives)
-    if masked and total > 1.0 - _ROUNDING:
+    if masked and total > _WHOLE:
         return _Reported(candidates, 0.0)  # a grammar forbids every other token, and the rest was normalised after it
     # Servers append the sampled token to the k likeliest, so it may be less likely than hidden ones.
     least = min((probability for text, probability in candidates if text != token.text), default=1.0)
