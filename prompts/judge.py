@@ -12,6 +12,13 @@ from prompts.template import Prompt, Template, load_template
 from schemas.query import Label
 from schemas.video import Evidence, Modality
 
+HOW_SURE = (
+    "How likely is it that the video answers the query? Reply with one whole number from 0 (certainly not) to 100 "
+    "(certainly), and nothing else."
+)
+"""What a teacher is asked about a verdict of its own, where nothing else tells how sure it is."""
+
+_PERCENTAGE = re.compile(r"\s*(\d{1,3})\s*%?\.?\s*", re.ASCII)
 _PLACEHOLDER = "rationale"  # what judge.txt says where the rationale goes: a reply that says so repeats the prompt
 _ANSWER_OPENS = re.compile(r"<answer>", re.IGNORECASE)
 # The word is the whole answer: nothing but marks around it, up to the closing tag, a control token, or the end, where a
@@ -75,6 +82,25 @@ def parse_verdict(reply: str) -> Verdict:
     if rationale == _PLACEHOLDER:
         raise UnparsableReply("repeats prompt", excerpt(reply))
     return Verdict(labels[-1], rationale)
+
+
+def up_to_answer(reply: str) -> str:
+    """A reply with a verdict, up to where the answer starts: its last ``<answer>`` is the end."""
+    *_, opens = _ANSWER_OPENS.finditer(reply)
+    return reply[: opens.end()]
+
+
+def parse_percentage(reply: str) -> int:
+    """The number in [0, 100] that is all that a reply to ``HOW_SURE`` says after its thinking.
+
+    Raises:
+        UnparsableReply: "no number", "empty reply" or "truncated".
+    """
+    _, answer = split_thinking(reply)
+    found = _PERCENTAGE.fullmatch(answer)
+    if found is None or int(found[1]) > 100:
+        raise UnparsableReply("no number", excerpt(answer))
+    return int(found[1])
 
 
 def _label(text: str) -> Label:

@@ -19,7 +19,9 @@ from transforms.engines.protocols import TeacherFailed, TeacherRequest, Token
 from transforms.engines.retry import pause_s, retry_after_s
 from transforms.margin import decision_margin
 
-JUDGE = TeacherRequest("judge", Prompt("system", "user"), Evidence(caption="A tram."), query="a tram", seed=5)
+JUDGE = TeacherRequest(
+    "judge", Prompt("system", "user"), Evidence(caption="A tram."), query="a tram", seed=5, confidence="logprobs"
+)
 WRITE = TeacherRequest("write_queries", Prompt("system", "user"), Evidence(caption="A tram."), count=2, seed=5)
 GOOD = completion("<think>w</think><answer>yes</answer>")
 
@@ -65,7 +67,8 @@ def test_a_write_request_sends_the_schema_unless_the_server_cannot_take_it():
 def test_options_that_are_null_are_not_sent_and_extra_body_is_merged():
     extra = {"chat_template_kwargs": {"enable_thinking": False}, "max_completion_tokens": 99}
     with ScriptedServer([GOOD]) as server:
-        teacher_of(server, temperature=None, max_tokens=None, logprobs=False, extra_body=extra).reply(JUDGE)
+        teacher = teacher_of(server, temperature=None, max_tokens=None, extra_body=extra)
+        teacher.reply(replace(JUDGE, confidence="label_only"))
 
     body = server.asked[0].body
     assert body.keys().isdisjoint({"temperature", "max_tokens", "logprobs", "top_logprobs"})
@@ -146,7 +149,7 @@ def test_a_server_that_is_not_there_is_a_failure_that_names_its_address():
 @pytest.mark.parametrize(
     ("status", "message", "hint"),
     [
-        (400, "This model does not support logprobs", "logprobs: false"),
+        (400, "This model does not support logprobs", "confidence: [sampling]"),
         (422, "Unprocessable", "HTTP 422: Unprocessable"),
     ],
 )

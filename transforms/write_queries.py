@@ -17,7 +17,7 @@ from schemas.query import VARIANTS, Query, Variant
 from schemas.video import EngineStamp, Evidence, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.budget import Deferred
-from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.engines.protocols import Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 from transforms.journal import Journal
 from transforms.progress import advance
 from transforms.recorded_teacher import RecordedTeacher
@@ -117,7 +117,7 @@ class WriteQueries(beam.PTransform):
     "deferred" (Deferral). The main output is "queries".
     """
 
-    teacher: Engine
+    teacher: TeacherEngine
     journal: Journal
     variants: tuple[Variant, ...] = VARIANTS
     count: int = 2
@@ -141,7 +141,7 @@ class WriteQueries(beam.PTransform):
 
 def _write(
     video: Video,
-    engine: Engine,
+    engine: TeacherEngine,
     journal: Journal,
     variants: tuple[Variant, ...],
     count: int,

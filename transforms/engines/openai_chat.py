@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -87,12 +87,14 @@ class ChatOptions:
         require(self.timeout_s > 0, "timeout_s must be positive", self.timeout_s)
         require(self.attempts >= 1, "attempts must be at least 1", self.attempts)
 
-    def stamp_as(self, name: str) -> EngineStamp:
+    def stamp_as(self, name: str, apart_from: Collection[str] = ()) -> EngineStamp:
         """The stamp of an engine with these options.
 
-        Its fingerprint leaves out how the server is reached and the client's version: they change no answer.
+        Its fingerprint leaves out how the server is reached and the client's version, which change no answer, and the
+        options ``apart_from``.
         """
-        decisive = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _TRANSPORT}
+        left_out = {*_TRANSPORT, *apart_from}
+        decisive = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
         return EngineStamp(name, importlib.metadata.version("openai"), self.model, fingerprint([name, decisive]))
 
     def check(self) -> None:
@@ -265,7 +267,7 @@ class ChatClient:
         said = error.body.get("message") if isinstance(error.body, dict) else None
         problem = f"HTTP {error.status_code}: {self._line(said or error.message)}"
         if "logprobs" in problem:
-            problem += "; for a model without log-probabilities set the option logprobs: false"
+            problem += "; for a model without log-probabilities set the option confidence: [sampling]"
         return problem
 
     def _refusal(self, error: APIStatusError) -> EngineError:
