@@ -15,14 +15,18 @@ from transforms.engines.protocols import Token
 SENTINEL = -9000.0
 """Log-probabilities at or below this say "not reported" (OpenAI) or "masked by the grammar" (vLLM), both -9999."""
 
-SPELLINGS = 8
-"""The most spellings of one word (yes, Yes, " yes", y, …) that hide among the tokens a server does not report."""
+SPELLINGS = 16
+"""The most spellings of one word (yes, Yes, " yes", y, …) that hide among the tokens a server does not report.
+
+GPT-2's vocabulary has 15 tokens that spell, or start to spell, yes, and 10 for no.
+"""
 
 LIMIT = 20.0
 """Margins are clamped to this many nats: p = 2e-9, beyond what a server's floats carry."""
 
 _ROUNDING = 0.05  # how far a server's rounding may lift a log-probability above zero, or their sum above one
 _WHOLE = 0.999  # this much of the probability is all of it
+_UNSEEN = 2.0**-23  # what is left of one is not known better: servers compute in 32 bits
 _TINY = 1e-300
 _NEAR = 2
 _ANSWER = re.compile(rb"<answer>", re.IGNORECASE)
@@ -139,12 +143,13 @@ def _reported(token: Token) -> _Reported | None:
     total = sum(probability for _, probability in candidates)
     if total > 1.0 + _ROUNDING:
         return None
-    masked = any(logprob <= SENTINEL for _, logprob in token.alternatives)
+    # Of the sampled token it only says that it is not among the likeliest.
+    masked = any(logprob <= SENTINEL for text, logprob in token.alternatives if text != token.text)
     if masked and total > _WHOLE:
         return _Reported(candidates, 0.0)  # a grammar forbids every other token, and the rest was normalised after it
     # Servers append the sampled token to the k likeliest, so it may be less likely than hidden ones.
     least = min((probability for text, probability in candidates if text != token.text), default=1.0)
-    return _Reported(candidates, min(max(0.0, 1.0 - total), SPELLINGS * least))
+    return _Reported(candidates, min(max(_UNSEEN, 1.0 - total), SPELLINGS * least))
 
 
 def _log(probability: float) -> float:
