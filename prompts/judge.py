@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, quote, render_evidence
-from prompts.reply import UnparsableReply, excerpt, last_thought, split_thinking
+from prompts.reply import UnparsableReply, excerpt, last_thought, split_thinking, without_tags
 from prompts.template import Prompt, Template, load_template
 from schemas.query import Label
 from schemas.video import Evidence, Modality
@@ -85,9 +85,15 @@ def parse_verdict(reply: str) -> Verdict:
 
 
 def up_to_answer(reply: str) -> str:
-    """A reply with a verdict, up to where the answer starts: its last ``<answer>`` is the end."""
-    *_, opens = _ANSWER_OPENS.finditer(reply)
-    return reply[: opens.end()]
+    """A reply with a verdict, up to where the answer starts: its last ``<answer>`` is the end.
+
+    Thoughts are laid out the way chat templates do it that take them out of a message and put them back (Qwen3's): a
+    server refuses to go on from a message that its template changes.
+    """
+    thinking, answer = split_thinking(reply)
+    *_, opens = _ANSWER_OPENS.finditer(answer)
+    start = answer[: opens.end()].lstrip()
+    return f"<think>\n{without_tags(thinking)}\n</think>\n\n{start}" if thinking else start
 
 
 def parse_percentage(reply: str) -> int:

@@ -2,6 +2,7 @@ import math
 from contextlib import closing
 from dataclasses import replace
 
+import jinja2
 import pytest
 from ranking_records import ENGINE, query, video
 from scripted_server import ScriptedServer, completion, token
@@ -61,7 +62,7 @@ def test_a_decision_merged_into_the_tag_is_asked_for_again_from_the_tag_on():
 
     assert (judgement.label, judgement.confidence_source) == ("yes", "logprobs_prefill")
     assert judgement.margin.delta == pytest.approx(math.log(9))
-    assert [request.said for request in asked] == ["", "<think>It is notable.</think><answer>"]
+    assert [request.said for request in asked] == ["", "<think>\nIt is notable.\n</think>\n\n<answer>"]
     assert judgement.reply == TEXT
 
 
@@ -199,7 +200,7 @@ def test_the_server_is_asked_in_the_way_of_each_rung():
     assert first.keys().isdisjoint({"continue_final_message", "add_generation_prompt"})
     assert prefill["messages"] == [
         *first["messages"],
-        {"role": "assistant", "content": "<think>It is notable.</think><answer>"},
+        {"role": "assistant", "content": "<think>\nIt is notable.\n</think>\n\n<answer>"},
     ]
     assert (prefill["max_tokens"], prefill["logprobs"], prefill["top_logprobs"]) == (1, True, 7)
     assert (prefill["continue_final_message"], prefill["add_generation_prompt"]) == (True, False)
@@ -270,5 +271,28 @@ def test_anything_but_one_whole_number_is_refused(reply):
         parse_percentage(reply)
 
 
-def test_a_prefill_ends_with_the_last_tag_of_the_reply():
-    assert up_to_answer("<think>a <answer>no</think><Answer> yes</answer>") == "<think>a <answer>no</think><Answer>"
+# What Qwen3's chat template makes of the last message of a conversation.
+SPLITTING = """{%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+{%- set rest = content.split('</think>')[-1].lstrip('\\n') %}
+{{- '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' + rest }}"""
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("<think>It fits.</think><answer>yes</answer>", "<think>\nIt fits.\n</think>\n\n<answer>"),
+        ("<think>a <answer>no</think>\n\n<Answer> yes", "<think>\na <answer>no\n</think>\n\n<Answer>"),
+        ("Long.</think><think>Short.</think><answer>no", "<think>\nLong.\nShort.\n</think>\n\n<answer>"),
+        (
+            "<think>a</think>So: <answer>no</answer><answer>no",
+            "<think>\na\n</think>\n\nSo: <answer>no</answer><answer>",
+        ),
+    ],
+)
+def test_a_prefill_ends_with_the_last_tag_and_survives_a_template_that_splits_off_thoughts(reply, said):
+    assert up_to_answer(reply) == said
+    assert jinja2.Template(SPLITTING).render(content=said) == said
+
+
+def test_a_prefill_of_a_reply_without_thoughts_has_none():
+    assert up_to_answer("<answer>yes") == "<answer>"
