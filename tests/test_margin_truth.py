@@ -72,7 +72,7 @@ def test_the_margin_s_interval_holds_the_truth(tokenizer):
     outcomes = Counter()
     for _ in range(DECISIONS):
         ids, place, merged = decide(tokenizer, rng)
-        probabilities, masked = distribution(rng, words, vocabulary, ids[place])
+        probabilities = distribution(rng, words, vocabulary, ids[place])
         tokens = [Token(vocabulary[number].encode(), 0.0) for number in ids]
         tokens[place] = reported(rng, vocabulary, probabilities, ids[place])
         margin = decision_margin(tokens)
@@ -104,17 +104,16 @@ def decide(tokenizer, rng):
 
 
 def distribution(rng, words, vocabulary, sampled):
-    """Probabilities of the whole vocabulary, and whether a grammar allows the starts of both words alone."""
+    """Probabilities of the whole vocabulary; at times a grammar allows the starts of both words alone."""
     spread, lean = rng.choice((0.5, 1.0, 3.0)), {"yes": rng.gauss(3, 4), "no": rng.gauss(3, 4), None: 0.0}
     logits = [rng.gauss(lean[word], spread) for word in words]
     logits[sampled] += rng.uniform(0, 4)
     allowed = {start for starts in STARTS.values() for start in starts}
-    masked = vocabulary[sampled] in allowed and rng.random() < 0.4
-    if masked:
+    if vocabulary[sampled] in allowed and rng.random() < 0.4:  # a grammar samples nothing else
         logits = [logit if text in allowed else -math.inf for text, logit in zip(vocabulary, logits, strict=True)]
     largest = max(logits)
     total = sum(math.exp(logit - largest) for logit in logits)
-    return [math.exp(logit - largest) / total for logit in logits], masked
+    return [math.exp(logit - largest) / total for logit in logits]
 
 
 def reported(rng, vocabulary, probabilities, sampled):
