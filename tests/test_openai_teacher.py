@@ -34,7 +34,12 @@ def _no_key_and_no_proxy(monkeypatch):
 
 def teacher_of(server, waits=None, **options):
     engine = OpenAiTeacher(model="m", base_url=server.base_url, **{"timeout_s": 10.0, **options})
-    return ServedTeacher(engine, ChatClient(engine, sleep=(waits if waits is not None else []).append))
+
+    async def sleep(seconds):
+        if waits is not None:
+            waits.append(seconds)
+
+    return ServedTeacher(engine, ChatClient(engine, sleep=sleep))
 
 
 def test_a_judge_request_asks_for_log_probabilities_and_reads_them_as_bytes():

@@ -21,6 +21,7 @@ from transforms.confidence import Judged, confidence_of, first_source
 from transforms.engines.protocols import Teacher, TeacherEngine, TeacherFailed, TeacherRequest
 from transforms.journal import Journal
 from transforms.recorded_teacher import RecordedTeacher
+from transforms.window import flat_map
 from transforms.write_queries import answer_of, seed_of
 
 REJECTIONS, FAILURES, DEFERRED = "rejections", "failures", "deferred"
@@ -109,7 +110,8 @@ class JudgePairs(beam.PTransform):
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
 
     def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
-        judge = beam.FlatMap(
+        judge = flat_map(
+            self.teacher,
             _judge,
             self.teacher,
             self.journal,

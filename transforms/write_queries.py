@@ -21,6 +21,7 @@ from transforms.engines.protocols import Teacher, TeacherEngine, TeacherFailed, 
 from transforms.journal import Journal
 from transforms.progress import advance
 from transforms.recorded_teacher import RecordedTeacher
+from transforms.window import flat_map
 
 REJECTIONS, FAILURES, DEFERRED, REPLIES = "rejections", "failures", "deferred", "replies"
 
@@ -126,7 +127,8 @@ class WriteQueries(beam.PTransform):
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.pvalue.DoOutputsTuple:
-        write = beam.FlatMap(
+        write = flat_map(
+            self.teacher,
             _write,
             self.teacher,
             self.journal,

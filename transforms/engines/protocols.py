@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class Engine(Protocol):
 
     def stamp(self) -> EngineStamp:
         """Name, version, model and options' fingerprint, without loading anything heavy."""
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """Options of an engine that waits for a server instead of computing here, and is best asked much at a time."""
+
+    @property
+    def at_once(self) -> int:
+        """How many threads of one process are to ask it at once."""
 
 
 @dataclass(frozen=True, slots=True)
