@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from transforms.engines.pacing import EPOCH_REPLIES, EPOCH_S, Pace
+from transforms.engines.pacing import EPOCH_REPLIES, EPOCH_S, START_PER_S, Pace
 
 
 class Clock:
@@ -49,7 +49,7 @@ def clock():
 
 
 def test_requests_are_spread_evenly_at_the_rate(clock):
-    pace = Pace(10.0, clock)
+    pace = Pace(clock)
     sent = []
     while clock.now_s < 2.0:
         wait_s = pace.wait_s()
@@ -57,31 +57,32 @@ def test_requests_are_spread_evenly_at_the_rate(clock):
             sent.append(clock.now_s)
         clock.now_s += wait_s + 1e-6
 
-    assert len(sent) == pytest.approx(20, abs=1)
-    assert max(later - earlier for earlier, later in itertools.pairwise(sent)) == pytest.approx(0.1, rel=0.01)
+    assert len(sent) == pytest.approx(2.0 * START_PER_S, abs=1)
+    assert max(later - earlier for earlier, later in itertools.pairwise(sent)) == pytest.approx(
+        1.0 / START_PER_S, rel=0.01
+    )
 
 
 def test_idle_time_is_not_made_up_for_by_a_burst(clock):
-    pace = Pace(100.0, clock)
+    pace = Pace(clock)
     clock.now_s = 60.0
     at_once = 0
     while not pace.wait_s():
         at_once += 1
 
-    assert at_once == 5
+    assert at_once == 2
 
 
 def test_a_server_that_takes_everything_is_sent_more_and_more(clock):
-    pace = Pace(20.0, clock)
-    send(pace, clock, 15.0)
+    pace = Pace(clock)
+    send(pace, clock, 3.0)
 
     assert pace.rate_per_s > 1000
 
 
 @pytest.mark.parametrize("limit_per_s", [3.0, 75.0, 400.0])
-@pytest.mark.parametrize("start_per_s", [20.0, 256.0])
-def test_the_rate_settles_at_what_the_server_takes_with_few_refusals(clock, limit_per_s, start_per_s):
-    pace, bucket = Pace(start_per_s, clock), Bucket(clock, limit_per_s)
+def test_the_rate_settles_at_what_the_server_takes_with_few_refusals(clock, limit_per_s):
+    pace, bucket = Pace(clock), Bucket(clock, limit_per_s)
     send(pace, clock, 120.0, bucket.takes)
     taken, refused = send(pace, clock, 120.0, bucket.takes)
 
@@ -90,7 +91,7 @@ def test_the_rate_settles_at_what_the_server_takes_with_few_refusals(clock, limi
 
 
 def test_the_rate_follows_a_limit_that_changes(clock):
-    pace, bucket = Pace(20.0, clock), Bucket(clock, 200.0)
+    pace, bucket = Pace(clock), Bucket(clock, 200.0)
     send(pace, clock, 60.0, bucket.takes)
     bucket.rate_per_s = 50.0
     send(pace, clock, 20.0, bucket.takes)
@@ -104,29 +105,36 @@ def test_the_rate_follows_a_limit_that_changes(clock):
 
 
 def test_a_refusal_now_and_then_slows_nothing_down(clock):
-    pace, chance = Pace(20.0, clock), random.Random(0)
-    send(pace, clock, 20.0, lambda: chance.random() > 0.01)
+    pace, chance = Pace(clock), random.Random(0)
+    send(pace, clock, 3.0, lambda: chance.random() > 0.01)
 
     assert pace.rate_per_s > 1000
 
 
 def test_an_epoch_is_long_enough_to_tell_a_share(clock):
-    pace = Pace(1000.0, clock)
-    for _ in range(EPOCH_REPLIES):
+    pace = Pace(clock)
+    for _ in range(EPOCH_REPLIES[0]):
         pace.note(refused=True)
-    assert pace.rate_per_s == 1000.0  # so many replies, but too soon
+    assert pace.rate_per_s == START_PER_S  # so many replies, but too soon
 
-    clock.now_s = EPOCH_S
+    clock.now_s = EPOCH_S[0]
     pace.note(refused=True)
-    assert pace.rate_per_s == 500.0
+    assert pace.rate_per_s == START_PER_S / 4
 
-    clock.now_s = 10 * EPOCH_S
+    clock.now_s = 10 * EPOCH_S[1]
     pace.note(refused=True)
-    assert pace.rate_per_s == 500.0  # late, but too few replies
+    assert pace.rate_per_s == START_PER_S / 4  # late, but too few replies
 
 
-def test_one_bad_epoch_halves_the_rate_at_most(clock):
-    pace = Pace(100.0, clock)
-    send(pace, clock, 1.1, lambda: False)
+def test_one_bad_epoch_leaves_a_quarter_of_the_rate(clock):
+    pace = Pace(clock)
+    send(pace, clock, 0.5, lambda: False)
 
-    assert pace.rate_per_s == 50.0
+    assert pace.rate_per_s == START_PER_S / 4
+
+
+def test_a_few_refusals_in_a_short_epoch_are_bad_luck(clock):
+    pace, refusals = Pace(clock), iter([True, True, True])
+    send(pace, clock, 0.5, lambda: not next(refusals, False))
+
+    assert pace.rate_per_s > START_PER_S

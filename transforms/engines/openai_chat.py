@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import ipaddress
 import logging
 import re
@@ -18,7 +17,7 @@ import msgspec
 from schemas.check import require, require_text
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
-from transforms.engines import EngineError
+from transforms.engines import EngineError, version_of
 from transforms.engines.api_key import HIDDEN, KeyKeeper, names_a_file, read_key, refuse_secrets
 from transforms.engines.event_loop import EventLoop, event_loop
 from transforms.engines.openai_completion import read_completion
@@ -102,7 +101,7 @@ class ChatOptions:
         """
         left_out = {*_TRANSPORT, *apart_from}
         decisive = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
-        return EngineStamp(name, importlib.metadata.version("openai"), self.model, fingerprint([name, decisive]))
+        return EngineStamp(name, version_of("openai"), self.model, fingerprint([name, decisive]))
 
     def check(self) -> None:
         """Ask the server for its models, so that a wrong address or key shows before any work starts.
@@ -162,7 +161,7 @@ class ChatClient:
         self._sleep = sleep
         # All that follows changes in the event loop only.
         self._unreachable = 0  # requests in a row
-        self._pace = Pace(start_per_s=max(20.0, options.in_flight))
+        self._pace = Pace()
         self._open: _Connections | None = None
 
     def check(self) -> None:
