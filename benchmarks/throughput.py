@@ -1,8 +1,8 @@
 """How much of a server's own limit a judge step gets, against three plain ways to call it.
 
-Run with ``python -m benchmarks.throughput`` (under six minutes). The server (``limited_server``) is a process of its own.
-Ours is the real step on the local runner, with its journal; the others call the same SDK with its own retries, the
-asynchronous ones over aiohttp as ours does. All give up on a call after 6 s.
+Run with ``python -m benchmarks.throughput`` (under six minutes). The server, ``limited_server``, is a process of its
+own. Ours is the real step on the local runner, with its journal; the others call the same SDK with its own retries,
+the asynchronous ones over aiohttp as ours does. All give up on a call after 6 s.
 """
 
 from __future__ import annotations
@@ -67,10 +67,14 @@ def sliding_window(url: str, load: Load) -> int:
         judged = pipeline | beam.Create(range(load.requests)) | beam.Map(_pair) | JudgePairs(engine, journal)
         path = str(Path(folder, "judged"))
         _ = judged.judgements | beam.Map(_query_id) | beam.combiners.ToList() | beam.Map(_write, path)
-        local.run(pipeline, threading.Event.wait)
+        local.run(pipeline, _wait)
         found: list[str] = json.loads(Path(path).read_text())
     assert len(set(found)) == len(found), "a pair was judged twice"
     return len(found)
+
+
+def _wait(over: threading.Event) -> None:
+    over.wait()
 
 
 def _pair(number: int) -> Pair:
