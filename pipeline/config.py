@@ -20,7 +20,7 @@ from transforms.budget import Cost
 from transforms.curate import CurateRules
 from transforms.decode import Limits
 from transforms.engines import EngineError, did_you_mean, find_engine
-from transforms.engines.protocols import Engine, FramePolicy
+from transforms.engines.protocols import Engine, FramePolicy, TeacherEngine
 from transforms.filter_queries import TextFilters
 from transforms.frame_grid import FrameGrid
 
@@ -169,9 +169,9 @@ class Engines:
     asr: Engine | None
     ocr: Engine | None
     caption: Engine | None
-    writer: Engine
+    writer: TeacherEngine
     first_stage: Engine
-    judge: Engine
+    judge: TeacherEngine
 
     def stamps(self) -> dict[str, EngineStamp]:
         """The stamp of every engine, by role."""

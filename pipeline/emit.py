@@ -181,6 +181,7 @@ def judgement_row(pair: CuratedPair) -> Row:
         "delta_lo": margin and margin.lo,
         "delta_hi": margin and margin.hi,
         "censored": margin and margin.censored,
+        "label_mass": margin and margin.label_mass,
         "p_yes": margin and margin.p_yes,
         "stratum": pair.stratum,
         "kept": pair.kept,

@@ -56,9 +56,21 @@ def neutralise(text: str) -> str:
 
     Joiners and variation selectors go too: a prompt reads the same without them, and text can hide in them.
     """
-    spaced = "".join(" " if unicodedata.category(character) in _SPACING else character for character in text)
-    visible = "".join(character for character in spaced if not is_invisible(character))
-    return " ".join(visible.translate(_INERT).split())
+    return " ".join(text.translate(_NEUTRAL).split())
+
+
+class _Neutral(dict[int, str]):
+    """What stands in for a character, worked out when it is first met: prompts are long, and alphabets short."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if unicodedata.category(character) in _SPACING:
+            character = " "
+        self[code] = "" if is_invisible(character) else character.translate(_INERT)
+        return self[code]
+
+
+_NEUTRAL = _Neutral()
 
 
 def quote(text: str) -> str:

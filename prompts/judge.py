@@ -7,11 +7,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, quote, render_evidence
-from prompts.reply import UnparsableReply, excerpt, last_thought, split_thinking
+from prompts.reply import UnparsableReply, excerpt, last_thought, split_thinking, without_tags
 from prompts.template import Prompt, Template, load_template
 from schemas.query import Label
 from schemas.video import Evidence, Modality
 
+HOW_SURE = (
+    "How likely is it that the video answers the query? Reply with one whole number from 0 (certainly not) to 100 "
+    "(certainly), and nothing else."
+)
+"""What a teacher is asked about a verdict of its own, where nothing else tells how sure it is."""
+
+_PERCENTAGE = re.compile(r"\s*(\d{1,3})\s*%?\.?\s*", re.ASCII)
 _PLACEHOLDER = "rationale"  # what judge.txt says where the rationale goes: a reply that says so repeats the prompt
 _ANSWER_OPENS = re.compile(r"<answer>", re.IGNORECASE)
 # The word is the whole answer: nothing but marks around it, up to the closing tag, a control token, or the end, where a
@@ -75,6 +82,31 @@ def parse_verdict(reply: str) -> Verdict:
     if rationale == _PLACEHOLDER:
         raise UnparsableReply("repeats prompt", excerpt(reply))
     return Verdict(labels[-1], rationale)
+
+
+def up_to_answer(reply: str) -> str:
+    """A reply with a verdict, up to where the answer starts: its last ``<answer>`` is the end.
+
+    Thoughts are laid out the way chat templates do it that take them out of a message and put them back (Qwen3's): a
+    server refuses to go on from a message that its template changes.
+    """
+    thinking, answer = split_thinking(reply)
+    *_, opens = _ANSWER_OPENS.finditer(answer)
+    start = answer[: opens.end()].lstrip()
+    return f"<think>\n{without_tags(thinking)}\n</think>\n\n{start}" if thinking else start
+
+
+def parse_percentage(reply: str) -> int:
+    """The number in [0, 100] that is all that a reply to ``HOW_SURE`` says after its thinking.
+
+    Raises:
+        UnparsableReply: "no number", "empty reply" or "truncated".
+    """
+    _, answer = split_thinking(reply)
+    found = _PERCENTAGE.fullmatch(answer)
+    if found is None or int(found[1]) > 100:
+        raise UnparsableReply("no number", excerpt(answer))
+    return int(found[1])
 
 
 def _label(text: str) -> Label:

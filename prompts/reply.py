@@ -45,6 +45,11 @@ def last_thought(thinking: str) -> str:
     return one_line(_THINK_CLOSES.sub(" ", _THINK_OPENS.split(thinking)[-1]))
 
 
+def without_tags(thinking: str) -> str:
+    """A thinking part without ``<think>`` and ``</think>``, all of its blocks in one."""
+    return _THINK_CLOSES.sub("\n", _THINK_OPENS.sub("", thinking)).strip()
+
+
 def excerpt(text: str, end: bool = False, length: int = 120) -> str:
     """The first (or last) characters of a reply as one line, for the detail of a rejection."""
     line = one_line(text)

@@ -19,8 +19,8 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
+from transforms import sandbox, window
 from transforms.files import StoreError
-from transforms.sandbox import shut_down
 
 V = TypeVar("V", bound=PipelineOptions)
 
@@ -128,7 +128,8 @@ def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> Pi
         watch(over)
         thread.join()
     finally:
-        shut_down()  # at Ctrl-C, so that no worker thread waits on for a child's answer
+        sandbox.shut_down()  # at Ctrl-C, so that no worker thread waits on for a child's answer
+        window.shut_down()  # or for a server's
     if failure:
         raise failure[0]
     return results[0]

@@ -20,8 +20,8 @@ STRATA: tuple[Stratum, ...] = get_args(Stratum)
 class ExampleCandidate:
     """One candidate of a ranking example; ``label`` is 1 for the positive and 0 otherwise.
 
-    ``delta``, its bounds and ``p_yes`` are None where the teacher reported no probability. ``censored`` is as in
-    Margin.
+    ``delta``, its bounds and ``p_yes`` are None where the teacher's confidence is not known. ``censored`` and
+    ``label_mass`` are as in Margin, ``delta_prior`` is as in Judgement.
     """
 
     video_id: str
@@ -37,6 +37,8 @@ class ExampleCandidate:
     rank: int | None
     score: float | None
     censored: Label | None = None
+    label_mass: float | None = None
+    delta_prior: float | None = None
 
     def __post_init__(self) -> None:
         require_one_of("stratum", self.stratum, STRATA)

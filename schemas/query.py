@@ -20,7 +20,7 @@ QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
 Label = Literal["yes", "no"]
 LABELS: tuple[Label, ...] = get_args(Label)
 
-ConfidenceSource = Literal["logprobs", "rules", "label_only"]
+ConfidenceSource = Literal["logprobs", "logprobs_prefill", "sampling", "verbalized", "rules", "label_only"]
 CONFIDENCE_SOURCES: tuple[ConfidenceSource, ...] = get_args(ConfidenceSource)
 
 
@@ -81,18 +81,22 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """The teacher's margin delta = log p(yes) - log p(no) at the answer position (nats).
+    """The teacher's margin delta = log p(yes) - log p(no) at the answer position, or an estimate of it (nats).
 
     ``lo`` and ``hi`` bound the margin over all spellings of the two words. ``censored`` names the side that the
-    server did not report; ``delta`` is then the finite end of the interval.
+    server did not report; ``delta`` is then the finite end of the interval. ``label_mass`` is the probability of both
+    words at that position, None for a margin that is not read from probabilities.
     """
 
     delta: float
     lo: float
     hi: float
     censored: Label | None = None
+    label_mass: float | None = None
 
     def __post_init__(self) -> None:
+        if self.label_mass is not None:
+            require_fraction("label_mass", self.label_mass)
         finite = all(math.isfinite(x) for x in (self.delta, self.lo, self.hi))
         require(finite and self.lo <= self.delta <= self.hi, "a margin needs finite lo <= delta <= hi", self)
 
@@ -106,8 +110,10 @@ class Margin:
 class Judgement:
     """The teacher's verdict on one (query, video) pair.
 
-    ``margin`` is None, never a guess, where the teacher reports no probabilities; ``confidence_source`` says where the
-    confidence came from. ``rank`` and ``score`` are the first stage's, None for a pair it did not retrieve.
+    ``margin`` is None, never a guess, where there is none to be had; ``confidence_source`` says where it came from.
+    ``delta_prior`` is the margin (nats) of a decision endpoint, which answers without a rationale: another quantity,
+    None where no such endpoint was asked. ``rank`` and ``score`` are the first stage's, None for a pair it did not
+    retrieve.
     """
 
     query_id: str
@@ -122,6 +128,7 @@ class Judgement:
     prompt_sha256: str
     rank: int | None = None
     score: float | None = None
+    delta_prior: float | None = None
 
     def __post_init__(self) -> None:
         require_one_of("label", self.label, LABELS)
@@ -130,3 +137,5 @@ class Judgement:
         require((self.margin is None) == no_margin, "only a label-only judgement has no margin", self.confidence_source)
         if self.margin is not None:
             require_fraction("p_yes", self.margin.p_yes)
+        prior = self.delta_prior
+        require(prior is None or math.isfinite(prior), "delta_prior must be finite", prior)

@@ -108,6 +108,8 @@ _MARGIN = [
     ("delta_lo", pa.float64()),
     ("delta_hi", pa.float64()),
     ("censored", pa.string()),
+    ("label_mass", pa.float64()),
+    ("delta_prior", pa.float64()),
     ("p_yes", pa.float64()),
     ("confidence_source", pa.string()),
 ]

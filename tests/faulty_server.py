@@ -75,6 +75,7 @@ class FaultyServer:
         self.healed = False
         self._seed = seed
         self._times: Counter[str] = Counter()
+        self._reseeded: dict[str, str] = {}  # what a request becomes after an error 500
         self._turns = {task: cycle(_FATES) for task in SPOILT}
         self._spoilt = {task: cycle(faults) for task, faults in SPOILT.items()}
         self._transient = cycle([*TRANSIENT, *_ERRORS])
@@ -84,11 +85,14 @@ class FaultyServer:
             return Reply({"data": []})
         task = task_of(asked)
         request = fingerprint(asked.body)
+        request = self._reseeded.get(request, request)
         if request not in self.fates:
             self.fates[request] = next(self._turns[task])
         fault = "" if self.healed else self._fault(task, request, self.fates[request])
         self._times[request] += 1
         self.calls.append(Call(task, request, fault))
+        if fault == "500":
+            self._reseeded[fingerprint({**asked.body, "seed": asked.body["seed"] + 1})] = request
         if fault:
             return {**TRANSIENT, **SPOILT[task], "400": BAD_REQUEST}[fault]
         return {"caption": describe, "write": write, "judge": judge}[task](asked)

@@ -6,20 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from schemas.query import ConfidenceSource
 from schemas.video import EngineStamp
-from transforms.engines.protocols import TeacherFailed, TeacherReply, TeacherRequest
+from transforms.engines.protocols import Ladder, TeacherFailed, TeacherReply, TeacherRequest
 
 Script = Callable[[TeacherRequest], TeacherReply | TeacherFailed]
+
+
+LADDER = Ladder(("logprobs",))
 
 
 class ScriptedTeacher:
     """Answers with what the script returns, raises it if it is a failure, and remembers what it was asked."""
 
-    confidence_source: ClassVar[ConfidenceSource] = "logprobs"
-
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, ladder: Ladder = LADDER) -> None:
         self.script = script
+        self.ladder = ladder
         self.asked: list[TeacherRequest] = []
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
@@ -35,11 +36,12 @@ class ScriptedEngine:
     """The engine half, for transforms; the script is a module-level function."""
 
     script: Script
+    ladder: Ladder = LADDER
     requires: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
 
     def load(self) -> ScriptedTeacher:
-        return ScriptedTeacher(self.script)
+        return ScriptedTeacher(self.script, self.ladder)
 
     def stamp(self) -> EngineStamp:
         return EngineStamp("scripted", "1", "", "f" * 16)

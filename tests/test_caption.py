@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class TimesTeller:
             raise EngineError("the key was refused")
         if self.fails == "allocating":
             np.empty(1 << 60, np.uint8)  # numpy raises a MemoryError of its own kind
+        if self.fails == "with the run":
+            raise CancelledError
         if self.fails == "speaking":
             raise ConnectionError("server\nhung up")
         return Caption(" ".join(f"{frame.time_s:g}" for frame in frames) if self.says is None else self.says)
@@ -126,3 +129,10 @@ def test_the_transform_captions_every_video(cache, journal):
 def test_an_engine_that_cannot_work_at_all_stops_the_run(cache: Cache, journal: Journal):
     with pytest.raises(EngineError, match="the key was refused"):
         caption_video(video(), TimesTeller(fails="for good"), cache, journal)
+
+
+def test_a_call_that_was_cut_short_with_the_run_is_no_failure_of_the_video(cache: Cache, journal: Journal):
+    with pytest.raises(CancelledError):
+        caption_video(video(), TimesTeller(fails="with the run"), cache, journal)
+
+    assert not journal.holds("caption")

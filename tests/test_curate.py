@@ -189,12 +189,13 @@ def test_the_transform_gives_examples_rejections_and_every_pair():
         assert_that(kept, equal_to([*of_others, *of_q3]), "pairs")
 
 
-def test_a_censored_margin_is_a_bound_in_the_example_too():
-    sure = replace(positive(), margin=Margin(9.0, 9.0, 20.0, "no"))
+def test_bounds_and_what_a_margin_rests_on_reach_the_example():
+    sure = replace(positive(), margin=Margin(9.0, 9.0, 20.0, "no", label_mass=0.75), delta_prior=1.5)
 
     curated = curate_query(query(), "train", [sure, judgement("a", "no", -7.0)], CurateRules())
 
-    assert [(c.delta, c.delta_hi, c.censored) for c in curated.outcome.candidates] == [
-        (9.0, 20.0, "no"),
-        (-7.0, -6.5, None),
+    assert [(c.delta, c.delta_lo, c.delta_hi, c.censored) for c in curated.outcome.candidates] == [
+        (9.0, 9.0, 20.0, "no"),
+        (-7.0, -7.5, -6.5, None),
     ]
+    assert [(c.label_mass, c.delta_prior) for c in curated.outcome.candidates] == [(0.75, 1.5), (None, None)]

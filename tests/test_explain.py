@@ -107,6 +107,7 @@ def test_a_pair_shows_margin_stratum_prompt_and_reply(output):
         "rules 0.1.0 says no",
         f"margin {pair['delta']:+.2f}",
         "from rules",
+        "label mass 1.0000 of the probability is on yes or no",
         "stratum hard negative",
         "word for word what was sent",
         "Does this video answer the query?",

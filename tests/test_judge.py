@@ -54,7 +54,7 @@ def test_a_judgement_carries_its_whole_story():
         is_positive=True,
         label="yes",
         rationale="It fits.",
-        margin=Margin(judgement.margin.delta, judgement.margin.lo, judgement.margin.hi),
+        margin=Margin(judgement.margin.delta, judgement.margin.lo, judgement.margin.hi, label_mass=1.0),
         confidence_source="logprobs",
         teacher=STAMP,
         reply=reply.text,

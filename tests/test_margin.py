@@ -80,7 +80,7 @@ def test_there_is_no_margin_where_the_decision_cannot_be_told(tokens):
 
 
 def test_a_word_that_was_not_reported_leaves_the_finite_end_of_the_interval():
-    # Three alternatives, 0.04 unreported: hidden spellings of no hold at most min(0.04, 8 * 0.01).
+    # Three alternatives, 0.04 unreported: hidden spellings of no hold at most min(0.04, 16 * 0.01).
     margin = decision_margin(
         tokens_of("<answer>", "yes", at=1, alternatives={"yes": 0.93, "Maybe": 0.02, "Sure": 0.01})
     )
@@ -91,10 +91,10 @@ def test_a_word_that_was_not_reported_leaves_the_finite_end_of_the_interval():
 
 
 def test_the_other_side_is_censored_alike():
-    margin = decision_margin(tokens_of("<answer>", "no", at=1, alternatives={"no": 0.99, "x": 0.001}))
+    margin = decision_margin(tokens_of("<answer>", "no", at=1, alternatives={"no": 0.9, "x": 0.001}))
 
     assert margin.censored == "yes"
-    assert margin.delta == margin.hi == pytest.approx(-log(0.99 / 0.008))
+    assert margin.delta == margin.hi == pytest.approx(-log(0.9 / 0.016))
     assert margin.lo == -LIMIT
 
 
@@ -132,6 +132,57 @@ def test_a_sampled_token_outside_the_list_counts_once():
     outside = tokens_of("<answer>", "no", at=1, alternatives={"yes": 0.7}, sampled=0.2)
 
     assert decision_margin(inside).delta == pytest.approx(decision_margin(outside).delta)
+
+
+def test_of_an_unlikely_sampled_token_the_sentinel_does_not_mean_that_nothing_is_hidden():
+    alternatives = ((b"yes", log(0.9995)), (b"no", -9999.0))
+    margin = decision_margin([Token(b"<answer>", 0.0), Token(b"no", -9999.0, alternatives)])
+
+    assert margin.censored == "no"
+    assert margin.lo == pytest.approx(log(0.9995 / 0.0005))
+
+
+def test_a_probability_that_rounds_to_one_leaves_what_32_bits_cannot_tell():
+    margin = decision_margin([Token(b"<answer>", 0.0), Token(b"yes", 0.0, ((b"yes", 0.0),))])
+
+    assert margin.delta == pytest.approx(log(2.0**23))
+
+
+def test_a_token_that_is_listed_twice_counts_once_and_two_tokens_of_one_text_count_both():
+    twice = Token(b"yes", log(0.5), ((b"yes", log(0.5)), (b"yes", log(0.5)), (b"no", log(0.5))))
+    both = Token(b"yes", log(0.5), ((b"yes", log(0.5)), (b"yes", log(0.25)), (b"no", log(0.25))))
+
+    assert decision_margin([Token(b"<answer>", 0.0), twice]).delta == pytest.approx(0.0)
+    assert decision_margin([Token(b"<answer>", 0.0), both]).delta == pytest.approx(log(3))
+
+
+@pytest.mark.parametrize("logprobs", [(2.5, 1.0), (math.inf, -1.0), (-0.01, -0.02)])
+def test_numbers_that_are_no_log_probabilities_give_no_margin(logprobs):
+    alternatives = tuple(zip((b"yes", b"no"), logprobs, strict=True))
+
+    assert decision_margin([Token(b"<answer>", 0.0), Token(b"yes", logprobs[0], alternatives)]) is None
+
+
+def test_the_mass_of_both_words_tells_how_much_of_the_decision_they_are():
+    margin = decision_margin(tokens_of("<answer>", "yes", at=1, alternatives={"yes": 0.2, "no": 0.05, "maybe": 0.75}))
+
+    assert margin.label_mass == pytest.approx(0.25)
+
+
+def test_tokens_that_spell_another_word_than_the_label_have_no_margin_for_it():
+    tokens = tokens_of("<answer>", "yes", at=1, alternatives=SURE)
+
+    assert decision_margin(tokens, label="yes").delta == pytest.approx(log(9))
+    assert decision_margin(tokens, label="no") is None
+
+
+@pytest.mark.parametrize("texts", [("yes",), ("y",), (" Yes",), ("\n", "yes"), ("yes", "</answer>"), ("**", "yes")])
+def test_a_reply_that_goes_on_from_the_tag_starts_with_the_decision(texts):
+    at = next(index for index, text in enumerate(texts) if "y" in text.lower())
+    tokens = tokens_of(*texts, at=at, alternatives={texts[at]: 0.75, "no": 0.25})
+
+    assert decision_margin(tokens, continues=True).delta == pytest.approx(log(3))
+    assert decision_margin(tokens) is None
 
 
 def test_only_the_sampled_token_bounds_the_margin_from_one_side():

@@ -19,7 +19,9 @@ from transforms.engines.protocols import TeacherFailed, TeacherRequest, Token
 from transforms.engines.retry import pause_s, retry_after_s
 from transforms.margin import decision_margin
 
-JUDGE = TeacherRequest("judge", Prompt("system", "user"), Evidence(caption="A tram."), query="a tram", seed=5)
+JUDGE = TeacherRequest(
+    "judge", Prompt("system", "user"), Evidence(caption="A tram."), query="a tram", seed=5, confidence="logprobs"
+)
 WRITE = TeacherRequest("write_queries", Prompt("system", "user"), Evidence(caption="A tram."), count=2, seed=5)
 GOOD = completion("<think>w</think><answer>yes</answer>")
 
@@ -32,7 +34,12 @@ def _no_key_and_no_proxy(monkeypatch):
 
 def teacher_of(server, waits=None, **options):
     engine = OpenAiTeacher(model="m", base_url=server.base_url, **{"timeout_s": 10.0, **options})
-    return ServedTeacher(engine, ChatClient(engine, sleep=(waits if waits is not None else []).append))
+
+    async def sleep(seconds):
+        if waits is not None:
+            waits.append(seconds)
+
+    return ServedTeacher(engine, ChatClient(engine, sleep=sleep))
 
 
 def test_a_judge_request_asks_for_log_probabilities_and_reads_them_as_bytes():
@@ -65,7 +72,8 @@ def test_a_write_request_sends_the_schema_unless_the_server_cannot_take_it():
 def test_options_that_are_null_are_not_sent_and_extra_body_is_merged():
     extra = {"chat_template_kwargs": {"enable_thinking": False}, "max_completion_tokens": 99}
     with ScriptedServer([GOOD]) as server:
-        teacher_of(server, temperature=None, max_tokens=None, logprobs=False, extra_body=extra).reply(JUDGE)
+        teacher = teacher_of(server, temperature=None, max_tokens=None, extra_body=extra)
+        teacher.reply(replace(JUDGE, confidence="label_only"))
 
     body = server.asked[0].body
     assert body.keys().isdisjoint({"temperature", "max_tokens", "logprobs", "top_logprobs"})
@@ -146,7 +154,7 @@ def test_a_server_that_is_not_there_is_a_failure_that_names_its_address():
 @pytest.mark.parametrize(
     ("status", "message", "hint"),
     [
-        (400, "This model does not support logprobs", "logprobs: false"),
+        (400, "This model does not support logprobs", "confidence: [sampling]"),
         (422, "Unprocessable", "HTTP 422: Unprocessable"),
     ],
 )
@@ -292,6 +300,15 @@ def test_tokens_without_bytes_or_log_probability_are_read_as_text_and_as_not_rep
     bare = {"token": "\u2581yes", "logprob": None, "top_logprobs": None}
     with ScriptedServer([completion("yes", [bare])]) as server:
         assert teacher_of(server).reply(JUDGE).tokens == (Token(b" yes", -9999.0),)
+
+
+def test_a_byte_that_is_shown_in_hexadecimal_is_that_byte():
+    shown = [{"token": text, "logprob": -0.1} for text in ("<answer>", "<0x0A>", "yes")]
+    with ScriptedServer([completion("<answer>\nyes", shown)]) as server:
+        tokens = teacher_of(server).reply(JUDGE).tokens
+
+    assert [token.text for token in tokens] == [b"<answer>", b"\n", b"yes"]
+    assert decision_margin(tokens) is not None
 
 
 def test_a_reply_without_usage_or_log_probabilities_is_still_a_reply():

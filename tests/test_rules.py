@@ -9,8 +9,8 @@ from prompts.judge import parse_verdict
 from prompts.write_queries import parse_queries
 from schemas.video import AsrSegment, Box, Evidence, Metadata, OcrLine
 from transforms.engines import find_engine
-from transforms.engines.protocols import TeacherRequest
-from transforms.engines.rules import _TEMPLATES, coverage, is_generic
+from transforms.engines.protocols import Ladder, TeacherRequest
+from transforms.engines.rules import _TEMPLATES, Rules, coverage, is_generic
 from transforms.filter_queries import TextFilters, copies_evidence, length, mentions_video, wrong_language
 from transforms.margin import decision_margin
 from transforms.text import content_words, words
@@ -231,7 +231,7 @@ def test_its_probabilities_add_up_to_one_and_it_calls_them_rules():
 
     assert sum(math.exp(logprob) for _, logprob in reply.tokens[1].alternatives) == pytest.approx(1.0)
     assert b"".join(token.text for token in reply.tokens).decode() == reply.text
-    assert TEACHER.confidence_source == "rules"
+    assert TEACHER.ladder == Rules().ladder == Ladder(("rules",))
 
 
 def test_its_stamp_names_it_as_rules():

@@ -153,6 +153,9 @@ def test_queries_by_people_pass_the_same_judging(output):
 def test_every_row_names_what_made_it(output):
     assert {row["writer"]["name"] for row in rows(output, "queries") if row["source"] == "teacher"} == {"rules"}
     assert {row["confidence_source"] for row in rows(output, "judgements")} == {"rules"}
+    for candidate in (each for row in rows(output, "ranking") for each in row["candidates"]):
+        assert candidate["delta_lo"] <= candidate["delta"] <= candidate["delta_hi"]
+        assert candidate["label_mass"] > 0.99
     for row in rows(output, "videos"):
         assert "decode" in {use["part"] for use in row["engines"]}
 

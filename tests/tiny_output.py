@@ -302,6 +302,8 @@ def _judge(rows: Rows, query: Query, video: Row, others: list[Row], dropped: str
             "delta_lo": -18.0 if censored else margin,
             "delta_hi": margin,
             "censored": "yes" if censored else None,
+            "label_mass": None if margin is None else 1.0,
+            "delta_prior": None,
             "p_yes": None if margin is None else 1 / (1 + 2.718281828459045**-margin),
             "confidence_source": source,
             "rank": rank,

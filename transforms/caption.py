@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -16,6 +16,7 @@ from transforms.frame_grid import spread
 from transforms.frame_pack import read_frame_pack
 from transforms.journal import Journal, Key
 from transforms.partial import EngineFailed, attempt, engine_at_work
+from transforms.window import flat_map
 
 
 def caption(engine: Engine, frames: Sequence[Frame]) -> Caption:
@@ -47,7 +48,11 @@ class CaptionFrames(beam.PTransform):
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.PCollection[Video]:
         options = (self.engine, self.cache, self.journal, self.max_frames)
-        return videos | "Caption frames" >> beam.Map(caption_video, *options)
+        return videos | "Caption frames" >> flat_map(self.engine, _captioned, *options)
+
+
+def _captioned(video: Video, engine: Engine, cache: Cache, journal: Journal, max_frames: int) -> Iterator[Video]:
+    yield caption_video(video, engine, cache, journal, max_frames)
 
 
 def caption_video(video: Video, engine: Engine, cache: Cache, journal: Journal, max_frames: int = 16) -> Video:

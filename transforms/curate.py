@@ -122,6 +122,8 @@ def _candidate(pair: CuratedPair) -> ExampleCandidate:
         rank=judgement.rank,
         score=judgement.score,
         censored=margin.censored if margin else None,
+        label_mass=margin.label_mass if margin else None,
+        delta_prior=judgement.delta_prior,
     )
 
 

@@ -17,10 +17,11 @@ from schemas.query import Candidate, Judgement, Query
 from schemas.video import EngineStamp, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.budget import Deferred
-from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherRequest
+from transforms.confidence import Judged, confidence_of, first_source
+from transforms.engines.protocols import Teacher, TeacherEngine, TeacherFailed, TeacherRequest
 from transforms.journal import Journal
-from transforms.margin import decision_margin
 from transforms.recorded_teacher import RecordedTeacher
+from transforms.window import flat_map
 from transforms.write_queries import answer_of, seed_of
 
 REJECTIONS, FAILURES, DEFERRED = "rejections", "failures", "deferred"
@@ -55,27 +56,28 @@ def judge_pair(
 ) -> Judgement:
     """The teacher's verdict on one pair, from the given modalities of the video.
 
-    The label is the word the teacher answered. The margin comes from the probabilities at that word, and may disagree
-    in sign with a sampled label: both are kept as they are. Without probabilities the judgement is label-only.
+    The label is the word of the teacher's first reply. The margin comes from the first rung of the teacher's ladder
+    that gives one, and may disagree in sign with a sampled label: both are kept as they are. Where no rung does, the
+    judgement is label-only.
 
     Raises:
         UnparsableReply: the reply says neither yes nor no, or was refused or cut off.
-        TeacherFailed: there is no reply.
+        TeacherFailed: there is no reply, or none yet to a further request that a rung makes.
     """
     query, video = pair.query, pair.video
     prompt = judge_prompt(video.evidence, modalities, video.video_id, query.text, budgets, template)
-    reply = teacher.reply(
-        TeacherRequest(
-            task="judge",
-            prompt=prompt,
-            evidence=only(video.evidence, modalities),
-            query=neutralise(query.text),
-            seed=seed_of(seed, query.query_id, video.video_id),
-            subject=f"{query.query_id} {video.video_id}",
-        )
+    request = TeacherRequest(
+        task="judge",
+        prompt=prompt,
+        evidence=only(video.evidence, modalities),
+        query=neutralise(query.text),
+        seed=seed_of(seed, query.query_id, video.video_id),
+        subject=f"{query.query_id} {video.video_id}",
+        confidence=first_source(teacher),
     )
+    reply = teacher.reply(request)
     verdict = parse_verdict(answer_of(reply))
-    margin = decision_margin(reply.tokens)
+    source, margin = confidence_of(Judged(teacher, request, reply, verdict.label))
     return Judgement(
         query_id=query.query_id,
         video_id=video.video_id,
@@ -83,7 +85,7 @@ def judge_pair(
         label=verdict.label,
         rationale=verdict.rationale,
         margin=margin,
-        confidence_source="label_only" if margin is None else teacher.confidence_source,
+        confidence_source=source,
         teacher=stamp,
         reply=visible(reply.text, UNREADABLE),
         prompt_sha256=prompt.sha256,
@@ -100,7 +102,7 @@ class JudgePairs(beam.PTransform):
     "failures" those without a reply, "deferred" those left for a later run. The main output is "judgements".
     """
 
-    teacher: Engine
+    teacher: TeacherEngine
     journal: Journal
     modalities: tuple[Modality, ...] = ("caption",)
     seed: int = 0
@@ -108,7 +110,8 @@ class JudgePairs(beam.PTransform):
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
 
     def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
-        judge = beam.FlatMap(
+        judge = flat_map(
+            self.teacher,
             _judge,
             self.teacher,
             self.journal,
@@ -122,7 +125,7 @@ class JudgePairs(beam.PTransform):
 
 def _judge(
     pair: Pair,
-    engine: Engine,
+    engine: TeacherEngine,
     journal: Journal,
     modalities: tuple[Modality, ...],
     seed: int,

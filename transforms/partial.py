@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -35,11 +36,11 @@ class EngineFailed(RuntimeError):
 def engine_at_work() -> Iterator[None]:
     """Around the call of a loaded engine: its errors become ``EngineFailed``, with class and message, at most 500
     characters. What would fail on every video stops the run instead: an engine that cannot be loaded (loading stays
-    outside), lacks a package, or says that it cannot work at all, as one does whose server refuses its key. A lack of
-    memory keeps its name."""
+    outside), lacks a package, or says that it cannot work at all, as one does whose server refuses its key; and
+    so does a call that was cancelled because the run is over. A lack of memory keeps its name."""
     try:
         yield
-    except (ImportError, EngineError, MemoryError):
+    except (ImportError, EngineError, MemoryError, CancelledError):
         raise
     except Exception as error:  # whatever others' code raises on odd media
         message = one_line(f"{type(error).__name__}: {error}")[:500]

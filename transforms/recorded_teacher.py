@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from schemas.fingerprint import fingerprint
-from schemas.query import ConfidenceSource
 from transforms.engines import loaded
-from transforms.engines.protocols import Engine, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.engines.protocols import Ladder, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 from transforms.journal import Journal, Key, RecordedFailure
 from transforms.margin import essential
 
@@ -18,14 +17,13 @@ _STEPS = {"write_queries": "write", "judge": "judge"}
 class RecordedTeacher:
     """Asks the engine's teacher what the journal does not hold; a ``Teacher`` itself."""
 
-    engine: Engine
+    engine: TeacherEngine
     journal: Journal
 
     @property
-    def confidence_source(self) -> ConfidenceSource:
+    def ladder(self) -> Ladder:
         """See ``Teacher``."""
-        source: ConfidenceSource = loaded(self.engine).confidence_source
-        return source
+        return self.engine.ladder
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """The recorded or the new reply; alternatives of tokens that decide nothing are left out.
@@ -45,17 +43,24 @@ class RecordedTeacher:
             raise TeacherFailed(failure.message, permanent=failure.permanent) from failure
 
 
-def _key(engine: Engine, request: TeacherRequest) -> Key:
-    # The prompt's hash covers all that a language model sees; the rest is what a teacher that reads no prose answers.
+def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
+    # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
+    # the rest is what a teacher that reads no prose answers.
+    turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}
     return Key(
         step=_STEPS[request.task],
         subject=request.subject,
         engine=engine.stamp(),
-        settings={"prompt": request.prompt.version, "count": str(request.count)},
+        settings={
+            "prompt": request.prompt.version,
+            "count": str(request.count),
+            "confidence": request.confidence,
+        },
         inputs={
             "evidence": fingerprint(request.evidence),
             "query": fingerprint(request.query),
             "seed": str(request.seed),
             "request": request.prompt.sha256,
+            **turns,
         },
     )

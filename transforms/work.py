@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from apache_beam.metrics import Metrics
@@ -13,6 +16,7 @@ from transforms.progress import advance
 
 Outcome = Literal["cached", "run", "failed", "deferred"]
 _NAMESPACE = "hardquery"
+_aside: ContextVar[list[tuple[str, str, int]] | None] = ContextVar("aside", default=None)
 
 
 def count(step: str, outcome: Outcome, usage: Usage | None = None) -> None:
@@ -27,7 +31,21 @@ def count(step: str, outcome: Outcome, usage: Usage | None = None) -> None:
 
 def add(step: str, name: str, amount: int) -> None:
     """Add to one count of a step, which ``work_of`` gives back."""
+    if (aside := _aside.get()) is not None:
+        aside.append((step, name, amount))
+        return
     Metrics.counter(_NAMESPACE, f"{step}.{name}").inc(amount)
+
+
+@contextmanager
+def counted_aside() -> Iterator[list[tuple[str, str, int]]]:
+    """What ``add`` is given meanwhile, as a list: Beam takes counts only from the thread that it runs a bundle in."""
+    aside: list[tuple[str, str, int]] = []
+    token = _aside.set(aside)
+    try:
+        yield aside
+    finally:
+        _aside.reset(token)
 
 
 def work_of(result: Any) -> dict[str, dict[str, int]]:

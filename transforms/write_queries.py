@@ -17,10 +17,11 @@ from schemas.query import VARIANTS, Query, Variant
 from schemas.video import EngineStamp, Evidence, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.budget import Deferred
-from transforms.engines.protocols import Engine, Teacher, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.engines.protocols import Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 from transforms.journal import Journal
 from transforms.progress import advance
 from transforms.recorded_teacher import RecordedTeacher
+from transforms.window import flat_map
 
 REJECTIONS, FAILURES, DEFERRED, REPLIES = "rejections", "failures", "deferred", "replies"
 
@@ -117,7 +118,7 @@ class WriteQueries(beam.PTransform):
     "deferred" (Deferral). The main output is "queries".
     """
 
-    teacher: Engine
+    teacher: TeacherEngine
     journal: Journal
     variants: tuple[Variant, ...] = VARIANTS
     count: int = 2
@@ -126,7 +127,8 @@ class WriteQueries(beam.PTransform):
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.pvalue.DoOutputsTuple:
-        write = beam.FlatMap(
+        write = flat_map(
+            self.teacher,
             _write,
             self.teacher,
             self.journal,
@@ -141,7 +143,7 @@ class WriteQueries(beam.PTransform):
 
 def _write(
     video: Video,
-    engine: Engine,
+    engine: TeacherEngine,
     journal: Journal,
     variants: tuple[Variant, ...],
     count: int,

@@ -171,6 +171,10 @@ def _pair(manifest: Manifest, tables: Tables, row: Row) -> Lines:
     interval = f", between {row['delta_lo']:+.2f} and {row['delta_hi']:+.2f}" if row["delta"] is not None else ""
     censored = f"; p({row['censored']}) was not reported" if row["censored"] else ""
     yield from field("margin", f"{_margin(row).split()[0]}{interval}, from {row['confidence_source']}{censored}")
+    if row["label_mass"] is not None:
+        yield from field("label mass", f"{row['label_mass']:.4f} of the probability is on yes or no")
+    if row["delta_prior"] is not None:
+        yield from field("prior", f"{row['delta_prior']:+.2f} without a rationale")
     found = f"rank {row['rank']}, score {row['score']:.4g}" if row["rank"] else "did not retrieve it"
     yield from field("first stage", found)
     yield from field("stratum", row["stratum"].replace("_", " "))

@@ -13,7 +13,7 @@ import msgspec
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Row, Tables
 from schemas.example import SPLITS, STRATA, Example, PerceptionExample
-from schemas.query import LABELS, Query
+from schemas.query import CONFIDENCE_SOURCES, LABELS, Query
 from schemas.tables import TABLES
 from transforms.shards import WrittenFile, shard_index
 
@@ -21,7 +21,7 @@ Found = Iterator[tuple[str, str]]  # (row, rule)
 
 _PLACE = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 _UNKNOWN_VIDEO = "unknown video"  # why mining drops a human query whose video is not in the run
-_MARGIN = ("delta", "delta_lo", "delta_hi", "censored", "p_yes", "confidence_source")
+_MARGIN = ("delta", "delta_lo", "delta_hi", "censored", "label_mass", "delta_prior", "p_yes", "confidence_source")
 _KEYED = ("videos", "queries", "judgements", "ranking", "perception")
 
 
@@ -134,6 +134,15 @@ def _check_judgement(row: Row, _: WrittenFile, seen: _Seen) -> Found:
 
 def _check_margin(where: str, row: Row) -> Found:
     delta, p_yes, source = row["delta"], row["p_yes"], row["confidence_source"]
+    lo, hi, mass = row["delta_lo"], row["delta_hi"], row["label_mass"]
+    if source not in CONFIDENCE_SOURCES:
+        yield where, f"confidence_source must be one of {', '.join(CONFIDENCE_SOURCES)}, got {source!r}"
+    if delta is None and any(row[name] is not None for name in ("delta_lo", "delta_hi", "censored", "label_mass")):
+        yield where, "bounds, censored and label_mass are null where delta is"
+    elif delta is not None and (lo is None or hi is None or not lo <= delta <= hi):
+        yield where, f"delta lies between its bounds, got {delta} and {lo} to {hi}"
+    if mass is not None and not 0.0 <= mass <= 1.0:
+        yield where, f"label_mass must lie in [0, 1], got {mass}"
     if (delta is None) != (p_yes is None):
         yield where, "p_yes is null exactly where delta is"
     elif delta is not None and not math.isclose(p_yes, 1 / (1 + math.exp(-max(-700.0, delta))), abs_tol=1e-6):

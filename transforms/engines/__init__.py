@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -80,8 +81,12 @@ def loaded(engine: Any) -> Any:
         return _models[key]
 
 
+version_of = functools.cache(importlib.metadata.version)
+"""The version of an installed distribution; stamps are made for every element, and looking it up reads a file."""
+
+
 def stamp_of(engine: Any, name: str, distribution: str, model: str = "") -> EngineStamp:
     """The stamp of an engine whose library is the given distribution ("" for engines of this project)."""
-    version = importlib.metadata.version(distribution or "hardquery")
+    version = version_of(distribution or "hardquery")
     options = {f.name: getattr(engine, f.name) for f in fields(engine)}
     return EngineStamp(name, version, model, fingerprint([name, version, model, options]))

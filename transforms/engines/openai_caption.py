@@ -20,8 +20,12 @@ _JPEG_QUALITY = 90
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAiCaption(ChatOptions):
-    """Frames are scaled down to ``max_side`` pixels on their longer side: pictures are most of what a caption costs."""
+    """Frames are scaled down to ``max_side`` pixels on their longer side: pictures are most of what a caption costs.
 
+    Fewer calls are ``in_flight`` than of a teacher, because each holds the frames of its video in memory.
+    """
+
+    in_flight: int = 16
     max_side: int = 512
 
     def __post_init__(self) -> None:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import importlib.metadata
 import ipaddress
 import logging
-import os
 import re
-import threading
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,16 +17,17 @@ import msgspec
 from schemas.check import require, require_text
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
-from schemas.visible import one_line
-from transforms.engines import EngineError
+from transforms.engines import EngineError, version_of
 from transforms.engines.api_key import HIDDEN, KeyKeeper, names_a_file, read_key, refuse_secrets
+from transforms.engines.event_loop import EventLoop, event_loop
 from transforms.engines.openai_completion import read_completion
+from transforms.engines.openai_faults import Fault, FaultReader
+from transforms.engines.pacing import Pace
 from transforms.engines.protocols import TeacherFailed, TeacherReply
-from transforms.engines.retry import pause_s, retry_after_s
+from transforms.engines.retry import pause_s
 
 if TYPE_CHECKING:
-    import httpx2
-    from openai import APIStatusError
+    from openai import AsyncOpenAI
 
 Messages = Sequence[Mapping[str, object]]
 
@@ -39,11 +35,13 @@ CHECK_TIMEOUT_S = 10.0
 UNREACHABLE = 8
 """So many requests in a row that gave up without any reply mean that the server is gone."""
 
-_RETRIED = (408, 409, 429)  # and every 5xx
-_REFUSED = (401, 403, 404)  # key, permission, address or model: no other request will fare better
+STUMBLES = 2
+"""So many times a request is tried again that the server answered with an error 500, which may be its own fault."""
+
+_IDLE_S = 4.0  # an idle connection is closed before the server does so, commonly after 5 s, while we send
 # Options that decide how the server is reached, and not what it answers.
-_TRANSPORT = ("base_url", "api_key_env", "api_key_file", "timeout_s", "attempts")
-_LIBRARIES = ("openai", "httpx2", "httpcore2")
+_TRANSPORT = ("base_url", "api_key_env", "api_key_file", "timeout_s", "attempts", "in_flight")
+_LIBRARIES = ("openai", "httpx2", "httpcore2", "aiohttp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +50,15 @@ class ChatOptions:
 
     The key is read from the environment variable ``api_key_env``, or from ``api_key_file``; a server on this machine
     needs none. Options are written to the manifest: one that holds a key is refused, and never printed. ``timeout_s``
-    bounds one call, from connecting to the last byte, ``attempts`` the calls of one request.
+    bounds one call, from connecting to the last byte, ``attempts`` the calls of one request. ``in_flight`` bounds the
+    calls that are under way at once in one process: the server is busiest at 1.25 times as many as it works on at once.
     ``temperature`` and ``max_tokens`` are not sent where null; ``extra_body`` is merged into every request, for what a
     server offers beyond the common surface, such as ``{chat_template_kwargs: {enable_thinking: false}}``.
     ``revision`` is not sent: change it when other weights are served under the same name, so that replies of the old
     ones are not taken for theirs.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("openai",)
+    requires: ClassVar[tuple[str, ...]] = ("openai", "aiohttp")
     extra: ClassVar[str] = "teacher"
 
     model: str
@@ -68,7 +67,8 @@ class ChatOptions:
     api_key_env: str = "OPENAI_API_KEY"
     api_key_file: str = ""
     timeout_s: float = 120.0
-    attempts: int = 5
+    attempts: int = 6
+    in_flight: int = 64
     temperature: float | None = 0.0
     max_tokens: int | None = 4096
     extra_body: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -89,14 +89,22 @@ class ChatOptions:
         require_text("model", self.model)
         require(self.timeout_s > 0, "timeout_s must be positive", self.timeout_s)
         require(self.attempts >= 1, "attempts must be at least 1", self.attempts)
+        require(self.in_flight >= 1, "in_flight must be at least 1", self.in_flight)
 
-    def stamp_as(self, name: str) -> EngineStamp:
+    @property
+    def at_once(self) -> int:
+        """See ``Waits``; a quarter more than may be in flight, for requests that wait to be tried again."""
+        return self.in_flight + self.in_flight // 4
+
+    def stamp_as(self, name: str, apart_from: Collection[str] = ()) -> EngineStamp:
         """The stamp of an engine with these options.
 
-        Its fingerprint leaves out how the server is reached and the client's version: they change no answer.
+        Its fingerprint leaves out how the server is reached and the client's version, which change no answer, and the
+        options ``apart_from``.
         """
-        decisive = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _TRANSPORT}
-        return EngineStamp(name, importlib.metadata.version("openai"), self.model, fingerprint([name, decisive]))
+        left_out = {*_TRANSPORT, *apart_from}
+        decisive = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        return EngineStamp(name, version_of("openai"), self.model, fingerprint([name, decisive]))
 
     def check(self) -> None:
         """Ask the server for its models, so that a wrong address or key shows before any work starts.
@@ -134,165 +142,154 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """One call without a usable reply: what was wrong, and the error to end with where another call would not help."""
-
-    problem: str
-    reached: bool = True
-    asked_s: float = 0.0
-    final: Exception | None = None
-
-
 class ChatClient:
     """A client for one server and model; safe to call from many threads.
+
+    At most ``in_flight`` calls are under way in this process, sent no faster than the server takes them (see
+    ``Pace``). A request that waits to be tried again leaves its place to others.
 
     Servers quote keys, in errors and in replies. What leaves this class is therefore cleaned of the key, and its errors
     are raised outside of ``except`` blocks: a traceback would show the library's error, which quotes the server.
     """
 
-    def __init__(self, options: ChatOptions, sleep: Callable[[float], None] = time.sleep) -> None:
-        from openai import AsyncOpenAI
-
+    def __init__(self, options: ChatOptions, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         for library in _LIBRARIES:
             logging.getLogger(library).setLevel(logging.WARNING)  # below that they log headers
         self._options = options
-        key = options.key()
-        self._keeper = KeyKeeper(key)
+        self._key = options.key()
+        self._keeper = KeyKeeper(self._key)
+        self._faults = FaultReader(
+            self._keeper, options.base_url, options.api_key_file or options.api_key_env, options.model
+        )
         self._sleep = sleep
-        self._loop = _event_loop(os.getpid())
+        # All that follows changes in the event loop only.
         self._unreachable = 0  # requests in a row
-        self._counting = threading.Lock()
-        # The library's own retries miss replies that are cut or not JSON, and its timeout starts anew with every byte.
-        self._client = AsyncOpenAI(api_key=key, base_url=options.base_url, timeout=None, max_retries=0)
+        self._pace = Pace()
+        self._open: _Connections | None = None
 
     def check(self) -> None:
         """See ``ChatOptions.check``. A server that has no list of models, or is busy, passes."""
-        if (error := self._checked()) is not None:
+        if (error := event_loop().run(self._checked())) is not None:
             raise error
 
-    def _checked(self) -> EngineError | None:
+    async def _checked(self) -> EngineError | None:
         import httpx2
         from openai import APIConnectionError, APIStatusError
 
         limit_s = min(CHECK_TIMEOUT_S, self._options.timeout_s)
         try:
-            self._reply(self._client.get("/models", cast_to=httpx2.Response), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._connections().client.get("/models", cast_to=httpx2.Response)
         except (APIConnectionError, TimeoutError) as error:
-            why = self._line(error.__cause__ or f"waited {limit_s:g} s")
+            waited = isinstance(error, TimeoutError)
+            why = f"waited {limit_s:g} s" if waited else self._faults.line(error.__cause__ or "no reply")
             return EngineError(
                 f"no answer from {self._options.base_url} ({why}); start the server, or correct base_url"
             )
         except APIStatusError as error:
-            return self._refusal(error) if error.status_code in (401, 403) else None
+            return self._faults.refusal(error) if error.status_code in (401, 403) else None
         return None
 
     def complete(self, messages: Messages, **parameters: object) -> TeacherReply:
         """The model's reply to ``messages``, with further parameters of the chat completions call.
 
         Connection errors, timeouts, 408, 409, 429, 5xx and replies that are no chat completion are tried again, with
-        growing pauses, at least as long as the server asks for (up to two minutes).
+        growing pauses, at least as long as the server asks for (up to two minutes); an error 500 at most twice, with
+        another seed where one is given.
 
         Raises:
             TeacherFailed: this request is refused for good (``permanent``), or every attempt failed.
             EngineError: every request would be (wrong key, address or model, an exhausted account), or the server has
                 not answered ``UNREACHABLE`` requests in a row.
+            CancelledError: the run was stopped.
         """
         options = self._options
         common = {"model": options.model, "temperature": options.temperature, "max_tokens": options.max_tokens}
         given = {name: value for name, value in {**common, **parameters}.items() if value is not None}
-        body = {"messages": list(messages), **given, **options.extra_body}
-        fault = _Fault("")
-        for attempt in range(options.attempts):
-            outcome = self._attempt(body)
-            if isinstance(outcome, TeacherReply):
-                self._count(reached=True)
-                return outcome
-            fault = outcome
-            if fault.reached:
-                self._count(reached=True)
-            if fault.final is not None:
-                raise fault.final
-            if attempt + 1 < options.attempts:
-                self._sleep(pause_s(attempt, fault.asked_s))
-        gave_up = f"gave up on {options.base_url} after {options.attempts} attempts; the last: {fault.problem}"
-        if self._count(fault.reached) >= UNREACHABLE:
-            raise EngineError(f"{gave_up}; so did the {UNREACHABLE - 1} requests before it: is the server still there?")
-        raise TeacherFailed(gave_up)
+        return event_loop().run(self._complete({"messages": list(messages), **given, **options.extra_body}))
 
-    def _attempt(self, body: Mapping[str, object]) -> TeacherReply | _Fault:
+    async def _complete(self, body: dict[str, Any]) -> TeacherReply:
+        attempt = stumbles = 0
+        while True:
+            outcome = await self._attempt(body)
+            if isinstance(outcome, TeacherReply):
+                self._unreachable = 0
+                return outcome
+            if outcome.reached:
+                self._unreachable = 0
+            if outcome.final is not None:
+                raise outcome.final
+            attempt += 1
+            stumbles += outcome.suspect
+            if attempt == self._options.attempts or stumbles > STUMBLES:
+                raise self._gave_up(attempt, outcome)
+            if outcome.suspect and isinstance(body.get("seed"), int):
+                body["seed"] = (body["seed"] + 1) % 2**31
+            await self._sleep(pause_s(attempt - 1, outcome.asked_s))
+
+    async def _attempt(self, body: Mapping[str, object]) -> TeacherReply | Fault:
+        """One call, in its turn and in one of the places."""
+        connections = self._connections()
+        async with connections.places:
+            async with connections.turn:
+                while wait_s := self._pace.wait_s():
+                    await asyncio.sleep(wait_s)
+            outcome = await self._call(connections.client, body)
+        self._pace.note(refused=isinstance(outcome, Fault) and outcome.refused)
+        return outcome
+
+    async def _call(self, client: AsyncOpenAI, body: Mapping[str, object]) -> TeacherReply | Fault:
         import httpx2
         from openai import APIConnectionError, APIStatusError
 
         limit_s = self._options.timeout_s
         try:
-            call = self._client.post("/chat/completions", cast_to=httpx2.Response, body=body)
-            return self._keeper.clean(read_completion(self._reply(call, limit_s)))
+            async with asyncio.timeout(limit_s):  # the library's own starts anew with every byte
+                reply = await client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+            return self._keeper.clean(read_completion(reply.content))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _Fault(f"the reply is no chat completion ({self._line(error)})")
+            return Fault(f"the reply is no chat completion ({self._faults.line(error)})")
         except APIConnectionError as error:
-            return _Fault(f"{error.message} ({self._line(error.__cause__ or 'no reply')})", reached=False)
+            cause = self._faults.line(error.__cause__ or "no reply")
+            return Fault(f"{error.message} ({cause})", reached=False)
         except TimeoutError:
-            return _Fault(f"no whole reply within {limit_s:g} s", reached=False)
+            return Fault(f"no whole reply within {limit_s:g} s", reached=False)
         except APIStatusError as error:
-            return self._fault(error)
+            return self._faults.fault(error)
 
-    def _reply(self, call: Awaitable[httpx2.Response], limit_s: float) -> bytes:
-        """The body of the reply, whole. Raises ``TimeoutError`` unless it is there within ``limit_s`` seconds."""
+    def _gave_up(self, attempts: int, last: Fault) -> Exception:
+        gave_up = f"gave up on {self._options.base_url} after {attempts} attempts; the last: {last.problem}"
+        self._unreachable += not last.reached
+        if self._unreachable < UNREACHABLE:
+            return TeacherFailed(gave_up)
+        before = UNREACHABLE - 1
+        return EngineError(f"{gave_up}; so did the {before} requests before it: is the server still there?")
 
-        async def within_limit() -> bytes:
-            async with asyncio.timeout(limit_s):
-                return (await call).content
-
-        return asyncio.run_coroutine_threadsafe(within_limit(), self._loop).result()
-
-    def _count(self, reached: bool) -> int:
-        """Take down how a request ended; how many in a row have not reached the server."""
-        with self._counting:
-            self._unreachable = 0 if reached else self._unreachable + 1
-            return self._unreachable
-
-    def _fault(self, error: APIStatusError) -> _Fault:
-        problem = self._problem(error)
-        if error.status_code in _REFUSED or _exhausted(error):
-            return _Fault(problem, final=self._refusal(error))
-        if error.status_code not in _RETRIED and error.status_code < 500:
-            return _Fault(problem, final=TeacherFailed(problem, permanent=True))
-        return _Fault(problem, asked_s=retry_after_s(error.response.headers))
-
-    def _line(self, said: object) -> str:
-        """What a server or a library says, on one line of at most 300 characters, without the key."""
-        return one_line(self._keeper.hide(str(said)))[:300]  # hidden first: what is left of a cut key is still a secret
-
-    def _problem(self, error: APIStatusError) -> str:
-        said = error.body.get("message") if isinstance(error.body, dict) else None
-        problem = f"HTTP {error.status_code}: {self._line(said or error.message)}"
-        if "logprobs" in problem:
-            problem += "; for a model without log-probabilities set the option logprobs: false"
-        return problem
-
-    def _refusal(self, error: APIStatusError) -> EngineError:
-        options = self._options
-        fix = f"check {options.api_key_file or options.api_key_env}"
-        if error.status_code == 404:
-            fix = f"check base_url (it often ends in /v1) and model ({options.model})"
-        elif _exhausted(error):
-            fix = f"top up the account of {options.api_key_file or options.api_key_env}"
-        return EngineError(f"{options.base_url}: {self._problem(error)}; {fix}")
+    def _connections(self) -> _Connections:
+        """Those of the loop that runs this."""
+        loop = event_loop()
+        if self._open is None or self._open.loop is not loop:
+            self._open = _Connections(loop, self._key, self._options)
+            loop.close_at_end(self._open.client.close)
+        return self._open
 
 
-@functools.cache
-def _event_loop(pid: int) -> asyncio.AbstractEventLoop:
-    """A loop that runs in a thread of this process, for all its clients; a forked process does not inherit threads.
+class _Connections:
+    """What a client holds while an event loop lasts: connections, places for calls, and whose turn it is to send."""
 
-    Calls go through it because only a cancelled task ends a reply that trickles in: sockets time out between bytes.
-    """
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name=f"chat-{pid}", daemon=True).start()
-    return loop
+    def __init__(self, loop: EventLoop, key: str, options: ChatOptions) -> None:
+        import httpx2
+        from openai import AsyncOpenAI, DefaultAioHttpClient
 
-
-def _exhausted(error: APIStatusError) -> bool:
-    """Whether the account has no credit left: a 429 that does not pass."""
-    body = error.body
-    return isinstance(body, dict) and "insufficient_quota" in (body.get("code"), body.get("type"))
+        self.loop = loop
+        limits = httpx2.Limits(max_connections=options.in_flight + 1, keepalive_expiry=_IDLE_S)
+        # The library's own retries miss replies that are cut or not JSON, and would keep their place while they wait.
+        self.client = AsyncOpenAI(
+            api_key=key,
+            base_url=options.base_url,
+            timeout=None,
+            max_retries=0,
+            http_client=DefaultAioHttpClient(limits=limits, timeout=None),
+        )
+        self.places = asyncio.Semaphore(options.in_flight)
+        self.turn = asyncio.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -11,6 +12,9 @@ from transforms.engines.protocols import TeacherReply, Token
 
 # Decoding a reply by these types is what finds HTML, cut JSON and missing fields, all of which servers and proxies send
 # with status 200.
+
+
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # how SentencePiece shows a token that is a byte, such as a line feed
 
 
 class _Alternative(msgspec.Struct):
@@ -78,4 +82,6 @@ def _bytes_and_logprob(token: _Alternative) -> tuple[bytes, float]:
     logprob = -9999.0 if token.logprob is None else token.logprob
     if token.bytes is not None:
         return bytes(token.bytes), logprob
+    if byte := _BYTE.fullmatch(token.token):
+        return bytes.fromhex(byte[1]), logprob
     return token.token.replace("\u2581", " ").encode("utf-8", "surrogatepass"), logprob

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class Engine(Protocol):
 
     def stamp(self) -> EngineStamp:
         """Name, version, model and options' fingerprint, without loading anything heavy."""
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """Options of an engine that waits for a server instead of computing here, and is best asked much at a time."""
+
+    @property
+    def at_once(self) -> int:
+        """How many threads of one process are to ask it at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,11 @@ class TeacherRequest:
     ``evidence`` holds only the modalities this question may use. ``query`` is set for "judge", ``count`` for
     "write_queries". ``seed`` makes a repeated question reproducible where the server supports it. ``subject`` says what
     the question is about, for people.
+
+    ``confidence`` is what the reply is to tell beyond its words: "logprobs" asks for log-probabilities,
+    "logprobs_prefill" for those of the one token by which the teacher goes on from ``said``, the start of its own
+    answer; "sampling" for an answer drawn at temperature 1; "verbalized" for one to ``follow_up``, the question that
+    follows the answer ``said``.
     """
 
     task: Literal["write_queries", "judge"]
@@ -145,6 +159,9 @@ class TeacherRequest:
     count: int = 0
     seed: int = 0
     subject: str = ""
+    confidence: ConfidenceSource = "label_only"
+    said: str = ""
+    follow_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +199,31 @@ class TeacherFailed(RuntimeError):
         self.permanent = permanent
 
 
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Where the confidence of a judgement may come from, tried in order; "sampling" draws ``samples`` replies."""
+
+    rungs: tuple[ConfidenceSource, ...]
+    samples: int = 0
+
+
 class Teacher(Protocol):
-    """A loaded teacher; ``confidence_source`` is what its tokens' log-probabilities are worth."""
+    """A loaded teacher."""
 
     @property
-    def confidence_source(self) -> ConfidenceSource: ...
+    def ladder(self) -> Ladder: ...
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """Answer one request. Raises ``TeacherFailed`` when there is no answer."""
+
+
+class TeacherEngine(Engine, Protocol):
+    """Options of a teacher; its ladder is known without loading it."""
+
+    @property
+    def ladder(self) -> Ladder: ...
+
+    def load(self) -> Teacher: ...
 
 
 class FirstStage(Protocol):

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from schemas.query import ConfidenceSource, QueryType, Variant
+from schemas.query import QueryType, Variant
 from schemas.video import MODALITIES, EngineStamp, Evidence, Metadata, Modality
 from transforms.engines import stamp_of
-from transforms.engines.protocols import TeacherReply, TeacherRequest, Token
+from transforms.engines.protocols import Ladder, TeacherReply, TeacherRequest, Token
 from transforms.language import foreign
 from transforms.text import STOPWORDS, content_words, stem, words
 
@@ -101,6 +101,7 @@ class Rules:
 
     requires: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = "embedded"
+    ladder: ClassVar[Ladder] = Ladder(("rules",))
 
     def load(self) -> RuleTeacher:
         return RuleTeacher()
@@ -115,7 +116,7 @@ class RuleTeacher:
     It reads the records of a request, not its prose, and the same request always gets the same reply.
     """
 
-    confidence_source: ClassVar[ConfidenceSource] = "rules"
+    ladder: ClassVar[Ladder] = Rules.ladder
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """The reply to one request; never fails."""

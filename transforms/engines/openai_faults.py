@@ -1,0 +1,83 @@
+"""What a call without a usable reply means: try again, give this request up, or stop the run; without the key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas.visible import one_line
+from transforms.engines import EngineError
+from transforms.engines.api_key import KeyKeeper
+from transforms.engines.protocols import TeacherFailed
+from transforms.engines.retry import retry_after_s
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+_RETRIED = (408, 409, 429)  # and every 5xx
+_REFUSED = (401, 403, 404)  # key, permission, address or model: no other request will fare better
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One call without a usable reply: what was wrong, and the error to end with where another call would not help.
+
+    ``reached`` says that the server answered at all, ``refused`` that it did so with too many requests (429),
+    ``suspect`` that the request itself may be what it stumbles over. ``asked_s`` is how long it asks to wait.
+    """
+
+    problem: str
+    reached: bool = True
+    refused: bool = False
+    suspect: bool = False
+    asked_s: float = 0.0
+    final: Exception | None = None
+
+
+class FaultReader:
+    """Reads the errors of one server's calls; ``key_option`` says where its key comes from.
+
+    Servers quote keys. What leaves this class is cleaned of the key.
+    """
+
+    def __init__(self, keeper: KeyKeeper, base_url: str, key_option: str, model: str) -> None:
+        self._keeper = keeper
+        self._base_url, self._key_option, self._model = base_url, key_option, model
+
+    def fault(self, error: APIStatusError) -> Fault:
+        """What a reply that says so itself was wrong about."""
+        problem, status = self._problem(error), error.status_code
+        if status in _REFUSED or _exhausted(error):
+            return Fault(problem, final=self.refusal(error))
+        if status not in _RETRIED and status < 500:
+            return Fault(problem, final=TeacherFailed(problem, permanent=True))
+        asked_s = retry_after_s(error.response.headers)
+        # 500 is also what servers say whose own parser fails on what the model wrote, and with this seed always will.
+        return Fault(problem, refused=status == 429, suspect=status == 500, asked_s=asked_s)
+
+    def refusal(self, error: APIStatusError) -> EngineError:
+        """The error to stop a run with."""
+        fix = f"check {self._key_option}"
+        if error.status_code == 404:
+            fix = f"check base_url (it often ends in /v1) and model ({self._model})"
+        elif _exhausted(error):
+            fix = f"top up the account of {self._key_option}"
+        return EngineError(f"{self._base_url}: {self._problem(error)}; {fix}")
+
+    def line(self, said: object) -> str:
+        """What a server or a library says, on one line of at most 300 characters."""
+        return one_line(self._keeper.hide(str(said)))[:300]  # hidden first: what is left of a cut key is still a secret
+
+    def _problem(self, error: APIStatusError) -> str:
+        said = error.body.get("message") if isinstance(error.body, Mapping) else None
+        problem = f"HTTP {error.status_code}: {self.line(said or error.message)}"
+        if "logprobs" in problem:
+            problem += "; for a model without log-probabilities set the option confidence: [sampling]"
+        return problem
+
+
+def _exhausted(error: APIStatusError) -> bool:
+    """Whether the account has no credit left: a 429 that does not pass."""
+    body = error.body
+    return isinstance(body, Mapping) and "insufficient_quota" in (body.get("code"), body.get("type"))
