@@ -1,0 +1,35 @@
+"""What all commands share: exit codes, and errors that are said in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+USAGE_ERROR, RUN_ERROR, PROBLEMS, DEFERRED = 2, 1, 3, 4
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; one line that names the fix."""
+
+
+class BrokenOff(RuntimeError):
+    """What was begun could not be finished; one line that says why."""
+
+
+@contextmanager
+def one_line(*errors: type[Exception], into: type[Exception] = UsageError) -> Iterator[None]:
+    """Turn these errors, whose messages are one line each, into one that the command line says and ends with."""
+    try:
+        yield
+    except errors as error:
+        raise into(str(error)) from error
+
+
+def connect_stores(*places: str | None) -> None:
+    """Make object stores reachable for a command that takes no Beam options: the environment says how."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from transforms.files import StoreError, connect
+
+    with one_line(StoreError):
+        connect(PipelineOptions([]), *places)

@@ -1,0 +1,64 @@
+"""Runs both stages for a few steps and writes down what each rank trained on, and with which first gradient.
+
+Called as ``first_steps.py MODEL DATA FOLDER``, alone or by torchrun; writes ``FOLDER/STAGE-RANK.pt``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_training import tiny_config
+
+from trainer.config import Stage, TrainConfig
+from trainer.models import load_model, load_processor
+from trainer.perception import PerceptionStage
+from trainer.ranking import RankingStage
+from trainer.shards import Shards
+from trainer.stage import training_arguments
+
+STAGES: dict[Stage, Any] = {"perception": PerceptionStage, "ranking": RankingStage}
+
+
+def first_steps(stage: Stage, config: TrainConfig, data: Path, folder: Path) -> dict[str, Any]:
+    """Train a stage: the ``items`` of every micro-batch, the ``gradient`` of the first step before it is clipped,
+    and what ``validation`` found before it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    work = STAGES[stage](config, Shards(str(data)), load_processor(config))
+    arguments = training_arguments(config, config.stage(stage), folder, remote=False)
+    torch.manual_seed(config.seed)
+    trainer = work.trainer(model=load_model(config, folder), arguments=arguments, metrics=folder / "metrics.jsonl")
+    seen: list[tuple[str, ...]] = []
+    gradient: dict[str, torch.Tensor] = {}
+    collate, clip = trainer.data_collator, trainer._clip_grad_norm
+
+    def noting(items: Any) -> Any:
+        seen.append(tuple(getattr(item, "caption", None) or item.example.query_id for item in items))
+        return collate(items)
+
+    def clipping(model: Any) -> Any:
+        if not gradient:
+            named = trainer.model.named_parameters()
+            gradient.update({name: p.grad.clone() for name, p in named if p.grad is not None})
+        return clip(model)
+
+    validation = trainer.evaluate()
+    trainer.data_collator, trainer._clip_grad_norm, trainer.eval_dataset = noting, clipping, ()
+    trainer.train()
+    return {
+        "items": seen,
+        "gradient": gradient,
+        "validation": validation,
+        "rank": arguments.process_index,
+        "steps": trainer.state.global_step,
+    }
+
+
+if __name__ == "__main__":
+    model, data, output = map(Path, sys.argv[1:])
+    for stage in STAGES:
+        found = first_steps(stage, tiny_config(model, f"{stage}.epochs=2"), data, output / stage)
+        torch.save(found, output / f"{stage}-{found['rank']}.pt")

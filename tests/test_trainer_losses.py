@@ -1,0 +1,110 @@
+from math import exp, isclose, log
+
+import pytest
+import torch
+
+from trainer.config import LossConfig, PointwiseTerm, Term
+from trainer.examples import Candidate
+from trainer.losses import Targets, listwise, pairwise, pointwise, ranking_loss, teacher
+
+SCORES = torch.tensor([2.0, -1.0, 0.5])
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-x))
+
+
+def bce(logit, target):
+    return -target * log(sigmoid(logit)) - (1 - target) * log(1 - sigmoid(logit))
+
+
+def group(*deltas, censored=None):
+    """The positive, then negatives, with the teacher's margins."""
+    return Targets.of(
+        [
+            Candidate(f"v{i}", int(i == 0), delta, None if delta is None else sigmoid(delta), censored)
+            for i, delta in enumerate(deltas)
+        ]
+    )
+
+
+def test_pairwise_is_the_negative_log_softmax_of_the_positive():
+    expected = -log(exp(0.2) / (exp(0.2) + exp(-0.1) + exp(0.05)))
+
+    assert isclose(pairwise(SCORES, group(None, None, None), 10.0).item(), expected, rel_tol=1e-6)
+
+
+def test_the_teacher_term_is_the_mean_cross_entropy_with_its_probability():
+    expected = (bce(0.4, sigmoid(3.0)) + bce(-0.2, sigmoid(-4.0)) + bce(0.1, sigmoid(1.0))) / 3
+
+    assert isclose(teacher(SCORES, group(3.0, -4.0, 1.0), 5.0).item(), expected, rel_tol=1e-6)
+
+
+def test_a_candidate_of_unknown_probability_takes_no_part_in_the_teacher_term():
+    expected = (bce(0.4, sigmoid(3.0)) + bce(0.1, sigmoid(1.0))) / 2
+
+    assert isclose(teacher(SCORES, group(3.0, None, 1.0), 5.0).item(), expected, rel_tol=1e-6)
+
+
+def test_a_group_of_which_nothing_is_known_has_no_teacher_term_and_no_gradient():
+    scores = SCORES.clone().requires_grad_()
+
+    loss = teacher(scores, group(None, None, None), 5.0)
+    loss.backward()
+
+    assert loss.item() == 0.0
+    assert scores.grad.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("censored", "allowed", "forbidden"), [("yes", -4.0, 1.0), ("no", 1.0, -4.0)])
+def test_a_censored_margin_pulls_from_one_side_only(censored, allowed, forbidden):
+    bound = -2.0  # with "yes" unreported the true margin is at most this, with "no" at least
+    targets = group(bound, censored=censored)
+    inside, outside = (torch.tensor([5.0 * x], requires_grad=True) for x in (allowed, forbidden))
+
+    within, beyond = teacher(inside, targets, 5.0), teacher(outside, targets, 5.0)
+    within.backward()
+    beyond.backward()
+
+    assert inside.grad.item() == 0.0
+    assert isclose(within.item(), bce(bound, sigmoid(bound)), rel_tol=1e-6)  # the least that this term can be
+    assert isclose(beyond.item(), bce(forbidden, sigmoid(bound)), rel_tol=1e-6)
+    assert isclose(outside.grad.item(), (sigmoid(forbidden) - sigmoid(bound)) / 5.0, rel_tol=1e-5)
+
+
+def test_pointwise_has_soft_targets_and_weights_by_label():
+    term = PointwiseTerm(weight=0.5, temperature=1.0)
+    expected = (bce(2.0, 1.0) + 0.5 * bce(-1.0, 0.1) + 0.5 * bce(0.5, 0.1)) / 3
+
+    assert isclose(pointwise(SCORES, group(None, None, None), term).item(), expected, rel_tol=1e-6)
+
+
+def test_listwise_compares_the_two_top_one_distributions():
+    margins, scores = (3.0, -4.0, 1.0), SCORES.tolist()
+    wanted = [exp(m) / sum(map(exp, margins)) for m in margins]
+    given = [exp(s) / sum(map(exp, scores)) for s in scores]
+    expected = -sum(w * log(g) for w, g in zip(wanted, given, strict=True))
+
+    assert isclose(listwise(SCORES, group(*margins), 1.0).item(), expected, rel_tol=1e-6)
+    assert listwise(SCORES, group(3.0, None, None), 1.0).item() == 0.0
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms_each_the_mean_of_its_groups():
+    targets = [group(3.0, -4.0, 1.0), group(2.0, None)]
+    scores = [SCORES, SCORES[:2]]
+
+    total, terms = ranking_loss(scores, targets, LossConfig())
+
+    assert list(terms) == ["pairwise", "teacher", "pointwise"]
+    both = zip(scores, targets, strict=True)
+    assert isclose(terms["pairwise"].item(), sum(pairwise(s, t, 10.0).item() for s, t in both) / 2, rel_tol=1e-6)
+    weighted = terms["pairwise"] + 5.0 * terms["teacher"] + 0.5 * terms["pointwise"]
+    assert isclose(total.item(), weighted.item(), rel_tol=1e-6)
+
+
+def test_a_term_of_weight_zero_is_left_out():
+    config = LossConfig(teacher=Term(weight=0.0, temperature=5.0), listwise=Term(weight=1.0, temperature=1.0))
+
+    _, terms = ranking_loss([SCORES], [group(3.0, -4.0, 1.0)], config)
+
+    assert list(terms) == ["pairwise", "pointwise", "listwise"]

@@ -1,0 +1,88 @@
+from collections import Counter
+
+import pytest
+
+from trainer.examples import Candidate, CaptionExample, QueryExample
+from trainer.plan import plan_captions, plan_queries, read_plan, write_plan
+from trainer.shards import DataError
+
+
+def queries(count, negatives=3):
+    return [
+        QueryExample(
+            f"q{i}", f"query {i}", (Candidate(f"p{i}", 1), *(Candidate(f"n{i}-{j}", 0) for j in range(negatives)))
+        )
+        for i in range(count)
+    ]
+
+
+def test_every_epoch_has_every_query_once_with_its_positive_first():
+    plan = plan_queries(queries(6), epochs=2, batch=3, negatives=2, seed=0)
+
+    assert len(plan) == 12
+    for epoch in (0, 1):
+        mine = [item for item in plan if item.epoch == epoch]
+        assert sorted(item.key for item in mine) == [f"q{i}" for i in range(6)]
+    for item in plan:
+        number = item.key[1:]
+        assert item.video_ids[0] == f"p{number}"
+        assert len(set(item.video_ids[1:])) == 2
+        assert all(video_id.startswith(f"n{number}-") for video_id in item.video_ids[1:])
+
+
+def test_epochs_differ_in_order_and_in_the_negatives_drawn():
+    plan = plan_queries(queries(8), epochs=2, batch=8, negatives=1, seed=0)
+
+    first, second = plan[:8], plan[8:]
+    assert [item.key for item in first] != [item.key for item in second]
+    assert {item.key: item.video_ids for item in first} != {item.key: item.video_ids for item in second}
+
+
+def test_the_last_step_is_filled_from_the_epoch_that_would_follow():
+    plan = plan_queries(queries(5), epochs=1, batch=4, negatives=2, seed=0)
+
+    assert [item.step for item in plan] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert Counter(item.epoch for item in plan) == {0: 5, 1: 3}
+    assert len({item.key for item in plan if item.epoch == 1}) == 3
+
+
+def test_a_batch_larger_than_the_data_takes_as_many_epochs_as_it_needs():
+    plan = plan_captions([CaptionExample("a", "x"), CaptionExample("b", "y")], epochs=1, batch=5, seed=0)
+
+    assert [item.epoch for item in plan] == [0, 0, 1, 1, 2]
+
+
+def test_a_query_with_fewer_negatives_is_given_all_it_has_and_none_twice():
+    plan = plan_queries(queries(2, negatives=1), epochs=1, batch=2, negatives=2, seed=0)
+
+    assert all(len(item.video_ids) == 2 for item in plan)
+
+
+def test_the_plan_follows_from_the_seed_and_not_from_the_order_of_rows():
+    given = queries(6)
+
+    def plan(examples, seed):
+        return plan_queries(examples, epochs=2, batch=4, negatives=2, seed=seed)
+
+    assert plan(given, 0) == plan(given[::-1], 0)
+    assert plan(given, 0) != plan(given, 1)
+
+
+def test_what_is_drawn_for_a_query_does_not_change_when_others_come():
+    few, many = (plan_queries(queries(n), epochs=1, batch=n, negatives=1, seed=0) for n in (3, 9))
+
+    drawn = {item.key: item.video_ids for item in many}
+    assert all(drawn[item.key] == item.video_ids for item in few)
+
+
+def test_a_plan_reads_back_from_parquet(tmp_path):
+    plan = plan_queries(queries(5), epochs=1, batch=4, negatives=2, seed=0)
+
+    write_plan(tmp_path / "plan.parquet", plan)
+
+    assert read_plan(tmp_path / "plan.parquet") == plan
+
+
+def test_no_data_is_an_error():
+    with pytest.raises(DataError, match="nothing to train on"):
+        plan_queries([], epochs=1, batch=4, negatives=2, seed=0)

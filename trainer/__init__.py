@@ -1,0 +1,1 @@
+"""The two-stage trainer: captions, then query groups, from the shards of an output folder."""

@@ -1,0 +1,60 @@
+"""One stage of training, from an output folder to a model: the whole of it on one page."""
+
+from __future__ import annotations
+
+from accelerate import PartialState
+from torch.utils.tensorboard import SummaryWriter
+from transformers import set_seed
+from transformers.integrations import TensorBoardCallback
+
+from trainer.config import Stage, TrainConfig
+from trainer.models import copy_processor, load_model, load_processor, merge_adapter, needs_merge
+from trainer.perception import PerceptionStage
+from trainer.ranking import RankingStage
+from trainer.run_folder import RunFolder
+from trainer.shards import Shards
+from trainer.stage import StageTrainer, training_arguments
+
+
+def train(stage: Stage, config: TrainConfig, data: str, output: str) -> RunFolder:
+    """Train one stage on the output folder ``data``; or go on with a run that was cut short, to the same weights.
+
+    To be called by every process of a distributed run; ``output`` must be a folder that all of them see.
+
+    Raises:
+        TrainingError: data, model, prompt or run folder cannot be used.
+    """
+    run = RunFolder(output)
+    shards = Shards(data)
+    run.check(stage, config, shards)
+    if run.is_finished:
+        return run
+    work = (RankingStage if stage == "ranking" else PerceptionStage)(config, shards, load_processor(config))
+    # These also start the process group, so they come before anything that ranks do in turn.
+    arguments = training_arguments(config, config.stage(stage), run.checkpoints, remote=shards.is_remote)
+    is_main = arguments.process_index == 0
+    if is_main:
+        run.begin(stage, config, shards, work.plan, work.left_out)
+        if needs_merge(config) and not run.merged.is_dir():
+            merge_adapter(config, run.merged)
+        run.drop_partial()
+    PartialState().wait_for_everyone()
+    set_seed(config.seed)
+    trainer = work.trainer(model=load_model(config, run.merged), arguments=arguments, metrics=run.metrics)
+    last = run.last_checkpoint()
+    if is_main:
+        writer = SummaryWriter(str(run.tensorboard), purge_step=run.step_of(last) + 1)
+        trainer.add_callback(TensorBoardCallback(writer))
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    _finish(trainer, config, run)
+    return run
+
+
+def _finish(trainer: StageTrainer, config: TrainConfig, run: RunFolder) -> None:
+    """Measure the last weights, and write them."""
+    unfinished = run.model.with_suffix(".tmp")
+    trainer.save_model(str(unfinished))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        copy_processor(config, unfinished)
+        unfinished.rename(run.model)

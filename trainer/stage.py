@@ -1,0 +1,160 @@
+"""What both stages share: the order of the plan, data loading, validation, metrics and whole checkpoints."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader, Dataset, Subset
+from transformers import Trainer, TrainingArguments
+
+from trainer.config import ConfigError, StageConfig, TrainConfig
+
+COMPLETE = "complete"
+"""A file that a checkpoint has when all of it, of all ranks, is written."""
+
+
+class StageTrainer(Trainer):
+    """A Trainer that goes through its items once, in order: the plan holds all epochs.
+
+    ``items`` are what a worker prepares, ``validation`` likewise; ``collate`` makes a batch of them.
+    """
+
+    control: Any
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        arguments: TrainingArguments,
+        items: Dataset[Any],
+        validation: Dataset[Any],
+        collate: Callable[[Sequence[Any]], dict[str, Any]],
+        metrics: Path,
+    ) -> None:
+        super().__init__(
+            model=model, args=arguments, train_dataset=items, eval_dataset=validation, data_collator=collate
+        )
+        self._metrics = metrics
+        self._noted: dict[str, list[torch.Tensor]] = {}
+        self._waited_s = 0.0
+
+    def measure(self, batch: dict[str, Any]) -> list[dict[str, float]]:
+        """What validation measures, of each item of a batch."""
+        raise NotImplementedError
+
+    def summarise(self, measured: list[dict[str, float]]) -> dict[str, float]:
+        """The validation's metrics, from what was measured on all ranks."""
+        raise NotImplementedError
+
+    def note(self, values: dict[str, torch.Tensor]) -> None:
+        """Remember values of a micro-batch until the next line of metrics, which shows their means."""
+        for name, value in values.items():
+            self._noted.setdefault(name, []).append(value)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure the validation items, each on one rank; nothing where there are none."""
+        if not len(self.eval_dataset):
+            return {}
+        mine = Subset(self.eval_dataset, range(self.args.process_index, len(self.eval_dataset), self.args.world_size))
+        loader = DataLoader(
+            mine,
+            batch_size=self.args.per_device_train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+        )
+        self.model.eval()
+        measured = []
+        with torch.no_grad():
+            for batch in loader:
+                measured += self.measure(self._prepare_inputs(batch))
+        self.model.train()
+        everywhere = gather_object(measured) if self.args.world_size > 1 else measured
+        found = {f"validation_{name}": value for name, value in self.summarise(everywhere).items()}
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """Take the batches of a step, and count the time that was spent waiting for them."""
+        start = time.perf_counter()
+        samples = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._waited_s += time.perf_counter() - start
+        return samples
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Write a line of metrics; with the loss come the means, over all ranks, of what was noted since the last."""
+        if "loss" in logs:
+            for name, values in self._noted.items():
+                mean = torch.stack(values).mean().to(self.args.device)
+                logs[name] = float(self.accelerator.gather(mean).mean())
+            self._noted.clear()
+            logs["waited_s"] = round(self._waited_s, 3)
+            self._waited_s = 0.0
+        super().log(logs, start_time)
+        if self.is_world_process_zero():
+            line = {name: value for name, value in self.state.log_history[-1].items() if name != "epoch"}
+            with self._metrics.open("a", encoding="utf-8") as lines:  # to Trainer the whole plan is one epoch
+                lines.write(json.dumps(line) + "\n")
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each rank writes its own random state
+        if self.is_world_process_zero():
+            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+
+
+def training_arguments(config: TrainConfig, stage: StageConfig, folder: Path, *, remote: bool) -> TrainingArguments:
+    """The Trainer's arguments for a stage whose checkpoints go to ``folder``.
+
+    Raises:
+        ConfigError: the batch cannot be dealt out evenly to the devices.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=stage.micro_batch,
+        num_train_epochs=1,
+        learning_rate=stage.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=stage.warmup,
+        weight_decay=stage.weight_decay,
+        max_grad_norm=stage.max_grad_norm,
+        optim="adamw_torch",
+        bf16=config.precision == "bf16",
+        activation_checkpointing=config.activation_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if config.activation_checkpointing else None,
+        logging_steps=stage.log_steps,
+        logging_first_step=True,
+        save_steps=stage.save_steps,
+        save_total_limit=2,  # the newest may be cut short by a kill while it is written
+        eval_strategy="steps",
+        eval_steps=stage.validate_steps,
+        report_to=[],
+        remove_unused_columns=False,
+        train_sampling_strategy="sequential",
+        dataloader_drop_last=True,
+        dataloader_num_workers=config.loader_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        # Clients of object stores do not survive a fork.
+        dataloader_multiprocessing_context="forkserver" if remote and config.loader_workers else None,
+        ddp_find_unused_parameters=False,
+        use_cpu=not torch.cuda.is_available(),
+        seed=config.seed,
+    )
+    if arguments.n_gpu > 1:
+        raise ConfigError(
+            "several GPUs are visible to one process: start with torchrun --nproc-per-node, a process each"
+        )
+    at_once = stage.micro_batch * arguments.world_size
+    if stage.batch % at_once:
+        raise ConfigError(
+            f"batch {stage.batch} cannot be dealt out to {arguments.world_size} devices, {stage.micro_batch} at a time"
+        )
+    arguments.gradient_accumulation_steps = stage.batch // at_once
+    return arguments
