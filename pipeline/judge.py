@@ -8,7 +8,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipeline.config import Engines, JudgeConfig
+from pipeline.config import JudgeConfig
+from pipeline.engines import Engines
 from pipeline.stage import Account
 from prompts import Template
 from schemas.example import Split
@@ -52,7 +53,15 @@ class Judge(beam.PTransform):
         # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
         joined = (assigned, videos) | "With evidence" >> JoinVideos(order=_query_id, key=_video_id)
         pairs = joined.joined | "Pairs" >> beam.MapTuple(_pair)
-        judge = JudgePairs(self.engines.judge, self.journal, self.config.modalities, self.seed, self.prompt)
+        judge = JudgePairs(
+            self.engines.judge,
+            self.journal,
+            self.config.modalities,
+            self.seed,
+            self.prompt,
+            self.config.evidence,
+            self.config.no_rationale_below,
+        )
         judged = pairs | "Judge" >> judge
         self.account.step(
             "judge",

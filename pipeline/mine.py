@@ -8,7 +8,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipeline.config import Engines, MineConfig
+from pipeline.config import MineConfig
+from pipeline.engines import Engines
 from pipeline.stage import Account
 from pipeline.synthesize import query_order
 from schemas.account import Deferral, Rejection

@@ -10,19 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.changes import why
-from pipeline.forecast import Counts, Flow
+from pipeline.forecast import Counts, Flow, calls_to_follow
+from pipeline.rate import Rate
 from pipeline.run import Job, put_stages
 from pipeline.stage import Account
-from schemas.video import EngineStamp, Video
+from schemas.video import Video
 from transforms.budget import PAID_STEPS, Cost
 from transforms.cache import is_remote
-from transforms.journal import STEPS, Journal, Miss, Record
+from transforms.journal import STEPS, Journal, Miss
 from transforms.list_input import entries_json
 from transforms.probe import Headers, probe
 from transforms.work import add, work_of
@@ -52,9 +52,10 @@ class Reason:
 class StepPlan:
     """One step: results that are cached, and results to be made, which are an estimate unless ``exact``.
 
-    ``input_tokens``, ``output_tokens`` and ``dollars`` are those of the results to be made, at the tokens of an average
-    call: ``measured``, or else as the recipe has them. ``seconds`` of work, added up over all workers, are None where
-    none of this engine and model was measured.
+    Each result of a paid step takes one call. ``input_tokens``, ``output_tokens`` and ``dollars`` are those of the
+    results to be made, at the tokens of an average call: ``measured``, or else as the recipe has them. None where they
+    were not measured of this engine and model: ``seconds`` of work, added up over all workers, ``cached_tokens``, the
+    input tokens that the server has cached, and ``requests``, which are the calls and what has to be sent again.
     """
 
     step: str
@@ -67,6 +68,8 @@ class StepPlan:
     measured: bool
     dollars: float
     seconds: float | None
+    cached_tokens: int | None = None
+    requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,10 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[Miss]], unseen: _
     distinct = {step: {miss.key.digest: miss for miss in found} for step, found in misses.items()}
     answered = {step: counts.get(step, {}).get("cached", 0) for step in STEPS}
     calls = {step: answered[step] + len(misses[step]) for step in STEPS}
-    flow = Flow(job.recipe, counts, calls, answered, len(job.human))
+    ladder = job.engines.judge.ladder
+    follow = sum(calls_to_follow(ladder, miss.key.settings["confidence"]) for miss in distinct["judge"].values())
+    calls["judge"] += follow
+    flow = Flow(job.recipe, counts, calls, answered, len(job.human), ladder)
 
     # Of files that were not hashed nobody knows whether they are copies, or decoded under another name.
     uris = [miss.key.subject for step in ("media", "decode") for miss in distinct[step].values()]
@@ -204,7 +210,7 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[Miss]], unseen: _
         "write": more_writing,
     }
     writing = len(distinct["write"]) + more_writing
-    behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"])
+    behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow
 
     costs, stamps = job.recipe.costs.by_step(), job.engines.stamps()
     plans: dict[str, StepPlan] = {}
@@ -218,7 +224,9 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[Miss]], unseen: _
             reasons.update(why(miss) for miss in distinct["media"].values())
         elif due:
             reasons[f"depends on {', '.join(due)}"] += max(0, round(behind[step]))
-        exact = not (due or (step == "decode" and distinct["media"]))
+        if step == "judge" and follow:
+            reasons["depends on the replies before"] += follow
+        exact = not (due or (step == "decode" and distinct["media"]) or (step == "judge" and follow))
         plans[step] = _step_plan(
             step,
             answered[step] + len(misses[step]) - len(distinct[step]),
@@ -230,40 +238,23 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[Miss]], unseen: _
     return tuple(plans.values())
 
 
-@dataclass(frozen=True)
-class Rate:
-    """What an average call of a step takes."""
-
-    input_tokens: float
-    output_tokens: float
-    measured: bool
-    seconds: float | None
-
-    @classmethod
-    def of(cls, records: Iterable[Record], stamp: EngineStamp, cost: Cost) -> Rate:
-        """From records of this engine and model, else (tokens) of any, else as the recipe states."""
-        done = [record for record in records if record.failed is None]
-        same = [r for r in done if r.engine and (r.engine.name, r.engine.model) == (stamp.name, stamp.model)]
-        seconds = fmean(record.seconds for record in same) if same else None
-        usages = [record.usage for record in same or done if record.usage]
-        if not usages:
-            return cls(cost.input_tokens, cost.output_tokens, measured=False, seconds=seconds)
-        tokens = (fmean(usage.input_tokens for usage in usages), fmean(usage.output_tokens for usage in usages))
-        return cls(*tokens, measured=True, seconds=seconds)
-
-
 def _step_plan(step: str, cached: int, exact: bool, reasons: tuple[Reason, ...], rate: Rate, cost: Cost) -> StepPlan:
     to_run = sum(reason.count for reason in reasons)
-    tokens = (to_run * rate.input_tokens, to_run * rate.output_tokens) if step in PAID_STEPS else (0.0, 0.0)
+    calls = to_run if step in PAID_STEPS else 0
+    tokens_in, tokens_out, cached_tokens = calls * rate.input_tokens, calls * rate.output_tokens, 0.0
+    if rate.cached_share is not None:
+        cached_tokens = tokens_in * rate.cached_share
     return StepPlan(
         step=step,
         cached=cached,
         to_run=to_run,
         exact=exact,
         reasons=reasons,
-        input_tokens=round(tokens[0]),
-        output_tokens=round(tokens[1]),
+        input_tokens=round(tokens_in),
+        output_tokens=round(tokens_out),
         measured=rate.measured,
-        dollars=round(cost.dollars(*tokens), 6),
+        dollars=round(cost.dollars(tokens_in, tokens_out, cached_tokens), 6),
         seconds=None if rate.seconds is None else round(to_run * rate.seconds, 3),
+        cached_tokens=None if rate.cached_share is None else round(cached_tokens),
+        requests=None if rate.requests is None else round(calls * rate.requests),
     )

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -15,9 +15,10 @@ import apache_beam as beam
 import msgspec
 from apache_beam.runners.runner import PipelineResult
 
-from pipeline.config import Engines, Recipe
+from pipeline.config import Recipe
 from pipeline.curate import Curate
 from pipeline.emit import COUNTS, QRELS, RUN, Counts, Emit
+from pipeline.engines import Engines
 from pipeline.extract import Extract
 from pipeline.human import HumanQuery, PlaceHumanQueries
 from pipeline.judge import Judge
@@ -30,6 +31,7 @@ from pipeline.outputs.staging import clear_staging, is_half_published, list_outp
 from pipeline.stage import Account, Step
 from pipeline.synthesize import Synthesize
 from prompts import Template
+from schemas.capabilities import Capabilities
 from schemas.fingerprint import fingerprint
 from transforms.cache import Cache
 from transforms.files import join, read_bytes, write_bytes
@@ -43,7 +45,7 @@ from transforms.write_parts import join_parts
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what to do, on what, and where results and cached frames go."""
+    """One run: what to do, on what, and where results and cached frames go; ``servers`` is what was found of them."""
 
     recipe: Recipe
     engines: Engines
@@ -55,6 +57,7 @@ class Job:
     workers: int
     prompts: Mapping[str, Template]
     human: tuple[HumanQuery, ...] = ()
+    servers: Mapping[str, Capabilities] = field(default_factory=dict)
 
     @property
     def shards(self) -> int:
@@ -146,6 +149,7 @@ def execute(
             recipe=job.recipe.as_dict(),
             recipe_fingerprint=job.recipe.fingerprint,
             engines=job.engines.stamps(),
+            servers=job.servers,
             prompts={name: PromptText(template.version, template.source) for name, template in job.prompts.items()},
             input=job.input,
             entries=len(job.listing.entries),

@@ -8,7 +8,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipeline.config import Engines, SynthesizeConfig
+from pipeline.config import SynthesizeConfig
+from pipeline.engines import Engines
 from pipeline.stage import Account
 from prompts import Template
 from schemas.account import Rejection
@@ -44,7 +45,13 @@ class Synthesize(beam.PTransform):
 
         asked = selected.videos | "Variants" >> beam.FlatMap(lambda video: config.variants)
         writer = WriteQueries(
-            self.engines.writer, self.journal, config.variants, config.queries_per_variant, self.seed, self.prompt
+            self.engines.writer,
+            self.journal,
+            config.variants,
+            config.queries_per_variant,
+            self.seed,
+            self.prompt,
+            config.evidence,
         )
         written = selected.videos | "Spread" >> beam.Reshuffle() | "Write" >> writer
         self.account.step(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 
 from schemas.check import require
+from schemas.query import EvidenceCut
 from schemas.video import MODALITIES, Evidence, Metadata, Modality
 from schemas.visible import is_invisible
 
@@ -46,6 +48,15 @@ class EvidenceBudgets:
         """The budget of one modality, in characters."""
         budget: int = getattr(self, modality)
         return budget
+
+    def share(self, percent: int) -> EvidenceBudgets:
+        """So many per cent of each budget, and at least a character."""
+        return EvidenceBudgets(**{modality: max(1, self.of(modality) * percent // 100) for modality in MODALITIES})
+
+    @classmethod
+    def that_cut(cls, cuts: Iterable[EvidenceCut]) -> EvidenceBudgets:
+        """Budgets that cut the same evidence in the same places again, and nothing else of it."""
+        return cls(**{**dict.fromkeys(MODALITIES, sys.maxsize), **{cut.modality: max(1, cut.shown) for cut in cuts}})
 
 
 DEFAULT_BUDGETS = EvidenceBudgets()
@@ -132,15 +143,42 @@ def _code(subject: str, shown: str, beside: str) -> str:
 
 def cut_to_budget(parts: Iterable[str], budget: int) -> list[str]:
     """Neutralised parts (segments, lines, paragraphs) up to ``budget`` characters, ``[cut]`` where any is left out."""
+    whole, start = _within(parts, budget)
+    return whole if start is None else [*whole, f"{start} {CUT}".strip()]
+
+
+def evidence_cut(
+    evidence: Evidence, modalities: Collection[Modality], budgets: EvidenceBudgets = DEFAULT_BUDGETS
+) -> tuple[EvidenceCut, ...]:
+    """What ``render_evidence`` leaves out of these modalities under these budgets, in neutralised characters."""
+    cuts = []
+    for modality in MODALITIES:
+        parts = _parts(evidence, modality) if modality in modalities else []
+        if sum(map(len, parts)) <= budgets.of(modality):
+            continue  # as nearly always: neutralised text is never longer
+        whole, start = _within(parts, budgets.of(modality))
+        if start is not None:
+            shown = sum(map(len, whole)) + len(start)
+            cuts.append(EvidenceCut(modality, shown, sum(len(neutralise(part)) for part in parts)))
+    return tuple(cuts)
+
+
+def tighten(evidence: Evidence, budgets: EvidenceBudgets) -> EvidenceBudgets:
+    """The same budgets where the evidence fills them, else its length, so that any share of them is a cut."""
+    held = {modality: sum(len(neutralise(part)) for part in _parts(evidence, modality)) for modality in MODALITIES}
+    return EvidenceBudgets(**{modality: max(1, min(budgets.of(modality), held[modality])) for modality in MODALITIES})
+
+
+def _within(parts: Iterable[str], budget: int) -> tuple[list[str], str | None]:
+    """The neutralised parts that fit, and what fits of the first that does not; None where all do."""
     shown: list[str] = []
     left = budget
     for part in filter(None, map(neutralise, parts)):
         if len(part) > left:
-            fitting = _cut_sentences(part, left) or ("" if shown else _cut_words(part, left))
-            return [*shown, f"{fitting} {CUT}".strip()]
+            return shown, _cut_sentences(part, left) or ("" if shown else _cut_words(part, left))
         shown.append(part)
         left -= len(part)
-    return shown
+    return shown, None
 
 
 def _parts(evidence: Evidence, modality: Modality) -> list[str]:

@@ -9,22 +9,35 @@ from typing import Any
 
 import msgspec
 
-from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, render_evidence
+from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, neutralise, render_evidence
 from prompts.reply import UnparsableReply, excerpt, split_thinking
 from prompts.template import Prompt, Template, load_template
+from schemas.difficulty import DIMENSIONS, HIGHEST, Ratings
 from schemas.query import QUERY_TYPES, QueryType
 from schemas.video import MODALITIES, Evidence, Modality
 from schemas.visible import one_line
 
+ASK_AGAIN = (
+    "That reply cannot be used: {problem}. Reply again, with the whole JSON object in the form asked for, and nothing "
+    "else."
+)
+"""What a teacher is told whose reply cannot be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A query as the teacher wrote it, before it has an id; ``modalities`` are in the order of MODALITIES."""
+    """A query as the teacher wrote it, before it has an id; ``modalities`` are in the order of MODALITIES.
+
+    ``cited`` is what it quotes from the evidence, ``rated`` how hard it thinks the query is, None where it does not
+    say.
+    """
 
     text: str
     rationale: str
     query_type: QueryType
     modalities: tuple[Modality, ...]
+    cited: tuple[str, ...] = ()
+    rated: Ratings | None = None
 
 
 class _Item(msgspec.Struct):
@@ -33,34 +46,50 @@ class _Item(msgspec.Struct):
     query: str
     query_type: QueryType
     modalities: list[Modality]
+    difficulty: Ratings | None = None
 
 
 class _Reply(msgspec.Struct):
     queries: list[_Item]
 
 
-# What each type asks for; base and specific can be had from any modality.
-_NEEDED: dict[QueryType, Modality] = {"ocr": "ocr", "speech": "asr", "text": "metadata"}
-_STRING = {"type": "string"}
+# What each type asks for. Base and specific can be had from any modality, cross from any two.
+_NEEDED: dict[QueryType, Modality] = {"ocr": "ocr", "speech": "asr", "text": "metadata", "visual": "caption"}
+_CITED = 8  # pieces of evidence a query
+# Characters. Every string and list has an end, so that a model that would not stop is made to; far beyond what the
+# prompt asks for, and below the 2,000 repetitions at which llama.cpp refuses a grammar.
+_LONGEST = {"evidence": 300, "rationale": 1000, "query": 500}
 
 
 def types_for(shown: Collection[Modality]) -> tuple[QueryType, ...]:
     """The query types that can be written from these modalities."""
-    return tuple(kind for kind in QUERY_TYPES if _NEEDED.get(kind) in (None, *shown))
+    possible = (kind for kind in QUERY_TYPES if _NEEDED.get(kind) in (None, *shown))
+    return tuple(kind for kind in possible if kind != "cross" or len(set(shown)) >= 2)
 
 
-def reply_schema(shown: Collection[Modality]) -> dict[str, Any]:
-    """JSON Schema of a reply on these modalities, written out flat because not every server resolves ``$ref``."""
+def reply_schema(shown: Collection[Modality], count: int) -> dict[str, Any]:
+    """JSON Schema of at most ``count`` queries from these modalities, written out flat: not every server resolves
+    ``$ref``. It keeps to what OpenAI's strict mode knows.
+    """
     modalities = [modality for modality in MODALITIES if modality in shown]
     # In this order: the model reasons before it writes the query, and a reply cut off in between lacks required fields.
     properties = {
-        "evidence": {"type": "array", "items": _STRING},
-        "rationale": _STRING,
-        "query": _STRING,
+        "evidence": _array(_string("evidence"), _CITED),
+        "rationale": _string("rationale"),
+        "query": _string("query"),
         "query_type": {"type": "string", "enum": list(types_for(shown))},
-        "modalities": {"type": "array", "items": {"type": "string", "enum": modalities}},
+        "modalities": _array({"type": "string", "enum": modalities}, len(modalities)),
+        "difficulty": _object({name: {"type": "integer", "enum": [*range(HIGHEST + 1)]} for name in DIMENSIONS}),
     }
-    return _object({"queries": {"type": "array", "items": _object(properties)}})
+    return _object({"queries": _array(_object(properties), count)})
+
+
+def _string(name: str) -> dict[str, Any]:
+    return {"type": "string", "maxLength": _LONGEST[name]}
+
+
+def _array(items: dict[str, Any], most: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": most}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +134,7 @@ def parse_queries(reply: str, shown: Collection[Modality]) -> list[Draft]:
     Texts are put on one line, without invisible characters. An empty rationale is let through; a filter counts it. A
     query rests on no modality but those ``shown``: others that it names are left out, and where it names none of them
     it is taken to rest on all. A query type that the shown modalities do not allow is not mended, for the query itself
-    would then be made up: it is the wrong schema.
+    would then be made up: it is the wrong schema. So is one across modalities ("cross") that needs a single one.
 
     Raises:
         UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries" or "two answers" (that
@@ -119,6 +148,24 @@ def parse_queries(reply: str, shown: Collection[Modality]) -> list[Draft]:
     if not found.queries:
         raise UnparsableReply("no queries")
     return [_draft(item, shown) for item in found.queries]
+
+
+def ask_again(error: UnparsableReply) -> str:
+    """What to tell a teacher about a reply of its own that is in error."""
+    return ASK_AGAIN.format(problem=neutralise(str(error)))
+
+
+def quotable(reply: str) -> str:
+    """What a reply says after its thinking, as it can be put back to its teacher; "" where there is no such thing.
+
+    A model may be led to repeat control tokens or tags, and would obey them when they come back. Angle brackets are
+    therefore escaped, as JSON has them.
+    """
+    try:
+        _, answer = split_thinking(reply)
+    except UnparsableReply:
+        return ""
+    return answer.strip().replace("<", "\\u003c")
 
 
 def _find_reply(answer: str) -> object:
@@ -156,7 +203,7 @@ def _find_reply(answer: str) -> object:
 
 def _draft(item: _Item, shown: Collection[Modality]) -> Draft:
     try:
-        (item.query + item.rationale).encode()
+        "".join((item.query, item.rationale, *item.evidence)).encode()
     except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
         raise UnparsableReply("not json", "half a surrogate pair in a string") from error
     text, rationale = one_line(item.query), one_line(item.rationale)
@@ -165,4 +212,8 @@ def _draft(item: _Item, shown: Collection[Modality]) -> Draft:
     if item.query_type not in types_for(shown):
         raise UnparsableReply("wrong schema", f"a query of type {item.query_type} from {', '.join(shown)} alone")
     named = set(shown).intersection(item.modalities) or shown
-    return Draft(text, rationale, item.query_type, tuple(modality for modality in MODALITIES if modality in named))
+    modalities = tuple(modality for modality in MODALITIES if modality in named)
+    if item.query_type == "cross" and len(modalities) < 2:
+        raise UnparsableReply("wrong schema", f"a query of type cross that needs {modalities[0]} alone")
+    cited = tuple(filter(None, map(one_line, item.evidence)))
+    return Draft(text, rationale, item.query_type, modalities, cited, item.difficulty)

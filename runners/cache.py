@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from runners.command import PROBLEMS, BrokenOff, connect_stores, one_line
 
 if TYPE_CHECKING:  # heavy, and --help is quick
     from rich.table import Table
 
     from pipeline.cache.contents import Contents
     from pipeline.cache.prune import Pruning
-    from pipeline.cache.stats import CacheStats
+    from pipeline.cache.stats import CacheStats, StepStats
 
 _UNITS_S = {"h": 3600.0, "d": 86_400.0}
 _SHOWN = 50  # problems
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
-    """The commands below ``cache``, with their options."""
+def add_commands(commands_above: Any) -> None:
+    """The command, with those below it."""
+    text = "what a cache holds, whether it is sound, and what of it can go"
+    parser = commands_above.add_parser("cache", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(act=_act)
     commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
     place = argparse.ArgumentParser(add_help=False)
     either = place.add_mutually_exclusive_group()
@@ -59,17 +64,24 @@ def root_of(arguments: argparse.Namespace) -> str:
     return root.rstrip("/")
 
 
-def act(arguments: argparse.Namespace) -> bool:
-    """Carry out a command and print what it says; whether the cache is sound, as far as the command has looked.
+def _act(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.outputs.errors import with_fix
+    from transforms.cache_lock import CacheInUse
 
-    Raises:
-        ValueError, CacheInUse: it cannot be done; one line.
-        OSError: the cache cannot be read or written to.
-    """
+    root = root_of(arguments)
+    connect_stores(root)
+    try:
+        with one_line(ValueError, CacheInUse):
+            return 0 if _carry_out(root, arguments) else PROBLEMS
+    except OSError as error:
+        raise BrokenOff(f"the cache {root} cannot be read or written to: {with_fix(str(error))}") from error
+
+
+def _carry_out(root: str, arguments: argparse.Namespace) -> bool:
+    """Whether the cache is sound, as far as the command has looked."""
     from pipeline.cache.contents import look_into, require_cache
     from transforms.cache_lock import having_alone, sharing
 
-    root = root_of(arguments)
     require_cache(root)
     removes = arguments.what == "prune" and not arguments.dry_run
     with (having_alone if removes else sharing)(root):
@@ -95,7 +107,15 @@ def _stats(contents: Contents, arguments: argparse.Namespace) -> bool:
         return True
     console = Console(highlight=False, soft_wrap=True)
     console.print(_steps_table(found))
-    console.print("failed: tried again by later runs; in, out: tokens; hours: of work, added up over all threads")
+    console.print("failed: tried again by later runs; hours: of work, added up over all threads")
+    asked = [step for step in found.steps if step.requests or step.input_tokens or step.output_tokens]
+    if asked:
+        console.print()
+        console.print(_usage_table(asked))
+        console.print(
+            "in, out: tokens that servers told; cached: those of in that they had read before; reasoning: of out"
+        )
+        console.print()
     for kind, files in (("frames", found.frames), ("audio", found.audio)):
         console.print(f"{kind}: {files.files:,} files, {_size(files.size_bytes)}")
     console.print()
@@ -104,15 +124,26 @@ def _stats(contents: Contents, arguments: argparse.Namespace) -> bool:
 
 
 def _steps_table(found: CacheStats) -> Table:
-    names = ("step", "records", "keys", "repeated", "failed", "for good", "in", "out", "hours", "size")
+    names = ("step", "records", "keys", "repeated", "failed", "for good", "hours", "size")
     table = _table(names, right=names[1:])
     for step in found.steps:
         counts = (step.records, step.keys, step.repeated, step.failed_transient, step.failed_permanent)
         table.add_row(
+            step.step, *(f"{count:,}" for count in counts), f"{step.seconds / 3600:,.2f}", _size(step.size_bytes)
+        )
+    return table
+
+
+def _usage_table(asked: Iterable[StepStats]) -> Table:
+    names = ("step", "requests", "retries", "in", "cached", "out", "reasoning")
+    table = _table(names, right=names[1:])
+    for step in asked:
+        table.add_row(
             step.step,
-            *(f"{count:,}" for count in (*counts, step.input_tokens, step.output_tokens)),
-            f"{step.seconds / 3600:,.2f}",
-            _size(step.size_bytes),
+            *(f"{count:,}" for count in (step.requests, step.retries, step.input_tokens)),
+            f"{step.cached_tokens / step.cacheable_tokens:.0%}" if step.cacheable_tokens else "-",
+            f"{step.output_tokens:,}",
+            f"{step.reasoning_tokens:,}" if step.reasoning_tokens else "-",
         )
     return table
 

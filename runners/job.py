@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.config import check_engines, find_engines, load_recipe
+from pipeline.config import load_recipe
+from pipeline.engines import Engines, check_engines, find_engines
 from pipeline.human import read_human_queries
 from pipeline.run import Job, check_output
 from runners import local
 from runners.options import OPTIONS
+from schemas.capabilities import Capabilities
 from transforms.budget import Budget, Cost
-from transforms.cache import Cache
+from transforms.cache import Cache, is_remote
+from transforms.engines.protocols import Batched
 from transforms.files import connect, join
 from transforms.journal import Journal
 from transforms.list_input import list_input
@@ -44,16 +48,37 @@ def prepare(
     options = local.pipeline_options(beam_flags, arguments.workers, OPTIONS)
     budget = Budget() if look_only else _budget(arguments, recipe.costs.by_step(), local.is_local(options))
     engines = find_engines(recipe)
+    batch = _batch_folder(arguments, engines, local.is_local(options))
+    servers: dict[str, Capabilities] = {}
     if local.is_local(options) and not look_only:
-        check_engines(engines)
+        engines, servers = check_engines(engines, in_batch=bool(batch))
     connect(options, arguments.input, output, arguments.cache, arguments.queries, arguments.qrels)
     human = read_human_queries(arguments.queries, arguments.qrels) if arguments.queries else ()
     check_output(output)
     listing = list_input(arguments.input)
     cache = Cache(arguments.cache or default_cache(output))
-    journal = Journal(cache.root, arguments.retry_failures, budget, look_only)
-    job = Job(recipe, engines, arguments.input, listing, output, cache, journal, arguments.workers, prompts, human)
+    journal = Journal(cache.root, arguments.retry_failures, budget, look_only, batch)
+    job = Job(
+        recipe, engines, arguments.input, listing, output, cache, journal, arguments.workers, prompts, human, servers
+    )
     return job, options, listing.ignored
+
+
+def _batch_folder(arguments: argparse.Namespace, engines: Engines, is_local: bool) -> str:
+    """The folder of --batch, "" where no batch is asked for."""
+    folder: str | None = arguments.batch
+    if folder is None:
+        return ""
+    if not folder or is_remote(folder) or os.path.isfile(folder):
+        raise ValueError(f"--batch {folder!r}: name a folder of this machine")
+    if not is_local:
+        raise ValueError("--batch writes files on one machine; leave --runner out")
+    if not any(isinstance(engine, Batched) for engine in (engines.writer, engines.judge)):
+        raise ValueError(
+            "--batch needs a teacher behind an OpenAI-compatible server, such as --set judge.teacher.engine=openai; "
+            "the recipe's teachers answer at once"
+        )
+    return folder
 
 
 def _budget(arguments: argparse.Namespace, costs: dict[str, Cost], is_local: bool) -> Budget:

@@ -6,7 +6,8 @@ import argparse
 import os
 
 OPTIONS = (
-    "--input --output --set --workers --cache --queries --qrels --retry-failures --max-calls --max-tokens --max-cost"
+    "--input --output --set --workers --cache --queries --qrels --retry-failures --max-calls --max-tokens --max-cost "
+    "--batch"
 ).split()
 
 
@@ -57,3 +58,13 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
     )
     for option, kind, unit, what in bounds:
         parser.add_argument(option, type=kind, metavar=unit, help=f"stop paying before this run exceeds so many {what}")
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    """The option that puts the teacher's questions into files instead of asking them."""
+    parser.add_argument(
+        "--batch",
+        metavar="DIR",
+        help="do not ask the teacher's server, but write what would be asked into files in DIR, and leave the rest for "
+        "the same command once the replies are read: see hardquery batch --help",
+    )

@@ -71,6 +71,8 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
     if not any(step.to_run for step in plan.steps):
         console.print("Everything is cached: a run writes the output and pays for nothing.")
     paid = [step for step in plan.steps if step.input_tokens or step.output_tokens]
+    if any(step.requests is not None for step in plan.steps):
+        console.print("Each result of a paid step is one call; requests are calls and, at the rate so far, retries.")
     assumed = [step.step for step in paid if not step.measured]
     if assumed:
         console.print(f"tokens of {', '.join(assumed)}: averages of the recipe's section costs; none were measured yet")
@@ -97,11 +99,12 @@ def _print_bounds(plan: Plan, arguments: argparse.Namespace, console: Console) -
 
 
 def _table(plan: Plan) -> Table:
-    """A row a step, and one for all; tokens and dollars only where there are any."""
+    """A row a step, and one for all; tokens and dollars only where there are any, requests where some were counted."""
     from rich.table import Table
 
     billed = any(step.input_tokens or step.output_tokens for step in plan.steps)
-    columns = {name: cell for name, cell in _COLUMNS.items() if billed or name not in _BILLED}
+    cells = {name: cell for name, cell in _COLUMNS.items() if billed or name not in _BILLED}
+    columns = {name: cell for name, cell in cells.items() if name not in _MEASURED or cell(plan.steps) != "-"}
     table = Table(box=None, pad_edge=False)
     table.add_column("step")
     for name in columns:
@@ -124,6 +127,17 @@ def _to_run(steps: Sequence[StepPlan]) -> str:
     return count if all(step.exact for step in steps) else f"about {count}"
 
 
+def _requests(steps: Sequence[StepPlan]) -> str:
+    known = [step.requests for step in steps if step.requests is not None]
+    return "-" if not known else f"about {sum(known):,}" if any(known) else "0"
+
+
+def _cached_share(steps: Sequence[StepPlan]) -> str:
+    known = [step for step in steps if step.cached_tokens is not None]
+    tokens = sum(step.input_tokens for step in known)
+    return f"{sum(step.cached_tokens or 0 for step in known) / tokens:.0%}" if tokens else "-"
+
+
 def _hours(steps: Sequence[StepPlan]) -> str:
     due = [step.seconds for step in steps if step.to_run]
     known = [seconds for seconds in due if seconds is not None]
@@ -139,10 +153,13 @@ _COLUMNS: Mapping[str, Callable[[Sequence[StepPlan]], str]] = MappingProxyType(
     {
         "cached": lambda steps: f"{sum(step.cached for step in steps):,}",
         "to run": _to_run,
+        "requests": _requests,
         "tokens in": lambda steps: f"{sum(step.input_tokens for step in steps):,}",
+        "of them cached": _cached_share,
         "tokens out": lambda steps: f"{sum(step.output_tokens for step in steps):,}",
         "dollars": lambda steps: f"{sum(step.dollars for step in steps):,.2f}",
         "hours of work": _hours,
     }
 )
 _BILLED = ("tokens in", "tokens out", "dollars")
+_MEASURED = ("requests", "of them cached")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.outputs.calls import StepCalls, calls_of, prompt_cache_warning
 from pipeline.outputs.manifest import Manifest
 from transforms.files import join, read_bytes
 from transforms.ledger import Line, read_partial_evidence
@@ -22,6 +23,10 @@ def print_summary(manifest: Manifest, lines: Iterable[Line], output: str) -> Non
     console.print(", ".join(f"{count} {_COUNTED[table]}" for table, count in rows.items()))
     if not rows["ranking"]:
         console.print("No query became a ranking group: the table says where they were lost, `hardquery explain` why.")
+    if asked := calls_of(manifest.work):
+        console.print(calls_table(asked))
+    if warning := prompt_cache_warning(manifest):
+        console.print(warning, style="yellow")
     console.print(f"finished in {manifest.elapsed_s:.0f} s on {manifest.runner}")
     console.print(f"report: {output}/report.html\ncard:   {output}/README.md")
 
@@ -38,6 +43,25 @@ def ledger_table(lines: Iterable[Line]) -> Table:
         losses = [_losses(line.rejected, ""), _losses(line.failed, "failed: "), _losses(line.deferred, "deferred: ")]
         table.add_row(
             line.stage, line.step, str(line.entered), str(line.left), "; ".join(part for part in losses if part)
+        )
+    return table
+
+
+def calls_table(asked: Iterable[StepCalls]) -> Table:
+    """What the calls to servers took: one row a step; "-" is not known."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("asked")
+    for name in ("calls", "requests", "retries", "tokens in", "of them cached", "tokens out", "of them reasoning"):
+        table.add_column(name, justify="right")
+    for calls in asked:
+        share = calls.cached_share
+        table.add_row(
+            calls.step,
+            *(f"{count:,}" for count in (calls.made, calls.requests, calls.retries)),
+            f"{calls.input_tokens:,}" if calls.input_tokens else "-",
+            "-" if share is None else f"{share:.0%}",
+            f"{calls.output_tokens:,}" if calls.output_tokens else "-",
+            f"{calls.reasoning_tokens:,}" if calls.reasoning_tokens else "-",
         )
     return table
 

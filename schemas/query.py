@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from schemas.check import require, require_fraction, require_one_of, require_text
+from schemas.difficulty import Difficulty
 from schemas.fingerprint import content_id
 from schemas.video import MODALITIES, EngineStamp, Modality
 from schemas.visible import is_blank
@@ -14,23 +15,38 @@ from schemas.visible import is_blank
 Variant = Literal["caption", "asr", "ocr", "metadata", "all"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
-QueryType = Literal["base", "specific", "ocr", "speech", "text"]
+QueryType = Literal["base", "specific", "ocr", "speech", "text", "visual", "cross"]
 QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
 
 Label = Literal["yes", "no"]
 LABELS: tuple[Label, ...] = get_args(Label)
 
-ConfidenceSource = Literal["logprobs", "logprobs_prefill", "sampling", "verbalized", "rules", "label_only"]
+ConfidenceSource = Literal["logprobs", "logprobs_prefill", "sampling", "verbalized", "prior", "rules", "label_only"]
 CONFIDENCE_SOURCES: tuple[ConfidenceSource, ...] = get_args(ConfidenceSource)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceCut:
+    """A modality of a video's evidence that a prompt held only the start of: ``shown`` of ``of`` characters."""
+
+    modality: Modality
+    shown: int
+    of: int
+
+    def __post_init__(self) -> None:
+        require_one_of("modality", self.modality, MODALITIES)
+        require(0 <= self.shown < self.of, "what was cut shows fewer characters than there are", (self.shown, self.of))
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """A query and the video it was written for.
 
-    ``source`` is "teacher" or "human"; human queries have no variant, rationale or writer. ``modalities`` are those a
-    viewer needs to answer it. ``reply`` is the teacher's whole reply, ``prompt_sha256`` the hash of the prompt.
-    ``also_relevant`` are other videos that are known to answer it, which therefore are none of its negatives.
+    ``source`` is "teacher" or "human"; human queries have no variant, rationale, writer or difficulty. ``modalities``
+    are those a viewer needs to answer it, ``cited`` is what the teacher quotes from the evidence. ``reply`` is the
+    teacher's whole reply, ``seed`` that of the request it answers, the last of so many ``attempts``; ``prompt_sha256``
+    is the hash of the prompt, ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other
+    videos that are known to answer it, which therefore are none of its negatives.
     """
 
     query_id: str
@@ -45,6 +61,11 @@ class Query:
     reply: str = ""
     prompt_sha256: str = ""
     also_relevant: tuple[str, ...] = ()
+    evidence_cut: tuple[EvidenceCut, ...] = ()
+    cited: tuple[str, ...] = ()
+    difficulty: Difficulty | None = None
+    seed: int | None = None
+    attempts: int | None = None
 
     def __post_init__(self) -> None:
         require_text("query_id", self.query_id)
@@ -59,6 +80,9 @@ class Query:
             require(self.writer is not None, "a written query names its writer", self.query_id)
         for modality in self.modalities:
             require_one_of("modality", modality, MODALITIES)
+        needed = len(set(self.modalities))
+        require(self.query_type != "cross" or needed >= 2, "a cross query needs two modalities", self.modalities)
+        require(self.attempts is None or self.attempts >= 1, "attempts must be at least 1", self.attempts)
 
     @staticmethod
     def id_of(video_id: str, variant: Variant, text: str) -> str:
@@ -111,9 +135,10 @@ class Judgement:
     """The teacher's verdict on one (query, video) pair.
 
     ``margin`` is None, never a guess, where there is none to be had; ``confidence_source`` says where it came from.
-    ``delta_prior`` is the margin (nats) of a decision endpoint, which answers without a rationale: another quantity,
-    None where no such endpoint was asked. ``rank`` and ``score`` are the first stage's, None for a pair it did not
-    retrieve.
+    ``delta_prior`` is the margin (nats) of an answer without a rationale: another quantity, None where none was asked
+    for or to be had. A judgement whose confidence source is "prior" rests on it alone: it is a "no" that the teacher
+    was not asked to explain. ``evidence_cut`` is what the prompt left out of the evidence. ``rank`` and ``score`` are
+    the first stage's, None for a pair it did not retrieve.
     """
 
     query_id: str
@@ -129,6 +154,7 @@ class Judgement:
     rank: int | None = None
     score: float | None = None
     delta_prior: float | None = None
+    evidence_cut: tuple[EvidenceCut, ...] = ()
 
     def __post_init__(self) -> None:
         require_one_of("label", self.label, LABELS)
@@ -139,3 +165,8 @@ class Judgement:
             require_fraction("p_yes", self.margin.p_yes)
         prior = self.delta_prior
         require(prior is None or math.isfinite(prior), "delta_prior must be finite", prior)
+        if self.confidence_source == "prior":
+            settled = self.label == "no" and not self.is_positive and not self.rationale
+            require(settled, "without a rationale, a pair is only ever judged no, and no positive is", self.video_id)
+            same = self.margin is not None and self.margin.delta == prior
+            require(same, "a judgement that rests on the prior has its margin", prior)

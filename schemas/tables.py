@@ -10,14 +10,16 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from schemas.difficulty import DIMENSIONS
 from schemas.example import SPLITS
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 _STRINGS = pa.list_(pa.string())
 _ENGINE = pa.struct(
     [("name", pa.string()), ("version", pa.string()), ("model", pa.string()), ("fingerprint", pa.string())]
 )
+_CUT = pa.list_(pa.struct([("modality", pa.string()), ("shown", pa.int64()), ("of", pa.int64())]))
 _BOX = pa.struct([(side, pa.float64()) for side in ("left", "top", "right", "bottom")])
 
 VIDEOS = pa.schema(
@@ -81,6 +83,15 @@ VIDEOS = pa.schema(
     ]
 )
 
+_DIFFICULTY = pa.struct(
+    [
+        ("rated", pa.struct([(name, pa.int8()) for name in DIMENSIONS])),
+        ("cross_modal", pa.int32()),
+        ("lexical_gap", pa.float64()),
+        ("length", pa.string()),
+    ]
+)
+
 QUERIES = pa.schema(
     [
         ("query_id", pa.string()),
@@ -91,8 +102,13 @@ QUERIES = pa.schema(
         ("variant", pa.string()),
         ("rationale", pa.string()),
         ("modalities", _STRINGS),
+        ("cited", _STRINGS),
+        ("difficulty", _DIFFICULTY),
         ("writer", _ENGINE),
+        ("seed", pa.int64()),
+        ("attempts", pa.int32()),
         ("prompt_sha256", pa.string()),
+        ("evidence_cut", _CUT),
         ("reply", pa.string()),
         ("positive_rank", pa.int32()),
         ("positive_score", pa.float64()),
@@ -129,6 +145,7 @@ JUDGEMENTS = pa.schema(
         ("rationale", pa.string()),
         ("teacher", _ENGINE),
         ("prompt_sha256", pa.string()),
+        ("evidence_cut", _CUT),
         ("reply", pa.string()),
     ]
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_llm import TinyLlm, make_tiny_llm, verdict_lessons
 from transforms.journal import Journal
 
 ROOT = Path(__file__).parent.parent
@@ -34,3 +35,15 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     """An empty journal, in the same place as a cache at ``tmp_path / "cache"``."""
     with closing(Journal(str(tmp_path / "cache"))) as journal:
         yield journal
+
+
+@pytest.fixture(scope="session")
+def random_llm(tmp_path_factory: pytest.TempPathFactory) -> TinyLlm:
+    """A language model with random weights, on disk."""
+    return make_tiny_llm(tmp_path_factory.mktemp("random_llm") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def taught_llm(tmp_path_factory: pytest.TempPathFactory) -> TinyLlm:
+    """One that gives verdicts, and says how sure it is, when it is asked by this project's prompts."""
+    return make_tiny_llm(tmp_path_factory.mktemp("taught_llm") / "tiny", verdict_lessons())

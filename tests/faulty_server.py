@@ -12,6 +12,7 @@ from typing import Literal
 
 from schemas.fingerprint import fingerprint, unit_interval
 from tests.scripted_server import Asked, Reply, completion, token
+from transforms.engines.openai_probe import QUESTION
 
 Task = Literal["caption", "write", "judge"]
 Fate = Literal["well", "stubborn", "spoilt", "refused"]
@@ -66,7 +67,8 @@ class FaultyServer:
     """Answers requests until ``healed`` is set only as their fate will have it.
 
     A "stubborn" request fails at every call, as if its time had not come; a "refused" one is a bad request; a "spoilt"
-    one is answered with words that say nothing. Which calls of the others fail is drawn by a hash of request and call.
+    one is answered with words that say nothing, until it quotes them and asks again. Which calls of the others fail is
+    drawn by a hash of request and call.
     """
 
     def __init__(self, seed: int) -> None:
@@ -83,11 +85,14 @@ class FaultyServer:
     def __call__(self, asked: Asked) -> Reply:
         if asked.path.endswith("/models"):
             return Reply({"data": []})
+        if asked.body["messages"][0]["content"] == QUESTION:
+            return Reply(_BUSY.body, status=429)  # what it can do is not known
         task = task_of(asked)
         request = fingerprint(asked.body)
         request = self._reseeded.get(request, request)
         if request not in self.fates:
-            self.fates[request] = next(self._turns[task])
+            quotes = any(message["role"] == "assistant" for message in asked.body["messages"])
+            self.fates[request] = "well" if quotes else next(self._turns[task])
         fault = "" if self.healed else self._fault(task, request, self.fates[request])
         self._times[request] += 1
         self.calls.append(Call(task, request, fault))

@@ -81,6 +81,21 @@ def test_dollars_follow_the_prices_of_each_step():
     assert spend(purse, "judge", Usage(0, 0)) == "max cost"  # 0.3 more was to be expected
 
 
+def test_cached_input_tokens_have_a_price_of_their_own_where_one_is_given():
+    assert Cost(input_price=1.0, output_price=10.0).dollars(10**6, 10**5, 9 * 10**5) == 2.0
+    assert Cost(input_price=1.0, cached_price=0.0).dollars(10**6, 0, 10**6) == 0.0
+    costs = {"judge": Cost(input_price=1.0, cached_price=0.1)}
+    purse = Purse(Budget(max_cost=1.0, costs=costs))
+    used = Usage(10**6, 0, cached_tokens=8 * 10**5)  # 0.28 dollars
+    assert [spend(purse, used=used) for _ in range(4)] == ["", "", "", "max cost"]
+
+
+def test_tokens_that_are_not_known_are_taken_for_average_ones_and_requests_are_no_calls():
+    costs = {"judge": Cost(input_tokens=400, output_tokens=100)}
+    purse = Purse(Budget(max_tokens=1000, max_calls=10, costs=costs))
+    assert [spend(purse, used=Usage().sent(6)) for _ in range(3)] == ["", "", "max tokens"]
+
+
 @pytest.mark.parametrize("bound", ["max_calls", "max_tokens", "max_cost"])
 def test_a_budget_of_nothing_lets_nothing_by(bound):
     costs = {step: Cost(input_price=1.0, output_price=1.0) for step in PAID_STEPS}
@@ -116,6 +131,7 @@ def test_nonsense_is_refused(wrong):
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("inf"), float("nan")])
-def test_prices_and_averages_are_numbers_of_at_least_zero(wrong):
-    with pytest.raises(ValueError, match="input_price must be a number of at least 0"):
-        Cost(input_price=wrong)
+@pytest.mark.parametrize("name", ["input_price", "cached_price", "output_tokens"])
+def test_prices_and_averages_are_numbers_of_at_least_zero(wrong, name):
+    with pytest.raises(ValueError, match=f"{name} must be a number of at least 0"):
+        Cost(**{name: wrong})

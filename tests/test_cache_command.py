@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from tiny_cache import decode, decode_key, judge, judge_key, publish, recorded, write_segment
 
-from runners.cli import PROBLEMS, RUN_ERROR, USAGE_ERROR, main
+from runners.cli import main
+from runners.command import PROBLEMS, RUN_ERROR, USAGE_ERROR
 from schemas.account import Usage
 from transforms.engines.protocols import TeacherReply
 from transforms.journal import Failed, Journal

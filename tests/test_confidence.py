@@ -13,7 +13,7 @@ from prompts.reply import UnparsableReply
 from schemas.check import InvalidRecord
 from schemas.query import Margin
 from transforms.budget import Budget, Deferred
-from transforms.confidence import margin_of_percentage, margin_of_share
+from transforms.confidence import margin_of_mean, margin_of_percentage, margin_of_share
 from transforms.engines.openai_chat import ChatClient
 from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
 from transforms.engines.protocols import Ladder, TeacherFailed, TeacherReply, Token
@@ -97,6 +97,41 @@ def test_samples_that_cannot_be_read_are_not_counted():
     judgement, _ = judged({"label_only": TeacherReply(TEXT), "sampling": drawn("yes", "maybe", "no", "yes")}, ALL[2:])
 
     assert judgement.margin == margin_of_share(2, 3)
+
+
+def told(yes, word="yes"):
+    """A sample that says ``word`` and tells the probability of yes."""
+    decision = Token(word.encode(), 0.0, ((b"yes", math.log(yes)), (b"no", math.log(1 - yes))))
+    return TeacherReply(f"<answer>{word}</answer>", (Token(b"<answer>", 0.0), decision, Token(b"</answer>", 0.0)))
+
+
+def test_samples_that_tell_their_probabilities_are_averaged():
+    turn = iter((told(0.9), told(0.6, "no"), told(0.999), told(0.9)))
+    judgement, asked = judged(
+        {"logprobs": TeacherReply(TEXT), "sampling": lambda _: next(turn)}, ("sampling", "logprobs")
+    )
+
+    assert judgement.confidence_source == "sampling"
+    assert judgement.margin.p_yes == pytest.approx((0.9 + 0.6 + 0.999 + 0.9) / 4)
+    assert [request.logprobs for request in asked] == [False, True, True, True, True]
+
+
+def test_where_one_sample_does_not_tell_words_are_counted():
+    turn = iter((told(0.9), told(0.6), TeacherReply("<answer>no</answer>"), told(0.9)))
+    judgement, _ = judged({"logprobs": TeacherReply(TEXT), "sampling": lambda _: next(turn)}, ("sampling", "logprobs"))
+
+    assert judgement.margin == margin_of_share(3, 4)
+
+
+@pytest.mark.parametrize("delta", [-LIMIT, -9.0, -0.5, 0.0, 3.0, 12.0, LIMIT])
+def test_a_mean_s_bounds_hold_it_and_are_those_of_as_many_words(delta):
+    for lo, hi in ((delta, delta), (-LIMIT, delta), (delta, LIMIT)):
+        mean = margin_of_mean([Margin(delta, lo, hi)] * 8)
+
+        assert mean.delta == pytest.approx(delta, abs=1e-3)
+        assert -LIMIT <= mean.lo <= mean.delta <= mean.hi <= LIMIT
+    exact = margin_of_mean([Margin(0.0, 0.0, 0.0)] * 8)
+    assert (exact.lo, exact.hi) == (margin_of_share(4, 8).lo, margin_of_share(4, 8).hi)
 
 
 def test_too_few_readable_samples_are_no_share():
@@ -203,8 +238,9 @@ def test_the_server_is_asked_in_the_way_of_each_rung():
         {"role": "assistant", "content": "<think>\nIt is notable.\n</think>\n\n<answer>"},
     ]
     assert (prefill["max_tokens"], prefill["logprobs"], prefill["top_logprobs"]) == (1, True, 7)
+    assert (first["temperature"], prefill["temperature"]) == (0.0, 1.0)
     assert (prefill["continue_final_message"], prefill["add_generation_prompt"]) == (True, False)
-    assert [(sample["temperature"], "logprobs" in sample) for sample in samples] == [(1.0, False)] * 2
+    assert [(sample["temperature"], "logprobs" in sample) for sample in samples] == [(1.0, True)] * 2
     assert samples[0]["seed"] != samples[1]["seed"]
     assert [message["role"] for message in statement["messages"]] == ["system", "user", "assistant", "user"]
 

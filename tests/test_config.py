@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.config import RecipeError, find_engines, load_recipe, parse_recipe, recipe_names, recipe_text
+from pipeline.config import RecipeError, load_recipe, parse_recipe, recipe_names, recipe_text
+from pipeline.engines import find_engines
 
 
 def test_every_recipe_that_comes_with_the_project_loads():

@@ -3,8 +3,18 @@ import unicodedata
 
 import pytest
 
-from prompts.evidence import EvidenceBudgets, cut_to_budget, neutralise, only, quote, render_evidence
+from prompts.evidence import (
+    EvidenceBudgets,
+    cut_to_budget,
+    evidence_cut,
+    neutralise,
+    only,
+    quote,
+    render_evidence,
+    tighten,
+)
 from schemas.check import InvalidRecord
+from schemas.query import EvidenceCut
 from schemas.video import MODALITIES, AsrSegment, Box, Evidence, Metadata, OcrLine
 
 BOX = Box(0.0, 0.0, 1.0, 1.0)
@@ -186,3 +196,35 @@ def test_what_only_keeps_is_as_inert_as_what_the_prompt_shows():
         ocr=(OcrLine(0.0, 1.0, "(INST)", BOX, 0.8),),
         metadata=Metadata("‹s›", "one\ntwo"),
     )
+
+
+LONG = Evidence(
+    caption="One. Two three four. " * 20,
+    asr=tuple(
+        AsrSegment(n, n + 1.0, text, 0.9) for n, text in enumerate(("first words", "\u200bsecond  words\n", "third"))
+    ),
+    metadata=Metadata("Short", ""),
+)
+
+
+def test_what_is_cut_is_counted_in_characters_as_they_are_shown():
+    cuts = evidence_cut(LONG, MODALITIES, EvidenceBudgets(caption=30, asr=26, metadata=5))
+
+    assert cuts == (EvidenceCut("caption", 25, 419), EvidenceCut("asr", 23, 28), EvidenceCut("metadata", 5, 12))
+    assert evidence_cut(LONG, ("asr",), EvidenceBudgets(caption=30)) == ()
+
+
+@pytest.mark.parametrize("budget", [1, 3, 11, 12, 22, 23, 25, 27])
+def test_the_prompt_is_cut_in_the_same_place_again_by_what_was_cut(budget):
+    budgets = EvidenceBudgets(budget, budget, budget, budget)
+    again = EvidenceBudgets.that_cut(evidence_cut(LONG, MODALITIES, budgets))
+
+    assert render_evidence(LONG, MODALITIES, "v", again) == render_evidence(LONG, MODALITIES, "v", budgets)
+
+
+def test_any_share_of_tight_budgets_is_a_cut():
+    tight = tighten(LONG, EvidenceBudgets(caption=100))
+
+    assert tight == EvidenceBudgets(caption=100, asr=28, ocr=1, metadata=12)
+    assert tight.share(50) == EvidenceBudgets(caption=50, asr=14, ocr=1, metadata=6)
+    assert len(evidence_cut(LONG, MODALITIES, tight.share(99))) == 3

@@ -1,11 +1,14 @@
 from dataclasses import replace
 
 import pytest
-from tiny_output import tiny_rows, write_tiny
+from tiny_output import evidence_record, tiny_rows, write_tiny
 
 from pipeline.outputs.errors import UnreadableOutput
 from pipeline.outputs.explain import UnknownId, explain
 from pipeline.outputs.manifest import NotAnOutput, PromptText, read_manifest, write_manifest
+from prompts.evidence import EvidenceBudgets, evidence_cut
+from prompts.judge import judge_prompt
+from schemas.tables import row_of
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,23 @@ def test_a_kept_query_is_told_from_evidence_to_example(output, queries):
         query["reply"],
     ):
         assert said in flat(told), said
+
+
+def test_a_written_query_says_with_which_sampling_and_how_hard_its_writer_thinks_it_is(tmp_path, output, queries):
+    told = flat(explain(output, queries[1]["query_id"]))
+
+    assert "asked with seed 1001, the engine's own temperature, at attempt 1" in told
+    assert "difficulty indirection 1, multi hop 2, causal 2; sentence, cross modal 2, 75 % of its content" in told
+    assert "cites caption: sailing boats" in told
+
+    rows = tiny_rows()
+    rows["queries"][0][1]["difficulty"]["rated"] = None
+    manifest = write_tiny(tmp_path, rows)
+    recipe = {**manifest.recipe, "synthesize": {"teacher": {"engine": "openai", "temperature": 0.7}}}
+    write_manifest(str(tmp_path), replace(manifest, recipe=recipe))
+    told = flat(explain(str(tmp_path), queries[0]["query_id"]))
+    assert "asked with seed 1000, temperature 0.7, at attempt 2" in told
+    assert "difficulty not rated; sentence, cross modal 1" in told
 
 
 def test_a_pair_without_probabilities_says_none(output, queries):
@@ -114,6 +134,32 @@ def test_a_pair_shows_margin_stratum_prompt_and_reply(output):
         "<answer>no</answer>",
     ):
         assert said in told, said
+
+
+def test_a_pair_says_what_its_prompt_left_out_and_that_the_prior_decided(tmp_path):
+    rows = tiny_rows()
+    pair = next(row for _, row in rows["judgements"] if row["stratum"] == "hard_negative" and row["delta"])
+    evidence = evidence_record(next(row for _, row in rows["videos"] if row["video_id"] == pair["video_id"]))
+    text = next(row["text"] for _, row in rows["queries"] if row["query_id"] == pair["query_id"])
+    budgets = EvidenceBudgets(caption=20)
+    pair["prompt_sha256"] = judge_prompt(evidence, ("caption",), pair["video_id"], text, budgets).sha256
+    (cut,) = evidence_cut(evidence, ("caption",), budgets)
+    pair |= {"evidence_cut": [row_of(cut)], "confidence_source": "prior", "delta_prior": pair["delta"], "rationale": ""}
+    output = tmp_path / "out"
+    write_tiny(output, rows)
+
+    told = flat(explain(str(output), f"{pair['query_id']}:{pair['video_id']}"))
+
+    for said in (
+        f"evidence cut caption: the first {cut.shown} of {cut.of} characters",
+        "from prior",
+        f"{pair['delta']:+.2f} without a rationale",
+        "(none: judged no by the prior alone)",
+        "word for word what was sent",
+        "[cut]",
+    ):
+        assert said in told, said
+    assert "caption for judgements" in (output / "report.html").read_text()
 
 
 def test_a_prompt_that_is_no_longer_what_was_sent_says_so(tmp_path, queries):

@@ -1,10 +1,14 @@
+from dataclasses import replace
+from typing import Any
+
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.account import Rejection
 from schemas.check import InvalidRecord
-from schemas.query import Query
+from schemas.difficulty import Difficulty
+from schemas.query import EvidenceCut, Query, QueryType
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
 from transforms.filter_queries import FilterQueries, TextFilters, mentions_video, reject_reason
 
@@ -17,13 +21,38 @@ EVIDENCE = Evidence(
 )
 
 
-def query(text: str, rationale: str = "The delay follows from the reading.", query_id: str = "q-1") -> Query:
-    return Query(query_id, "v-1", text, "teacher", "specific", "asr", rationale, ("asr",), WRITER)
+CITED = ("asr: cancelled the rocket launch",)
 
 
-def reason(text: str, evidence: Evidence = EVIDENCE, filters: TextFilters | None = None, **kwargs: str) -> str | None:
+def query(
+    text: str,
+    rationale: str = "The delay follows from the reading.",
+    query_id: str = "q-1",
+    cited: tuple[str, ...] = CITED,
+    query_type: QueryType = "specific",
+    lexical_gap: float = 1.0,
+) -> Query:
+    return Query(
+        query_id,
+        "v-1",
+        text,
+        "teacher",
+        query_type,
+        "asr",
+        rationale,
+        ("asr",),
+        WRITER,
+        cited=cited,
+        difficulty=Difficulty(None, 1, lexical_gap, "sentence"),
+    )
+
+
+def reason(text: str, evidence: Evidence = EVIDENCE, filters: TextFilters | None = None, **kwargs: Any) -> str | None:
     found = reject_reason(query(text, **kwargs), evidence, filters or TextFilters())
     return found and found[0]
+
+
+GOOD = "which reading made engineers postpone a launch"
 
 
 def test_a_good_query_passes_every_filter():
@@ -34,7 +63,7 @@ def test_a_good_query_passes_every_filter():
     ("count", "expected"), [(1, "too short"), (3, "too short"), (4, None), (60, None), (61, "too long")]
 )
 def test_length_is_bounded_in_words_both_ends_included(count: int, expected: str | None):
-    assert reason("launch " * count, Evidence()) == expected
+    assert reason("launch " * count) == expected
 
 
 @pytest.mark.parametrize("rationale", ["", "  \n", "...", "--"])
@@ -146,6 +175,71 @@ def test_another_language_is_dropped_with_what_it_looks_like():
     assert reason("почему запуск ракеты был отложен", filters=TextFilters(languages=("en", "ru"))) is None
 
 
+def grounded(*cited: str, **filters: float) -> str | None:
+    return reason(GOOD, cited=cited, filters=TextFilters(**filters))
+
+
+@pytest.mark.parametrize(
+    "cited",
+    [
+        "cancelled the rocket launch",
+        "ASR: Cancelled the rocket-launch, because of wind!",  # over the end of a segment
+        "asr: engineers … launch because",
+        "engineers cancelled ... of wind [cut]",
+        "asr: engineers canceled the rocket launch",  # a letter less
+    ],
+)
+def test_a_quotation_of_what_the_writer_was_shown_is_grounded(cited: str):
+    assert grounded(cited) is None
+
+
+@pytest.mark.parametrize(
+    "cited",
+    [
+        "engineers cancelled the tram line",
+        "caption: people wait",  # true of the video, and not shown to this writer
+        "asr: engineers … were all to blame",
+        "launch rocket the cancelled engineers",
+        "wind of because launch",
+    ],
+)
+def test_what_the_writer_was_not_shown_is_not_grounded(cited: str):
+    assert grounded("asr: the rocket launch", cited) == "not grounded"
+    assert grounded("asr: the rocket launch", cited, min_quoted=0) is None
+
+
+def test_a_query_that_cites_nothing_is_not_grounded_and_one_that_does_says_how_much_was_found():
+    assert grounded() == grounded("", "asr: …") == "not grounded"
+    assert reject_reason(query(GOOD, cited=("asr: engineers mmm",)), EVIDENCE, TextFilters()) == (
+        "not grounded",
+        "0.75 of 'engineers mmm' is in the evidence, at least 0.9",
+    )
+
+
+def test_what_the_prompt_left_out_cannot_be_cited():
+    cut = replace(query(GOOD, cited=("because of wind",)), evidence_cut=(EvidenceCut("asr", 45, 52),))
+
+    assert reject_reason(replace(cut, evidence_cut=()), EVIDENCE, TextFilters()) is None
+    assert reject_reason(cut, EVIDENCE, TextFilters()) is not None
+
+
+def test_a_quotation_is_found_in_a_long_transcript_quickly():
+    spoken = " ".join(f"word{n} and the number {n * n} of many" for n in range(1000))
+    evidence = Evidence(asr=(AsrSegment(0, 4, spoken, 0.9),))
+    quotation = "number 810000 of many, word901 and the nunber 811801"
+
+    assert reason(GOOD, evidence, cited=(quotation,)) is None
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(0.4, None), (0.39, "repeats evidence"), (1.0, None)])
+def test_a_query_shares_no_more_words_with_the_evidence_than_it_may(gap: float, expected: str | None):
+    filters = TextFilters(max_overlap=0.6)
+
+    assert reason(GOOD, lexical_gap=gap, filters=filters) == expected
+    assert reason(GOOD, lexical_gap=gap, filters=filters, query_type="base") is None
+    assert reason(GOOD, lexical_gap=0.0) is None
+
+
 def test_the_cheapest_filter_that_fires_gives_the_reason():
     assert reason("the video", rationale="") == "too short"
     assert reason("the video of the launch", rationale="") == "empty rationale"
@@ -158,6 +252,8 @@ def test_the_cheapest_filter_that_fires_gives_the_reason():
         {"min_words": 9, "max_words": 8},
         {"min_words": 0},
         {"max_copied_words": -1},
+        {"max_overlap": 1.1},
+        {"min_quoted": -0.1},
         {"near_duplicate_jaccard": 0.0},
         {"near_duplicate_jaccard": 1.1},
         {"languages": ()},

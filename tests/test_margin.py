@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -117,6 +118,25 @@ def test_masked_alternatives_are_dropped_and_mean_that_nothing_is_hidden():
     margin = decision_margin([Token(b"<answer>", 0.0), Token(b"yes", log(0.8), alternatives)])
 
     assert (margin.lo, margin.hi) == pytest.approx((log(4), log(4)))
+
+
+def test_where_every_spelling_is_listed_nothing_is_hidden_however_little_they_are():
+    alternatives = ((b"yes", log(0.002)), (b"no", log(0.001)), (b" ", log(0.001)))
+    decided = Token(b"yes", log(0.002), alternatives, complete=True)
+    margin = decision_margin([Token(b"<answer>", 0.0), decided])
+
+    assert (margin.lo, margin.delta, margin.hi) == pytest.approx((log(1), log(2), log(3)))
+    assert margin.label_mass == pytest.approx(0.003)
+    words_alone = replace(decided, alternatives=alternatives[:2])
+    assert decision_margin([words_alone], continues=True).lo == pytest.approx(log(2))
+    assert decision_margin([Token(b"<answer>", 0.0), replace(decided, complete=False)]).hi > log(9)
+
+
+def test_a_word_that_was_decided_stays_it_where_white_space_is_likelier():
+    alternatives = ((b"yes", log(0.2)), (b"no", log(0.1)), (b" ", log(0.7)))
+
+    margin = decision_margin([Token(b"yes", log(0.2), alternatives, complete=True)], continues=True)
+    assert margin.delta == pytest.approx(log(2))
 
 
 def test_an_unlikely_sampled_token_does_not_shrink_what_may_be_hidden():

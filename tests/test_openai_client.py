@@ -11,7 +11,7 @@ from transforms import window
 from transforms.engines import event_loop
 from transforms.engines.openai_chat import STUMBLES, ChatClient
 from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.engines.protocols import TeacherFailed
+from transforms.engines.protocols import ContextOverflow, TeacherFailed
 
 GOOD = completion("yes")
 BUSY = Reply({"error": {"message": "slow down"}}, status=429, headers={"retry-after": "60"})
@@ -127,3 +127,45 @@ def test_a_client_closes_its_connections_without_a_word(caplog, recwarn):
 
     assert not [record for record in caplog.records if "nclosed" in record.getMessage()]
     assert not [warning for warning in recwarn if "nclosed" in str(warning.message)]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (
+            400,
+            {
+                "message": "request (40014 tokens) exceeds the available context size (8192 tokens), try increasing it",
+                "type": "exceed_context_size_error",
+                "n_prompt_tokens": 40014,
+                "n_ctx": 8192,
+            },
+        ),
+        (
+            400,
+            {
+                "message": "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
+                "type": "BadRequestError",
+            },
+        ),
+        (400, {"message": "The decoder prompt (length 5000) is longer than the maximum model length of 4096."}),
+        (400, {"message": "The input (5000 tokens) is longer than the model's context length (4096 tokens)."}),
+        (400, {"message": "Please reduce the length of the messages.", "code": "context_length_exceeded"}),
+    ],
+    ids=["llama.cpp", "vLLM", "vLLM of 2025", "SGLang", "OpenAI"],
+)
+def test_a_request_that_is_too_long_for_the_context_is_a_failure_of_its_own_class(status, error):
+    with ScriptedServer([Reply({"error": error}, status=status)]) as server, pytest.raises(ContextOverflow) as failed:
+        client_of(server).complete([])
+
+    assert failed.value.permanent
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("message", ["Unknown field: context", "max_tokens must be positive", "This is no JSON"])
+def test_other_refusals_are_not_about_the_context(message):
+    refusal = Reply({"error": {"message": message}}, status=400)
+    with ScriptedServer([refusal]) as server, pytest.raises(TeacherFailed) as failed:
+        client_of(server).complete([])
+
+    assert type(failed.value) is TeacherFailed

@@ -13,7 +13,9 @@ from prompts.write_queries import reply_schema
 from schemas.account import Usage
 from schemas.video import Evidence
 from transforms.engines import EngineError, find_engine, loaded
-from transforms.engines.openai_chat import UNREACHABLE, ChatClient, is_loopback
+from transforms.engines.endpoints import UNREACHABLE
+from transforms.engines.openai_chat import ChatClient
+from transforms.engines.openai_options import is_loopback
 from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
 from transforms.engines.protocols import TeacherFailed, TeacherRequest, Token
 from transforms.engines.retry import pause_s, retry_after_s
@@ -55,7 +57,7 @@ def test_a_judge_request_asks_for_log_probabilities_and_reads_them_as_bytes():
     assert "response_format" not in body
     assert reply.text == "<answer>yes</answer>"
     assert reply.tokens[1] == Token(b"yes", -0.2, ((b"yes", -0.2), (b"no", -1.7)))
-    assert (reply.usage, reply.truncated) == (Usage(11, 7), False)
+    assert (reply.usage, reply.truncated) == (Usage(11, 7, requests=1, retries=0), False)
     assert decision_margin(reply.tokens).delta == pytest.approx(1.5)
 
 
@@ -64,7 +66,7 @@ def test_a_write_request_sends_the_schema_unless_the_server_cannot_take_it():
         teacher_of(server).reply(WRITE)
         teacher_of(server, json_schema=False).reply(WRITE)
 
-    assert server.asked[0].body["response_format"]["json_schema"]["schema"] == reply_schema(("caption",))
+    assert server.asked[0].body["response_format"]["json_schema"]["schema"] == reply_schema(("caption",), 2)
     assert "response_format" not in server.asked[1].body
     assert "logprobs" not in server.asked[0].body
 
@@ -233,7 +235,7 @@ def test_the_check_names_the_address_of_a_server_that_is_not_there_or_says_nothi
     with (
         ScriptedServer([Reply(silent=True)]) as server,
         pytest.raises(
-            EngineError, match=r"no answer from http://127\.0\.0\.1:\d+/v1 \(waited 0\.2 s\); start the server"
+            EngineError, match=r"no answer from http://127\.0\.0\.1:\d+/v1 \(no whole reply within 0\.2 s\); start"
         ),
     ):
         OpenAiTeacher(model="m", base_url=server.base_url, timeout_s=0.2).check()
@@ -315,7 +317,7 @@ def test_a_reply_without_usage_or_log_probabilities_is_still_a_reply():
     with ScriptedServer([Reply({"choices": [{"message": {"content": "hi"}}]})]) as server:
         reply = teacher_of(server).reply(JUDGE)
 
-    assert (reply.text, reply.tokens, reply.usage) == ("hi", (), None)
+    assert (reply.text, reply.tokens, reply.usage) == ("hi", (), Usage(requests=1, retries=0))
 
 
 def test_the_key_is_sent_and_never_shown(monkeypatch):

@@ -11,9 +11,10 @@ from make_clips import make_clip
 
 from pipeline.changes import why
 from pipeline.config import load_recipe
-from pipeline.forecast import Flow
+from pipeline.forecast import Flow, calls_to_follow
 from pipeline.outputs.manifest import read_manifest
-from pipeline.plan import Rate
+from pipeline.plan import Reason, _step_plan
+from pipeline.rate import Rate
 from prompts import Template, load_template
 from runners.cli import main
 from schemas.account import Usage
@@ -21,7 +22,7 @@ from schemas.video import EngineStamp, ManifestEntry
 from transforms.budget import Cost, Deferred
 from transforms.cache import Cache
 from transforms.decode import Decoding, Limits, decode_video
-from transforms.engines.protocols import FramePolicy, TeacherReply
+from transforms.engines.protocols import FramePolicy, Ladder, TeacherFailed, TeacherReply
 from transforms.engines.pyav import PyAv
 from transforms.journal import Journal, Key, RecordedFailure
 from transforms.probe import Headers, probe
@@ -285,13 +286,64 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
         "synthesize/deduplicate": {"in": 9, "out": 8},
         "mine/filter": {"in": 8, "out": 4},
     }
-    flow = Flow(recipe, counts, {"write": 6, "judge": 12}, {"write": 6}, human=0)
+    flow = Flow(recipe, counts, {"write": 6, "judge": 12}, {"write": 6}, human=0, ladder=Ladder(()))
 
     assert flow.write_calls(2) == 4  # two a video
     # 9 queries of 6 calls, and 6 more of 4; 8/9 and then half of them stay; 3 pairs each of 3 videos, so 5 of 5
     assert flow.judge_calls(2, 4) == pytest.approx(15 * 8 / 9 / 2 * 5)
-    cold = Flow(recipe, {}, {"write": 0, "judge": 0}, {"write": 0}, human=0)
+    cold = Flow(recipe, {}, {"write": 0, "judge": 0}, {"write": 0}, human=0, ladder=Ladder(()))
     assert cold.judge_calls(10, cold.write_calls(10)) == 10 * 5 * 2 * 5
+    sampled = replace(cold, ladder=Ladder(("sampling",), samples=8))
+    assert sampled.judge_calls(10, sampled.write_calls(10)) == 10 * 5 * 2 * 5 * 9
+
+
+@pytest.mark.parametrize(
+    ("rungs", "asked", "more"),
+    [
+        (("logprobs", "sampling"), "logprobs", 0),
+        (("logprobs_prefill",), "label_only", 1),
+        (("logprobs_prefill",), "logprobs_prefill", 0),
+        (("verbalized", "logprobs"), "logprobs", 1),
+        (("sampling",), "label_only", 8),
+        (("sampling",), "sampling", 7),
+        (("sampling",), "prior", 9),
+        (("logprobs",), "prior", 1),
+        (("rules",), "label_only", 0),
+        ((), "label_only", 0),
+    ],
+)
+def test_calls_that_follow_a_reply_for_sure_are_those_of_the_first_rung(rungs, asked, more):
+    assert calls_to_follow(Ladder(rungs, samples=8), asked) == more
+
+
+def test_the_plan_knows_how_many_requests_a_call_takes_and_how_much_the_server_has_cached(tmp_path):
+    used = [Usage(1000, 10, 900, requests=1, retries=0), Usage(1000, 10, 500, requests=2, retries=1), Usage(400, 10)]
+    gave_up = TeacherFailed("busy", usage=Usage().sent(6))
+    with closing(Journal(str(tmp_path))) as journal:
+        for n, usage in enumerate(used):
+            key = Key("judge", f"{n}", WHISPER, inputs={"n": f"{n}"})
+            journal.once(key, lambda usage=usage: TeacherReply("yes", usage=usage), TeacherReply)
+        with pytest.raises(RecordedFailure):
+            journal.once(Key("judge", "x", WHISPER), Raises(gave_up), TeacherReply, failures=(TeacherFailed,))
+    cost = Cost(input_price=1.0, cached_price=0.1)
+
+    with closing(Journal(str(tmp_path), look_only=True)) as looking:
+        rate = Rate.of(looking.some("judge", 10), WHISPER, cost)
+
+    assert (rate.input_tokens, rate.cached_share, rate.requests) == (800, 0.7, 3)
+    step = _step_plan("judge", 0, True, (Reason("new", 100),), rate, cost)
+    assert (step.to_run, step.requests, step.input_tokens, step.cached_tokens) == (100, 300, 80_000, 56_000)
+    assert step.dollars == pytest.approx((24_000 + 56_000 * 0.1) / 1e6)
+
+
+class Raises:
+    """Work that fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self) -> TeacherReply:
+        raise self.error
 
 
 def test_headers_are_read_without_decoding_and_bad_files_have_none(tmp_path):

@@ -8,6 +8,7 @@ from tiny_output import tiny_rows, write_tiny
 
 from pipeline.outputs.margins import histogram
 from pipeline.outputs.report import choose_examples, thumbnail
+from schemas.difficulty import DIMENSIONS
 
 HOSTILE = "<script>alert('x')</script><img src=//evil.example/x onerror=alert(1)>"
 
@@ -57,6 +58,25 @@ def test_losses_are_shown_with_their_reasons(page):
     assert "lost 2: 1 FileNotFoundError, 1 UndecodableVideo" in page
     assert "lost 3: 1 copies evidence, 1 near duplicate, 1 too short" in page
     assert "moov atom not found &lt;script&gt;" in page
+
+
+def test_the_shares_of_queries_that_hinge_on_something_are_shown_of_those_kept_and_of_those_dropped(page):
+    table = page.partition("Queries that hinge on it")[2].partition("</table>")[0]
+    shares = re.findall(r"<tr><th>([a-z ]+)</th>.*?(\d+ %)</td>.*?(\d+ %)</td></tr>", table)
+
+    assert [name for name, *_ in shares] == [name.replace("_", " ") for name in DIMENSIONS]
+    assert ("causal", "100 %", "100 %") in shares
+    assert ("negation", "0 %", "0 %") in shares
+    assert ("multi hop", "47 %", "71 %") in shares
+
+
+def test_queries_that_nobody_rated_have_no_such_table(tmp_path):
+    rows = tiny_rows()
+    for _, row in rows["queries"]:
+        row["difficulty"] = None
+    write_tiny(tmp_path, rows)
+
+    assert "hinge on it" not in (tmp_path / "report.html").read_text()
 
 
 def test_six_groups_are_shown_with_frames_of_every_candidate(page, output):

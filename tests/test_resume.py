@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify import verify
-from runners.cli import DEFERRED, main
+from runners.cli import main
+from runners.command import DEFERRED
 from transforms.ledger import read_ledger
 
 CLIPS = ("launch_ostara_1", "launch_ostara_2", "launch_kestrel_1", "flood_riverton_1")

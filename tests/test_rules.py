@@ -7,11 +7,22 @@ from prompts import Prompt
 from prompts.evidence import only
 from prompts.judge import parse_verdict
 from prompts.write_queries import parse_queries
+from schemas.difficulty import Ratings
+from schemas.query import Query
 from schemas.video import AsrSegment, Box, Evidence, Metadata, OcrLine
 from transforms.engines import find_engine
 from transforms.engines.protocols import Ladder, TeacherRequest
-from transforms.engines.rules import _TEMPLATES, Rules, coverage, is_generic
-from transforms.filter_queries import TextFilters, copies_evidence, length, mentions_video, wrong_language
+from transforms.engines.rules import Rules, coverage
+from transforms.engines.rules_words import is_generic
+from transforms.engines.rules_writing import _TEMPLATES
+from transforms.filter_queries import (
+    TextFilters,
+    copies_evidence,
+    length,
+    mentions_video,
+    not_grounded,
+    wrong_language,
+)
 from transforms.margin import decision_margin
 from transforms.text import content_words, words
 
@@ -52,6 +63,11 @@ def drafts_from(evidence, count=2, seed=1):
     return parse_queries(reply_to(evidence, count, seed).text, evidence.present)
 
 
+def written(draft, variant):
+    stamp = Rules().stamp()
+    return Query("q", "v", draft.text, "teacher", draft.query_type, variant, writer=stamp, cited=draft.cited)
+
+
 def delta_of(query, evidence):
     reply = TEACHER.reply(TeacherRequest("judge", Prompt("", ""), evidence, query=query))
     margin = decision_margin(reply.tokens)
@@ -69,6 +85,7 @@ def test_a_good_query_stands_alone_and_passes_every_text_filter():
             assert mentions_video(draft.text) is None
             assert wrong_language(draft.text, filters.languages, filters.min_language_probability) is None
             assert copies_evidence(draft.text, TRAM, filters.max_copied_words) is None
+            assert not_grounded(written(draft, variant), TRAM, 1.0) is None
 
 
 def test_a_query_is_made_of_the_evidence_it_was_shown_and_its_rationale_cites_it():
@@ -91,12 +108,31 @@ def test_all_evidence_together_is_joined_across_modalities():
         (only(TRAM, ("asr",)), ["speech", "specific"]),
         (only(TRAM, ("ocr",)), ["ocr", "specific"]),
         (only(TRAM, ("metadata",)), ["base", "text"]),
-        (evidence_of(caption="A harbour with yellow boats."), ["specific", "base"]),
-        (TRAM, ["specific", "base"]),
+        (evidence_of(caption="A harbour with yellow boats."), ["visual", "base"]),
+        (TRAM, ["cross", "base"]),
     ],
 )
 def test_each_variant_has_its_query_types(evidence, types):
     assert [draft.query_type for draft in drafts_from(evidence)] == types
+
+
+def test_two_modalities_are_not_joined_where_only_one_has_anything_to_say():
+    silent = evidence_of(
+        asr="it is what it is", title="First ride on the Linden tram", description="Six years of work."
+    )
+
+    assert silent.present == ("asr", "metadata")
+    assert [(draft.query_type, draft.modalities) for draft in drafts_from(silent, count=1)] == [
+        ("specific", ("metadata",))
+    ]
+
+
+def test_it_rates_what_its_templates_ask_for():
+    (_, why) = drafts_from(only(FLOOD, ("asr",)))
+
+    assert why.text.startswith("why did")
+    assert why.rated == Ratings(0, 2, 0, 2, 0, 0, 0, 0)
+    assert drafts_from(only(TRAM, ("metadata",)))[0].rated == Ratings(0, 2, 0, 0, 0, 0, 0, 0)
 
 
 def test_the_same_request_gets_the_same_reply_and_as_many_queries_as_asked_for():
@@ -237,4 +273,4 @@ def test_its_probabilities_add_up_to_one_and_it_calls_them_rules():
 def test_its_stamp_names_it_as_rules():
     stamp = find_engine("teacher", {"engine": "rules"}).stamp()
 
-    assert (stamp.name, stamp.model) == ("rules", "rules-1")
+    assert (stamp.name, stamp.model) == ("rules", "rules-2")

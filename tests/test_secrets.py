@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from scripted_server import Asked, Reply, ScriptedServer, completion, token
 
-from pipeline.config import RecipeError, find_engines, load_recipe
+from pipeline.config import RecipeError, load_recipe
+from pipeline.engines import find_engines
+from pipeline.outputs.manifest import read_manifest
 from runners.cli import main
 from transforms.engines import EngineError, find_engine
 from transforms.engines.api_key import HIDDEN, KeyKeeper, credential_in
@@ -166,6 +168,9 @@ def test_a_server_that_tells_the_key_everywhere_gets_it_written_nowhere(manifest
     assert any(HIDDEN in row["caption"] for row in kept["videos"])
     messages = [row["message"] for row in pq.read_table(output / "failures").to_pylist()]
     assert any(HIDDEN in message for message in messages)
+    lacks = read_manifest(str(output)).servers["writer"].lacks
+    assert "ignores JSON schemas" in lacks
+    assert f"writer: {lacks}\n".encode() in printed
 
 
 @pytest.mark.parametrize("status", [401, 429])
@@ -218,6 +223,8 @@ def test_a_key_that_is_refused_before_the_run_is_not_shown(manifest, tmp_path):
         f"judge.teacher={{engine: openai, model: m, extra_body: {{user: {CANARY}}}}}",
         f"judge.teacher={{engine: openai, model: {CANARY}}}",
         f"judge.teacher={{engine: openai, model: m, base_url: 'http://localhost/{CANARY}/v1'}}",
+        f"judge.teacher={{engine: openai, model: m, base_url: ['http://localhost/v1', 'http://k:{CANARY}@there/v1']}}",
+        f"judge.teacher={{engine: openai, model: m, base_url: [{{url: 'http://localhost/{CANARY}/v1', weight: 2}}]}}",
         f"extract.caption={{engine: openai, model: m, extra_body: {{hf_token: {CANARY}}}}}",
     ],
 )

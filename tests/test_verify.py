@@ -256,6 +256,13 @@ def set_values(table, index=0, **values):
     return change
 
 
+def rate(**ratings):
+    def change(rows):
+        rows["queries"][0][1]["difficulty"]["rated"] |= ratings
+
+    return change
+
+
 def set_in_example(candidate=0, **values):
     def change(rows):
         rows["ranking"][0][1]["candidates"][candidate].update(values)
@@ -351,6 +358,7 @@ def two_positives(rows):
         pytest.param(set_in_example(1, delta=-9.5), "p_yes must be sigmoid(delta)", id="p_yes of delta"),
         pytest.param(set_in_example(1, p_yes=None), "p_yes is null exactly where delta is", id="p_yes alone null"),
         pytest.param(set_in_example(1, confidence_source="label_only"), "is label_only", id="confidence source"),
+        pytest.param(set_in_example(1, confidence_source="prior"), "judged by the prior alone", id="prior alone"),
         pytest.param(set_in_example(1, confidence_source="luck"), "confidence_source must be one of", id="source"),
         pytest.param(set_in_example(1, delta_lo=0.0), "delta lies between its bounds", id="bounds of delta"),
         pytest.param(set_in_example(1, delta_hi=None), "delta lies between its bounds", id="no bound of delta"),
@@ -370,6 +378,9 @@ def two_positives(rows):
         pytest.param(set_values("queries", rationale=" "), "a kept written query has a rationale", id="no rationale"),
         pytest.param(set_values("queries", verdict="maybe"), "verdict must be kept, dropped or deferred", id="verdict"),
         pytest.param(set_values("queries", text=" "), "its text is blank", id="blank query"),
+        pytest.param(set_values("queries", attempts=0), "attempts must be at least 1", id="no attempt"),
+        pytest.param(set_values("queries", query_type="cross"), "a cross query needs two modalities", id="cross query"),
+        pytest.param(rate(causal=3), "causal must be rated from 0 to 2", id="rating"),
         pytest.param(set_values("ranking", query="another"), "its text is not that of its query", id="another text"),
         pytest.param(set_values("judgements", label="perhaps"), "label must be yes or no", id="judged label"),
         pytest.param(set_values("judgements", stratum="odd"), "stratum must be one of", id="judged stratum"),

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from unittest.mock import ANY
 
 import apache_beam as beam
 import pytest
@@ -7,11 +9,15 @@ from scripted_teacher import ScriptedEngine, ScriptedTeacher
 
 from prompts.evidence import DEFAULT_BUDGETS
 from prompts.reply import UnparsableReply
+from schemas.account import Deferral
+from schemas.difficulty import Difficulty
 from schemas.query import VARIANTS, Query
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
+from transforms.budget import Budget, Deferred
 from transforms.engines import EngineError
 from transforms.engines.protocols import TeacherFailed, TeacherReply
 from transforms.engines.rules import Rules
+from transforms.journal import Journal
 from transforms.write_queries import Reply, WriteQueries, _write, seed_of, shown_modalities, write_queries
 
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)
@@ -31,7 +37,13 @@ TRAM = video_of(
 
 def drafts(*texts, rationale="because"):
     items = [
-        {"evidence": [], "rationale": rationale, "query": text, "query_type": "specific", "modalities": ["asr"]}
+        {
+            "evidence": ["asr: rides for free"],
+            "rationale": rationale,
+            "query": text,
+            "query_type": "specific",
+            "modalities": ["asr"],
+        }
         for text in texts
     ]
     return TeacherReply(json.dumps({"queries": items}))
@@ -43,13 +55,13 @@ def written(reply, variant="asr", count=3, seed=0):
 
 
 def test_a_written_query_carries_its_whole_story():
-    reply = drafts("who rode for nothing")
+    reply = drafts("who rides for nothing")
     (query,), asked = written(reply)
 
     assert query == Query(
-        query_id=Query.id_of("tram", "asr", "who rode for nothing"),
+        query_id=Query.id_of("tram", "asr", "who rides for nothing"),
         video_id="tram",
-        text="who rode for nothing",
+        text="who rides for nothing",
         source="teacher",
         query_type="specific",
         variant="asr",
@@ -58,6 +70,10 @@ def test_a_written_query_carries_its_whole_story():
         writer=STAMP,
         reply=reply.text,
         prompt_sha256=asked.prompt.sha256,
+        cited=("asr: rides for free",),
+        difficulty=Difficulty(None, 1, 0.5, "keyword"),
+        seed=asked.seed,
+        attempts=1,
     )
 
 
@@ -92,6 +108,94 @@ def test_a_refused_reply_is_not_read():
 
 def test_a_query_rests_on_what_the_teacher_was_shown():
     assert written(drafts("who rode for nothing"), variant="caption")[0][0].modalities == ("caption",)
+
+
+def asked_until(*replies):
+    """The queries that come of these replies, or the error, and all that was asked."""
+    left = iter(replies)
+    teacher = ScriptedTeacher(lambda _: next(left))
+    try:
+        return write_queries(teacher, STAMP, TRAM, "asr", 3), teacher.asked
+    except (UnparsableReply, TeacherFailed, Deferred) as error:
+        return error, teacher.asked
+
+
+def test_a_reply_that_cannot_be_read_is_quoted_with_what_is_wrong_and_asked_for_again_with_another_seed():
+    spoiled = drafts("who rode for nothing").text.replace('"specific"', '"Specific"')
+    good = drafts("who rode for nothing")
+    (query,), (first, second) = asked_until(TeacherReply(f"<think>Well.</think>{spoiled}"), good)
+
+    assert second == replace(
+        first, seed=seed_of(first.seed, "retry", "1"), subject="tram asr retry 1", said=spoiled, follow_up=ANY
+    )
+    assert second.follow_up.startswith("That reply cannot be used: wrong schema: Invalid enum value 'Specific'")
+    assert (query.seed, query.attempts, query.reply) == (second.seed, 2, good.text)
+    assert query.prompt_sha256 == first.prompt.sha256
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        TeacherReply(drafts("a").text, truncated=True),
+        TeacherReply(drafts("a").text[:-9]),
+        TeacherReply("<think>and so on"),
+        TeacherReply(""),
+        TeacherReply("<think>all it says</think>"),
+    ],
+)
+def test_a_reply_that_was_cut_off_or_says_nothing_is_asked_for_anew_and_not_quoted(reply):
+    (query,), (first, second) = asked_until(reply, drafts("who rode for nothing"))
+
+    assert (second.said, second.follow_up) == ("", "")
+    assert second.seed != first.seed
+    assert query.attempts == 2
+
+
+def test_a_reply_that_cannot_be_read_is_asked_for_three_times_and_every_one_with_its_own_seed():
+    error, asked = asked_until(*map(TeacherReply, ("Sorry?", '{"queries": []}', "")))
+
+    assert (error.reason, error.detail) == ("empty reply", "(3 attempts)")
+    assert len({request.seed for request in asked}) == 3
+    assert [request.said for request in asked] == ["", "Sorry?", '{"queries": []}']
+
+
+def test_a_refusal_is_not_argued_with():
+    for replies in ((TeacherReply("No.", refused=True),), (TeacherReply("?"), TeacherReply("No.", refused=True))):
+        error, asked = asked_until(*replies)
+        assert (error.reason, len(asked)) == ("refused", len(replies))
+
+
+def test_a_retry_that_fails_fails_the_variant():
+    error, asked = asked_until(TeacherReply("?"), TeacherFailed("HTTP 500"))
+
+    assert isinstance(error, TeacherFailed)
+    assert len(asked) == 2
+
+
+def test_a_recorded_reply_that_cannot_be_read_is_not_paid_for_again_and_its_retry_is_looked_up(journal):
+    counted = []
+
+    def first_bad(request):
+        counted.append(request.seed)
+        return drafts("who rode for nothing") if request.follow_up else TeacherReply("Sorry?")
+
+    engine = ScriptedEngine(first_bad)
+    for _ in range(2):
+        (query, reply) = _write(TRAM, engine, journal, ("asr",), 1, 0, None, DEFAULT_BUDGETS)
+        assert (query.attempts, reply.value) == (2, Reply("tram", "asr", 1))
+    assert len(counted) == 2
+
+
+def test_a_budget_that_ends_before_a_retry_defers_the_variant(tmp_path):
+    journal = Journal(str(tmp_path), budget=Budget(max_calls=1))
+
+    (deferred,) = _write(
+        TRAM, ScriptedEngine(lambda _: TeacherReply("?")), journal, ("asr",), 1, 0, None, DEFAULT_BUDGETS
+    )
+    journal.close()
+
+    assert deferred.tag == "deferred"
+    assert deferred.value == Deferral("synthesize", "write", "max calls", "tram")
 
 
 def test_an_engine_that_no_request_can_reach_stops_the_run(journal):

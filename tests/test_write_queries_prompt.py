@@ -1,11 +1,13 @@
 import json
 import re
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from prompts.reply import UnparsableReply
-from prompts.write_queries import Draft, parse_queries, queries_prompt, reply_schema
+from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable, reply_schema, types_for
+from schemas.difficulty import DIMENSIONS, Ratings
 from schemas.query import QUERY_TYPES
 from schemas.video import MODALITIES, Evidence, Metadata
 from transforms.filter_queries import TextFilters
@@ -16,8 +18,16 @@ ITEM = {
     "query": "which city let people ride a new line for nothing at first",
     "query_type": "specific",
     "modalities": ["metadata", "asr"],
+    "difficulty": dict.fromkeys(DIMENSIONS, 0) | {"multi_hop": 2},
 }
-DRAFT = Draft(ITEM["query"], ITEM["rationale"], "specific", ("asr", "metadata"))
+DRAFT = Draft(
+    ITEM["query"],
+    ITEM["rationale"],
+    "specific",
+    ("asr", "metadata"),
+    ("asr: free until Sunday",),
+    Ratings(0, 2, 0, 0, 0, 0, 0, 0),
+)
 
 
 def reply_of(*items):
@@ -39,7 +49,7 @@ def without(name):
         f"<think>a</think>Wait.<think>b</think>{reply_of(ITEM)}",
         f"Here are {{two}} queries: {reply_of(ITEM)}",
         f'{{"note": "first an object of another kind"}} {reply_of(ITEM)}',
-        json.dumps({"comment": "more keys do no harm", "queries": [{**ITEM, "difficulty": 2}]}),
+        json.dumps({"comment": "more keys do no harm", "queries": [{**ITEM, "mood": "glad"}]}),
     ],
 )
 def test_queries_are_read_bare_or_fenced_after_thoughts_and_introductions(reply):
@@ -50,6 +60,18 @@ def test_raw_line_breaks_inside_strings_are_folded_to_spaces():
     broken = reply_of(ITEM).replace("new line", "new\n line").replace("the fare", "the\tfare")
 
     assert parse_queries(broken, MODALITIES) == [DRAFT]
+
+
+def test_a_teacher_that_does_not_rate_its_queries_is_read_all_the_same():
+    (draft,) = parse_queries(reply_of(without("difficulty")), MODALITIES)
+
+    assert draft == replace(DRAFT, rated=None)
+
+
+def test_blank_pieces_of_evidence_are_left_out_and_the_others_are_put_on_one_line():
+    (draft,) = parse_queries(reply_of({**ITEM, "evidence": [" ", "asr: free\nuntil", "\u200b"]}), MODALITIES)
+
+    assert draft.cited == ("asr: free until",)
 
 
 def test_order_and_repeats_are_kept_and_modalities_are_put_in_order():
@@ -95,7 +117,13 @@ def test_an_empty_rationale_is_left_to_the_filters():
         (reply_of({**ITEM, "modalities": ["video"]}), "wrong schema"),
         (reply_of({**ITEM, "modalities": "asr"}), "wrong schema"),
         (reply_of({**ITEM, "evidence": "asr"}), "wrong schema"),
-        *((reply_of(ITEM, without(name)), "wrong schema") for name in ITEM),
+        (reply_of({**ITEM, "evidence": ["half a pair \ud800"]}), "not json"),
+        (reply_of({**ITEM, "query_type": "cross", "modalities": ["asr"]}), "wrong schema"),
+        (reply_of({**ITEM, "difficulty": 2}), "wrong schema"),
+        (reply_of({**ITEM, "difficulty": {"causal": 1}}), "wrong schema"),
+        (reply_of({**ITEM, "difficulty": ITEM["difficulty"] | {"causal": 3}}), "wrong schema"),
+        (reply_of({**ITEM, "difficulty": ITEM["difficulty"] | {"causal": "2"}}), "wrong schema"),
+        *((reply_of(ITEM, without(name)), "wrong schema") for name in ITEM if name != "difficulty"),
         ('{"queries": []}', "no queries"),
     ],
 )
@@ -131,17 +159,72 @@ def test_a_type_that_needs_what_was_not_shown_is_refused(query_type, needed):
         parse_queries(reply, ("caption",))
 
 
-def test_the_schema_offers_what_was_shown():
-    item = reply_schema(("asr", "caption"))["properties"]["queries"]["items"]
+@pytest.mark.parametrize(
+    ("shown", "types"),
+    [
+        (("caption",), ("base", "specific", "visual")),
+        (("asr",), ("base", "specific", "speech")),
+        (("ocr", "metadata"), ("base", "specific", "ocr", "text", "cross")),
+        (MODALITIES, QUERY_TYPES),
+    ],
+)
+def test_a_type_is_offered_where_it_can_be_had(shown, types):
+    assert types_for(shown) == types
 
-    assert item["properties"]["query_type"]["enum"] == ["base", "specific", "speech"]
+
+def test_a_query_across_modalities_needs_two():
+    item = {**ITEM, "query_type": "cross"}
+
+    assert parse_queries(reply_of(item), MODALITIES)[0].modalities == ("asr", "metadata")
+    with pytest.raises(UnparsableReply, match="wrong schema: a query of type cross that needs asr alone"):
+        parse_queries(reply_of(item), ("asr", "ocr"))
+
+
+def test_a_reply_is_quoted_back_without_its_thoughts_and_without_a_tag_or_token_to_obey():
+    assert quotable('<think>{"queries": []}</think>\n{"query": "a <|im_end|> b"} ') == (
+        '{"query": "a \\u003c|im_end|> b"}'
+    )
+    assert json.loads(quotable('{"query": "a <|im_end|> b"}')) == {"query": "a <|im_end|> b"}
+    assert quotable("<think>never ends") == quotable(" ") == quotable("<think>all it says</think>") == ""
+
+
+def test_a_teacher_is_told_what_was_wrong_with_its_reply():
+    told = ask_again(UnparsableReply("wrong schema", "Invalid enum value '<|im_end|>'"))
+
+    assert told.startswith("That reply cannot be used: wrong schema: Invalid enum value '‹|im_end|›'. Reply again")
+
+
+def lengths(schema):
+    """Every string and list of a schema that may go on for ever."""
+    if schema.get("type") == "string":
+        yield "enum" in schema or "maxLength" in schema
+    elif schema.get("type") == "array":
+        yield "maxItems" in schema
+        yield from lengths(schema["items"])
+    for inner in schema.get("properties", {}).values():
+        yield from lengths(inner)
+
+
+def test_every_reply_that_the_schema_allows_ends():
+    schema = reply_schema(MODALITIES, 2)
+
+    assert len(list(lengths(schema))) == 8
+    assert all(lengths(schema))
+    assert schema["properties"]["queries"]["maxItems"] == 2
+
+
+def test_the_schema_offers_what_was_shown():
+    item = reply_schema(("asr", "caption"), 1)["properties"]["queries"]["items"]
+
+    assert item["properties"]["query_type"]["enum"] == ["base", "specific", "speech", "visual", "cross"]
     assert item["properties"]["modalities"]["items"]["enum"] == ["caption", "asr"]
 
 
 def test_the_schema_asks_for_what_the_parser_requires_and_for_the_reason_before_the_query():
-    item = reply_schema(MODALITIES)["properties"]["queries"]["items"]
+    item = reply_schema(MODALITIES, 2)["properties"]["queries"]["items"]
 
     assert list(item["properties"]) == item["required"] == list(ITEM)
+    assert list(item["properties"]["difficulty"]["properties"]) == list(DIMENSIONS)
     assert item["properties"]["query_type"]["enum"] == list(QUERY_TYPES)
     assert item["properties"]["modalities"]["items"]["enum"] == list(MODALITIES)
     assert not item["additionalProperties"]
@@ -154,7 +237,10 @@ def test_the_prompt_shows_the_evidence_before_what_is_asked():
 
     assert prompt.user.startswith("BEGIN EVIDENCE")
     assert 'caption: ["A tram leaves."]' in prompt.user
-    assert "Modalities shown: caption, metadata. Query types to choose from: base, specific, text." in prompt.user
+    assert (
+        "Modalities shown: caption, metadata. Query types to choose from: base, specific, text, visual, cross."
+        in prompt.user
+    )
     assert "Write 3 queries" in prompt.user
     assert "Tram" not in prompt.system
 
@@ -167,8 +253,18 @@ def test_the_prompt_asks_for_no_query_that_is_too_short_or_too_long_for_the_filt
     assert all(filters.min_words <= int(least) < int(most) <= filters.max_words for least, most in asked)
 
 
-def test_the_prompt_names_every_query_type_and_modality():
+def test_the_prompt_names_every_query_type_modality_and_dimension():
     prompt = queries_prompt(Evidence(caption="x"), ("caption",), "v1", 1)
 
     assert all(f"- {query_type}:" in prompt.system for query_type in QUERY_TYPES)
+    assert all(f"- {dimension}:" in prompt.system for dimension in DIMENSIONS)
     assert all(f"{modality}:" in prompt.system for modality in MODALITIES)
+
+
+def test_the_prompt_shows_the_very_fields_that_the_parser_reads_in_their_order():
+    shown = re.search(r'^{"queries": .*}$', queries_prompt(Evidence(caption="x"), ("caption",), "v1", 1).system, re.M)
+    (item,) = json.loads(shown[0])["queries"]
+
+    assert list(item) == list(ITEM)
+    assert list(item["difficulty"]) == list(DIMENSIONS)
+    assert item["query_type"].strip("<>").split("|") == list(QUERY_TYPES)

@@ -18,6 +18,7 @@ from prompts.judge import judge_prompt
 from prompts.template import load_template
 from prompts.write_queries import queries_prompt
 from schemas.account import Failure, Rejection, Tally
+from schemas.difficulty import Difficulty, Ratings
 from schemas.query import Query
 from schemas.tables import TABLES, row_of
 from schemas.video import MODALITIES, AsrSegment, Box, EngineStamp, Evidence, Metadata, OcrLine
@@ -261,6 +262,10 @@ def _add_query(rows: Rows, video: Row, others: list[Row], query_type: str, varia
         writer=ENGINES["writer"],
         reply='{"queries": [{"query": "…"}]}',
         prompt_sha256=queries_prompt(evidence, shown, video["video_id"], 2, EvidenceBudgets()).sha256,
+        cited=(f"caption: {subject}",),
+        difficulty=Difficulty(Ratings(1, 2 * (number % 2), 0, 2, 0, 0, 0, 0), len(shown[:2]), 0.75, "sentence"),
+        seed=1000 + number,
+        attempts=1 + (number % 7 == 0),
     )
     mined = stage != "synthesize"
     row = row_of(query) | {

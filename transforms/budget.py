@@ -28,22 +28,27 @@ class Deferred(RuntimeError):
 class Cost:
     """Prices of one step's calls in dollars a million tokens, and the tokens of an average call until it was measured.
 
-    The averages also stand in for an answer whose server does not say what it used.
+    ``cached_price`` is that of input tokens which the server had cached, null where it takes nothing off for them. The
+    averages also stand in for an answer whose server does not say what it used.
     """
 
     input_price: float = 0.0
     output_price: float = 0.0
+    cached_price: float | None = None
     input_tokens: float = 0.0
     output_tokens: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("input_price", "output_price", "input_tokens", "output_tokens"):
+        for name in ("input_price", "output_price", "cached_price", "input_tokens", "output_tokens"):
             value = getattr(self, name)
-            require(math.isfinite(value) and value >= 0, f"{name} must be a number of at least 0", value)
+            if value is not None:
+                require(math.isfinite(value) and value >= 0, f"{name} must be a number of at least 0", value)
 
-    def dollars(self, input_tokens: float, output_tokens: float) -> float:
-        """The price of so many tokens."""
-        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1e6
+    def dollars(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0.0) -> float:
+        """The price of so many tokens; ``cached_tokens`` are part of ``input_tokens``."""
+        cached_price = self.input_price if self.cached_price is None else self.cached_price
+        read = (input_tokens - cached_tokens) * self.input_price + cached_tokens * cached_price
+        return (read + output_tokens * self.output_price) / 1e6
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,14 @@ class Spent:
     calls: int = 0
     input_tokens: float = 0.0
     output_tokens: float = 0.0
+    cached_tokens: float = 0.0
 
-    def mean(self, cost: Cost) -> tuple[float, float]:
-        """Input and output tokens to expect of the next call."""
+    def mean(self, cost: Cost) -> tuple[float, float, float]:
+        """Input, output and cached tokens to expect of the next call."""
         if not self.calls:
-            return cost.input_tokens, cost.output_tokens
-        return self.input_tokens / self.calls, self.output_tokens / self.calls
+            return cost.input_tokens, cost.output_tokens, 0.0
+        used = (self.input_tokens, self.output_tokens, self.cached_tokens)
+        return used[0] / self.calls, used[1] / self.calls, used[2] / self.calls
 
 
 class Purse:
@@ -100,8 +107,9 @@ class Purse:
         cost = self._budget.costs.get(step, Cost())
         with self._counting:
             if step in PAID_STEPS:
-                expected = [max(1.0, tokens) for tokens in self._spent[step].mean(cost)]  # a budget of 0 lets none by
-                reserve = (sum(expected), cost.dollars(*expected))
+                tokens_in, tokens_out, cached = self._spent[step].mean(cost)
+                tokens_in, tokens_out = max(1.0, tokens_in), max(1.0, tokens_out)  # a budget of 0 lets none by
+                reserve = (tokens_in + tokens_out, cost.dollars(tokens_in, tokens_out, cached))
                 self._closed = self._closed or self._reason_against(*reserve)
                 if self._closed:
                     raise Deferred(self._closed)
@@ -127,15 +135,19 @@ class Purse:
         return ""
 
     def _settle(self, step: str, ticket: int, cost: Cost, usage: Usage | None) -> None:
-        used = (usage.input_tokens, usage.output_tokens) if usage else (cost.input_tokens, cost.output_tokens)
+        told = usage or Usage()
+        tokens_in = cost.input_tokens if told.input_tokens is None else told.input_tokens
+        tokens_out = cost.output_tokens if told.output_tokens is None else told.output_tokens
+        cached = told.cached_tokens or 0
         with self._counting:
             del self._reserved[ticket]
             spent = self._spent[step]
             spent.calls += 1
-            spent.input_tokens += used[0]
-            spent.output_tokens += used[1]
-            self._tokens += sum(used)
-            self._dollars += cost.dollars(*used)
+            spent.input_tokens += tokens_in
+            spent.output_tokens += tokens_out
+            spent.cached_tokens += cached
+            self._tokens += tokens_in + tokens_out
+            self._dollars += cost.dollars(tokens_in, tokens_out, cached)
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ def caption(engine: Engine, frames: Sequence[Frame]) -> Caption:
     with engine_at_work():
         said = captioner.caption(frames)
     if not (text := one_line(said.text)):
-        raise EngineFailed("the captioner said nothing")
+        raise EngineFailed("the captioner said nothing", usage=said.usage)
     return replace(said, text=text)
 
 

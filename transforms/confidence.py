@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from prompts.judge import HOW_SURE, parse_percentage, parse_verdict, up_to_answer
 from prompts.reply import UnparsableReply
 from schemas.query import ConfidenceSource, Label, Margin
+from transforms.budget import Deferred
 from transforms.engines.protocols import Teacher, TeacherFailed, TeacherReply, TeacherRequest
-from transforms.margin import LIMIT, decision_margin
+from transforms.margin import decision_margin, logit
 from transforms.write_queries import answer_of, seed_of
 
 _Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
@@ -41,7 +44,8 @@ def confidence_of(judged: Judged) -> tuple[ConfidenceSource, Margin | None]:
     Raises:
         TeacherFailed: a further call failed, and may succeed later.
     """
-    for source in judged.teacher.ladder.rungs:
+    ladder = judged.teacher.ladder
+    for source in (rung for rung in ladder.rungs if rung not in ladder.lacking):
         margin = _RUNGS[source](judged)
         if margin is not None:
             return source, margin
@@ -54,14 +58,25 @@ def margin_of_share(yes: int, n: int) -> Margin:
     >>> round(margin_of_share(8, 8).delta, 2), round(margin_of_share(8, 8).lo, 2)
     (2.2, 0.73)
     """
-    centre, spread = yes + _Z**2 / 2, _Z * math.sqrt(yes * (n - yes) / n + _Z**2 / 4)
-    total = n + _Z**2
-    return Margin(_logit((yes + 1) / (n + 2)), _logit((centre - spread) / total), _logit((centre + spread) / total))
+    return Margin(logit((yes + 1) / (n + 2)), *_wilson(yes, yes, n))
+
+
+def margin_of_mean(margins: Sequence[Margin]) -> Margin:
+    """The margin of the mean probability of yes in replies that each tell theirs: it varies less than their words do.
+
+    Bounds are Wilson's interval of 95 % as of words, and wider than they need be: no probability varies more than a
+    word of the same mean does.
+    """
+    lo, delta, hi = (
+        [Margin(at, at, at).p_yes for at in ends]
+        for ends in zip(*((margin.lo, margin.delta, margin.hi) for margin in margins), strict=True)
+    )
+    return Margin(logit(fmean(delta)), *_wilson(sum(lo), sum(hi), len(margins)))
 
 
 def margin_of_percentage(percent: int) -> Margin:
     """The margin of a probability that the teacher states in percent; bounds are those of its rounding."""
-    return Margin(_logit((percent + 0.5) / 101), _logit((percent - 0.5) / 100), _logit((percent + 0.5) / 100))
+    return Margin(logit((percent + 0.5) / 101), logit((percent - 0.5) / 100), logit((percent + 0.5) / 100))
 
 
 def _of_tokens(judged: Judged) -> Margin | None:
@@ -76,21 +91,35 @@ def _of_prefill(judged: Judged) -> Margin | None:
 
 def _of_samples(judged: Judged) -> Margin | None:
     asked = judged.teacher.ladder.samples
-    labels = list(_sampled(judged, asked))
+    labels, margins = zip(*drawn, strict=True) if (drawn := list(_sampled(judged, asked))) else ((), ())
     # What fails to parse may lean to one side: the share among the few others would not be the teacher's.
-    return margin_of_share(labels.count("yes"), len(labels)) if 2 * len(labels) > asked else None
+    if 2 * len(labels) <= asked:
+        return None
+    told = [margin for margin in margins if margin is not None]
+    return margin_of_mean(told) if len(told) == len(labels) else margin_of_share(labels.count("yes"), len(labels))
 
 
-def _sampled(judged: Judged, n: int) -> Iterator[Label]:
-    for number in range(n):
-        seed = seed_of(judged.request.seed, "sampling", str(number))
-        reply = _ask(judged, replace(judged.request, confidence="sampling", seed=seed))
+def _sampled(judged: Judged, n: int) -> Iterator[tuple[Label, Margin | None]]:
+    """What further replies say; their margins too, where log-probabilities are a rung of the ladder."""
+    logprobs = "logprobs" in judged.teacher.ladder.rungs
+    sampled = replace(judged.request, confidence="sampling", logprobs=logprobs)
+    requests = [replace(sampled, seed=seed_of(sampled.seed, "sampling", str(number))) for number in range(n)]
+    for number, request in enumerate(requests):
+        try:
+            reply = _ask(judged, request)
+        except Deferred:
+            # All of them belong into the same batch: a batch takes hours.
+            for later in requests[number + 1 :]:
+                with suppress(Deferred):
+                    _ask(judged, later)
+            raise
         if reply is None:
             return
         try:
-            yield parse_verdict(answer_of(reply)).label
+            label = parse_verdict(answer_of(reply)).label
         except UnparsableReply:
             continue
+        yield label, decision_margin(reply.tokens, label=label)
 
 
 def _of_statement(judged: Judged) -> Margin | None:
@@ -124,7 +153,11 @@ _RUNGS: Mapping[ConfidenceSource, Callable[[Judged], Margin | None]] = {
 }
 
 
-def _logit(p: float) -> float:
-    if p <= 0.0 or p >= 1.0:
-        return -LIMIT if p <= 0.0 else LIMIT
-    return max(-LIMIT, min(LIMIT, math.log(p) - math.log1p(-p)))
+def _wilson(least: float, most: float, n: int) -> tuple[float, float]:
+    """Wilson's interval of a share, from the least and the most that it may be of ``n``, as margins."""
+
+    def end(yes: float, side: int) -> float:
+        spread = _Z * math.sqrt(yes * (n - yes) / n + _Z**2 / 4)
+        return logit((yes + _Z**2 / 2 + side * spread) / (n + _Z**2))
+
+    return end(least, -1), end(most, 1)

@@ -6,15 +6,19 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import apache_beam as beam
 
+from prompts.evidence import EvidenceBudgets, render_evidence
+from prompts.reply import excerpt
 from schemas.account import Rejection
 from schemas.check import require, require_fraction, require_one_of
 from schemas.query import Query
 from schemas.video import MODALITIES, Evidence, Video
 from transforms.language import SCRIPTS, foreign
 from transforms.text import longest_common_run, words
+from transforms.write_queries import shown_modalities
 
 Found = tuple[str, str] | None  # (reason, detail)
 
@@ -23,7 +27,9 @@ Found = tuple[str, str] | None  # (reason, detail)
 class TextFilters:
     """Thresholds of the text filters; lengths and runs are counted in words as ``transforms.text.words`` splits them.
 
-    A run of up to ``max_copied_words`` words may be shared with the evidence. ``languages`` are ISO 639 codes;
+    A run of up to ``max_copied_words`` words may be shared with the evidence, and the share ``max_overlap`` of the
+    content words; base queries, which are names, may share all. ``min_quoted`` is the share of each cited piece of
+    evidence that must stand in the evidence shown, 0 for no such rule. ``languages`` are ISO 639 codes;
     at ``min_language_probability`` 4 of 100 English queries, picked for their foreign names, were dropped, and 74 of 79
     in 25 other languages (tests/test_language.py holds a part). ``near_duplicate_jaccard`` is for DropNearDuplicates.
     """
@@ -31,6 +37,8 @@ class TextFilters:
     min_words: int = 4
     max_words: int = 60
     max_copied_words: int = 8
+    max_overlap: float = 1.0
+    min_quoted: float = 0.9
     near_duplicate_jaccard: float = 0.8
     languages: tuple[str, ...] = ("en",)
     min_language_probability: float = 0.006
@@ -38,6 +46,8 @@ class TextFilters:
     def __post_init__(self) -> None:
         require(1 <= self.min_words <= self.max_words, "1 <= min_words <= max_words", (self.min_words, self.max_words))
         require(self.max_copied_words >= 0, "max_copied_words must not be negative", self.max_copied_words)
+        require_fraction("max_overlap", self.max_overlap)
+        require_fraction("min_quoted", self.min_quoted)
         require(0 < self.near_duplicate_jaccard <= 1, "near_duplicate_jaccard in (0, 1]", self.near_duplicate_jaccard)
         require(bool(self.languages), "at least one language", self.languages)
         for language in self.languages:
@@ -123,6 +133,56 @@ def copies_evidence(text: str, evidence: Evidence, max_copied_words: int) -> Fou
     return None
 
 
+def repeats_evidence(query: Query, max_overlap: float) -> Found:
+    """Drop as "repeats evidence" what shares more than ``max_overlap`` of its content words with the evidence shown."""
+    if query.difficulty is None or query.query_type == "base":
+        return None
+    overlap = 1.0 - query.difficulty.lexical_gap
+    if overlap <= max_overlap:
+        return None
+    return "repeats evidence", f"{overlap:.2f} of its content words, at most {max_overlap:g}"
+
+
+_LABEL = re.compile(rf"\s*(?:{'|'.join(MODALITIES)})\s*:", re.IGNORECASE)  # as the prompt names what it shows
+_OMISSION = re.compile(r"\.{3}|…|\[cut\]")
+
+
+def not_grounded(query: Query, evidence: Evidence, min_quoted: float) -> Found:
+    """Drop as "not grounded" what cites nothing, or what the evidence that its writer was shown does not hold.
+
+    Letters and digits alone are compared, in any case: teachers mend punctuation. ``min_quoted`` is the least share of
+    a quotation that must be found in one place, in order. Pieces around an omission mark are looked for one by one.
+    """
+    if min_quoted == 0 or query.variant is None:
+        return None
+    budgets = EvidenceBudgets.that_cut(query.evidence_cut)
+    shown = _letters(render_evidence(evidence, shown_modalities(evidence, query.variant), query.video_id, budgets))
+    pieces = [piece.strip() for cited in query.cited for piece in _OMISSION.split(_LABEL.sub("", cited, count=1))]
+    quotations = {piece: _letters(piece) for piece in pieces}
+    if not any(quotations.values()):
+        return "not grounded", "it cites no evidence"
+    for piece, quotation in quotations.items():
+        found = _share_found(quotation, shown)
+        if found < min_quoted:
+            return "not grounded", f"{found:.2f} of {excerpt(piece)!r} is in the evidence, at least {min_quoted:g}"
+    return None
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _share_found(quotation: str, text: str) -> float:
+    """The share of the quotation that stands in ``text`` in order, around the longest run that both hold."""
+    if quotation in text:
+        return 1.0
+    longest = SequenceMatcher(None, text, quotation, autojunk=False).find_longest_match()
+    start, slack = longest.a - longest.b, len(quotation) // 10 + 1
+    around = text[max(0, start - slack) : start + len(quotation) + slack]
+    blocks = SequenceMatcher(None, around, quotation, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks) / len(quotation)
+
+
 def reject_reason(query: Query, evidence: Evidence, filters: TextFilters) -> Found:
     """The (reason, detail) of the first filter that drops ``query``, cheapest first, or None where it is kept.
 
@@ -134,6 +194,8 @@ def reject_reason(query: Query, evidence: Evidence, filters: TextFilters) -> Fou
         or mentions_video(query.text)
         or wrong_language(query.text, filters.languages, filters.min_language_probability)
         or copies_evidence(query.text, evidence, filters.max_copied_words)
+        or repeats_evidence(query, filters.max_overlap)
+        or not_grounded(query, evidence, filters.min_quoted)
     )
 
 

@@ -10,18 +10,19 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
 
 from schemas.account import Usage
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
+from transforms.batch_files import BatchFiles, batch_files
 from transforms.budget import Budget, Deferred, Purse
 from transforms.cache_lock import sharing
 from transforms.segments import CannotJournal, line_of
 from transforms.shelf import Shelf
-from transforms.work import count
+from transforms.work import add, count, count_earlier
 
 T = TypeVar("T")
 Retry = Literal["transient", "all", "none"]
@@ -31,6 +32,8 @@ STEPS = ("media", "decode", "asr", "ocr", "caption", "write", "judge")
 # Part of every key: raise it when what is recorded under the same key would no longer mean the same.
 FORMAT = 1
 NOT_RUN = "not run"  # why a journal that only looks defers what it does not hold
+BATCH = "batch"  # why one does that puts questions into batch files
+BATCHED = "batched"  # the count of questions that were
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,16 @@ class Journal:
     """Where results are kept and what to do about those that are not there; cheap, and picklable to any worker.
 
     ``root`` is the cache's folder or URL. ``retry`` says which recorded failures are tried again. With ``look_only``
-    nothing is done: what is missing is noted and deferred. Two journals of one ``run`` and process share their files.
+    nothing is done: what is missing is noted and deferred. With ``batch``, a folder of this machine, questions that
+    would be asked of a server go there instead, and are deferred until their replies are recorded. Two journals of one
+    ``run`` and process share their files.
     """
 
     root: str
     retry: Retry = "transient"
     budget: Budget = field(default_factory=Budget)
     look_only: bool = False
+    batch: str = ""
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def once(
@@ -120,21 +126,27 @@ class Journal:
         kind: Any,
         failures: tuple[type[Exception], ...] = (),
         usable: Callable[[T], bool] | None = None,
+        question: Callable[[], Mapping[str, Any] | None] | None = None,
     ) -> T:
         """The recorded result of ``key``, else what ``work`` returns, which is recorded first.
 
         ``kind`` is the result's type. What is returned was written as JSON and read again, so that a first run sees
         what every later one will. A recorded result that is not ``usable`` any more (a file it names is gone) is made
         again. ``failures`` are the errors of ``work`` that are this key's own, and are recorded; an error's attribute
-        ``permanent`` says whether trying again could help.
+        ``permanent`` says whether trying again could help. ``question`` makes the body of the chat completions call
+        that ``work`` would make, for a batch; None where there is no such call.
 
         Raises:
             RecordedFailure: ``work`` failed, now or before.
-            Deferred: the budget leaves no room for the work, or this journal only looks.
+            Deferred: the budget leaves no room for the work, or this journal only looks, or it waits for a batch.
             CannotJournal: the result cannot be recorded.
             Exception: any other error of ``work``.
         """
-        return self._book().once(key, work, kind, failures, usable)
+        return self._book().once(key, work, kind, failures, usable, question)
+
+    def found(self, step: str, digest: str) -> Record | None:
+        """The record of a key that counts: one with a value, else the last failure; None where there is none."""
+        return self._book().found(step, digest)
 
     def holds(self, step: str) -> bool:
         """Whether there is any record of a step."""
@@ -182,6 +194,10 @@ class Book:
         self._shelves: dict[str, Shelf] = {}
         self._under_way: dict[str, tuple[threading.Lock, list[None]]] = {}
         self._changing = threading.Lock()
+        self._batch: BatchFiles | None = None
+        if journal.batch:
+            self._batch = self._using.enter_context(batch_files(journal.batch))
+            self._batch.drop(self._settled)
         self.misses: list[Miss] = []
 
     def shelf(self, step: str) -> Shelf:
@@ -212,28 +228,55 @@ class Book:
         kind: Any,
         failures: tuple[type[Exception], ...],
         usable: Callable[[T], bool] | None,
+        question: Callable[[], Mapping[str, Any] | None] | None,
     ) -> T:
         """See ``Journal.once``."""
         digest = key.digest
         with self._alone(digest):
             found = self._recorded(key, digest, kind, usable)
             if isinstance(found, Failed):
-                count(key.step, "cached")
                 raise RecordedFailure(found)
             if found is not None:
-                count(key.step, "cached")
                 return found
             if self._journal.look_only and key.step != "media":
                 self._miss(key)
                 raise Deferred(NOT_RUN)
+            body = question() if self._batch is not None and question is not None else None
+            if self._batch is not None and body is not None:
+                self._ask_later(self._batch, key, digest, body)
             return self._do(key, digest, work, kind, failures)
 
+    def found(self, step: str, digest: str) -> Record | None:
+        """See ``Journal.found``."""
+        last: Record | None = None
+        for record in map(record_of, self.shelf(step).find(digest)):
+            if record is not None and record.failed is None:
+                return record
+            last = record or last
+        return last
+
+    def _settled(self, step: str, digest: str) -> bool:
+        """Whether a key needs no work: it has a value, or a failure that stands."""
+        record = self.found(step, digest)
+        return record is not None and (record.failed is None or self._stands(record.failed))
+
+    def _ask_later(self, batch: BatchFiles, key: Key, digest: str, body: Mapping[str, Any]) -> NoReturn:
+        """Put a question down, unless it waits already. It counts against the budget, as the recipe estimates it."""
+        count(key.step, "deferred")
+        if not batch.waits(digest):
+            with self._purse.call(key.step) as call:
+                call.usage = None
+                batch.ask(key.step, digest, _subject_digest(key.subject), msgspec.json.encode(key), body)
+            add(key.step, BATCHED, 1)
+        raise Deferred(BATCH)
+
     def _recorded(self, key: Key, digest: str, kind: Any, usable: Callable[[T], bool] | None) -> T | Failed | None:
-        """The first usable value, else the last failure if it stands, else None."""
+        """The first usable value, else the last failure if it stands, else None; what is found is counted."""
         failed: Failed | None = None
         for data in self.shelf(key.step).find(digest):
             try:
                 record = msgspec.json.decode(data, type=Record)
+                count_earlier(key.step, record.usage)  # also of failures before the value: they were asked for it too
                 if record.failed is not None:
                     failed = record.failed
                     continue
@@ -241,8 +284,12 @@ class Book:
             except msgspec.DecodeError:
                 continue  # written by another version
             if usable is None or usable(value):
+                count(key.step, "cached")
                 return value
-        return failed if failed is not None and self._stands(failed) else None
+        if failed is None or not self._stands(failed):
+            return None
+        count(key.step, "cached")
+        return failed
 
     def _stands(self, failed: Failed) -> bool:
         retry = self._journal.retry
@@ -262,8 +309,11 @@ class Book:
                 except failures as error:
                     permanent = bool(getattr(error, "permanent", False))
                     failed = Failed(type(error).__name__, str(error), permanent)
-                    self._append(key, digest, time.monotonic() - start, failed=failed)
-                    count(key.step, "failed")
+                    usage = getattr(error, "usage", None)
+                    if usage is not None and usage.input_tokens is not None:
+                        call.usage = usage  # it was answered, and billed
+                    self._append(key, digest, time.monotonic() - start, usage, failed=failed)
+                    count(key.step, "failed", usage)
                     raise RecordedFailure(failed) from error
                 usage = call.usage = getattr(value, "usage", None)
                 encoded = msgspec.json.encode(value)

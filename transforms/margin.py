@@ -43,20 +43,22 @@ def decision_margin(tokens: Sequence[Token], *, label: Label | None = None, cont
     The decision is found by its place in the reply's bytes, never by token ids: the same text is cut into tokens in
     many ways. Probabilities of all reported tokens that spell, or start to spell, a word are added up. What was not
     reported bounds the margin on both sides: a hidden token is no likelier than the least likely reported one, and at
-    most ``SPELLINGS`` of them belong to a word. Where one word was not reported at all, the margin is the finite end of
-    its interval and ``censored`` names that word. ``label_mass`` is the reported probability of both words.
+    most ``SPELLINGS`` of them belong to a word, or none where the token is ``complete``. Where one word was not
+    reported at all, the margin is the finite end of its interval and ``censored`` names that word. ``label_mass`` is
+    the reported probability of both words.
 
     Args:
         tokens: of a whole reply, in order.
         label: the word that was read from the reply's text, where it was: tokens that spell another are not its own.
-        continues: the reply goes on from a text that ended with the answer tag, and starts with the answer.
+        continues: the reply goes on from a text that ended with the answer tag, and starts with the answer. Its first
+            token may have been drawn at any temperature: the likeliest says whether it does.
 
     Returns:
         None where there is no answer tag after the thinking, the answer is neither yes nor no, its first letters are
         merged into the tag's token (``>No``: the alternatives of such a token say nothing of the decision), neither
         word has a reported probability, or what is reported are no log-probabilities.
     """
-    place = _find_decision(tokens, label, continues)
+    place = _find_decision(_likeliest_first(tokens) if continues else tokens, label, continues)
     reported = _reported(tokens[place]) if place is not None else None
     if reported is None:
         return None
@@ -74,6 +76,13 @@ def decision_margin(tokens: Sequence[Token], *, label: Label | None = None, cont
     if no > 0.0:
         return Margin(hi, lo, hi, censored="yes", label_mass=label_mass)
     return None
+
+
+def logit(p: float) -> float:
+    """The margin of a probability of yes, clamped."""
+    if p <= 0.0 or p >= 1.0:
+        return -LIMIT if p <= 0.0 else LIMIT
+    return _clamp(math.log(p) - math.log1p(-p))
 
 
 def essential(tokens: Sequence[Token]) -> tuple[Token, ...]:
@@ -124,6 +133,15 @@ def _find_decision(tokens: Sequence[Token], label: Label | None = None, continue
     return None if before.strip(_MARKS) else index
 
 
+def _likeliest_first(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens as if the likeliest candidate for the first one had been drawn."""
+    if not tokens or tokens[0].complete:  # which was decided between the two words alone
+        return list(tokens)
+    candidates = ((tokens[0].text, tokens[0].logprob), *tokens[0].alternatives)
+    text, _ = max(candidates, key=lambda candidate: candidate[1])
+    return [replace(tokens[0], text=text), *tokens[1:]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Reported:
     """The (bytes, probability) that a server reported at a position, and the most that it hid from either word."""
@@ -143,6 +161,8 @@ def _reported(token: Token) -> _Reported | None:
     total = sum(probability for _, probability in candidates)
     if total > 1.0 + _ROUNDING:
         return None
+    if token.complete:
+        return _Reported(candidates, 0.0)
     # Of the sampled token it only says that it is not among the likeliest.
     masked = any(logprob <= SENTINEL for text, logprob in token.alternatives if text != token.text)
     if masked and total > _WHOLE:

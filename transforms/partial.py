@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from schemas.account import Usage
 from schemas.video import Evidence, Video
 from schemas.visible import one_line
 from transforms.budget import Deferred
@@ -21,15 +22,16 @@ T = TypeVar("T")
 class EngineFailed(RuntimeError):
     """An engine raised an error on this video; another video may fare better.
 
-    ``permanent`` where the engine says that asking again could not help.
+    ``permanent`` where the engine says that asking again could not help; ``usage`` where it asked a server.
     """
 
-    def __init__(self, message: str, permanent: bool = False) -> None:
+    def __init__(self, message: str, permanent: bool = False, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.usage = usage
 
-    def __reduce__(self) -> tuple[type[EngineFailed], tuple[str, bool]]:
-        return EngineFailed, (str(self), self.permanent)  # it may come out of a child process
+    def __reduce__(self) -> tuple[type[EngineFailed], tuple[str, bool, Usage | None]]:
+        return EngineFailed, (str(self), self.permanent, self.usage)  # it may come out of a child process
 
 
 @contextmanager
@@ -44,7 +46,9 @@ def engine_at_work() -> Iterator[None]:
         raise
     except Exception as error:  # whatever others' code raises on odd media
         message = one_line(f"{type(error).__name__}: {error}")[:500]
-        raise EngineFailed(message, bool(getattr(error, "permanent", False))) from error
+        usage = getattr(error, "usage", None)
+        used = usage if isinstance(usage, Usage) else None
+        raise EngineFailed(message, bool(getattr(error, "permanent", False)), used) from error
 
 
 # What an engine's failure on a video is counted as, by the class of the error.

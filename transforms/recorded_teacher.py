@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from schemas.fingerprint import fingerprint
 from transforms.engines import loaded
-from transforms.engines.protocols import Ladder, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.engines.protocols import (
+    Batched,
+    Bounded,
+    ContextOverflow,
+    Ladder,
+    TeacherEngine,
+    TeacherFailed,
+    TeacherReply,
+    TeacherRequest,
+)
 from transforms.journal import Journal, Key, RecordedFailure
 from transforms.margin import essential
 
@@ -25,6 +35,11 @@ class RecordedTeacher:
         """See ``Teacher``."""
         return self.engine.ladder
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """See ``Bounded``."""
+        return self.engine.prompt_tokens if isinstance(self.engine, Bounded) else None
+
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """The recorded or the new reply; alternatives of tokens that decide nothing are left out.
 
@@ -37,16 +52,21 @@ class RecordedTeacher:
             reply: TeacherReply = loaded(self.engine).reply(request)
             return replace(reply, tokens=essential(reply.tokens))
 
+        key = _key(self.engine, request)
+        question = partial(self.engine.batch_body, request) if isinstance(self.engine, Batched) else None
         try:
-            return self.journal.once(_key(self.engine, request), ask, TeacherReply, failures=(TeacherFailed,))
+            return self.journal.once(key, ask, TeacherReply, failures=(TeacherFailed,), question=question)
         except RecordedFailure as failure:
-            raise TeacherFailed(failure.message, permanent=failure.permanent) from failure
+            kind = ContextOverflow if failure.error_class == ContextOverflow.__name__ else TeacherFailed
+            raise kind(failure.message, permanent=failure.permanent) from failure
 
 
 def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
     # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
     # the rest is what a teacher that reads no prose answers.
     turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}
+    prior = {"prior": request.prior} if request.prior else {}
+    logprobs = {"logprobs": "asked for"} if request.logprobs else {}
     return Key(
         step=_STEPS[request.task],
         subject=request.subject,
@@ -55,6 +75,8 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
             "prompt": request.prompt.version,
             "count": str(request.count),
             "confidence": request.confidence,
+            **prior,
+            **logprobs,
         },
         inputs={
             "evidence": fingerprint(request.evidence),

@@ -15,18 +15,41 @@ from schemas.account import Usage
 from transforms.progress import advance
 
 Outcome = Literal["cached", "run", "failed", "deferred"]
+EARLIER = "earlier_"  # before the names of what other runs used
+CACHEABLE, SILENT = "cacheable_tokens", "silent"
 _NAMESPACE = "hardquery"
 _aside: ContextVar[list[tuple[str, str, int]] | None] = ContextVar("aside", default=None)
 
 
 def count(step: str, outcome: Outcome, usage: Usage | None = None) -> None:
-    """Take down what became of one result: found, made, not to be had, or left for later; and what it was billed."""
+    """Take down what became of one result: found, made, not to be had, or left for later; and what was used for it.
+
+    Counts are what is known of a ``Usage``, by name. Besides, ``cacheable_tokens`` are the input tokens of which the
+    server told how many it had cached, and ``silent`` are replies whose server did not tell their tokens.
+    """
     add(step, outcome, 1)
     if outcome == "cached":
         advance(step, "cached")
-    if usage is not None:
-        add(step, "input_tokens", usage.input_tokens)
-        add(step, "output_tokens", usage.output_tokens)
+    for name, amount in counts_of(usage).items():
+        add(step, name, amount)
+    if outcome == "run" and usage is not None and usage.input_tokens is None:
+        add(step, SILENT, 1)
+
+
+def count_earlier(step: str, usage: Usage | None) -> None:
+    """Take down what earlier runs used for a result that this one found."""
+    for name, amount in counts_of(usage).items():
+        add(step, EARLIER + name, amount)
+
+
+def counts_of(usage: Usage | None) -> dict[str, int]:
+    """What is known to have been used, and is not nothing, by name; see ``count``."""
+    if usage is None:
+        return {}
+    known = {name: amount for name, amount in usage.known().items() if amount}
+    if usage.cached_tokens is not None and usage.input_tokens:
+        known[CACHEABLE] = usage.input_tokens
+    return known
 
 
 def add(step: str, name: str, amount: int) -> None:

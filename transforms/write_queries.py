@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
 from prompts.reply import UnparsableReply, excerpt
-from prompts.template import Template
-from prompts.write_queries import Draft, parse_queries, queries_prompt
+from prompts.template import Prompt, Template
+from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable
 from schemas.account import Deferral, Failure, Rejection
 from schemas.fingerprint import fingerprint
-from schemas.query import VARIANTS, Query, Variant
+from schemas.query import VARIANTS, EvidenceCut, Query, Variant
 from schemas.video import EngineStamp, Evidence, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.budget import Deferred
+from transforms.difficulty import difficulty_of
 from transforms.engines.protocols import Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.fitting import ask_fitting
 from transforms.journal import Journal
 from transforms.progress import advance
 from transforms.recorded_teacher import RecordedTeacher
 from transforms.window import flat_map
 
 REJECTIONS, FAILURES, DEFERRED, REPLIES = "rejections", "failures", "deferred", "replies"
+
+RETRIES = 2
+"""So many times a teacher is asked again whose reply cannot be read."""
 
 
 def shown_modalities(evidence: Evidence, variant: Variant) -> tuple[Modality, ...]:
@@ -50,6 +55,16 @@ def answer_of(reply: TeacherReply) -> str:
     return reply.text
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a teacher wrote in the end: the reply that could be read, and the seed and number of its request."""
+
+    drafts: list[Draft]
+    text: str
+    seed: int
+    attempts: int
+
+
 def write_queries(
     teacher: Teacher,
     stamp: EngineStamp,
@@ -62,43 +77,80 @@ def write_queries(
 ) -> list[Query]:
     """At most ``count`` queries for which ``video`` is the answer, in the order of the teacher's reply.
 
-    The prompt shows the modalities of ``variant`` alone. A text that a reply holds twice is one query.
+    The prompt shows the modalities of ``variant`` alone, cut to the budgets and to what fits. A text that a reply holds
+    twice is one query. A reply that cannot be read, but a refusal, is asked for again at most ``RETRIES`` times.
 
     Raises:
-        UnparsableReply: the reply holds no queries that can be read, or was refused or cut off.
-        TeacherFailed: there is no reply.
+        UnparsableReply: no reply holds queries that can be read, or one was refused.
+        TeacherFailed: there is no reply, or none to a further request.
     """
     modalities = shown_modalities(video.evidence, variant)
-    prompt = queries_prompt(video.evidence, modalities, video.video_id, count, budgets, template)
-    reply = teacher.reply(
-        TeacherRequest(
+    shown = only(video.evidence, modalities)
+
+    def render(budgets: EvidenceBudgets) -> Prompt:
+        return queries_prompt(video.evidence, modalities, video.video_id, count, budgets, template)
+
+    def ask(prompt: Prompt, cut: tuple[EvidenceCut, ...]) -> list[Query]:
+        request = TeacherRequest(
             task="write_queries",
             prompt=prompt,
-            evidence=only(video.evidence, modalities),
+            evidence=shown,
             count=count,
             seed=seed_of(seed, video.video_id, variant),
             subject=f"{video.video_id} {variant}",
         )
-    )
-    drafts: dict[str, Draft] = {}
-    for draft in parse_queries(answer_of(reply), modalities):
-        drafts.setdefault(draft.text, draft)
-    return [
-        Query(
-            query_id=Query.id_of(video.video_id, variant, draft.text),
-            video_id=video.video_id,
-            text=draft.text,
-            source="teacher",
-            query_type=draft.query_type,
-            variant=variant,
-            rationale=draft.rationale,
-            modalities=draft.modalities,
-            writer=stamp,
-            reply=visible(reply.text, UNREADABLE),
-            prompt_sha256=prompt.sha256,
-        )
-        for draft in list(drafts.values())[:count]
-    ]
+        answer = _ask(teacher, request, modalities)
+        drafts: dict[str, Draft] = {}
+        for draft in answer.drafts:
+            drafts.setdefault(draft.text, draft)
+        return [
+            Query(
+                query_id=Query.id_of(video.video_id, variant, draft.text),
+                video_id=video.video_id,
+                text=draft.text,
+                source="teacher",
+                query_type=draft.query_type,
+                variant=variant,
+                rationale=draft.rationale,
+                modalities=draft.modalities,
+                writer=stamp,
+                reply=visible(answer.text, UNREADABLE),
+                prompt_sha256=prompt.sha256,
+                evidence_cut=cut,
+                cited=draft.cited,
+                difficulty=difficulty_of(draft, shown),
+                seed=answer.seed,
+                attempts=answer.attempts,
+            )
+            for draft in list(drafts.values())[:count]
+        ]
+
+    return ask_fitting(teacher, video.evidence, modalities, budgets, render, ask)
+
+
+def _ask(teacher: Teacher, first: TeacherRequest, modalities: tuple[Modality, ...]) -> _Answer:
+    request, attempt = first, 1
+    while True:
+        reply = teacher.reply(request)
+        try:
+            return _Answer(parse_queries(answer_of(reply), modalities), reply.text, request.seed, attempt)
+        except UnparsableReply as error:
+            if error.reason == "refused":
+                raise
+            if attempt > RETRIES:
+                raise UnparsableReply(error.reason, f"{error.detail} ({attempt} attempts)".lstrip()) from error
+            request = _again(first, reply, error, attempt)
+        attempt += 1
+
+
+def _again(first: TeacherRequest, reply: TeacherReply, error: UnparsableReply, attempt: int) -> TeacherRequest:
+    """The same request with another seed, which quotes the reply and what is wrong with it.
+
+    A reply that was cut off is not quoted: it would be gone on with, or be as long again.
+    """
+    again = replace(first, seed=seed_of(first.seed, "retry", str(attempt)), subject=f"{first.subject} retry {attempt}")
+    said = "" if error.reason == "truncated" else quotable(reply.text)
+    return replace(again, said=said, follow_up=ask_again(error)) if said else again
 
 
 @dataclass(frozen=True, slots=True)

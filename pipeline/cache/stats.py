@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.cache.contents import Contents
+from schemas.account import USAGE
 from schemas.video import EngineStamp
 from transforms.journal import STEPS, record_of
 from transforms.segments import Line
+from transforms.work import CACHEABLE, counts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class Origin:
 class StepStats:
     """The records of one step. All but one record of each key are ``repeated``; damaged ones are not counted.
 
-    ``seconds`` is the time that the work took, added up over all threads that did it.
+    ``seconds`` is the time that the work took, added up over all threads that did it. ``requests`` and tokens are those
+    that are known; of ``cacheable_tokens`` the servers told that ``cached_tokens`` were cached.
     """
 
     step: str
@@ -35,8 +38,14 @@ class StepStats:
     failed_transient: int
     failed_permanent: int
     size_bytes: int
+    requests: int
+    retries: int
     input_tokens: int
+    cacheable_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
     output_tokens: int
+    reasoning_tokens: int
     seconds: float
     origins: tuple[Origin, ...]
 
@@ -76,7 +85,8 @@ def stats(contents: Contents) -> CacheStats:
 
 
 def _step(contents: Contents, step: str) -> StepStats:
-    records, input_tokens, output_tokens, seconds = 0, 0, 0, 0.0
+    records, seconds = 0, 0.0
+    used = dict.fromkeys((*USAGE, CACHEABLE), 0)
     keys: set[bytes] = set()
     failed = Counter[bool]()
     origins = Counter[tuple[EngineStamp | None, tuple[tuple[str, str], ...]]]()
@@ -91,9 +101,8 @@ def _step(contents: Contents, step: str) -> StepStats:
             origins[record.engine, tuple(sorted(record.settings.items()))] += 1
             if record.failed is not None:
                 failed[record.failed.permanent] += 1
-            if record.usage is not None:
-                input_tokens += record.usage.input_tokens
-                output_tokens += record.usage.output_tokens
+            for name, amount in counts_of(record.usage).items():
+                used[name] += amount
     return StepStats(
         step=step,
         records=records,
@@ -102,8 +111,7 @@ def _step(contents: Contents, step: str) -> StepStats:
         failed_transient=failed[False],
         failed_permanent=failed[True],
         size_bytes=sum(segment.size_bytes for segment in contents.segments[step]),
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
         seconds=seconds,
         origins=tuple(Origin(engine, dict(pairs), n) for (engine, pairs), n in origins.most_common()),
+        **used,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.outputs.calls import calls_of
 from pipeline.outputs.manifest import ROLES
 from pipeline.outputs.summary import STAND_INS, Summary, duration, stratum_order
 from schemas.example import SPLITS, Split
@@ -32,6 +33,7 @@ def render_card(summary: Summary) -> str:
             stand_ins=[(role, STAND_INS[name]) for role, name in summary.stand_ins.items()],
             strata=sorted(summary.strata.items(), key=lambda item: stratum_order(item[0])),
             funnels=(summary.video_funnel(), summary.query_funnel(), summary.pair_funnel()),
+            asked=calls_of(summary.manifest.work, all_runs=True),
             first_config="ranking" if any(summary.examples.values()) else "perception",
             duration=duration(summary.duration_s),
             empty=[split for split in SPLITS if not summary.examples[split]],

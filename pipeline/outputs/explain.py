@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from pipeline.outputs.how_written import cut_lines, engine_line, how_written
 from pipeline.outputs.manifest import Manifest, read_manifest
 from pipeline.outputs.plain_text import Lines, field, heading, page, wrapped
 from pipeline.outputs.prompts_again import Rendered, judging_prompt, writing_prompt
 from pipeline.outputs.run_lines import rankings
 from pipeline.outputs.tables import Row, Tables
+from transforms.journal import BATCH
 
 _RANKS_SHOWN = 5
 
@@ -72,11 +74,7 @@ def _query(manifest: Manifest, tables: Tables, query: Row) -> Lines:
     if query["source"] == "human":
         yield from field("written by", f"people; its video is {video_id}")
     else:
-        yield from field("written for", f"video {video_id}, from {_variant(query['variant'])}")
-        yield from field("written by", _engine(query["writer"]))
-        needed = ", ".join(query["modalities"]) or "nothing in particular"
-        yield from field("type", f"{query['query_type']}; needs {needed}")
-        yield from field("rationale", query["rationale"] or "(none)")
+        yield from how_written(manifest, query)
     yield from heading("What became of it")
     yield from _fate(manifest, query)
     judgements = tables.matching("judgements", "query_id", query_id)
@@ -103,7 +101,8 @@ def _fate(manifest: Manifest, query: Row) -> Lines:
         return
     detail = f" ({query['detail']})" if query["detail"] else ""
     if query["verdict"] == "deferred":
-        yield from field("deferred", f"by {query['stage']}: {query['reason']}; the same run with more budget goes on")
+        until = "once its replies are read" if query["reason"] == BATCH else "with more budget"
+        yield from field("deferred", f"by {query['stage']}: {query['reason']}; the same run goes on {until}")
         return
     yield from field("dropped", f"by {query['stage']}: {query['reason']}{detail}")
     yield from _rules(manifest, query["stage"])
@@ -167,7 +166,7 @@ def _pair(manifest: Manifest, tables: Tables, row: Row) -> Lines:
     text = query["text"] if query else ""
     yield from wrapped(text or "(the query is not in the queries table)")
     yield from heading("Judgement")
-    yield f"  {_engine(row['teacher'])} says {row['label']}"
+    yield f"  {engine_line(row['teacher'])} says {row['label']}"
     interval = f", between {row['delta_lo']:+.2f} and {row['delta_hi']:+.2f}" if row["delta"] is not None else ""
     censored = f"; p({row['censored']}) was not reported" if row["censored"] else ""
     yield from field("margin", f"{_margin(row).split()[0]}{interval}, from {row['confidence_source']}{censored}")
@@ -180,7 +179,9 @@ def _pair(manifest: Manifest, tables: Tables, row: Row) -> Lines:
     yield from field("stratum", row["stratum"].replace("_", " "))
     yield from field("kept", "in its query's example") if row["kept"] else field("left out", row["reason"])
     yield from _rules(manifest, "curate")
-    yield from field("rationale", row["rationale"] or "(none)")
+    without = "(none: judged no by the prior alone)" if row["confidence_source"] == "prior" else "(none)"
+    yield from field("rationale", row["rationale"] or without)
+    yield from cut_lines(row)
     for video in tables.matching("videos", "video_id", row["video_id"]):
         yield from _evidence(video)
         if query:
@@ -200,7 +201,7 @@ def _video(tables: Tables, video: Row) -> Lines:
     yield from field("split", video["split"] + (f", as its event {metadata['event']!r}" if metadata["event"] else ""))
     yield from field("frames", f"{len(video['frames'] or [])} in the shards")
     for use in video["engines"]:
-        yield from field(use["part"], _engine(use["engine"]))
+        yield from field(use["part"], engine_line(use["engine"]))
     for warning in video["warnings"]:
         yield from field("warning", f"{warning['part']}: {warning['reason']}, {warning['message']}")
     yield from _evidence(video)
@@ -282,14 +283,6 @@ def _reply(reply: str) -> Lines:
     yield from heading("The reply")
     for line in reply.splitlines() or ["(none)"]:
         yield from wrapped(line)
-
-
-def _engine(stamp: Row) -> str:
-    return " ".join(part for part in (stamp["name"], stamp["version"], stamp["model"]) if part)
-
-
-def _variant(variant: str) -> str:
-    return "all its evidence" if variant == "all" else f"its {variant} alone"
 
 
 def _seconds(value: float | None) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from pipeline.outputs.errors import NotAnOutput
 from pipeline.outputs.staging import is_half_published
 from pipeline.outputs.tables import Tables
+from schemas.capabilities import Capabilities
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
 from transforms.files import join, read_bytes, write_bytes
@@ -51,7 +52,8 @@ class RunInfo:
 
     ``recipe`` is the resolved recipe, ``engines`` a stamp by role (see ROLES), ``prompts`` the prompt files by name,
     ``entries`` the number of videos listed in the input, ``created`` the UTC start in ISO 8601.
-    ``work`` counts, by step, results that were cached, run, failed or deferred, and tokens that were billed.
+    ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
+    ``servers`` is what was found of the teachers' servers when the run began, by role.
     """
 
     recipe: Mapping[str, Any]
@@ -64,6 +66,7 @@ class RunInfo:
     created: str
     elapsed_s: float
     work: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    servers: Mapping[str, Capabilities] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,11 @@ from typing import Any
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.tables import Row, evidence_of
+from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_values
 from prompts.template import Prompt, Template
 from prompts.write_queries import queries_values
+from schemas.query import EvidenceCut
 from schemas.video import MODALITIES
 from transforms.write_queries import shown_modalities
 
@@ -28,20 +30,25 @@ def writing_prompt(manifest: Manifest, query: Row, video: Row) -> Rendered:
     evidence = evidence_of(video)
     shown = shown_modalities(evidence, query["variant"])
     count = _section(manifest, "synthesize").get("queries_per_variant", 0)
-    values = queries_values(evidence, shown, video["video_id"], count)
+    values = queries_values(evidence, shown, video["video_id"], count, _budgets(query))
     return _render(manifest, "write_queries", query["prompt_sha256"], values)
 
 
 def judging_prompt(manifest: Manifest, judgement: Row, text: str, video: Row) -> Rendered:
     """The prompt that a row of the judgements table answers, on the query ``text`` and the row of its video."""
     shown = _section(manifest, "judge").get("modalities", MODALITIES)
-    values = judge_values(evidence_of(video), shown, video["video_id"], text)
+    values = judge_values(evidence_of(video), shown, video["video_id"], text, _budgets(judgement))
     return _render(manifest, "judge", judgement["prompt_sha256"], values)
 
 
 def _section(manifest: Manifest, name: str) -> dict[str, Any]:
     section: dict[str, Any] = manifest.recipe.get(name, {})
     return section
+
+
+def _budgets(row: Row) -> EvidenceBudgets:
+    """Those that cut the evidence as it was cut for the prompt of a row."""
+    return EvidenceBudgets.that_cut(EvidenceCut(**cut) for cut in row["evidence_cut"] or ())
 
 
 def _render(manifest: Manifest, name: str, sha256: str, values: dict[str, str]) -> Rendered:

@@ -33,7 +33,7 @@ class QueryCauses:
         self._judged: dict[str, Causes] = {}
         self._seed = given.recipe("seed")
         self._judge_sees = set.union(*given.listed("judge", "modalities", MODALITIES))
-        self._judge_asked = given.prompt("judge") | given.recipe("judge.modalities")
+        self._judge_asked = given.prompt("judge") | given.recipe("judge.modalities", "judge.evidence")
         corpus = through(videos.corpus, "the corpus")
         self._first_stage = given.engine("first_stage") | given.recipe("mine.modalities") | corpus
 
@@ -81,7 +81,11 @@ class QueryCauses:
         evidence = self._videos.evidence(video_id, MODALITIES if variant == "all" else (variant,))
         found = stamps | self._seed
         if not same_prompt:
-            found |= given.prompt("write_queries") | given.recipe("synthesize.queries_per_variant") | evidence
+            found |= (
+                given.prompt("write_queries")
+                | given.recipe("synthesize.queries_per_variant", "synthesize.evidence")
+                | evidence
+            )
         return given.explain("writing", found, evidence, given.recipe("synthesize.teacher"), deferred)
 
     def _by_people(self, change: Change) -> Causes:
@@ -194,7 +198,8 @@ class QueryCauses:
         found = stamps | self._seed
         if not same_prompt:
             found |= self._judge_asked | evidence | self._asked(query_id)
-        return given.explain("judging", found, evidence, given.recipe("judge.teacher"), deferred)
+        ladder = given.recipe("judge.teacher", "judge.no_rationale_below")
+        return given.explain("judging", found, evidence, ladder, deferred)
 
     def _curation(self, change: Change, own: Causes, together: Causes) -> Causes:
         """The causes of stratum, kept and reason: the rules, the pair's own margin, and the query's other pairs."""

@@ -13,10 +13,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.outputs.calls import calls_of, prompt_cache_warning
 from pipeline.outputs.manifest import ROLES, Manifest
 from pipeline.outputs.margins import HEIGHT, WIDTH, histogram
 from pipeline.outputs.summary import STAND_INS, Loss, Summary, duration, stratum_order
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from schemas.difficulty import DIMENSIONS
 from schemas.video import MODALITIES
 from schemas.visible import UNREADABLE, visible
 from transforms.ledger import Line, by_stage
@@ -58,9 +60,12 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
             ledger=[
                 (stage, [(line, _lost(line)) for line in lines]) for stage, lines in by_stage(summary.lines).items()
             ],
+            asked=calls_of(manifest.work),
+            warning=prompt_cache_warning(manifest),
             modalities=[(name, summary.modalities[name]) for name in MODALITIES],
             strata=sorted(summary.strata.items(), key=lambda item: stratum_order(item[0])),
             matrix=_matrix(summary),
+            hard=_hard(summary),
             histogram=histogram(summary.margins, thresholds),
             canvas=(WIDTH, HEIGHT),
             failures=list(islice(tables.rows("failures"), _LISTED)),
@@ -154,6 +159,19 @@ def _matrix(summary: Summary) -> list[tuple[str, list[tuple[int, int]]]]:
         (kind, [(summary.kept[kind, variant], summary.written[kind, variant]) for variant in summary.variants])
         for kind in summary.query_types
     ]
+
+
+def _hard(summary: Summary) -> list[tuple[str, list[float | None]]]:
+    """By dimension, the shares of the queries kept and of those dropped that hinge on it; None of no queries."""
+    return [
+        (name, [_share(summary.hinging[name, verdict], summary.rated[verdict]) for verdict in ("kept", "dropped")])
+        for name in DIMENSIONS
+        if summary.rated
+    ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _lost(line: Line) -> list[tuple[str, list[Loss]]]:

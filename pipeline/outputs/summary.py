@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.tables import Tables
 from schemas.account import STAGES
+from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
 from schemas.query import QUERY_TYPES, VARIANTS
 from schemas.video import MODALITIES
@@ -60,11 +61,14 @@ class Summary:
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)  # stage, reason of queries
     written: Counter[tuple[str, str]] = field(default_factory=Counter)  # query type, variant
     kept: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rated: Counter[str] = field(default_factory=Counter)  # verdict, of queries that their writer rated
+    hinging: Counter[tuple[str, str]] = field(default_factory=Counter)  # dimension of difficulty, verdict
     strata: Counter[str] = field(default_factory=Counter)
     pairs_kept: int = 0
     pairs_dropped: Counter[str] = field(default_factory=Counter)
     confidence: Counter[str] = field(default_factory=Counter)
     margins: Counter[tuple[str, int]] = field(default_factory=Counter)  # label, bin
+    cut: Counter[tuple[str, str]] = field(default_factory=Counter)  # table, modality of rows whose prompt cut it
     group_sizes: Counter[int] = field(default_factory=Counter)  # negatives of an example
     failures: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, error class
     rejections: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, reason
@@ -77,7 +81,7 @@ class Summary:
 
     @property
     def deferred(self) -> dict[tuple[str, str, str], int]:
-        """What a budget left for a later run, by stage, step and reason."""
+        """What a budget or a batch left for a later run, by stage, step and reason."""
         return {
             (line.stage, line.step, reason): count
             for line in self.lines
@@ -175,9 +179,15 @@ def _count_videos(summary: Summary, tables: Tables) -> None:
 
 
 def _count_queries(summary: Summary, tables: Tables) -> None:
-    for row in tables.rows("queries", ["query_type", "variant", "verdict", "stage", "reason"]):
+    for row in tables.rows(
+        "queries", ["query_type", "variant", "difficulty.rated", "verdict", "stage", "reason", "evidence_cut"]
+    ):
         kind = (row["query_type"] or "", row["variant"] or "")
         summary.written[kind] += 1
+        summary.cut.update(("queries", cut["modality"]) for cut in row["evidence_cut"] or ())
+        if ratings := (row["difficulty"] or {}).get("rated"):
+            summary.rated[row["verdict"]] += 1
+            summary.hinging.update((name, row["verdict"]) for name, rating in ratings.items() if rating == HIGHEST)
         if row["verdict"] == "kept":
             summary.kept[kind] += 1
         else:
@@ -186,9 +196,12 @@ def _count_queries(summary: Summary, tables: Tables) -> None:
 
 
 def _count_judgements(summary: Summary, tables: Tables) -> None:
-    for row in tables.rows("judgements", ["label", "delta", "confidence_source", "stratum", "kept", "reason"]):
+    for row in tables.rows(
+        "judgements", ["label", "delta", "confidence_source", "stratum", "kept", "reason", "evidence_cut"]
+    ):
         summary.strata[row["stratum"] or "none"] += 1
         summary.confidence[row["confidence_source"]] += 1
+        summary.cut.update(("judgements", cut["modality"]) for cut in row["evidence_cut"] or ())
         if row["delta"] is not None:
             summary.margins[row["label"], math.floor(row["delta"] / BIN_NATS)] += 1
         if row["kept"]:

@@ -149,6 +149,8 @@ def _check_margin(where: str, row: Row) -> Found:
         yield where, f"p_yes must be sigmoid(delta), got {p_yes} for {delta}"
     if (delta is None) != (source == "label_only"):
         yield where, "delta is null exactly where the confidence source is label_only"
+    if source == "prior" and (delta != row["delta_prior"] or row["rationale"] or row["stratum"] == "positive"):
+        yield where, "a pair judged by the prior alone is no positive, has no rationale, and its delta is the prior"
 
 
 def _check_stratum(where: str, row: Row, label: str, seen: _Seen) -> Found:

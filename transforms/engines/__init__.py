@@ -23,7 +23,11 @@ ENGINES: dict[str, dict[str, str]] = {
     "asr": {"pocketsphinx": "pocketsphinx:Pocketsphinx", "whisper": "whisper:Whisper"},
     "ocr": {"rapidocr": "rapidocr:RapidOcr", "easyocr": "easyocr:EasyOcr"},
     "caption": {"pixels": "pixels:Pixels", "openai": "openai_caption:OpenAiCaption"},
-    "teacher": {"rules": "rules:Rules", "openai": "openai_teacher:OpenAiTeacher"},
+    "teacher": {
+        "rules": "rules:Rules",
+        "openai": "openai_teacher:OpenAiTeacher",
+        "transformers": "transformers_teacher:TransformersTeacher",
+    },
     "first_stage": {"bm25": "bm25:Bm25", "trec": "trec:TrecRun"},
 }
 

@@ -12,7 +12,8 @@ from prompts.reply import excerpt, split_thinking
 from schemas.check import require
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
-from transforms.engines.openai_chat import ChatClient, ChatOptions
+from transforms.engines.openai_chat import ChatClient
+from transforms.engines.openai_options import ChatOptions
 from transforms.engines.protocols import Caption, Frame, Image, TeacherFailed
 
 _JPEG_QUALITY = 90
@@ -68,10 +69,14 @@ class ServedCaptioner:
         reply = self._client.complete(messages, seed=0)
         if reply.refused:
             refusal = excerpt(reply.text) or "no text"
-            raise TeacherFailed(f"the model refused to describe the video: {refusal}", permanent=True)
+            raise TeacherFailed(
+                f"the model refused to describe the video: {refusal}", permanent=True, usage=reply.usage
+            )
         if reply.truncated:
             raise TeacherFailed(
-                "the caption was cut off at the token limit; raise the option max_tokens", permanent=True
+                "the caption was cut off at the token limit; raise the option max_tokens",
+                permanent=True,
+                usage=reply.usage,
             )
         text = split_thinking(reply.text)[1].strip() if reply.text.strip() else ""
         return Caption(text, reply.usage)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
-from schemas.account import Usage
+from transforms.engines.openai_usage import read_usage
 from transforms.engines.protocols import TeacherReply, Token
 
 # Decoding a reply by these types is what finds HTML, cut JSON and missing fields, all of which servers and proxies send
 # with status 200.
 
-
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # how SentencePiece shows a token that is a byte, such as a line feed
+_NULL = msgspec.Raw(b"null")
 
 
 class _Alternative(msgspec.Struct):
@@ -44,14 +44,10 @@ class _Choice(msgspec.Struct):
     logprobs: _Logprobs | None = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
 class _Completion(msgspec.Struct):
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-    usage: _Usage | None = None
+    usage: msgspec.Raw = _NULL  # read apart: a server that counts badly has answered all the same
+    timings: msgspec.Raw = _NULL
 
 
 def read_completion(body: bytes) -> TeacherReply:
@@ -60,8 +56,11 @@ def read_completion(body: bytes) -> TeacherReply:
     Raises:
         msgspec.DecodeError, UnicodeDecodeError: ``body`` is not a chat completion.
     """
-    completion = msgspec.json.decode(body, type=_Completion)
-    choice, used = completion.choices[0], completion.usage
+    try:
+        completion = msgspec.json.decode(body, type=_Completion)
+    except RecursionError as error:
+        raise msgspec.DecodeError("nested too deeply") from error
+    choice = completion.choices[0]
     message = choice.message
     thoughts = message.reasoning_content or message.reasoning
     text = message.content or message.refusal or ""
@@ -74,8 +73,15 @@ def read_completion(body: bytes) -> TeacherReply:
         ),
         truncated=choice.finish_reason == "length",
         refused=bool(message.refusal) or choice.finish_reason == "content_filter",
-        usage=Usage(used.prompt_tokens or 0, used.completion_tokens or 0) if used else None,
+        usage=read_usage(_any(completion.usage), _any(completion.timings)),
     )
+
+
+def _any(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError:  # such as a number beyond all bounds
+        return None
 
 
 def _bytes_and_logprob(token: _Alternative) -> tuple[bytes, float]:

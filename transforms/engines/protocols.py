@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from prompts import Prompt
 from schemas.account import Usage
+from schemas.capabilities import Capabilities
 from schemas.check import require
 from schemas.query import Candidate, ConfidenceSource
 from schemas.video import AsrSegment, Box, EngineStamp, Evidence, EvidenceWarning
@@ -45,6 +46,34 @@ class Waits(Protocol):
     @property
     def at_once(self) -> int:
         """How many threads of one process are to ask it at once."""
+
+
+@runtime_checkable
+class Fits(Protocol):
+    """Options of a teacher whose server may lack what they ask for."""
+
+    def fitted(self, task: Task) -> tuple[TeacherEngine, Capabilities]:
+        """A teacher that asks its server for what it can do, and what was found of the server, which is asked.
+
+        The stamp is the same. Raises ``EngineError`` where the server cannot serve the task.
+        """
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A teacher, or its engine, that states how much its model reads at a time."""
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """The most tokens of a prompt that leave room for the reply; None where that is not known."""
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """Options of a teacher whose questions can also be put into a file, for a server to answer later."""
+
+    def batch_body(self, request: TeacherRequest) -> dict[str, Any] | None:
+        """The body of the chat completions call that asks this; None for what is asked at another endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +167,11 @@ class Captioner(Protocol):
         """A factual description of the video that these frames (time order, at least one) were sampled from."""
 
 
+Task = Literal["write_queries", "judge"]
+PriorWay = Literal["prefill", "systemone", "decisions"]
+"""How a teacher answers without a rationale: it goes on from the answer tag, or a decision endpoint of its server."""
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
     """One question to the teacher: the rendered prompt, and its content as records for teachers that read no prose.
@@ -148,11 +182,12 @@ class TeacherRequest:
 
     ``confidence`` is what the reply is to tell beyond its words: "logprobs" asks for log-probabilities,
     "logprobs_prefill" for those of the one token by which the teacher goes on from ``said``, the start of its own
-    answer; "sampling" for an answer drawn at temperature 1; "verbalized" for one to ``follow_up``, the question that
-    follows the answer ``said``.
+    answer; "sampling" for an answer drawn at temperature 1, with log-probabilities where ``logprobs``; "verbalized" for
+    one to ``follow_up``, the question that follows the answer ``said``; "prior" for an answer without a rationale, in
+    the way ``prior``.
     """
 
-    task: Literal["write_queries", "judge"]
+    task: Task
     prompt: Prompt
     evidence: Evidence
     query: str = ""
@@ -162,23 +197,30 @@ class TeacherRequest:
     confidence: ConfidenceSource = "label_only"
     said: str = ""
     follow_up: str = ""
+    logprobs: bool = False
+    prior: PriorWay | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token of a reply with its log-probability and the most likely alternatives, all as (bytes, log-probability)."""
+    """A token of a reply with its log-probability and the most likely alternatives, all as (bytes, log-probability).
+
+    ``complete`` says of a decision between yes and no that every token which spells a word is among the alternatives.
+    """
 
     text: bytes
     logprob: float
     alternatives: tuple[tuple[bytes, float], ...] = ()
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherReply:
     """What came back: the text, its tokens where the server reports log-probabilities, and what it is billed for.
 
-    ``truncated`` says that the server stopped it at its token limit, ``refused`` that the model declined to answer, in
-    the words of the text, or that the server filtered the answer.
+    ``p_yes`` is the probability of yes where the teacher states one instead of writing an answer. ``truncated`` says
+    that the server stopped it at its token limit, ``refused`` that the model declined to answer, in the words of the
+    text, or that the server filtered the answer.
     """
 
     text: str
@@ -186,25 +228,41 @@ class TeacherReply:
     usage: Usage | None = None
     truncated: bool = False
     refused: bool = False
+    p_yes: float | None = None
 
 
 class TeacherFailed(RuntimeError):
     """The teacher could not be asked, or did not answer in a form that can be read at all.
 
     ``permanent`` says that the same request will fare no better later: it was refused for good, not merely unlucky.
+    ``usage`` is what was asked of the server all the same, None where there is none.
     """
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
+    def __init__(self, message: str, *, permanent: bool = False, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.usage = usage
+
+
+class ContextOverflow(TeacherFailed):
+    """The prompt, with the reply that it asks for, is longer than what the teacher reads at a time."""
+
+    def __init__(self, message: str, *, permanent: bool = True, usage: Usage | None = None) -> None:
+        super().__init__(message, permanent=permanent, usage=usage)
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Where the confidence of a judgement may come from, tried in order; "sampling" draws ``samples`` replies."""
+    """Where the confidence of a judgement may come from, tried in order; "sampling" draws ``samples`` replies.
+
+    ``prior`` is the way in which every pair is also asked about without a rationale, None where it is not. ``lacking``
+    are rungs that the server turned out not to serve: they are passed over.
+    """
 
     rungs: tuple[ConfidenceSource, ...]
     samples: int = 0
+    prior: PriorWay | None = None
+    lacking: tuple[ConfidenceSource, ...] = ()
 
 
 class Teacher(Protocol):

@@ -1,0 +1,101 @@
+"""The engines that a recipe names: found by name, and checked on this machine before any work starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+from pipeline.config import EngineOptions, Recipe, RecipeError
+from schemas.capabilities import Capabilities
+from schemas.video import EngineStamp
+from transforms.engines import EngineError, find_engine
+from transforms.engines.protocols import Batched, Engine, Fits, Task, TeacherEngine
+
+_TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The engines that a recipe names, each known to be usable on this machine."""
+
+    decode: Engine
+    asr: Engine | None
+    ocr: Engine | None
+    caption: Engine | None
+    writer: TeacherEngine
+    first_stage: Engine
+    judge: TeacherEngine
+
+    def stamps(self) -> dict[str, EngineStamp]:
+        """The stamp of every engine, by role."""
+        engines = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {role: engine.stamp() for role, engine in engines.items() if engine is not None}
+
+
+def find_engines(recipe: Recipe) -> Engines:
+    """The engines of a recipe.
+
+    Raises:
+        RecipeError: an engine or option is unknown, or a package or file that it needs is missing.
+    """
+    roles: dict[str, tuple[str, str, EngineOptions | None]] = {
+        "decode": ("extract.decode", "decode", recipe.extract.decode),
+        "asr": ("extract.asr", "asr", recipe.extract.asr),
+        "ocr": ("extract.ocr", "ocr", recipe.extract.ocr),
+        "caption": ("extract.caption", "caption", recipe.extract.caption),
+        "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
+        "first_stage": ("mine.first_stage", "first_stage", recipe.mine.first_stage),
+        "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
+    }
+    found: dict[str, Any] = {}
+    for role, (key, modality, options) in roles.items():
+        try:
+            found[role] = None if options is None else find_engine(modality, options)
+        except EngineError as error:
+            raise RecipeError(f"recipe key {key}: {error}") from error
+    engines = Engines(**found)
+    if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
+        raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
+    return engines
+
+
+def find_judge(recipe: Recipe) -> TeacherEngine:
+    """The judge of a recipe alone, checked, as its server can serve it.
+
+    Raises:
+        RecipeError: it is unknown, something that it needs is missing, or it cannot do its work.
+    """
+    try:
+        engine = cast(TeacherEngine, find_engine("teacher", recipe.judge.teacher))
+        if isinstance(engine, Fits):
+            return engine.fitted("judge")[0]
+        if hasattr(engine, "check"):
+            engine.check()
+    except EngineError as error:
+        raise RecipeError(f"recipe key judge.teacher: {error}") from error
+    return engine
+
+
+def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, dict[str, Capabilities]]:
+    """Make sure that every engine can be loaded on this machine, without loading any.
+
+    Those whose questions go ``in_batch`` are left out: their server may not be there yet. Returns the engines as their
+    servers can serve them, with the same stamps, and what was found of the servers, by role.
+
+    Raises:
+        RecipeError: an engine's weights, server, key or file is not there, or the server cannot do its work.
+    """
+    as_served: dict[str, TeacherEngine] = {}
+    found: dict[str, Capabilities] = {}
+    for f in fields(engines):
+        engine = getattr(engines, f.name)
+        if in_batch and isinstance(engine, Batched):
+            continue
+        try:
+            if f.name in _TASKS and isinstance(engine, Fits):
+                as_served[f.name], found[f.name] = engine.fitted(_TASKS[f.name])
+            elif hasattr(engine, "check"):
+                engine.check()
+        except EngineError as error:
+            raise RecipeError(f"{f.name}: {error}") from error
+    return replace(engines, **as_served), found

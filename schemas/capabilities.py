@@ -1,0 +1,32 @@
+"""What a model's server was seen to do when a run began, whatever it accepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Support = Literal["yes", "ignored", "refused", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the server at ``server`` makes of a request; "unknown" is what was not asked, or not answered for now.
+
+    ``json_schema`` says whether it constrains replies to a schema, ``logprobs`` whether it reports log-probabilities,
+    ``alternatives`` of how many tokens at each place, and ``logprobs_mode`` whether they are the model's ("raw") or
+    follow the temperature ("processed"); ``n`` whether it gives several replies to one request, ``prefill`` whether it
+    goes on from the start of an answer. ``usage`` names the counts that it reports (see ``Usage``), ``context_tokens``
+    is how much it reads and writes at a time, None where it does not say. ``lacks`` says in a line what it lacks of
+    what the recipe asks for, and what is done instead.
+    """
+
+    server: str
+    json_schema: Support = "unknown"
+    logprobs: Support = "unknown"
+    alternatives: int | None = None
+    logprobs_mode: Literal["raw", "processed", "unknown"] = "unknown"
+    n: Support = "unknown"
+    prefill: Support = "unknown"
+    usage: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    lacks: str = ""

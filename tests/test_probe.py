@@ -1,0 +1,324 @@
+"""What is found of a server before a run, and what a teacher does without; each double is a server that was met."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+from llama_server import serving
+from scripted_server import Asked, Reply, ScriptedServer, completion
+
+from pipeline.config import RecipeError, load_recipe
+from pipeline.engines import check_engines, find_engines
+from prompts import Prompt
+from schemas.capabilities import Capabilities
+from schemas.video import Evidence
+from transforms.engines import EngineError
+from transforms.engines.openai_probe import ANSWER, SAID, fitted, probe
+from transforms.engines.openai_teacher import OpenAiTeacher
+from transforms.engines.protocols import TeacherRequest
+
+REFUSED = Reply({"error": {"message": "unknown field"}}, status=400)
+BUSY = Reply({"error": {"message": "slow down"}}, status=429)
+PAIR = TeacherRequest("judge", Prompt("system", "user"), Evidence(caption="A tram."), confidence="logprobs")
+LADDER = ("logprobs", "logprobs_prefill", "sampling")
+LOGITS = {"one": 3.0, "One": 1.0, "1": -1.0, "It": -2.0}
+
+
+@dataclass(frozen=True)
+class Double:
+    """A server: each field is how it takes an option, "yes", "ignored", "refused" or "busy"."""
+
+    json_schema: str = "yes"
+    logprobs: str = "yes"
+    n: str = "yes"
+    prefill: str = "yes"
+    any: str = "yes"
+    echo: bool = False  # llama.cpp repeats what it goes on from
+    processed: bool = False
+    spaces: str = ""  # what it puts between the words of JSON
+    models: dict | None = None
+
+    def __call__(self, asked: Asked) -> Reply:
+        body = asked.body
+        if asked.path.endswith("/models"):
+            return Reply(self.models or {"object": "list", "data": [{"id": "m"}]})
+        prefilled = body["messages"][-1]["role"] == "assistant"
+        used = {"json_schema": "response_format" in body, "logprobs": "logprobs" in body, "n": "n" in body}
+        used |= {"prefill": prefilled, "any": True}
+        ways = [getattr(self, option) for option, is_used in used.items() if is_used]
+        if "refused" in ways:
+            return REFUSED
+        if "busy" in ways:
+            return BUSY
+        if used["json_schema"] and self.json_schema == "yes":
+            text = json.dumps(ANSWER, indent=None, separators=("," + self.spaces, ":" + self.spaces))
+            cut = len(text.split()) > 1 and len(text) > 60
+            return completion(text[:40] if cut else text, finish="length" if cut else "stop")
+        text = (SAID if self.echo else "") + " five" if prefilled and self.prefill == "yes" else "one"
+        tokens = None
+        if used["logprobs"] and self.logprobs == "yes":
+            tokens = [self._token(text.removeprefix(SAID), body)]
+        reply = completion(text, tokens)
+        if used["n"] and self.n == "yes":
+            return Reply({**reply.body, "choices": reply.body["choices"] * body["n"]})
+        return reply
+
+    def _token(self, text: str, body: dict) -> dict:
+        cooling = body.get("temperature", 1.0) if self.processed else 1.0
+        scaled = {word: logit / cooling for word, logit in LOGITS.items()}
+        total = math.log(sum(map(math.exp, scaled.values())))
+        top = [{"token": word, "logprob": logit - total} for word, logit in scaled.items()]
+        listed = [*top, {"token": "<pad>", "logprob": -9999.0}][: body["top_logprobs"]]
+        return {"token": text, "logprob": top[0]["logprob"], "bytes": list(text.encode()), "top_logprobs": listed}
+
+
+def judge(server: ScriptedServer, **options) -> OpenAiTeacher:
+    return OpenAiTeacher(model="m", base_url=server.base_url, **{"confidence": LADDER, "top_logprobs": 5, **options})
+
+
+def found(double: Double, task: str = "judge", **options) -> tuple[Capabilities, ScriptedServer]:
+    with ScriptedServer(double) as server:
+        return probe(judge(server, **options), task), server
+
+
+def test_a_server_that_does_it_all_is_asked_four_tokens_and_lacks_nothing():
+    with ScriptedServer(Double(models={"data": [{"id": "other"}, {"id": "m", "max_model_len": 9000}]})) as server:
+        teacher, capabilities = fitted(judge(server), "judge")
+
+    assert capabilities == Capabilities(
+        server=server.base_url,
+        logprobs="yes",
+        alternatives=5,
+        logprobs_mode="raw",
+        n="yes",
+        prefill="yes",
+        usage=("input_tokens", "output_tokens"),
+        context_tokens=9000,
+    )
+    assert teacher == judge(server)
+    posted = [asked.body for asked in server.asked if asked.body]
+    assert [body["max_tokens"] for body in posted] == [1] * 4
+
+
+def test_a_writer_is_asked_for_a_schema_alone():
+    capabilities, server = found(Double(), "write_queries")
+
+    assert (capabilities.json_schema, capabilities.logprobs) == ("yes", "unknown")
+    [body] = [asked.body for asked in server.asked if asked.body]
+    assert body["response_format"]["json_schema"]["strict"]
+    assert body["max_tokens"] < 100
+
+
+def test_a_writer_without_a_schema_is_asked_nothing():
+    _, server = found(Double(), "write_queries", json_schema=False)
+
+    assert not [asked for asked in server.asked if asked.body]
+
+
+@pytest.mark.parametrize("option", ["logprobs", "n", "prefill"])
+@pytest.mark.parametrize("way", ["yes", "ignored", "refused"])
+def test_what_a_server_does_with_an_option_is_read_from_its_replies(option, way):
+    capabilities, _ = found(Double(**{option: way}))
+
+    assert getattr(capabilities, option) == way
+
+
+@pytest.mark.parametrize(
+    ("double", "seen"),
+    [
+        (Double(), "yes"),
+        (Double(spaces="\n  "), "yes"),
+        (Double(spaces=" " * 80), "unknown"),  # a random model behind vLLM: blanks up to the token limit
+        (Double(json_schema="ignored"), "ignored"),
+        (Double(json_schema="busy"), "unknown"),
+    ],
+)
+def test_a_schema_constrains_where_the_reply_is_the_one_that_it_allows(double, seen):
+    capabilities, _ = found(double, "write_queries")
+
+    assert capabilities.json_schema == seen
+
+
+def test_a_server_that_refuses_a_schema_is_an_error_that_names_the_option():
+    with pytest.raises(EngineError, match=r"refuses JSON schemas \(HTTP 400: unknown field\); set json_schema: false"):
+        found(Double(json_schema="refused"), "write_queries")
+
+
+@pytest.mark.parametrize("task", ["judge", "write_queries"])
+def test_where_any_question_is_refused_it_is_not_for_the_option(task):
+    capabilities, server = found(Double(any="refused"), task)
+
+    assert capabilities == Capabilities(server=server.base_url)
+
+
+@pytest.mark.parametrize("task", ["judge", "write_queries"])
+def test_a_busy_server_is_not_known_and_nothing_changes(task):
+    with ScriptedServer(Double(any="busy")) as server:
+        teacher, capabilities = fitted(judge(server, prior="prefill"), task)
+
+    assert teacher == judge(server, prior="prefill")
+    assert capabilities == Capabilities(server=server.base_url)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(b"<html>"), Reply({"choices": []}), Reply(status=500), Reply(dropped=True), Reply(status=404)],
+)
+def test_a_server_that_answers_nonsense_is_not_known(reply):
+    def nonsense(asked):
+        return reply if asked.body else Reply({"data": "none"})
+
+    with ScriptedServer(nonsense) as server:
+        assert probe(judge(server), "judge") == Capabilities(server=server.base_url)
+
+
+@pytest.mark.parametrize(("processed", "mode"), [(False, "raw"), (True, "processed")])
+def test_log_probabilities_of_two_temperatures_tell_whether_they_follow_it(processed, mode):
+    assert found(Double(processed=processed))[0].logprobs_mode == mode
+
+
+def test_without_a_temperature_none_is_sent_and_the_mode_is_not_known():
+    capabilities, server = found(Double(processed=True), temperature=None)
+
+    assert capabilities.logprobs_mode == "unknown"
+    assert not [asked for asked in server.asked if "temperature" in asked.body]
+
+
+def test_llama_cpp_repeats_what_it_goes_on_from():
+    assert found(Double(echo=True))[0].prefill == "yes"
+
+
+def test_to_begin_anew_with_the_same_words_is_not_to_go_on():
+    def anew(asked):
+        return completion(f"{SAID} five six seven eight nine ten")
+
+    with ScriptedServer(anew) as server:
+        assert probe(judge(server), "judge").prefill == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("entry", "tokens"),
+    [({"max_model_len": 4096}, 4096), ({"meta": {"n_ctx": 8192, "n_ctx_train": 1}}, 8192), ({}, None)],
+)
+def test_the_context_is_what_the_list_of_models_says(entry, tokens):
+    assert found(Double(models={"data": [{"id": "a file's name", **entry}]}))[0].context_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("double", "lacking", "line"),
+    [
+        (
+            Double(logprobs="ignored", prefill="ignored"),
+            ("logprobs", "logprobs_prefill"),
+            "gives no log-probabilities (ignored): margins come from sampling instead of from logprobs, "
+            "logprobs_prefill",
+        ),
+        (
+            Double(logprobs="refused"),
+            ("logprobs", "logprobs_prefill"),
+            "gives no log-probabilities (refused): margins come from sampling instead of from logprobs, "
+            "logprobs_prefill",
+        ),
+        (
+            Double(prefill="ignored"),
+            ("logprobs_prefill",),
+            "does not go on from the start of an answer (ignored): margins come from logprobs, then sampling instead "
+            "of from logprobs_prefill",
+        ),
+        (
+            Double(processed=True),
+            ("logprobs",),
+            "gives log-probabilities of temperature 0 instead of 1: margins come from logprobs_prefill, then sampling "
+            "instead of from logprobs",
+        ),
+    ],
+)
+def test_a_judge_does_without_what_its_server_lacks_and_says_so_in_a_line(double, lacking, line):
+    with ScriptedServer(double) as server:
+        before = judge(server)
+        teacher, capabilities = fitted(before, "judge")
+
+    assert capabilities.lacks == f"{server.base_url} {line}"
+    assert teacher.lacking == teacher.ladder.lacking == lacking
+    assert teacher.stamp() == before.stamp()
+    assert teacher.ladder.rungs == LADDER  # by which a pair's first question is known to the journal
+
+
+def test_at_temperature_1_processed_log_probabilities_are_the_model_s():
+    with ScriptedServer(Double(processed=True)) as server:
+        teacher, capabilities = fitted(judge(server, temperature=1.0), "judge")
+
+    assert (teacher.lacking, capabilities.lacks) == ((), "")
+
+
+def test_a_judge_without_any_rung_left_is_told_of_another():
+    with ScriptedServer(Double(logprobs="ignored")) as server:
+        _, capabilities = fitted(judge(server, confidence=("logprobs",)), "judge")
+
+    assert "margins are null (confidence: [sampling] would measure them)" in capabilities.lacks
+
+
+def test_a_prior_that_the_server_cannot_tell_is_not_asked_for():
+    with ScriptedServer(Double(prefill="ignored")) as server:
+        teacher, capabilities = fitted(judge(server, confidence=("logprobs",), prior="prefill"), "judge")
+
+    assert teacher.prior is None
+    assert capabilities.lacks.endswith("does not go on from the start of an answer (ignored): delta_prior is null")
+
+
+def test_what_else_is_less_than_was_asked_for_is_told():
+    models = {"data": [{"id": "m", "max_model_len": 4096}]}
+    with ScriptedServer(Double(models=models)) as server:
+        _, of_judge = fitted(judge(server, top_logprobs=20), "judge")
+        _, of_writer = fitted(judge(server, max_tokens=100), "write_queries")
+
+    assert "reports only 5 of 20 alternatives of a token" in of_judge.lacks
+    assert "has a context of 4096 tokens, which max_tokens (4096) fills" in of_judge.lacks
+    assert of_writer.lacks == ""
+
+
+def test_a_teacher_that_lacks_log_probabilities_does_not_ask_for_them():
+    with ScriptedServer(Double(logprobs="refused")) as server:
+        teacher, _ = fitted(judge(server), "judge")
+        reply = teacher.load().reply(PAIR)
+
+    assert reply.text == "one"
+    assert "logprobs" not in server.asked[-1].body
+
+
+def settings(server: ScriptedServer, **options) -> list[str]:
+    teacher = json.dumps({"engine": "openai", "model": "m", "base_url": server.base_url, **options})
+    return [f"synthesize.teacher={teacher}", f"judge.teacher={teacher}"]
+
+
+def test_the_engines_of_a_run_are_fitted_to_their_servers():
+    with ScriptedServer(Double(logprobs="ignored", json_schema="ignored")) as server:
+        engines = find_engines(load_recipe("demo", settings(server)))
+        as_served, servers = check_engines(engines)
+
+    assert (as_served.judge.lacking, as_served.writer.lacking) == (("logprobs", "logprobs_prefill"), ())
+    assert as_served.stamps() == engines.stamps()
+    assert set(servers) == {"writer", "judge"}
+    assert "ignores JSON schemas: replies are parsed all the same" in servers["writer"].lacks
+    assert "gives no log-probabilities" in servers["judge"].lacks
+
+
+def test_a_server_that_cannot_do_a_role_s_work_stops_the_run_before_it_begins():
+    with ScriptedServer(Double(json_schema="refused")) as server:
+        engines = find_engines(load_recipe("demo", settings(server)))
+        with pytest.raises(RecipeError, match=r"^writer: .*set json_schema: false"):
+            check_engines(engines)
+
+
+def test_llama_cpp_is_found_to_do_it_all(random_llm):
+    with serving(random_llm.gguf) as server:
+        teacher = OpenAiTeacher(model="tiny", base_url=server.base_url, confidence=LADDER, top_logprobs=50)
+        of_judge, of_writer = probe(teacher, "judge"), probe(teacher, "write_queries")
+
+    assert (of_judge.logprobs, of_judge.alternatives, of_judge.logprobs_mode) == ("yes", 50, "raw")
+    assert (of_judge.n, of_judge.prefill, of_writer.json_schema) == ("yes", "yes", "yes")
+    assert "cached_tokens" in of_judge.usage
+    assert of_judge.context_tokens == 8192
