@@ -92,6 +92,11 @@ class World:
     queries: str
 
 
+def existing_world(folder: Path) -> World:
+    """The world that was written below ``folder``."""
+    return World(str(folder / "train"), str(folder / "held-out"), str(folder / "queries.tsv"))
+
+
 def write_world(folder: Path, seed: int = 0, flipped: float = 0.0, clips_each: int = 12) -> World:
     """Write a world below ``folder``; ``flipped`` is the share of wrong labels among the training queries.
 
@@ -110,7 +115,7 @@ def write_world(folder: Path, seed: int = 0, flipped: float = 0.0, clips_each: i
         "validation": _clips("v", [ball for triple in kept for ball in _family(triple, 1, rng)], rng),
     }
     later_clips = _clips("h", [ball for triple in held_out for ball in _family(triple, 6, rng)], rng)
-    world = World(str(folder / "train"), str(folder / "held-out"), str(folder / "queries.tsv"))
+    world = existing_world(folder)
     videos = [_video_row(clip, split, pixels) for split, clips in train_clips.items() for clip in clips]
     examples = [
         example for split in SPLITS for example in _examples(train_clips[split], split, asked_later, flipped, rng)

@@ -18,9 +18,9 @@ from statistics import fmean, stdev
 
 import torch
 
-from benchmarks.balls import FRAMES, PIXELS, World, write_world
+from benchmarks.balls import FRAMES, PIXELS, World, existing_world, write_world
 from tests import tiny_vlm
-from trainer.config import TrainConfig, load_config
+from trainer.config import Stage, TrainConfig, load_config
 from trainer.evaluate import mean, per_query
 from trainer.rerank import load_reranker, rerank
 from trainer.run import train
@@ -31,12 +31,22 @@ NOISE = 0.09
 GAIN = 0.03
 """By so much nDCG@10 must exceed the first stage's, or the command fails."""
 
+_BOTH: tuple[Stage, ...] = ("perception", "ranking")
 _LOSSES = {
-    "P": ["ranking.losses.teacher.weight=0", "ranking.losses.pointwise.weight=0"],
-    "P+PT": ["ranking.losses.teacher.weight=0"],
-    "P+PT+T": [],
+    "P": ("ranking.losses.teacher.weight=0", "ranking.losses.pointwise.weight=0"),
+    "P+PT": ("ranking.losses.teacher.weight=0",),
+    "P+PT+T": (),
 }
-_STAGES = {"stage 1 only": ("perception",), "stage 2 only": ("ranking",), "both stages": ("perception", "ranking")}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: what is trained, on labels of which so many are wrong, with which settings."""
+
+    name: str
+    stages: tuple[Stage, ...] = _BOTH
+    flipped: float = 0.0
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,28 +58,39 @@ class Outcome:
     cpu_s: float
 
 
-def learn(folder: Path, world: World, seed: int, stages: Sequence[str], settings: Sequence[str] = ()) -> Outcome:
-    """Train a model from random weights and rerank the held-out queries with it."""
+def learn(folder: Path, case: Case, seed: int) -> Outcome:
+    """Train a model from random weights and rerank the held-out queries with it.
+
+    Captions do not depend on labels or losses: cases of one seed share their first stage.
+    """
     start = time.process_time()
-    base = _model(folder / "base", world, seed)
-    model = base
-    for stage in stages:
-        config = _config(model, seed, settings)
-        model = folder / stage
-        _say(f"{stage}: training")
-        train(stage, config, world.train, str(model))  # type: ignore[arg-type]
-        _say(f"{stage}: {_last_metrics(model)}")
+    clean, world = (_world(folder, seed, flipped) for flipped in (0.0, case.flipped))
+    model = folder / f"base-{seed}"
+    if not model.is_dir():
+        _model(model, clean, seed)
+    at = folder / f"{case.name.replace(' ', '-').replace('%', '').replace(',', '')}-{seed}"
+    for stage in case.stages:
+        data, output = (clean, folder / f"perception-{seed}") if stage == "perception" else (world, at)
+        train(stage, _config(model, seed, case.settings if stage == "ranking" else ()), data.train, str(output))
+        model = output
+        _say(f"{case.name}, seed {seed}, {stage}: {_last_metrics(output)}")
     run = read_run(f"{world.held_out}/run.trec")
     reranker = load_reranker(model, world.held_out, "cpu")
-    reranked = rerank(reranker, run, read_queries(world.queries), folder / "scores.jsonl")
-    write_lines(str(folder / "reranked.trec"), run_lines(reranked, "model"))
+    at.mkdir(exist_ok=True)
+    reranked = rerank(reranker, run, read_queries(world.queries), at / "scores.jsonl")
+    write_lines(str(at / "reranked.trec"), run_lines(reranked, "model"))
     qrels = read_qrels(f"{world.held_out}/qrels.trec")
-    first, after = (mean(per_query(qrels, one)["nDCG@10"]) for one in (run, read_run(str(folder / "reranked.trec"))))
+    first, after = (mean(per_query(qrels, one)["nDCG@10"]) for one in (run, read_run(str(at / "reranked.trec"))))
     return Outcome(first, after, time.process_time() - start)
 
 
+def _world(folder: Path, seed: int, flipped: float) -> World:
+    at = folder / f"world-{seed}{'-flipped' if flipped else ''}"
+    return existing_world(at) if at.is_dir() else write_world(at, seed, flipped)
+
+
 def _model(folder: Path, world: World, seed: int) -> Path:
-    config = load_config("paper")
+    config = _config(folder, seed, ())
     prompts = [config.perception.prompt, config.ranking.prompt]
     texts = [text for prompt in prompts for text in (prompt.system, prompt.user)] * 20
     texts += list(read_queries(world.queries).values()) * 20
@@ -87,17 +108,21 @@ def _config(model: Path, seed: int, settings: Sequence[str]) -> TrainConfig:
         "loader_workers": "0",
         "max_pixels": PIXELS**2,
         "seed": seed,
+        "perception.prompt": "{system: Describe., user: Caption this video., reply: '{caption}'}",
         "perception.epochs": PERCEPTION_EPOCHS,
         "perception.batch": 24,
         "perception.micro_batch": 24,
         "perception.learning_rate": 2e-3,
+        "perception.adam_beta2": 0.98,
         "perception.frames": FRAMES,
         "perception.validate_steps": 100_000,
+        "ranking.prompt": '{system: Judge., user: "Query: {query}\\nIs the video relevant?", reply: <answer>}',
         "ranking.epochs": RANKING_EPOCHS,
         "ranking.batch": 6,
         "ranking.micro_batch": 6,
         "ranking.negatives": 3,
         "ranking.learning_rate": 7e-4,
+        "ranking.adam_beta2": 0.98,
         "ranking.frames": FRAMES,
         "ranking.validate_steps": 100_000,
     }
@@ -115,22 +140,17 @@ def _say(text: str) -> None:
     print(f"[{time.process_time():5.0f} CPU s] {text}", file=sys.stderr, flush=True)
 
 
-def _rows(compare: Sequence[str], seeds: int, folder: Path) -> Iterator[tuple[str, list[Outcome]]]:
-    cases: list[tuple[str, float, Sequence[str], Sequence[str]]] = []
+def _cases(compare: Sequence[str]) -> Iterator[Case]:
+    yield Case("both stages")
     if "stages" in compare:
-        cases += [(name, 0.0, stages, ()) for name, stages in _STAGES.items()]
+        yield Case("stage 1 only", ("perception",))
+        yield Case("stage 2 only", ("ranking",))
     if "losses" in compare:
-        both = _STAGES["both stages"]
-        for flipped, labels in ((0.0, "clean labels"), (NOISE, f"{NOISE:.0%} wrong labels")):
-            cases += [(f"{name}, {labels}", flipped, both, terms) for name, terms in _LOSSES.items()]
-    for name, flipped, stages, terms in cases or [("both stages", 0.0, _STAGES["both stages"], ())]:
-        outcomes = []
-        for seed in range(seeds):
-            _say(f"{name}, seed {seed}")
-            at = folder / f"{name.replace(' ', '-').replace('%', '')}-{seed}"
-            world = write_world(at / "world", seed, flipped)
-            outcomes.append(learn(at, world, seed, stages, terms))
-        yield name, outcomes
+        for flipped in (NOISE, 0.0):
+            labels = f"{flipped:.0%} wrong labels" if flipped else "clean labels"
+            # With clean labels, all terms together are the first row.
+            chosen = list(_LOSSES) if flipped else list(_LOSSES)[:-1]
+            yield from (Case(f"both, {terms}, {labels}", _BOTH, flipped, _LOSSES[terms]) for terms in chosen)
 
 
 def main() -> int:
@@ -144,13 +164,16 @@ def main() -> int:
     torch.set_num_threads(1)  # on a small model, two threads wait for each other
     folder = Path(arguments.folder)
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     print("| trained | nDCG@10, first stage | reranked | sd | CPU s a seed |\n|---|---:|---:|---:|---:|")
     helped = True
-    for name, outcomes in _rows(arguments.compare, arguments.seeds, folder):
+    for case in _cases(arguments.compare):
+        outcomes = [learn(folder, case, seed) for seed in range(arguments.seeds)]
         first, after = fmean(o.first for o in outcomes), [o.reranked for o in outcomes]
         spread = f"{stdev(after):.3f}" if len(after) > 1 else "-"
-        print(f"| {name} | {first:.3f} | {fmean(after):.3f} | {spread} | {fmean(o.cpu_s for o in outcomes):.0f} |")
-        if name == "both stages":
+        cpu_s = fmean(outcome.cpu_s for outcome in outcomes)
+        print(f"| {case.name} | {first:.3f} | {fmean(after):.3f} | {spread} | {cpu_s:.0f} |", flush=True)
+        if case.name == "both stages":
             helped = fmean(after) >= first + GAIN
     if not helped:
         print(f"the model is not {GAIN} better than the first stage")

@@ -82,6 +82,7 @@ class StageConfig(_Section, frozen=True):
 
     ``batch`` items (captions, or query groups) make one optimizer step, whatever the number of devices; each device
     takes ``micro_batch`` of them at a time. ``frames`` is the most a video has. ``warmup`` is a share of all steps.
+    A smaller ``adam_beta2``, such as 0.98, suits runs of a few hundred steps.
     """
 
     prompt: PromptConfig
@@ -91,6 +92,7 @@ class StageConfig(_Section, frozen=True):
     micro_batch: Positive = 1
     learning_rate: Above0 = 1e-5
     warmup: Below1 = 0.03
+    adam_beta2: Below1 = 0.999
     weight_decay: NonNegative = 0.0
     max_grad_norm: Above0 = 1.0
     log_steps: Positive = 10
