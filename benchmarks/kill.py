@@ -33,7 +33,7 @@ from benchmarks.watched_run import Moment, Run, draw_moment, run_watched, steps_
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify import verify
 from transforms.files import connect, join, list_files, make_parent
-from transforms.journal import STEPS
+from transforms.record import STEPS
 
 ROOT = Path(__file__).parent.parent
 EXTRACT = ("media", "decode", "asr", "ocr", "caption")

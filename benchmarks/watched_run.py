@@ -184,7 +184,8 @@ def watch(log: Log) -> None:
 
     from pipeline.outputs.staging import COMMIT, STAGING
     from transforms import retrieve
-    from transforms.journal import Book, RecordedFailure
+    from transforms.book import Book
+    from transforms.record import RecordedFailure
 
     do: Callable[..., Any] = Book._do
     rename, rank = FileSystems.rename, retrieve.rank_candidates

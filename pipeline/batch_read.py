@@ -12,8 +12,9 @@ from transforms.batch_files import BatchFiles, batch_files, put_away
 from transforms.engines import EngineError
 from transforms.engines.openai_batch import BatchReader
 from transforms.engines.protocols import TeacherFailed, TeacherReply
-from transforms.journal import Journal, Key, RecordedFailure
+from transforms.journal import Journal
 from transforms.margin import essential
+from transforms.record import Key, RecordedFailure
 from transforms.work import counted_aside
 
 _SHOWN = 3  # examples of each trouble

@@ -12,7 +12,8 @@ import msgspec
 
 from schemas.visible import one_line
 from transforms.batch_files import URL, having_alone, reply_files, request_files
-from transforms.engines.api_key import KeyKeeper
+from transforms.engines.api_key import KeyKeeper, refuse_secrets
+from transforms.engines.openai_options import require_address
 from transforms.files import write_bytes
 
 if TYPE_CHECKING:
@@ -40,11 +41,16 @@ class Submission(msgspec.Struct):
 
 
 class BatchServer:
-    """The batches of one folder. Every step is written down in ``batches.json``, so that any can be cut short."""
+    """The batches of one folder. Every step is written down in ``batches.json``, so that any can be cut short.
+
+    Raises ``ValueError`` for an address that is none, or holds what must not be printed.
+    """
 
     def __init__(self, folder: str, base_url: str, key: str, tell: Callable[[str], object]) -> None:
         from openai import OpenAI
 
+        require_address(base_url)
+        refuse_secrets({"base_url": base_url}, key)
         for library in _LIBRARIES:
             logging.getLogger(library).setLevel(logging.WARNING)  # below that they log headers
         self._folder, self._base_url, self._tell = folder, base_url, tell

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from schemas.video import EngineStamp
-from transforms.journal import Key, Miss, Record
+from transforms.record import Key, Miss, Record
 
 NEW = "new"
 UNUSABLE = "record unusable"  # it names files that are gone, or another version wrote it

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipeline.config import Recipe
 from schemas.query import Variant
 from transforms.engines.protocols import Ladder
+from transforms.record import Key
 
 Counts = Mapping[str, Mapping[str, int]]
 
@@ -63,6 +64,22 @@ class Flow:
         return self._count(line, "out") / entered if entered else 1.0
 
 
+def calls_behind(ladder: Ladder, missing: Collection[Key], no_rationale_below: float | None) -> int:
+    """How many calls of the judge follow those that are ``missing``, and could not be looked up yet.
+
+    All samples of a pair are looked up at once. So are a prior and the question with a rationale, unless the prior may
+    make that one needless.
+    """
+    looked_up = {key.subject for key in missing}
+    calls = 0
+    for key in missing:
+        confidence = key.settings["confidence"]
+        at_once = no_rationale_below is None or key.subject.removesuffix(" prior") in looked_up
+        if confidence != "prior" or not at_once:
+            calls += calls_to_follow(ladder, confidence)
+    return calls
+
+
 def calls_to_follow(ladder: Ladder, asked: str) -> int:
     """How many calls about a pair follow one that asks this of the judge's confidence, if the first rung answers.
 
@@ -70,8 +87,6 @@ def calls_to_follow(ladder: Ladder, asked: str) -> int:
     """
     if asked == "prior":
         return 1 + calls_to_follow(ladder, "label_only")
-    if asked == "sampling":
-        return ladder.samples - 1
     if asked not in ("label_only", "logprobs"):
         return 0
     return {"logprobs_prefill": 1, "verbalized": 1, "sampling": ladder.samples}.get("".join(ladder.rungs[:1]), 0)

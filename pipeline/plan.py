@@ -15,16 +15,17 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.changes import why
-from pipeline.forecast import Counts, Flow, calls_to_follow
+from pipeline.forecast import Counts, Flow, calls_behind
 from pipeline.rate import Rate
 from pipeline.run import Job, put_stages
 from pipeline.stage import Account
 from schemas.video import Video
 from transforms.budget import PAID_STEPS, Cost
 from transforms.cache import is_remote
-from transforms.journal import STEPS, Journal, Miss
+from transforms.journal import Journal
 from transforms.list_input import entries_json
 from transforms.probe import Headers, probe
+from transforms.record import STEPS, Miss
 from transforms.work import add, work_of
 
 # Which steps decide what each one is asked.
@@ -195,7 +196,8 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[Miss]], unseen: _
     answered = {step: counts.get(step, {}).get("cached", 0) for step in STEPS}
     calls = {step: answered[step] + len(misses[step]) for step in STEPS}
     ladder = job.engines.judge.ladder
-    follow = sum(calls_to_follow(ladder, miss.key.settings["confidence"]) for miss in distinct["judge"].values())
+    missing = [miss.key for miss in distinct["judge"].values()]
+    follow = calls_behind(ladder, missing, job.recipe.judge.no_rationale_below)
     calls["judge"] += follow
     flow = Flow(job.recipe, counts, calls, answered, len(job.human), ladder)
 

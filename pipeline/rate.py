@@ -8,7 +8,7 @@ from statistics import fmean
 
 from schemas.video import EngineStamp
 from transforms.budget import Cost
-from transforms.journal import Record
+from transforms.record import Record
 
 
 @dataclass(frozen=True)

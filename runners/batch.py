@@ -186,7 +186,7 @@ def _say(reading: Reading, folder: str) -> int:
 
 def say_what_next(folder: str, work: Mapping[str, Mapping[str, int]], output: str, cache: str | None) -> None:
     """The end of a run with --batch: how many questions it wrote, how many wait, and what to do with them."""
-    from transforms.journal import BATCHED
+    from transforms.book import BATCHED
 
     written = {step: counts[BATCHED] for step, counts in work.items() if counts.get(BATCHED)}
     waiting = _waiting(folder)

@@ -73,6 +73,8 @@ def _act(arguments: argparse.Namespace, _: list[str]) -> int:
     try:
         with one_line(ValueError, CacheInUse):
             return 0 if _carry_out(root, arguments) else PROBLEMS
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise BrokenOff(f"the cache {root} cannot be read or written to: {with_fix(str(error))}") from error
 

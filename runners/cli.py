@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hardquery: {visible(str(error), UNREADABLE)}", file=sys.stderr)  # it may quote a file
         return USAGE_ERROR if isinstance(error, UsageError) else RUN_ERROR
     except KeyboardInterrupt:
-        continued = "; the same command continues" if arguments.command in ("run", "train") else ""
+        continued = "; the same command continues" if arguments.command in ("run", "train", "rerank") else ""
         print(f"hardquery: interrupted{continued}", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -18,11 +18,25 @@ class BrokenOff(RuntimeError):
 
 @contextmanager
 def one_line(*errors: type[Exception], into: type[Exception] = UsageError) -> Iterator[None]:
-    """Turn these errors, whose messages are one line each, into one that the command line says and ends with."""
+    """Turn these errors, whose messages are one line each, into one that the command line says and ends with.
+
+    A reader of our output that left is no such error, though it is an ``OSError``.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except errors as error:
         raise into(str(error)) from error
+
+
+@contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """Say which of the project's extras to install where a library is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error}; pip install 'hardquery[{name}]'") from error
 
 
 def connect_stores(*places: str | None) -> None:

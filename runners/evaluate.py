@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runners.command import connect_stores, one_line
+from runners.command import connect_stores, needs_extra, one_line
 
 _EPILOG = """\
 A query that the run does not retrieve counts as 0. p is from a paired permutation test against the baseline.
@@ -46,7 +46,10 @@ def add_commands(commands: Any) -> None:
 
 def _act(arguments: argparse.Namespace, _: list[str]) -> int:
     connect_stores(arguments.qrels, arguments.run, arguments.baseline, arguments.data)
-    with one_line(ValueError, OSError):  # every error of this call is a clear one-line subclass of the two
+    with (
+        needs_extra("evaluate"),
+        one_line(ValueError, OSError),
+    ):  # every error of this call is a clear one-line subclass of the two
         _evaluate(arguments)
     return 0
 

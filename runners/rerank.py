@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runners.command import connect_stores, one_line
+from runners.command import connect_stores, needs_extra, one_line
 
 _EPILOG = """\
 Scores are kept in FILE.partial until the run is written: the same command goes on where it was stopped.
@@ -45,8 +45,11 @@ def add_commands(commands: Any) -> None:
 
 
 def _act(arguments: argparse.Namespace, _: list[str]) -> int:
-    connect_stores(arguments.run, arguments.queries, arguments.out)
-    with one_line(ValueError, OSError):  # every error of this call is a clear one-line subclass of the two
+    connect_stores(arguments.run, arguments.queries)
+    with (
+        needs_extra("train"),
+        one_line(ValueError, OSError),
+    ):  # every error of this call is a clear one-line subclass of the two
         _rerank(arguments)
     return 0
 
@@ -61,6 +64,8 @@ def _rerank(arguments: argparse.Namespace) -> None:
     for name in ("depth", "at_once"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(arguments, name)}")
+    if "://" in arguments.out:
+        raise ValueError(f"--out must be a local file, since scores are kept beside it, got {arguments.out}")
     run, queries = read_run(arguments.run), read_queries(arguments.queries)
     reranker = load_reranker(Path(arguments.model), arguments.data, arguments.device)
     partial = Path(f"{arguments.out}.partial")

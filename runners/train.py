@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from runners.command import UsageError, one_line
+from runners.command import needs_extra, one_line
 
 
 def add_commands(commands: Any) -> None:
@@ -44,11 +44,8 @@ def add_commands(commands: Any) -> None:
 def _act(arguments: argparse.Namespace, _: list[str]) -> int:
     from trainer.errors import TrainingError
 
-    try:
-        with one_line(TrainingError):
-            (_train if arguments.command == "train" else _export)(arguments)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error}; pip install 'hardquery[train]'") from error
+    with needs_extra("train"), one_line(TrainingError):
+        (_train if arguments.command == "train" else _export)(arguments)
     return 0
 
 

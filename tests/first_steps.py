@@ -1,6 +1,6 @@
 """Runs both stages for a few steps and writes down what each rank trained on, and with which first gradient.
 
-Called as ``first_steps.py MODEL DATA FOLDER``, alone or by torchrun; writes ``FOLDER/STAGE-RANK.pt``.
+Called as ``first_steps.py MODEL DATA FOLDER``, alone or by torchrun; writes ``FOLDER/CASE-RANK.pt``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from trainer.shards import Shards
 from trainer.stage import training_arguments
 
 STAGES: dict[Stage, Any] = {"perception": PerceptionStage, "ranking": RankingStage}
+CASES: dict[str, tuple[Stage, tuple[str, ...]]] = {
+    "perception": ("perception", ()),
+    "ranking": ("ranking", ()),
+    "ranking in parts": ("ranking", ("ranking.pairs_at_once=2",)),
+}
 
 
 def first_steps(stage: Stage, config: TrainConfig, data: Path, folder: Path) -> dict[str, Any]:
@@ -45,6 +50,13 @@ def first_steps(stage: Stage, config: TrainConfig, data: Path, folder: Path) -> 
             gradient.update({name: p.grad.clone() for name, p in named if p.grad is not None})
         return clip(model)
 
+    measure, batches = trainer.measure, []
+
+    def counting(batch: Any) -> Any:
+        batches.append(batch)
+        return measure(batch)
+
+    trainer.measure = counting
     validation = trainer.evaluate()
     trainer.data_collator, trainer._clip_grad_norm, trainer.eval_dataset = noting, clipping, ()
     trainer.train()
@@ -52,6 +64,7 @@ def first_steps(stage: Stage, config: TrainConfig, data: Path, folder: Path) -> 
         "items": seen,
         "gradient": gradient,
         "validation": validation,
+        "validated": len(batches),
         "rank": arguments.process_index,
         "steps": trainer.state.global_step,
     }
@@ -59,6 +72,6 @@ def first_steps(stage: Stage, config: TrainConfig, data: Path, folder: Path) -> 
 
 if __name__ == "__main__":
     model, data, output = map(Path, sys.argv[1:])
-    for stage in STAGES:
-        found = first_steps(stage, tiny_config(model, f"{stage}.epochs=2"), data, output / stage)
-        torch.save(found, output / f"{stage}-{found['rank']}.pt")
+    for case, (stage, settings) in CASES.items():
+        found = first_steps(stage, tiny_config(model, f"{stage}.epochs=2", *settings), data, output / case)
+        torch.save(found, output / f"{case}-{found['rank']}.pt")

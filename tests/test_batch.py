@@ -1,6 +1,7 @@
 """The commands of a batch, and a whole run in batches."""
 
 import json
+import re
 import subprocess
 import sys
 import urllib.request
@@ -132,16 +133,21 @@ STEPS = ("write", "judge")
         (["run", "demo", "--input", "x", "--output", "y", "--batch", ""], "name a folder of this machine"),
         (["batch", "read", "no/such", "--cache", "."], "is no folder of batch files"),
         (["batch", "read", ".", "--cache", "no/such"], "no/such"),
-        (["batch", "submit", "."], "set the environment variable OPENAI_API_KEY"),
+        (["batch", "submit", ".", "--base-url", "localhost:8000/v1"], "must be an http(s) address"),
+        (["batch", "fetch", ".", "--base-url", "http://joe:PASSWORD@localhost/v1"], "must hold no credentials"),
+        (["batch", "fetch", ".", "--base-url", "http://localhost/key-of-joe/v1"], "base_url holds the key"),
+        (["batch", "submit", ".", "--api-key-env", "NONE"], "set the environment variable NONE"),
     ],
 )
 def test_a_wrong_command_is_one_line_that_names_the_fix(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-joe")
 
     assert main(arguments) == 2
 
     captured = capsys.readouterr()
     assert message in captured.err
+    assert not {"PASSWORD", "key-of-joe"} & set(re.findall(r"[\w-]+", captured.out + captured.err))
     assert captured.err.count("\n") == 1
 
 

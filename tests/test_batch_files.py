@@ -239,6 +239,17 @@ def test_only_one_process_at_a_time_changes_the_folder(folder, tmp_path):
         ask(folder, tmp_path, question())
 
 
+def test_a_file_of_questions_that_somebody_else_put_there_is_left_alone(folder, tmp_path):
+    theirs = Path(folder, "requests-mine.jsonl")
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text('{"custom_id": "row-1", "method": "POST"}\n')
+
+    ask(folder, tmp_path / "cache", question())
+
+    assert theirs.read_text() == '{"custom_id": "row-1", "method": "POST"}\n'
+    assert len(request_files(folder)) == 2
+
+
 def test_questions_are_given_up_by_removing_their_file(folder, tmp_path):
     ask(folder, tmp_path, question())
     request_files(folder)[0].unlink()

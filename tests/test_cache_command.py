@@ -8,7 +8,8 @@ from runners.cli import main
 from runners.command import PROBLEMS, RUN_ERROR, USAGE_ERROR
 from schemas.account import Usage
 from transforms.engines.protocols import TeacherReply
-from transforms.journal import Failed, Journal
+from transforms.journal import Journal
+from transforms.record import Failed
 
 
 @pytest.fixture

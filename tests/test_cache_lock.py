@@ -7,7 +7,8 @@ import pytest
 from journal_lines import in_a_child
 
 from transforms.cache_lock import CacheInUse, having_alone, sharing
-from transforms.journal import Journal, Key
+from transforms.journal import Journal
+from transforms.record import Key
 
 SHARE = """
 import sys

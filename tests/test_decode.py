@@ -20,7 +20,8 @@ from transforms.engines.protocols import FramePolicy
 from transforms.engines.pyav import PyAv
 from transforms.frame_pack import read_frame_pack
 from transforms.identify import OutOfReach
-from transforms.journal import Journal, RecordedFailure
+from transforms.journal import Journal
+from transforms.record import RecordedFailure
 
 POLICY = FramePolicy(max_frames=4, max_side=320)
 

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import random
 
 import ir_measures
 import jsonlines
@@ -9,6 +10,9 @@ from tiny_output import tiny_rows, write_tiny
 from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
 from pipeline.outputs.export import EXPORTS, export_rankvideo
 from pipeline.outputs.manifest import NotAnOutput
+from trainer.examples import read_queries
+from trainer.plan import plan_queries
+from trainer.shards import Shards
 
 ROW = (
     "query_id query doc_id videos true_label teacher_label teacher_p_yes teacher_logit_delta teacher_reasoning "
@@ -70,6 +74,56 @@ def test_splits_do_not_mix(exported):
     assert len(train) == 38
     assert len(validation) == 15
     assert not train & validation
+
+
+def groups_of_the_release(path, negatives, seed):
+    """The groups that the release's trainer makes of a file of rows, in our own words.
+
+    Rows are gathered by query_id; those of true_label 1 are positives, of 0 negatives. A query that lacks either is
+    passed over. A group is the first positive and ``negatives`` drawn ones, or all where there are no more.
+    """
+    rng = random.Random(seed)
+    rows = {}
+    for line in path.read_text("utf-8").splitlines():
+        row = json.loads(line)
+        rows.setdefault(row["query_id"], {0: [], 1: []})[row["true_label"]].append(row)
+    groups = {}
+    for query_id, by_label in rows.items():
+        if by_label[0] and by_label[1]:
+            drawn = rng.sample(by_label[0], min(negatives, len(by_label[0])))
+            groups[query_id] = [by_label[1][0], *drawn]
+    return groups
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_the_release_makes_the_groups_that_our_trainer_reads(exported, split):
+    ours = {example.query_id: example for example in read_queries(Shards(str(exported[0].parent / "out")), split)}
+
+    whole = groups_of_the_release(exported[0] / f"{split}.jsonl", 100, seed=0)
+
+    assert whole.keys() == ours.keys()
+    for query_id, rows in whole.items():
+        known = [
+            (row["query"], row["doc_id"], row["true_label"], row["teacher_logit_delta"], row["teacher_p_yes"])
+            for row in rows
+        ]
+        example = ours[query_id]
+        expected = [(example.query, c.video_id, c.label, c.delta, c.p_yes) for c in example.candidates]
+        assert known[0] == expected[0]
+        assert sorted(known, key=repr) == sorted(expected, key=repr)
+
+
+@pytest.mark.parametrize("negatives", [1, 2])
+def test_groups_that_the_release_draws_have_the_shape_of_those_of_our_plan(exported, negatives):
+    examples = read_queries(Shards(str(exported[0].parent / "out")), "train")
+    plan = plan_queries(examples, epochs=1, batch=1, negatives=negatives, seed=0)
+
+    drawn = groups_of_the_release(exported[0] / "train.jsonl", negatives, seed=0)
+
+    assert {item.key for item in plan} == drawn.keys()
+    for item in plan:
+        theirs = [row["doc_id"] for row in drawn[item.key]]
+        assert (theirs[0], len(theirs)) == (item.video_ids[0], len(item.video_ids))
 
 
 def test_a_missing_probability_stays_null(exported):

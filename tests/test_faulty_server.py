@@ -19,8 +19,8 @@ from schemas.query import VARIANTS
 from tests.faulty_server import RETRY_AFTER_S, SPOILT, TRANSIENT, Call, FaultyServer
 from tests.scripted_server import ScriptedServer
 from transforms.engines.retry import pause_s
-from transforms.journal import Record
 from transforms.ledger import read_ledger, read_partial_evidence
+from transforms.record import Record
 from transforms.segments import Line, scan
 
 CLIPS = ("launch_kestrel_1", "launch_kestrel_2", "launch_ostara_1", "launch_ostara_2", "tram_linden_1", "tram_linden_3")

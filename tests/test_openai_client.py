@@ -1,6 +1,7 @@
 """How the client drives a server: places, turns, retries, and what happens when the run is over."""
 
 import asyncio
+import os
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
@@ -118,6 +119,19 @@ def test_a_call_that_is_under_way_when_the_run_ends_is_cancelled_and_no_failure(
         event_loop.shut_down()
         with pytest.raises(CancelledError):
             call.result(PATIENCE_S)
+
+
+def test_a_request_that_goes_on_while_the_run_ends_begins_no_other_event_loop():
+    ending = []
+
+    async def run_ends(_):
+        ending.append(event_loop._loops.pop(os.getpid()))  # what shut_down does first
+
+    with ScriptedServer([BUSY, GOOD]) as server:
+        assert client_of(server, run_ends).complete([]).text == "yes"
+
+    assert os.getpid() not in event_loop._loops
+    ending[0].shut_down()
 
 
 def test_a_client_closes_its_connections_without_a_word(caplog, recwarn):

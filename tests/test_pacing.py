@@ -1,5 +1,6 @@
 import itertools
 import random
+from collections import defaultdict
 
 import pytest
 
@@ -102,6 +103,32 @@ def test_the_rate_follows_a_limit_that_changes(clock):
     send(pace, clock, 60.0, bucket.takes)
 
     assert 180.0 <= pace.rate_per_s <= 220.0
+
+
+def test_a_server_that_refused_everything_for_a_while_is_soon_sent_as_much_as_before(clock):
+    pace, bucket = Pace(clock), Bucket(clock, 200.0)
+    send(pace, clock, 60.0, bucket.takes)
+    send(pace, clock, 120.0, lambda: False)
+
+    assert 0.1 <= pace.rate_per_s < 1.0
+
+    send(pace, clock, 60.0, bucket.takes)
+
+    assert 180.0 <= pace.rate_per_s <= 220.0
+
+
+def test_a_server_that_counts_the_requests_of_a_minute_is_made_use_of(clock):
+    pace, minutes = Pace(clock), defaultdict(int)
+
+    def takes():
+        minutes[int(clock.now_s // 60)] += 1
+        return minutes[int(clock.now_s // 60)] <= 3000
+
+    send(pace, clock, 600.0, takes)
+    taken, refused = send(pace, clock, 600.0, takes)
+
+    assert taken >= 0.97 * 30_000
+    assert refused <= 0.2 * taken
 
 
 def test_a_refusal_now_and_then_slows_nothing_down(clock):

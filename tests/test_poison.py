@@ -115,7 +115,7 @@ def test_a_poison_video_costs_that_video_only(videos, tmp_path, monkeypatch, cap
     def find(modality, options):
         return poisoned[modality] if options.get("engine") == "poisoned" else find_engine(modality, options)
 
-    monkeypatch.setattr("pipeline.config.find_engine", find)
+    monkeypatch.setattr("pipeline.engines.find_engine", find)
     monkeypatch.setattr("transforms.sandbox._GRACE_S", 0.5)
     output = tmp_path / "out"
     settings = [

@@ -13,7 +13,8 @@ from transforms.budget import Deferred
 from transforms.cache_lock import CacheInUse, having_alone
 from transforms.decode import Decoded
 from transforms.engines.protocols import TeacherReply
-from transforms.journal import Failed, Journal, Key, RecordedFailure
+from transforms.journal import Journal
+from transforms.record import Failed, Key, RecordedFailure
 
 
 def prune(root: Path | str, **options) -> int:

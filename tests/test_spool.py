@@ -13,7 +13,8 @@ from journal_lines import digest, in_a_child, line
 from object_store import ObjectStore
 
 from transforms import shelf, spool
-from transforms.journal import Journal, Key
+from transforms.journal import Journal
+from transforms.record import Key
 from transforms.segments import CannotJournal, line_of
 from transforms.shelf import Shelf
 

@@ -7,7 +7,7 @@ from PIL import Image
 from tiny_output import write_tiny
 from tiny_training import FRAMES, tiny_output, tiny_tables, write_output
 
-from trainer.clips import Clip, Clips, FrameBudget, spread
+from trainer.clips import Clip, Clips, FrameBudget
 from trainer.examples import MissingVideos, read_captions, read_queries, with_frames
 from trainer.shards import DataError, Shards
 
@@ -50,11 +50,6 @@ def test_a_frame_is_put_on_the_grid_inside_the_budget(size, budget, expected):
     assert budget.size(*size) == expected
 
 
-def test_spread_takes_frames_from_the_whole():
-    assert spread(10, 4) == [1, 3, 6, 8]
-    assert spread(3, 8) == [0, 1, 2]
-
-
 def test_frames_of_one_moment_count_as_one_a_second():
     assert Clip(np.zeros((2, 8, 8, 3), np.uint8), (3.0, 3.0)).sample_fps == 1.0
 
@@ -75,14 +70,18 @@ def test_videos_without_frames_are_an_error_that_names_them_and_the_limit(tmp_pa
     del rows["videos"]["part"][7]
     shards = Shards(str(write_output(tmp_path, rows)))
     clips = Clips(shards, BUDGET)
-    queries = read_queries(shards, "train")
+    both = [read_queries(shards, "train"), read_queries(shards, "validation")[:1]]
 
     with pytest.raises(MissingVideos, match=r"3 videos of the examples have no frames \(v0, v1, v7\), .* allows 2"):
-        with_frames(queries, clips, allowed=2)
-    kept = with_frames(queries, clips, allowed=3)
+        with_frames(both, clips, allowed=2)
+    with pytest.raises(MissingVideos, match="3 videos"):  # no split alone names three of them
+        with_frames([both[0][6:7], both[0][4:5]], clips, allowed=2)
+    kept, validation = with_frames(both, clips, allowed=3)
 
     assert [example.query_id for example in kept] == ["q2", "q3"]
-    assert [c.video_id for c in with_frames(read_captions(shards, "train"), clips, 3)] == ["v2", "v4", "v6", "v3", "v5"]
+    assert validation == []
+    (captions,) = with_frames([read_captions(shards, "train")], clips, 3)
+    assert [caption.video_id for caption in captions] == ["v2", "v4", "v6", "v3", "v5"]
 
 
 def test_a_damaged_frame_is_an_error_that_names_the_video(tmp_path):
@@ -123,7 +122,8 @@ def test_the_trainer_reads_what_a_run_writes(tmp_path):
     clips = Clips(shards, FrameBudget(24, 128 * 32 * 32, 32))
     examples = [*read_queries(shards, "train"), *read_queries(shards, "validation")]
 
-    assert len(with_frames(examples, clips, allowed=0)) == len(examples) > 0
+    assert with_frames([examples], clips, allowed=0) == (examples,)
+    assert examples
     assert len(read_captions(shards, "train")) == 9
     assert clips[examples[0].positive.video_id].frames.shape == (4, 192, 320, 3)  # drawn as 320 x 180
     censored = [c for example in examples for c in example.candidates if c.censored]

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from trainer.config import ConfigError, load_config, preset_names
+
+EXAMPLE = str(Path(__file__).parent.parent / "docs" / "fsdp2.yaml")
 
 
 def test_the_preset_paper_has_the_values_of_the_paper():
@@ -71,3 +75,22 @@ def test_an_unknown_preset_is_told_from_a_file_that_cannot_be_read():
         load_config("papr")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config("nowhere.yaml")
+
+
+def test_the_example_for_fsdp2_is_what_accelerate_takes(monkeypatch):
+    launch = pytest.importorskip("accelerate.commands.launch")
+    from accelerate import FullyShardedDataParallelPlugin
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    given = launch.launch_command_parser().parse_args(["--config_file", EXAMPLE, "-m", "runners", "train"])
+    arguments = launch._validate_launch_command(given)[0]
+    for name, value in prepare_multi_gpu_env(arguments).items():
+        monkeypatch.setenv(name, value)
+    plugin = FullyShardedDataParallelPlugin()
+
+    assert (arguments.use_fsdp, arguments.num_processes, arguments.mixed_precision) == (True, 8, "bf16")
+    assert (plugin.fsdp_version, plugin.reshard_after_forward, plugin.state_dict_type.name) == (
+        2,
+        True,
+        "FULL_STATE_DICT",
+    )

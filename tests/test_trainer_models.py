@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,7 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from tiny_training import tiny_config, tiny_model
 from tiny_vlm import FAMILIES
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModel, AutoModelForImageTextToText, BertConfig
 
 from trainer.clips import Clip
 from trainer.config import LoraConfig
@@ -15,6 +18,7 @@ from trainer.models import (
     Source,
     add_adapter,
     check_adapter,
+    load_for_scoring,
     load_model,
     load_processor,
     merge_adapter,
@@ -132,3 +136,37 @@ def test_an_adapter_in_bf16_keeps_its_own_weights_in_32_bits(base, tmp_path):
 
     kinds = {("lora_" in name, parameter.dtype) for name, parameter in model.named_parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+
+
+def test_an_adapter_is_trained_further_with_the_dropout_that_is_asked_for(stage_1, tmp_path):
+    model = load_model(tiny_config(stage_1, "lora={rank: 4, alpha: 8, dropout: 0.3}"), tmp_path)
+
+    layers = {module.p for name, module in model.named_modules() if name.endswith("lora_dropout.default")}
+    assert layers == {0.3}
+
+
+def test_an_adapter_remembers_the_revision_of_its_base(base, tmp_path):
+    model = load_model(tiny_config(base, LORA, "revision=0a1b2c"), tmp_path / "merged")
+    model.save_pretrained(tmp_path / "run" / "model")
+
+    source = Source.of(str(tmp_path / "run"))
+
+    assert source.revision == "0a1b2c"
+    assert Source.of("Qwen/Qwen3-VL-8B-Instruct", "3d4e5f").revision == "3d4e5f"
+
+
+def test_a_model_without_a_known_language_model_is_refused_in_one_line():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+    with pytest.raises(ModelError, match=r"BertModel has no linear layers that match .* set lora=null"):
+        add_adapter(AutoModel.from_config(BertConfig(**sizes)), LoraConfig())
+
+
+def test_a_base_that_is_gone_is_named_in_one_line(stage_1, tmp_path):
+    shutil.copytree(stage_1, tmp_path / "run")
+    config = tmp_path / "run" / "model" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": str(tmp_path / "gone")}))
+
+    with pytest.raises(ModelError, match="gone' cannot be loaded") as caught:
+        load_for_scoring(tiny_config(tmp_path / "run", LORA))
+    assert "\n" not in str(caught.value)

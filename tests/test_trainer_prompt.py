@@ -3,6 +3,7 @@ import pytest
 import torch
 from tiny_training import tiny_config, tiny_model
 from tiny_vlm import FAMILIES
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from trainer.clips import Clip
@@ -156,3 +157,35 @@ def test_frames_go_to_the_model_as_they_are(qwen):
 
     assert budget.multiple == 16  # patches of 8 pixels, merged two by two
     assert inputs["video_grid_thw"].tolist() == [[2, 8, 8]]  # 64 pixels: the processor's own limit is not asked
+
+
+def test_a_token_that_starts_a_text_is_there_once(qwen):
+    processor = load_processor(tiny_config(qwen))
+    tokenizer = processor.tokenizer
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    start = [("<s>", tokenizer.convert_tokens_to_ids("<s>"))]
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=start)
+    processor.chat_template = "<s>" + processor.chat_template  # as the templates of such models have it
+
+    ids = Prompt(processor, tiny_config(qwen).ranking.prompt).for_scoring(clips(1), ["a ball"])["input_ids"][0]
+
+    assert (ids == tokenizer.bos_token_id).nonzero().tolist() == [[0]]
+
+
+def test_videos_of_several_lengths_are_batched_or_refused_in_one_line(family):
+    prompt = ranking_prompt(family)
+    both = [*clips(1, frames=4), *clips(1, frames=2)]
+
+    if family.name == "llava_onevision":
+        with pytest.raises(PromptError, match=r"set micro_batch=1, and ranking\.pairs_at_once=1"):
+            prompt.for_scoring(both, QUERIES[:2])
+    else:
+        assert len(prompt.for_scoring(both, QUERIES[:2])["input_ids"]) == 2
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_an_odd_number_of_frames_is_scored(family, frames):
+    prompt, model = ranking_prompt(family), AutoModelForImageTextToText.from_pretrained(family).eval()
+
+    with torch.no_grad():
+        assert pair_scores(model, prompt.for_scoring(clips(1, frames), ["a ball"]), prompt.answers()).isfinite().all()

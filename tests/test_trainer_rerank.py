@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,31 @@ def test_scores_of_another_model_are_not_mixed_in(reranker: Reranker, tmp_path: 
         rerank(reranker, RUN, QUERIES, partial)
 
 
+def test_the_weights_and_the_frames_decide_whose_scores_they_are(run_folder: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    other_frames = tmp_path / "data" / "manifest.json"
+    other_frames.write_text(other_frames.read_text() + "\n")
+
+    def identity(data: Path) -> str:
+        return load_reranker(run_folder, str(data), "cpu").identity
+
+    (weights,) = (run_folder / "model").glob("*.safetensors")
+    before, trained = identity(data), weights.read_bytes()
+    assert identity(tmp_path / "data") != before
+    try:
+        weights.write_bytes(trained[:-1] + bytes([trained[-1] ^ 1]))  # trained again, to weights of the same size
+        assert identity(data) != before
+    finally:
+        weights.write_bytes(trained)
+    assert identity(data) == before
+
+
+def test_a_score_that_is_no_number_is_refused(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.rerank.shared_scores", lambda *_: torch.tensor([1.0, float("nan")]))
+    with pytest.raises(RerankError, match="scores of video 'v0' are no numbers"):
+        reranker.scores("v0", ["a", "b"])
+
+
 def test_a_query_without_a_text_is_named(reranker: Reranker, tmp_path: Path) -> None:
     with pytest.raises(RerankError, match="'q1'"):
         rerank(reranker, RUN, {"q0": "a", "q2": "b"}, tmp_path / "partial")
@@ -141,6 +167,12 @@ def test_a_folder_without_a_model_is_one_line(data: Path, tmp_path: Path, capsys
     assert "holds no config.yaml" in capsys.readouterr().err
 
 
+def test_a_run_cannot_be_written_to_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    given = "rerank --model m --data d --run r --queries q --out s3://bucket/reranked.trec"
+    assert main(given.split()) == 2
+    assert "--out must be a local file" in capsys.readouterr().err
+
+
 # Export
 
 
@@ -172,6 +204,19 @@ def test_an_export_keeps_the_base_model_s_tokenizer_files_and_says_what_it_was_t
     manifest = json.loads((run_folder / "run.json").read_text())["manifest_sha256"]
     assert manifest in card
     assert "validation_ndcg_10" in card
+
+
+@pytest.mark.parametrize("stage", ["perception", "ranking"])
+def test_a_card_names_the_model_that_the_first_stage_began_with(stage: str, data: Path, tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "base")
+    train("perception", tiny_config(base, "perception.epochs=1"), str(data), str(tmp_path / "perception"))
+    if stage == "ranking":
+        config = tiny_config(tmp_path / "perception", "ranking.epochs=1")
+        train("ranking", config, str(data), str(tmp_path / "ranking"))
+    card = (export_model(tmp_path / stage, tmp_path / "exported") / "README.md").read_text()
+    assert f"base_model: {base}\n" in card
+    assert ("score of a video and a query" in card) == (stage == "ranking")
+    assert ("{caption}" in card) == (stage == "perception")
 
 
 def test_a_run_that_is_not_finished_is_not_exported(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from first_steps import STAGES, first_steps
+from first_steps import CASES, STAGES, first_steps
 from safetensors.torch import load_file
 from tiny_training import tiny_config, tiny_model, tiny_output, tiny_tables, write_config, write_output
 
@@ -24,7 +24,10 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return tiny_output(tmp_path_factory.mktemp("outputs") / "data")
+    rows = tiny_tables()
+    for table in ("perception", "ranking"):
+        rows[table]["validation"] = rows[table]["validation"][:7]  # which two ranks cannot share evenly
+    return write_output(tmp_path_factory.mktemp("outputs") / "data", rows)
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +121,14 @@ def test_two_ranks_train_on_the_groups_of_one_process_and_have_its_gradient(data
     )
     assert called.returncode == 0, called.stderr[-3000:]
 
-    for stage in STAGES:
-        first, second = (torch.load(tmp_path / f"{stage}-{rank}.pt") for rank in (0, 1))
+    for case, (stage, _) in CASES.items():
+        first, second = (torch.load(tmp_path / f"{case}-{rank}.pt") for rank in (0, 1))
         assert first["steps"] == second["steps"] == alone[stage]["steps"] == 4
         # Two ranks, two micro-batches of one item each: the same four items a step, every item on one rank.
         by_step = [set(first["items"][i : i + 2] + second["items"][i : i + 2]) for i in range(0, 8, 2)]
         assert by_step == [{(item,) for item in items} for items in alone[stage]["items"]]
         assert all(len(items) == 4 for items in by_step)
+        assert first["validated"] == second["validated"]  # or ranks that share weights would wait for each other
         for rank in (first, second):
             assert_same_gradient(rank["gradient"], alone[stage]["gradient"])
             assert rank["validation"] == pytest.approx(alone[stage]["validation"], rel=1e-5)
@@ -281,6 +285,22 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(data, model, tmp_path):
     assert training_arguments(config, config.ranking, tmp_path, remote=False).gradient_accumulation_steps == 2
     with pytest.raises(ConfigError, match="micro_batch must divide batch"):
         tiny_config(model, "ranking.batch=6", "ranking.micro_batch=4")
+
+
+def test_a_damaged_frame_is_told_in_one_line_from_a_worker_too(model, tmp_path, capsys):
+    from runners.cli import main
+
+    rows = tiny_tables()
+    rows["videos"]["part"][0]["frames"][1]["bytes"] = b"\xff\xd8 not a picture"
+    data = write_output(tmp_path / "data", rows)
+    config = write_config(tmp_path / "config.yaml", tiny_config(model, "loader_workers=1", "ranking.epochs=1"))
+
+    code = main(["train", "ranking", str(config), "--data", str(data), "--output", str(tmp_path / "run")])
+
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "hardquery: video 'v0' in " in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from transforms.engines.openai_chat import ChatClient, ChatOptions
 from transforms.engines.openai_completion import read_completion
 from transforms.engines.openai_usage import read_usage
 from transforms.engines.protocols import TeacherFailed, TeacherReply
-from transforms.journal import record_of
+from transforms.record import record_of
 from transforms.work import count as count_work
 from transforms.work import counted_aside, counts_of
 

@@ -21,7 +21,7 @@ from schemas.account import USAGE
 from tests.faulty_server import FaultyServer, task_of
 from tests.scripted_server import Asked, Reply, ScriptedServer
 from transforms.engines.openai_probe import QUESTION
-from transforms.journal import Record
+from transforms.record import Record
 from transforms.segments import Line, scan
 
 CLIPS = ("launch_kestrel_1", "launch_kestrel_2", "launch_ostara_1", "launch_ostara_2", "tram_linden_1", "tram_linden_3")

@@ -15,7 +15,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from schemas.video import EngineStamp
 from transforms import window
 from transforms.engines.event_loop import event_loop
-from transforms.journal import Journal, Key
+from transforms.journal import Journal
+from transforms.record import Key
 from transforms.window import flat_map
 from transforms.work import add, work_of
 

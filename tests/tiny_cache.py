@@ -13,7 +13,8 @@ from transforms.cache import Cache, CachedFile
 from transforms.decode import Decoded
 from transforms.decode_file import DecodedFile
 from transforms.engines.protocols import TeacherReply
-from transforms.journal import Failed, Journal, Key, Record
+from transforms.journal import Journal
+from transforms.record import Failed, Key, Record
 from transforms.segments import line_of
 
 TEACHER = EngineStamp("rules", "1.0", "rules-1", "f00d")

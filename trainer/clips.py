@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from schemas.frames import grid_size, spread
 from trainer.shards import DataError, Shards
 
 _COLUMNS = ("video_id", "frame_times_s", "frames")
@@ -25,17 +25,10 @@ class FrameBudget:
     multiple: int = 1
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """The size in pixels of a frame of (width, height): itself where it fits, else smaller, of the same shape.
-
-        A side that is no multiple is rounded to the nearest one, unless that would exceed the budget.
-        """
+        """The size in pixels of a frame of (width, height): itself where it fits, else the nearest on the grid."""
         if width * height <= self.max_pixels and width % self.multiple == height % self.multiple == 0:
             return width, height
-        scale = min(1.0, math.sqrt(self.max_pixels / (width * height))) / self.multiple
-        columns, rows = (max(1, round(side * scale)) for side in (width, height))
-        while columns * rows * self.multiple**2 > self.max_pixels and max(columns, rows) > 1:
-            columns, rows = (columns - 1, rows) if columns >= rows else (columns, rows - 1)
-        return columns * self.multiple, rows * self.multiple
+        return grid_size(width, height, self.max_pixels, self.multiple)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +86,6 @@ class Clips:
         except OSError as error:
             raise DataError(f"video {video_id!r} in {self._shards.root}/{path}: {error}") from error
         return Clip(np.stack(frames), tuple(stored["frame_times_s"][i] for i in chosen))
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """Indices of at most ``wanted`` of ``count`` frames, evenly spread over the whole, in order."""
-    kept = min(count, wanted)
-    return [(2 * i + 1) * count // (2 * kept) for i in range(kept)]
 
 
 def _decode(jpeg: bytes, budget: FrameBudget) -> npt.NDArray[np.uint8]:

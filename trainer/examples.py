@@ -96,17 +96,18 @@ def read_captions(shards: Shards, split: Split) -> list[CaptionExample]:
     return [msgspec.convert(row, CaptionExample) for row in rows]
 
 
-def with_frames(examples: Sequence[Example], clips: Container[str], allowed: int) -> list[Example]:
-    """The examples all of whose videos have frames.
+def with_frames(splits: Sequence[Sequence[Example]], clips: Container[str], allowed: int) -> tuple[list[Example], ...]:
+    """The examples of each split all of whose videos have frames.
 
     Raises:
-        MissingVideos: more than ``allowed`` of the videos that they name have none.
+        MissingVideos: more than ``allowed`` of the videos that they name have none, in all splits together.
     """
-    missing = {video_id: None for example in examples for video_id in example.video_ids if video_id not in clips}
+    named = (video_id for examples in splits for example in examples for video_id in example.video_ids)
+    missing = {video_id: None for video_id in named if video_id not in clips}
     if len(missing) > allowed:
         some = ", ".join(list(missing)[:3]) + (", …" if len(missing) > 3 else "")
         raise MissingVideos(
             f"{len(missing)} videos of the examples have no frames ({some}), and missing_videos allows {allowed}; "
             f"run the recipe with emit.frames, or allow more: their groups are then left out"
         )
-    return [example for example in examples if not missing.keys() & set(example.video_ids)]
+    return tuple([e for e in examples if not missing.keys() & set(e.video_ids)] for examples in splits)

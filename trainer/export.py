@@ -18,10 +18,9 @@ library_name: transformers
 pipeline_tag: video-text-to-text
 tags: [reranker, video-retrieval, hardquery]
 ---
-# A video reranker trained on {base}
+# {title}, trained from {base}
 
-Stage: {stage}. The score of a video and a query is logit("yes") - logit("no") right after this prompt, with at most
-{frames} frames of {pixels} pixels; `hardquery rerank` computes it, `config.yaml` holds every value.
+{use}, with at most {frames} frames of {pixels} pixels. `config.yaml` holds every value.
 
 ```
 system  {system}
@@ -37,6 +36,17 @@ reply   {reply}
 | versions | {versions} |
 {metrics}
 """
+
+
+_USES = {
+    "perception": ("A video captioner", "It writes a video's caption where this prompt has one"),
+    "ranking": (
+        "A video reranker",
+        'The score of a video and a query is logit("yes") - logit("no") right after this prompt; `hardquery rerank` '
+        "computes it",
+    ),
+}
+"""By stage: what the model is, and how it is asked."""
 
 
 class ExportError(TrainingError):
@@ -56,6 +66,7 @@ def export_model(run: Path, to: Path) -> Path:
         raise ExportError(f"{to} is not empty; name another folder")
     config = load_config(str(run / "config.yaml"), [f"model={json.dumps(str(run))}"])
     unfinished = to.with_name(f"{to.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)  # what an export that was killed has left
     model = load_for_scoring(config)
     model.save_pretrained(unfinished)
     copy_processor(config, unfinished)
@@ -70,13 +81,15 @@ def export_model(run: Path, to: Path) -> Path:
 
 def _card(record: dict[str, Any], config: dict[str, Any], metrics: Path) -> str:
     stage = config[record["stage"]]
+    title, use = _USES[record["stage"]]
     last: dict[str, float] = {}
     if metrics.is_file():
         for line in metrics.read_text("utf-8").splitlines():
             last |= {name: value for name, value in json.loads(line).items() if name.startswith(("validation", "loss"))}
     return _CARD.format(
-        base=record["model"],
-        stage=record["stage"],
+        title=title,
+        use=use,
+        base=record["base"],
         frames=stage["frames"],
         pixels=config["max_pixels"],
         data=record["data"],

@@ -86,7 +86,7 @@ class PerceptionStage:
         self._prompt = Prompt(processor, self._config.prompt)
         self._clips = Clips(shards, frame_budget(processor, self._config.frames, config.max_pixels))
         found = [read_captions(shards, split) for split in SPLITS]
-        self._examples, self._validation = (with_frames(one, self._clips, config.missing_videos) for one in found)
+        self._examples, self._validation = with_frames(found, self._clips, config.missing_videos)
         self.left_out = sum(map(len, found)) - len(self._examples) - len(self._validation)
         self.plan = plan_captions(
             self._examples, epochs=self._config.epochs, batch=self._config.batch, seed=config.seed

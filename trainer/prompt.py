@@ -89,6 +89,11 @@ class Prompt:
         return text
 
     def _encode(self, texts: list[str], clips: Sequence[Clip]) -> Inputs:
+        if grid_multiple(self._processor) == 1 and len({len(clip.frames) for clip in clips}) > 1:
+            raise PromptError(  # such models stack videos, and frames that fill up a short one would change its score
+                f"{type(self._processor).__name__} cannot batch videos of different numbers of frames: "
+                f"set micro_batch=1, and ranking.pairs_at_once=1"
+            )
         as_they_are: dict[str, Any] = {"do_sample_frames": False}
         if grid_multiple(self._processor) > 1:
             as_they_are["do_resize"] = False  # the clips are on the model's grid, inside the one budget
@@ -96,6 +101,7 @@ class Prompt:
             text=texts,
             videos=[clip.frames for clip in clips],
             video_metadata=[_metadata(clip) for clip in clips],
+            add_special_tokens=False,  # the chat template has written them all
             padding=True,
             padding_side="left",
             return_tensors="pt",

@@ -148,7 +148,7 @@ class RankingStage:
         self._answers = self._prompt.answers()
         self._clips = Clips(shards, frame_budget(processor, self._config.frames, config.max_pixels))
         found = [read_queries(shards, split) for split in SPLITS]
-        self._examples, self._validation = (with_frames(one, self._clips, config.missing_videos) for one in found)
+        self._examples, self._validation = with_frames(found, self._clips, config.missing_videos)
         self.left_out = sum(map(len, found)) - len(self._examples) - len(self._validation)
         self.plan = plan_queries(
             self._examples,

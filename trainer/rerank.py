@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +18,10 @@ from schemas.query import Candidate
 from trainer.clips import Clips
 from trainer.config import TrainConfig, load_config
 from trainer.errors import TrainingError
-from trainer.models import load_for_scoring, load_processor
+from trainer.models import Source, load_for_scoring, load_processor
 from trainer.prompt import Answers, Prompt, frame_budget
 from trainer.shards import Shards
-from trainer.shared_prefix import share_prefix, shared_scores
+from trainer.shared_prefix import SharedPrefix, share_prefix, shared_scores
 
 CONFIG = "config.yaml"
 
@@ -41,11 +44,19 @@ class Reranker:
     identity: str
 
     def scores(self, video_id: str, queries: Sequence[str]) -> list[float]:
-        """The scores of one video for several queries, in nats: logit(yes) - logit(no)."""
+        """The scores of one video for several queries, in nats: logit(yes) - logit(no).
+
+        Raises:
+            RerankError: a score is not a finite number.
+        """
         shared = share_prefix(self.prompt, self.clips[video_id], queries)
         prefix = {name: value.to(self.model.device) for name, value in shared.prefix.items()}
         with torch.inference_mode():
-            found: list[float] = shared_scores(self.model, type(shared)(prefix, shared.tails), self.answers).tolist()
+            found: list[float] = shared_scores(self.model, SharedPrefix(prefix, shared.tails), self.answers).tolist()
+        if not all(map(math.isfinite, found)):
+            raise RerankError(
+                f"the model's scores of video {video_id!r} are no numbers: {found}; was its training stable?"
+            )
         return found
 
 
@@ -60,20 +71,25 @@ def load_reranker(folder: Path, data: str, device: str | None = None) -> Reranke
     config = load_config(str(folder / CONFIG), [f"model={json.dumps(str(folder))}"])
     processor = load_processor(config)
     prompt = Prompt(processor, config.ranking.prompt)
+    shards = Shards(data)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Reranker(
         model=load_for_scoring(config).to(device).eval(),
         prompt=prompt,
         answers=prompt.answers(),
-        clips=Clips(Shards(data), frame_budget(processor, config.ranking.frames, config.max_pixels)),
-        identity=_identity(config, folder),
+        clips=Clips(shards, frame_budget(processor, config.ranking.frames, config.max_pixels)),
+        identity=_identity(config, shards),
     )
 
 
-def _identity(config: TrainConfig, folder: Path) -> str:
-    """What decides a score: the weights' files by name and size, and how they are asked."""
-    files = [(path.name, path.stat().st_size) for path in sorted(folder.rglob("*.safetensors"))]
-    return fingerprint([files, config.as_dict()])
+def _identity(config: TrainConfig, shards: Shards) -> str:
+    """What decides a score: the weights, how they are asked, and the frames that they are shown."""
+    source = Source.of(config.model, config.revision)
+    files = {}
+    for path in sorted((source.adapter or Path(source.base)).glob("*.safetensors")):
+        with path.open("rb") as weights:
+            files[path.name] = hashlib.file_digest(weights, "sha256").hexdigest()
+    return fingerprint([files, source.base, config.as_dict(), shards.manifest_sha256])
 
 
 def rerank(
@@ -95,7 +111,8 @@ def rerank(
     called with the number of pairs that were just done.
 
     Raises:
-        RerankError: a query has no text, more videos than allowed have no frames, or ``partial`` is of another model.
+        RerankError: a query has no text, more videos than allowed have no frames, or ``partial`` holds scores of
+            another model, other queries or other data.
     """
     if unknown := sorted(query_id for query_id in run if query_id not in queries):
         raise RerankError(f"{len(unknown)} queries of the run have no text, such as {unknown[0]!r}")
@@ -127,18 +144,19 @@ def rerank(
 
 def _resume(partial: Path, header: Mapping[str, str], scores: Scores) -> set[tuple[str, str]]:
     """Read what an earlier call has scored, into ``scores``; a last line that a kill cut short is dropped."""
-    lines = partial.read_text("utf-8").splitlines(keepends=True) if partial.is_file() else []
-    whole = [line for line in lines if line.endswith("}\n")]
+    content = partial.read_bytes() if partial.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
     if not whole:
         partial.write_text(json.dumps(header) + "\n", "utf-8")
         return set()
-    if json.loads(whole[0]) != header:
-        raise RerankError(f"{partial} holds scores of another model or other queries; remove it, or name another --out")
-    if len(whole) != len(lines):
-        partial.write_text("".join(whole), "utf-8")
+    first, *records = map(json.loads, whole.splitlines())
+    if first != header:
+        raise RerankError(
+            f"{partial} holds scores of another model, other queries or other data; remove it, or name another --out"
+        )
+    os.truncate(partial, len(whole))
     done = set()
-    for line in whole[1:]:
-        record = json.loads(line)
+    for record in records:
         for query_id, score in record["scores"].items():
             if query_id in scores:
                 scores[query_id][record["video_id"]] = score

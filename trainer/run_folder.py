@@ -15,6 +15,7 @@ import yaml
 from schemas.fingerprint import fingerprint
 from trainer.config import Stage, TrainConfig
 from trainer.errors import TrainingError
+from trainer.models import Source
 from trainer.plan import PlannedItem, read_plan, write_plan
 from trainer.shards import Shards
 from trainer.stage import COMPLETE
@@ -88,6 +89,7 @@ class RunFolder:
         record = _identity(stage, config, shards) | {
             "data": shards.root,
             "model": config.model,
+            "base": _base_of(config.model),
             "items": len(plan),
             "left_out": left_out,
             "code_revision": code_revision(),
@@ -136,10 +138,20 @@ def _identity(stage: Stage, config: TrainConfig, shards: Shards) -> dict[str, An
     }
 
 
+def _base_of(model: str) -> str:
+    """What the first of the stages that led to a model started from."""
+    record = Path(model) / "run.json"
+    if record.is_file():
+        base: str = json.loads(record.read_text("utf-8"))["base"]
+        return base
+    return Source.of(model).base
+
+
 def code_revision() -> str:
     """The commit that this code is of, with "+" where files were changed since; "" outside of a checkout."""
     here = Path(__file__).parent
     try:
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # or it is installed within another checkout
         commit = _git(here, "rev-parse", "HEAD")
         return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from trainer.clips import Clip
 from trainer.prompt import Answers, Inputs, Prompt
@@ -55,8 +56,8 @@ def shared_scores(model: Any, inputs: SharedPrefix, answers: Answers) -> torch.T
         mask[row, : length + len(tail)] = 1
         last[row, len(tail) - 1] = True
     positions = torch.arange(length, length + longest, device=device).expand(len(tails), -1)
-    if (deltas := _rope_deltas(model)) is not None:  # of three axes, after the video's own
-        positions = (positions + deltas.to(device)).expand(3, -1, -1)
+    if (first := _first_position(model, inputs)) is not None:  # on three axes, after the video's own
+        positions = first + (positions - length)
     logits = model(
         input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=last
     ).logits
@@ -64,10 +65,19 @@ def shared_scores(model: Any, inputs: SharedPrefix, answers: Answers) -> torch.T
     return scores[:, 0] - scores[:, 1]
 
 
-def _rope_deltas(model: Any) -> torch.Tensor | None:
-    """By how much positions lag behind token counts in models that place the patches of a frame beside each other."""
-    found: torch.Tensor | None = next((m.rope_deltas for m in model.modules() if hasattr(m, "rope_deltas")), None)
-    return found
+def _first_position(model: Any, inputs: SharedPrefix) -> torch.Tensor | None:
+    """Where a tail starts, (3, 1, 1), in models that place the patches of a frame beside each other; None in others.
+
+    It is read off a sequence that is one token longer than the prefix. The ``rope_deltas`` that the model remembers are
+    of no use: they count from the highest position, which in Qwen2.5-VL a long video's frames have, not its text.
+    """
+    index: Any = next((m.get_rope_index for m in model.modules() if hasattr(m, "get_rope_index")), None)
+    if index is None:
+        return None
+    one_more = {"input_ids": inputs.tails[0][0], "attention_mask": 1, "mm_token_type_ids": 0}
+    longer = {name: F.pad(inputs.prefix[name], (0, 1), value=value) for name, value in one_more.items()}
+    positions: torch.Tensor = index(**inputs.prefix | longer)[0]
+    return positions[:, :, -1:]
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

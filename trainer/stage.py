@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import Trainer, TrainingArguments
 
 from trainer.config import ConfigError, StageConfig, TrainConfig
+from trainer.errors import TrainingError
 
 COMPLETE = "complete"
 """A file that a checkpoint has when all of it, of all ranks, is written."""
@@ -61,9 +63,12 @@ class StageTrainer(Trainer):
         """Measure the validation items, each on one rank; nothing where there are none."""
         if not len(self.eval_dataset):
             return {}
-        mine = Subset(self.eval_dataset, range(self.args.process_index, len(self.eval_dataset), self.args.world_size))
+        size, world = len(self.eval_dataset), self.args.world_size
+        mine = range(self.args.process_index, size, world)
+        # Ranks that share a model's weights must call it equally often: one that has less measures something again.
+        again = [0] * (-(-size // world) - len(mine))
         loader = DataLoader(
-            mine,
+            Subset(self.eval_dataset, [*mine, *again]),
             batch_size=self.args.per_device_train_batch_size,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
@@ -71,11 +76,12 @@ class StageTrainer(Trainer):
         )
         self.model.eval()
         measured = []
-        with torch.no_grad():
+        with torch.no_grad(), _one_line():
             for batch in loader:
                 measured += self.measure(self._prepare_inputs(batch))
         self.model.train()
-        everywhere = gather_object(measured) if self.args.world_size > 1 else measured
+        measured = measured[: len(mine)]
+        everywhere = gather_object(measured) if world > 1 else measured
         found = {f"validation_{name}": value for name, value in self.summarise(everywhere).items()}
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
@@ -84,7 +90,8 @@ class StageTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """Take the batches of a step, and count the time that was spent waiting for them."""
         start = time.perf_counter()
-        samples = super().get_batch_samples(epoch_iterator, num_batches, device)
+        with _one_line():
+            samples = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._waited_s += time.perf_counter() - start
         return samples
 
@@ -108,6 +115,15 @@ class StageTrainer(Trainer):
         self.accelerator.wait_for_everyone()  # each rank writes its own random state
         if self.is_world_process_zero():
             (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Free the message of a loader's error from the trace that its worker process put around it."""
+    try:
+        yield
+    except TrainingError as error:
+        raise type(error)(str(error).rstrip().rpartition(f".{type(error).__name__}: ")[2]) from error
 
 
 def training_arguments(config: TrainConfig, stage: StageConfig, folder: Path, *, remote: bool) -> TrainingArguments:

@@ -106,6 +106,8 @@ class BatchFiles:
         ids = array("Q")
 
         def waits(step: str, custom_id: str) -> bool:
+            if not _ID.fullmatch(custom_id):
+                return True  # somebody put it here, and may want it to go with the next batch
             if settled(step, custom_id):
                 return False
             ids.append(_number(custom_id))

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 
 import apache_beam as beam
 
+from schemas.frames import spread
 from schemas.video import Evidence, Video
 from schemas.visible import one_line
 from transforms.cache import Cache
 from transforms.engines import loaded
 from transforms.engines.protocols import Caption, Captioner, Engine, Frame
-from transforms.frame_grid import spread
 from transforms.frame_pack import read_frame_pack
-from transforms.journal import Journal, Key
+from transforms.journal import Journal
 from transforms.partial import EngineFailed, attempt, engine_at_work
+from transforms.record import Key
 from transforms.window import flat_map
 
 

@@ -22,8 +22,9 @@ from transforms.child_model import run_with_model
 from transforms.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
 from transforms.engines.protocols import Engine, FramePolicy
 from transforms.identify import Media, OutOfReach
-from transforms.journal import Journal, Key, RecordedFailure
+from transforms.journal import Journal
 from transforms.media import FrameTooLarge, MediaError, NoVideoStream, UndecodableVideo
+from transforms.record import Key, RecordedFailure
 from transforms.sandbox import TimeLimitExceeded, WorkerDied
 
 __all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream", "UndecodableVideo", "decode_video"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from schemas.check import require
+from schemas.frames import grid_size, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +32,6 @@ class FrameGrid:
         require(self.max_pixels >= self.patch**2, "max_pixels must hold at least one patch", self.max_pixels)
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """Indices of at most ``wanted`` of ``count`` items, evenly spread over the whole, in order."""
-    kept = min(count, wanted)
-    return [(2 * i + 1) * count // (2 * kept) for i in range(kept)]
-
-
-def grid_size(width: int, height: int, grid: FrameGrid) -> tuple[int, int]:
-    """The size in pixels, on the grid, that is nearest in shape to (width, height); frames are never enlarged much.
-
-    Each side is at least one patch; the area is at most ``grid.max_pixels``.
-    """
-    scale = min(1.0, math.sqrt(grid.max_pixels / (width * height)))
-    columns = max(1, round(width * scale / grid.patch))
-    rows = max(1, round(height * scale / grid.patch))
-    while columns * rows * grid.patch**2 > grid.max_pixels:
-        # Rounding up overshot the budget: give up one patch on the side that loses less shape.
-        if columns >= rows:
-            columns -= 1
-        else:
-            rows -= 1
-    return columns * grid.patch, rows * grid.patch
-
-
 def on_grid(jpegs: Sequence[tuple[float, bytes]], grid: FrameGrid) -> tuple[list[float], list[bytes]]:
     """Choose and resize frames of one video.
 
@@ -74,7 +51,9 @@ def on_grid(jpegs: Sequence[tuple[float, bytes]], grid: FrameGrid) -> tuple[list
 
 def _fit(jpeg: bytes, grid: FrameGrid) -> bytes:
     with Image.open(io.BytesIO(jpeg)) as image:
-        fitted = image.convert("RGB").resize(grid_size(*image.size, grid), Image.Resampling.BICUBIC)
+        fitted = image.convert("RGB").resize(
+            grid_size(*image.size, grid.max_pixels, grid.patch), Image.Resampling.BICUBIC
+        )
     encoded = io.BytesIO()
     fitted.save(encoded, "JPEG", quality=grid.jpeg_quality)
     return encoded.getvalue()

@@ -11,10 +11,12 @@ from functools import cached_property
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.fingerprint import sha256_file
+from transforms.book import NOT_RUN
 from transforms.budget import Deferred
 from transforms.cache import CannotFetch, is_remote, localized
 from transforms.files import DISK_FULL, size
-from transforms.journal import NOT_RUN, Journal, Key
+from transforms.journal import Journal
+from transforms.record import Key
 
 
 class ChangedMeanwhile(OSError):

@@ -13,7 +13,8 @@ from schemas.video import Evidence, Video
 from schemas.visible import one_line
 from transforms.budget import Deferred
 from transforms.engines import EngineError
-from transforms.journal import Journal, Key, RecordedFailure
+from transforms.journal import Journal
+from transforms.record import Key, RecordedFailure
 from transforms.sandbox import TimeLimitExceeded, WorkerDied
 
 T = TypeVar("T")

@@ -21,8 +21,9 @@ from transforms.engines import loaded
 from transforms.engines.protocols import Engine, Frame, Image, TextBox, TextReader
 from transforms.engines.text_boxes import reading_order
 from transforms.frame_pack import read_frame_pack
-from transforms.journal import Journal, Key
+from transforms.journal import Journal
 from transforms.partial import attempt, engine_at_work
+from transforms.record import Key
 
 Lines = tuple[OcrLine, ...]
 

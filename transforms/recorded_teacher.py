@@ -17,8 +17,9 @@ from transforms.engines.protocols import (
     TeacherReply,
     TeacherRequest,
 )
-from transforms.journal import Journal, Key, RecordedFailure
+from transforms.journal import Journal
 from transforms.margin import essential
+from transforms.record import Key, RecordedFailure
 
 _STEPS = {"write_queries": "write", "judge": "judge"}
 

@@ -17,8 +17,9 @@ from transforms.child_model import run_with_model
 from transforms.decode import Limits
 from transforms.engines import loaded
 from transforms.engines.protocols import Engine, SpeechRecognizer
-from transforms.journal import Journal, Key
+from transforms.journal import Journal
 from transforms.partial import attempt, engine_at_work
+from transforms.record import Key
 from transforms.vad import Speech, speech_spans
 
 Segments = tuple[AsrSegment, ...]

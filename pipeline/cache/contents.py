@@ -17,8 +17,8 @@ from transforms.cache_lock import LOCK
 from transforms.decode import Decoded
 from transforms.engines.protocols import Caption, TeacherReply
 from transforms.files import join, open_seekable
-from transforms.journal import Record
 from transforms.read_text import Lines
+from transforms.record import Record
 from transforms.segments import Damage, Line, scan
 from transforms.transcribe import Segments
 

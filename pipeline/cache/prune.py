@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.cache.contents import Contents, Stored, files_of, keys_in, value_of
 from transforms.cache import is_remote
 from transforms.files import join, replacing
-from transforms.journal import record_of
+from transforms.record import record_of
 from transforms.segments import Damage, Line, line_of, segment_name
 
 DAY_S = 86_400.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.cache.contents import Contents
 from schemas.account import USAGE
 from schemas.video import EngineStamp
-from transforms.journal import STEPS, record_of
+from transforms.record import STEPS, record_of
 from transforms.segments import Line
 from transforms.work import CACHEABLE, counts_of
 

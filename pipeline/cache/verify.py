@@ -11,7 +11,7 @@ from pipeline.cache.contents import Contents, Stored, files_of, value_of
 from pipeline.outputs.problem import Problem
 from transforms.cache import Cache, CachedFile
 from transforms.files import join, open_seekable
-from transforms.journal import record_of
+from transforms.record import record_of
 from transforms.segments import Damage
 
 _DROP = "`hardquery cache prune` drops"

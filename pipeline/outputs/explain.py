@@ -12,7 +12,7 @@ from pipeline.outputs.plain_text import Lines, field, heading, page, wrapped
 from pipeline.outputs.prompts_again import Rendered, judging_prompt, writing_prompt
 from pipeline.outputs.run_lines import rankings
 from pipeline.outputs.tables import Row, Tables
-from transforms.journal import BATCH
+from transforms.book import BATCH
 
 _RANKS_SHOWN = 5
 

@@ -19,6 +19,7 @@ from pipeline.outputs.margins import HEIGHT, WIDTH, histogram
 from pipeline.outputs.summary import STAND_INS, Loss, Summary, duration, stratum_order
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.difficulty import DIMENSIONS
+from schemas.frames import spread
 from schemas.video import MODALITIES
 from schemas.visible import UNREADABLE, visible
 from transforms.ledger import Line, by_stage
@@ -126,17 +127,11 @@ def _shown(candidate: Row, video: Row | None) -> Shown:
     evidence = evidence_of(video)
     snippets = ((name, _snippet(evidence.text(name))) for name in MODALITIES)
     frames = video["frames"] or []
-    spread = [frames[place] for place in _spread(len(frames), _FRAMES_SHOWN)]
-    thumbnails = filter(None, (thumbnail(frame["bytes"]) for frame in spread))
+    shown = (frames[place] for place in spread(len(frames), _FRAMES_SHOWN))
+    thumbnails = filter(None, (thumbnail(frame["bytes"]) for frame in shown))
     return Shown(
         candidate, evidence.metadata.title, video["uri"], tuple(thumbnails), tuple(pair for pair in snippets if pair[1])
     )
-
-
-def _spread(available: int, wanted: int) -> list[int]:
-    """Up to ``wanted`` places spread evenly over ``available``, each in the middle of its stretch."""
-    shown = min(available, wanted)
-    return [(2 * i + 1) * available // (2 * shown) for i in range(shown)]
 
 
 def thumbnail(jpeg: bytes) -> str:

@@ -74,7 +74,8 @@ class ChatClient:
 
     def check(self) -> tuple[str, ...]:
         """See ``ChatOptions.check``; the addresses that answer, also those without a list of models or too busy."""
-        faults = event_loop().run(self._silent())
+        loop = event_loop()
+        faults = loop.run(self._silent(loop))
         for fault in faults.values():
             if fault.final is not None:
                 raise fault.final
@@ -86,10 +87,10 @@ class ChatClient:
             _log.warning("%s; the other servers do its work until it is there", problem)
         return answer
 
-    async def _silent(self) -> dict[str, Fault]:
+    async def _silent(self, loop: EventLoop) -> dict[str, Fault]:
         """The servers that give no reply or refuse the key, by address."""
         limit_s = min(CHECK_TIMEOUT_S, self._options.timeout_s)
-        to = self._connections().to
+        to = self._connections(loop).to
         replies = await asyncio.gather(*(connection.get("/models", limit_s) for connection in to.values()))
         found = {url: reply for url, reply in zip(to, replies, strict=True) if isinstance(reply, Fault)}
         return {url: fault for url, fault in found.items() if not fault.reached or fault.status in (401, 403)}
@@ -112,13 +113,15 @@ class ChatClient:
                 answered ``UNREACHABLE`` requests in a row.
             CancelledError: the run was stopped.
         """
-        return event_loop().run(self._post(_Request(path, dict(body), read)))
+        loop = event_loop()
+        return loop.run(self._post(_Request(path, dict(body), read), loop))
 
-    async def _post(self, request: _Request) -> TeacherReply:
+    async def _post(self, request: _Request, loop: EventLoop) -> TeacherReply:
+        connections = self._connections(loop)
         attempt = stumbles = 0
         server: Server | None = None
         while True:
-            server, outcome = await self._attempt(request, apart_from=server)
+            server, outcome = await self._attempt(request, connections, apart_from=server)
             if isinstance(outcome, TeacherReply):
                 self._unreachable = 0
                 return replace(outcome, usage=(outcome.usage or Usage()).sent(attempt + 1))
@@ -129,14 +132,16 @@ class ChatClient:
             attempt += 1
             stumbles += outcome.suspect
             if attempt == self._options.attempts or stumbles > STUMBLES:
-                raise _after(attempt, self._gave_up(server.url, attempt, outcome))
+                raise _after(attempt, self._gave_up(server.url, attempt, outcome, connections.servers))
             if outcome.suspect and isinstance(request.body.get("seed"), int):
                 request.body["seed"] = (request.body["seed"] + 1) % 2**31
             await self._sleep(pause_s(attempt - 1, outcome.asked_s))
 
-    async def _attempt(self, request: _Request, apart_from: Server | None) -> tuple[Server, TeacherReply | Fault]:
+    async def _attempt(
+        self, request: _Request, connections: _Connections, apart_from: Server | None
+    ) -> tuple[Server, TeacherReply | Fault]:
         """One call, in its turn and in one of the places: the server that it went to, and what came of it."""
-        connections, deadline = self._connections(), self._deadlines[request.kind]
+        deadline = self._deadlines[request.kind]
         is_first_of_several = apart_from is None and self._options.attempts > 1
         async with connections.servers.place(apart_from) as server:
             start_s = time.monotonic()
@@ -159,17 +164,16 @@ class ChatClient:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return Fault(f"the reply is no chat completion ({connection.faults.line(error)})")
 
-    def _gave_up(self, url: str, attempts: int, last: Fault) -> Exception:
+    def _gave_up(self, url: str, attempts: int, last: Fault, servers: Servers) -> Exception:
         gave_up = f"gave up on {url} after {attempts} attempts; the last: {last.problem}"
         self._unreachable += not last.reached
-        if self._unreachable < UNREACHABLE or not self._connections().servers.gone:
+        if self._unreachable < UNREACHABLE or not servers.gone:
             return TeacherFailed(gave_up)
         before = UNREACHABLE - 1
         return EngineError(f"{gave_up}; so did the {before} requests before it: is the server still there?")
 
-    def _connections(self) -> _Connections:
-        """Those of the loop that runs this."""
-        loop = event_loop()
+    def _connections(self, loop: EventLoop) -> _Connections:
+        """Those of the loop that runs this; it may have been shut down meanwhile, and must not begin another."""
         if self._open is None or self._open.loop is not loop:
             self._open = _Connections(loop, self._key, self._keeper, self._options)
         return self._open

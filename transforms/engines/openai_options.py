@@ -71,10 +71,7 @@ class ChatOptions:
         is_path = not self.api_key_file or names_a_file(self.api_key_file)
         require(is_path, "api_key_file must be the path of a file, such as ./key, and not a key", HIDDEN)
         for endpoint in self.endpoints:
-            public = not set(endpoint.url) & set("@?#")
-            require(public, "base_url must hold no credentials, query or fragment, for they would be printed", HIDDEN)
-            whole = _is_address(endpoint.url)
-            require(whole, "base_url must be an http(s) address such as http://localhost:8000/v1", HIDDEN)
+            require_address(endpoint.url)
         urls = [endpoint.url.rstrip("/") for endpoint in self.endpoints]
         require(0 < len(urls) == len(set(urls)), "base_url must hold at least one address, and each once", len(urls))
         at_hand = not self.api_key_file or Path(self.api_key_file).is_file()  # it may lie on the workers only
@@ -132,6 +129,17 @@ class ChatOptions:
                 "anything, if the server asks for none), or the option api_key_file"
             )
         return key or "none"
+
+
+def require_address(url: str) -> None:
+    """Refuse what is no address of a server, or holds what is not to be printed; the error does not show it.
+
+    Raises:
+        InvalidRecord: one line that says what is wrong.
+    """
+    public = not set(url) & set("@?#")
+    require(public, "base_url must hold no credentials, query or fragment, for they would be printed", HIDDEN)
+    require(_is_address(url), "base_url must be an http(s) address such as http://localhost:8000/v1", HIDDEN)
 
 
 def _is_address(url: str) -> bool:

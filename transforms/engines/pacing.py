@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 START_PER_S = 50.0
-# An epoch is over after so many replies, but no sooner than after so long; (at the start, later).
+# An epoch is over after so many replies, but no sooner than after so long; (far below the limit, near it).
 EPOCH_REPLIES = (20, 40)
 EPOCH_S = (0.25, 1.0)
 # A few refusals cost less than unused capacity: the rate settles where about 2 % of the requests are turned away.
@@ -31,8 +31,7 @@ class Pace:
         self.rate_per_s = START_PER_S
         self._clock = clock
         self._tokens, self._filled_s = 1.0, clock()
-        self._epoch_s = clock()
-        self._replies = self._refused = 0
+        self._begin_epoch()
         self._refused_at_per_s = math.inf  # the rate before it was last lowered, in one epoch or several in a row
         self._lowering = False
 
@@ -49,15 +48,21 @@ class Pace:
 
     def note(self, refused: bool) -> None:
         """Take down how the server answered one request: ``refused`` for too many requests (429), or in another way."""
+        far_below = self._is_far_below
+        if far_below and not refused and self._refused == self._replies > 0:  # what was refused before is over
+            self._begin_epoch()
         self._replies += 1
         self._refused += refused
-        late = not self._is_far_below
         elapsed_s = self._clock() - self._epoch_s
-        enough = self._replies >= EPOCH_REPLIES[late] or (not late and not self._refused and elapsed_s >= EPOCH_S[True])
-        if enough and elapsed_s >= EPOCH_S[late]:
+        enough = self._replies >= EPOCH_REPLIES[not far_below]
+        promising = far_below and not self._refused and elapsed_s >= EPOCH_S[True]
+        if (enough or promising) and elapsed_s >= EPOCH_S[not far_below]:
             self._adjust(self._refused / self._replies, self._replies / elapsed_s)
-            self._epoch_s += elapsed_s
-            self._replies = self._refused = 0
+            self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self._epoch_s = self._clock()
+        self._replies = self._refused = 0
 
     @property
     def _is_far_below(self) -> bool:

@@ -1,0 +1,46 @@
+"""What a plan says of the judge's calls is what a run makes, however far an earlier run came."""
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from scripted_teacher import ScriptedEngine
+from test_judge import PAIR
+
+from pipeline.forecast import calls_behind
+from prompts.evidence import DEFAULT_BUDGETS
+from transforms.budget import Budget
+from transforms.engines.protocols import Ladder, TeacherReply
+from transforms.journal import Journal
+from transforms.judge import _judge
+
+SAMPLING, LABEL_ONLY = Ladder(("sampling",), 8), Ladder(())
+
+
+@pytest.mark.parametrize("answered", [0, 1, 3, 20])
+@pytest.mark.parametrize("is_positive", [True, False])
+@pytest.mark.parametrize("no_rationale_below", [None, -3.0])
+@pytest.mark.parametrize(
+    "ladder", [SAMPLING, LABEL_ONLY, replace(SAMPLING, prior="systemone"), replace(LABEL_ONLY, prior="systemone")]
+)
+def test_the_calls_of_a_pair_are_foretold_exactly(ladder, no_rationale_below, is_positive, answered, tmp_path):
+    asked = []
+
+    def script(request):
+        asked.append(request)
+        return TeacherReply("<think>It fits.</think><answer>yes</answer>", p_yes=0.9)
+
+    engine, pair = ScriptedEngine(script, ladder), replace(PAIR, is_positive=is_positive)
+
+    def judge(**options):
+        with closing(Journal(str(tmp_path), **options)) as journal:
+            list(_judge(pair, engine, journal, ("caption",), 0, None, DEFAULT_BUDGETS, no_rationale_below))
+            return [miss.key for miss in journal.misses()]
+
+    judge(budget=Budget(max_calls=answered))
+    missing = judge(look_only=True)
+    foretold = len(missing) + calls_behind(ladder, missing, no_rationale_below)
+    asked.clear()
+    judge()
+
+    assert len(asked) == foretold
