@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,12 @@ def test_a_broken_run_is_one_line(tmp_path: Path, content: str, capsys: pytest.C
     (tmp_path / "qrels").write_text("q 0 v 1\n")
     assert main(["evaluate", "--qrels", str(tmp_path / "qrels"), "--run", str(tmp_path / "run")]) == 2
     assert "line 1" in capsys.readouterr().err
+
+
+def test_a_library_that_is_not_installed_is_named_with_its_extra(
+    files: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, turned, _ = files
+    monkeypatch.setitem(sys.modules, "ir_measures", None)
+    assert main(["evaluate", "--qrels", f"{output}/qrels.trec", "--run", turned]) == 2
+    assert "pip install 'hardquery[evaluate]'" in capsys.readouterr().err

@@ -102,6 +102,13 @@ def test_the_second_stage_may_put_a_new_adapter_on_the_merged_first(base, stage_
     assert Source.of(str(tmp_path / "second")).base == str(tmp_path / "merged")
 
 
+def test_a_run_that_was_moved_finds_what_its_adapter_was_trained_on(stage_1, tmp_path):
+    shutil.copytree(stage_1, tmp_path / "moved")
+    (tmp_path / "moved" / "merged").mkdir()
+
+    assert Source.of(str(tmp_path / "moved")) == Source(str(tmp_path / "moved/merged"), tmp_path / "moved/model")
+
+
 @pytest.mark.filterwarnings("ignore:You are trying to modify a model")
 def test_an_adapter_that_was_started_anew_is_noticed(stage_1):
     again = AutoModelForImageTextToText.from_pretrained(stage_1 / "model")  # puts the adapter on the base model …

@@ -62,6 +62,22 @@ def test_the_score_is_the_difference_of_two_logits_of_the_full_forward_pass(fami
     torch.testing.assert_close(scores, logits[:, answers.yes] - logits[:, answers.no])
 
 
+def test_a_score_in_16_bits_is_told_apart_in_32(family):
+    prompt = ranking_prompt(family)
+    model = AutoModelForImageTextToText.from_pretrained(family, dtype=torch.bfloat16).eval()
+    inputs, answers, head = prompt.for_scoring(clips(), QUERIES), prompt.answers(), model.get_output_embeddings()
+    hidden = []
+
+    with torch.no_grad():
+        scores = pair_scores(model, inputs, answers)
+        with head.register_forward_pre_hook(lambda _, given: hidden.append(given[0][:, -1].double())):
+            rounded = model(**inputs).logits[:, -1].float()
+
+    exact = hidden[0] @ (head.weight[answers.yes].double() - head.weight[answers.no].double())
+    torch.testing.assert_close(scores.double(), exact, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(scores, rounded[:, answers.yes] - rounded[:, answers.no], atol=1e-5)
+
+
 def test_the_caption_loss_is_that_of_the_full_forward_pass(family):
     config = tiny_config(family)
     prompt = Prompt(load_processor(config), config.perception.prompt)

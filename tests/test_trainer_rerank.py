@@ -14,9 +14,13 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from runners.cli import main
 from schemas.query import Candidate
 from trainer.export import ExportError, export_model
+from trainer.models import load_model, load_processor
+from trainer.ranking import RankingStage
 from trainer.rerank import Reranker, RerankError, load_reranker, rerank
 from trainer.run import train
 from trainer.score import pair_scores
+from trainer.shards import Shards
+from trainer.stage import training_arguments
 from transforms.trec import queries_lines, read_run, run_lines, write_lines
 
 QUERIES = {f"q{number}": f"a {colour} ball" for number, colour in enumerate(("red", "green", "blue"))}
@@ -64,6 +68,24 @@ def test_queries_in_one_pass_score_as_in_many(reranker: Reranker, tmp_path: Path
     for query_id in QUERIES:
         assert [c.video_id for c in many[query_id]] == [c.video_id for c in one[query_id]]
         assert [c.score for c in many[query_id]] == pytest.approx([c.score for c in one[query_id]], abs=1e-5)
+
+
+def test_a_pair_is_shown_to_the_model_as_it_was_in_training(data: Path, tmp_path: Path) -> None:
+    small = ["ranking.frames=2", f"max_pixels={16 * 16}", "ranking.epochs=1"]  # less than the shards hold
+    config = tiny_config(tiny_model(tmp_path / "base"), *small)
+    stage = RankingStage(config, Shards(str(data)), load_processor(config))
+    run = train("ranking", config, str(data), str(tmp_path / "run"))
+    arguments = training_arguments(config, config.ranking, tmp_path, remote=False)
+    trainer = stage.trainer(model=load_model(config, tmp_path), arguments=arguments, metrics=run.metrics)
+    group = trainer.train_dataset[0]
+    reranker = load_reranker(run.root, str(data), "cpu")
+
+    trained_on = trainer.data_collator([group])
+    query, videos = group.example.query, group.example.video_ids
+    shown = reranker.prompt.for_scoring([reranker.clips[video] for video in videos], [query] * len(videos))
+
+    assert trained_on["video_grid_thw"].tolist() == [[1, 2, 2]] * 3
+    assert all(torch.equal(value, trained_on[name]) for name, value in shown.items())
 
 
 def test_a_stopped_call_goes_on_where_it_was(reranker: Reranker, tmp_path: Path) -> None:

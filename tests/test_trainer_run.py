@@ -15,7 +15,7 @@ from trainer.config import ConfigError
 from trainer.plan import PlannedItem, read_plan
 from trainer.ranking import RankingTrainer
 from trainer.run import train
-from trainer.run_folder import RunError, RunFolder
+from trainer.run_folder import RunError, RunFolder, code_revision
 from trainer.shards import Shards
 from trainer.stage import training_arguments
 
@@ -269,6 +269,15 @@ def test_the_folder_of_another_run_is_refused(data, model, tmp_path):
         run.begin("ranking", config, shards, [PlannedItem(0, 0, "q0", ("v0", "v1"))], 0)
     with pytest.raises(RunError, match="not empty and not a training run"):
         RunFolder(tmp_path).check("ranking", config, shards)
+
+
+def test_the_checkout_around_an_installed_trainer_is_not_taken_for_its_own(tmp_path, monkeypatch):
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    monkeypatch.setattr("trainer.run_folder.__file__", str(tmp_path / "run_folder.py"))
+
+    assert code_revision() == ""
 
 
 def test_a_run_that_was_killed_before_its_record_was_written_begins_again(data, model, tmp_path):

@@ -109,8 +109,9 @@ class StageConfig(_Section, frozen=True):
 class RankingConfig(StageConfig, frozen=True):
     """The second stage: groups of one positive and up to ``negatives`` negatives of a query.
 
-    ``pairs_at_once`` bounds the pairs whose activations are in memory, for groups that would not fit as a whole; it
-    costs a forward pass more, and changes no gradient. Without it, a micro-batch goes through the model at once.
+    ``pairs_at_once`` bounds the pairs whose activations are in memory (GradCache), for groups that would not fit as a
+    whole. Where a micro-batch has more, that costs a forward pass more, and changes no gradient. Without it, a
+    micro-batch goes through the model at once. Not for FSDP: ranks would call the model unequally often.
     """
 
     negatives: Positive = 2

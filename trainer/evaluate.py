@@ -95,7 +95,7 @@ def breakdown(found: Mapping[str, PerQuery], values: Mapping[str, Mapping[str, S
 
 @dataclass(frozen=True, slots=True)
 class ScoreCurves:
-    """The scores of judged pairs, ascending, relevant and not: their empirical distributions."""
+    """The scores of retrieved pairs, ascending, relevant and not: their empirical distributions."""
 
     relevant: NDArray[np.float64]
     other: NDArray[np.float64]

@@ -64,6 +64,8 @@ class Source:
         config = folder / "adapter_config.json"
         if config.is_file():
             adapter = json.loads(config.read_text("utf-8"))
+            if (merged := folder.parent / "merged").is_dir():  # of the same run, which may have been moved
+                return Source(str(merged), folder)
             return Source(adapter["base_model_name_or_path"], folder, adapter.get("revision") or revision)
         return Source(str(folder) if folder.is_dir() else model, revision=revision)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from trainer.clips import Clip
 from trainer.prompt import Answers, Inputs, Prompt
+from trainer.score import answers_alone
 
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
@@ -45,7 +46,8 @@ def shared_scores(model: Any, inputs: SharedPrefix, answers: Answers) -> torch.T
     """
     prefix, tails = inputs.prefix, inputs.tails
     device, length = prefix["input_ids"].device, prefix["input_ids"].shape[1]
-    cache = model(**prefix, use_cache=True, logits_to_keep=1).past_key_values
+    with answers_alone(model, answers):
+        cache = model(**prefix, use_cache=True, logits_to_keep=1).past_key_values
     cache.batch_repeat_interleave(len(tails))
     longest = max(map(len, tails))
     ids = torch.zeros(len(tails), longest, dtype=torch.long, device=device)
@@ -58,10 +60,11 @@ def shared_scores(model: Any, inputs: SharedPrefix, answers: Answers) -> torch.T
     positions = torch.arange(length, length + longest, device=device).expand(len(tails), -1)
     if (first := _first_position(model, inputs)) is not None:  # on three axes, after the video's own
         positions = first + (positions - length)
-    logits = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=last
-    ).logits
-    scores: torch.Tensor = logits.reshape(len(tails), -1).float()[:, [answers.yes, answers.no]]
+    with answers_alone(model, answers):
+        logits = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=last
+        ).logits
+    scores: torch.Tensor = logits.reshape(len(tails), 2)
     return scores[:, 0] - scores[:, 1]
 
 

@@ -12,13 +12,21 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset, Subset
-from transformers import Trainer, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainingArguments
 
 from trainer.config import ConfigError, StageConfig, TrainConfig
 from trainer.errors import TrainingError
 
 COMPLETE = "complete"
 """A file that a checkpoint has when all of it, of all ranks, is written."""
+
+
+class _Bar(ProgressCallback):
+    """A progress bar alone, with the loss at its end: the metrics have a file."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if state.is_world_process_zero and self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}")
 
 
 class StageTrainer(Trainer):
@@ -42,6 +50,8 @@ class StageTrainer(Trainer):
         super().__init__(
             model=model, args=arguments, train_dataset=items, eval_dataset=validation, data_collator=collate
         )
+        self.remove_callback(ProgressCallback)
+        self.add_callback(_Bar())
         self._metrics = metrics
         self._noted: dict[str, list[torch.Tensor]] = {}
         self._waited_s = 0.0
