@@ -33,6 +33,14 @@ class OpenAiCaption(ChatOptions):
         super().__post_init__()
         require(self.max_side >= 16, "max_side must be at least 16 pixels", self.max_side)
 
+    def check(self) -> None:
+        """Ask the servers for their models, so that a wrong address or key shows before any work starts.
+
+        Raises:
+            EngineError: there is no key, a server refuses it, or none answers.
+        """
+        ChatClient(self).check()
+
     def load(self) -> ServedCaptioner:
         return ServedCaptioner(self, ChatClient(self))
 

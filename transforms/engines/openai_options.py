@@ -109,16 +109,6 @@ class ChatOptions:
         given = {name: value for name, value in {**common, **parameters}.items() if value is not None}
         return {"messages": list(messages), **given, **self.extra_body}
 
-    def check(self) -> None:
-        """Ask the servers for their models, so that a wrong address or key shows before any work starts.
-
-        Raises:
-            EngineError: there is no key, a server refuses it, or none answers.
-        """
-        from transforms.engines.openai_chat import ChatClient
-
-        ChatClient(self).check()
-
     def key(self) -> str:
         """The key, read anew; it is kept nowhere but in the client. Raises ``EngineError`` where there is none."""
         key = read_key(self.api_key_env, self.api_key_file)

@@ -83,6 +83,14 @@ class OpenAiTeacher(ChatOptions):
 
         return fitted(self, task)
 
+    def check(self) -> None:
+        """Ask the servers for their models, so that a wrong address or key shows before any work starts.
+
+        Raises:
+            EngineError: there is no key, a server refuses it, or none answers.
+        """
+        ChatClient(self).check()
+
     def load(self) -> ServedTeacher:
         return ServedTeacher(self, ChatClient(self))
 
