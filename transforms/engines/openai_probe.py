@@ -116,6 +116,11 @@ def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher
         )
         reasons = ", ".join(dict.fromkeys(why[rung] for rung in lost))
         lacks.append(f"{reasons}: margins {instead} instead of from {', '.join(lost)}")
+    if "logprobs" in options.confidence and "logprobs" not in why and _may_be_scaled(options, found):
+        lacks.append(
+            "did not show whether its log-probabilities follow the temperature: margins are the model's only if they "
+            "do not (temperature: 1 is safe)"
+        )
     if options.prior == "prefill" and "logprobs_prefill" in why:
         options = replace(options, prior=None)
         lacks.append(f"{why['logprobs_prefill']}: delta_prior is null")
@@ -123,6 +128,10 @@ def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher
         told = f"{found.alternatives} of {options.top_logprobs}"
         lacks.append(f"reports only {told} alternatives of a token: the intervals of margins are wider")
     return replace(options, lacking=tuple(why)), lacks
+
+
+def _may_be_scaled(options: OpenAiTeacher, found: Capabilities) -> bool:
+    return found.logprobs_mode == "unknown" and options.temperature not in (None, 1.0)
 
 
 def _bodies(options: OpenAiTeacher, task: Task) -> dict[str, dict[str, Any]]:
