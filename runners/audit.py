@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from runners.command import connect_stores, one_line
+from runners.command import connect_stores, one_line, sentence
 
 if TYPE_CHECKING:  # heavy, and --help is quick
     from pipeline.audit.ask import Judge
@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "judge-audit",
         help=text,
-        description=f"{text.capitalize()}.",
+        description=sentence(text),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runners.command import PROBLEMS, BrokenOff, connect_stores, one_line
+from runners.command import PROBLEMS, BrokenOff, connect_stores, one_line, sentence
 
 if TYPE_CHECKING:  # heavy, and --help is quick
     from pipeline.batch_read import Reading
@@ -48,7 +48,7 @@ def add_commands(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "batch",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
+        description=sentence(text),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -68,10 +68,10 @@ def add_commands(commands: Any) -> None:
     )
 
     text = "upload every file of questions that is not under way, and begin its batch"
-    below.add_parser("submit", help=text, description=f"{text}.", parents=[shared, server])
+    below.add_parser("submit", help=text, description=sentence(text), parents=[shared, server])
 
     text = "wait for the batches and download their output and error files"
-    fetch = below.add_parser("fetch", help=text, description=f"{text}.", parents=[shared, server])
+    fetch = below.add_parser("fetch", help=text, description=sentence(text), parents=[shared, server])
     fetch.add_argument(
         "--once", action="store_true", help=f"look once; exit code {UNDER_WAY} where some are still under way"
     )
@@ -80,7 +80,9 @@ def add_commands(commands: Any) -> None:
     read = below.add_parser(
         "read",
         help=text,
-        description=f"{text}: of output and error files, in any order; exit code {PROBLEMS} where there was trouble.",
+        description=sentence(
+            f"{text}: of output and error files, in any order; exit code {PROBLEMS} where there was trouble"
+        ),
         parents=[shared],
     )
     read.add_argument("files", nargs="*", metavar="FILE", help="(default: replies-*.jsonl and errors-*.jsonl in DIR)")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from runners.command import PROBLEMS, BrokenOff, connect_stores, one_line
+from runners.command import PROBLEMS, BrokenOff, connect_stores, one_line, sentence
 
 if TYPE_CHECKING:  # heavy, and --help is quick
     from rich.table import Table
@@ -23,7 +23,7 @@ _SHOWN = 50  # problems
 def add_commands(commands_above: Any) -> None:
     """The command, with those below it."""
     text = "what a cache holds, whether it is sound, and what of it can go"
-    parser = commands_above.add_parser("cache", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = commands_above.add_parser("cache", help=text, description=sentence(text))
     parser.set_defaults(act=_act)
     commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
     place = argparse.ArgumentParser(add_help=False)
@@ -32,18 +32,19 @@ def add_commands(commands_above: Any) -> None:
     either.add_argument("--output", metavar="OUT", help="the output that the cache lies beside")
 
     text = "what is in a cache: results by step, engine, model and prompt, and what they took"
-    stats = commands.add_parser("stats", help=text, description=f"{text}.", parents=[place])
+    stats = commands.add_parser("stats", help=text, description=sentence(text), parents=[place])
     stats.add_argument("--json", action="store_true", help="print JSON")
 
     text = "read every record and hash every file that one names; exit code 3 if something is damaged"
-    commands.add_parser("verify", help=text, description=f"{text}.", parents=[place])
+    commands.add_parser("verify", help=text, description=sentence(text), parents=[place])
 
     text = "remove what no run reads any more: damaged and repeated records, files that no record names"
     prune = commands.add_parser(
         "prune",
         help=text,
-        description=f"{text}. Refused while a run uses the cache. Of a cache in an object store, which cannot tell, "
-        "only what was written more than a day ago is touched; use --older-than there only while no run is active.",
+        description=f"{sentence(text)} Refused while a run uses the cache. Of a cache in an object store, which cannot "
+        "tell, only what was written more than a day ago is touched; use --older-than there only while no run is "
+        "active.",
         parents=[place],
     )
     prune.add_argument("--step", metavar="STEP", help="only what is of one step, such as judge")

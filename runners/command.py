@@ -39,6 +39,11 @@ def needs_extra(name: str) -> Iterator[None]:
         raise UsageError(f"{error}; pip install 'hardquery[{name}]'") from error
 
 
+def sentence(text: str) -> str:
+    """What the list of commands says of one, as the first sentence of its own help."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def connect_stores(*places: str | None) -> None:
     """Make object stores reachable for a command that takes no Beam options: the environment says how."""
     from apache_beam.options.pipeline_options import PipelineOptions

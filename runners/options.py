@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that say what to do, on what, and where results are kept."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name (see hardquery recipes) or a YAML file")
     parser.add_argument(
-        "--input", required=True, metavar="PATH", help="a folder, a glob, or a manifest (.jsonl, .parquet)"
+        "--input", required=True, metavar="PATH", help="a folder, a glob, one file, or a manifest (.jsonl, .parquet)"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the training set goes")
     parser.add_argument(
@@ -53,8 +53,8 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
     """The options that bound what a run may spend."""
     bounds = (
         ("--max-calls", int, "N", "calls of captioner and teacher"),
-        ("--max-tokens", int, "N", "tokens of these calls, in and out"),
-        ("--max-cost", float, "DOLLARS", "what they cost by the prices in the recipe's section costs"),
+        ("--max-tokens", int, "N", "tokens of these calls, in and out (or a little later: calls under way end)"),
+        ("--max-cost", float, "DOLLARS", "dollars by the prices in the recipe's section costs (or a little later)"),
     )
     for option, kind, unit, what in bounds:
         parser.add_argument(option, type=kind, metavar=unit, help=f"stop paying before this run exceeds so many {what}")

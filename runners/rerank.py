@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from runners.command import connect_stores, needs_extra, one_line
+from runners.command import connect_stores, needs_extra, one_line, sentence
 
 _EPILOG = """\
 Scores are kept in FILE.partial until the run is written: the same command goes on where it was stopped.
@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "rerank",
         help=text,
-        description=f"{text.capitalize()}.",
+        description=sentence(text),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from runners.command import needs_extra, one_line
+from runners.command import needs_extra, one_line, sentence
 
 
 def add_commands(commands: Any) -> None:
@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
     )
 
     text = "write the model of a finished run as one folder that transformers loads and vLLM serves"
-    export = commands.add_parser("export-model", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    export = commands.add_parser("export-model", help=text, description=sentence(text), allow_abbrev=False)
     export.add_argument("run", metavar="RUN", help="the folder of a run of `hardquery train`")
     export.add_argument("--to", required=True, metavar="DIR", help="a new folder")
     export.set_defaults(act=_act)
