@@ -18,10 +18,10 @@ HOUR_S = 3600.0
 
 def decode(path, origin_s=0.0, max_duration_s=HOUR_S):
     audio = f"{path}.flac"
-    duration_s, warnings = write_audio(str(path), audio, origin_s, max_duration_s)
+    written = write_audio(str(path), audio, origin_s, max_duration_s)
     samples = np.concatenate(list(read_windows(audio)))
-    assert duration_s == len(samples) / RATE
-    return samples, [warning.reason for warning in warnings]
+    assert written.duration_s == len(samples) / RATE
+    return samples, [warning.reason for warning in written.warnings]
 
 
 def loudness(samples: np.ndarray, from_s: float, to_s: float) -> float:
@@ -129,9 +129,9 @@ def test_a_hole_before_a_damaged_timestamp_is_kept(tmp_path):
 def test_a_hole_of_hours_costs_neither_memory_nor_disk(tmp_path):
     write_with_hole(tmp_path / "hole.mkv", tone(1.0, RATE), tone(1.0, RATE), after_start_s=20 * HOUR_S)
     with peak_growth_mb() as growth:
-        duration_s, _ = write_audio(str(tmp_path / "hole.mkv"), str(tmp_path / "a.flac"), 0.0, max_duration_s=HOUR_S)
+        written = write_audio(str(tmp_path / "hole.mkv"), str(tmp_path / "a.flac"), 0.0, max_duration_s=HOUR_S)
         assert growth() < 30
-    assert duration_s <= HOUR_S
+    assert written.duration_s <= HOUR_S
     assert (tmp_path / "a.flac").stat().st_size < 1_000_000
 
 

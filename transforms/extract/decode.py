@@ -16,7 +16,7 @@ from schemas.account import Deferral, Failure
 from schemas.check import require
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineUse, Evidence, ManifestEntry, Video
-from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
+from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, PARTS, DecodedFile, Part, decode_file
 from transforms.extract.identify import Media, OutOfReach
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
@@ -31,7 +31,7 @@ from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied
 __all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream", "UndecodableVideo", "decode_video"]
 
 # Part of every key in the cache: raise it when the same file and options give other pixels or samples than before.
-FORMAT = 1
+FORMAT = 2
 # What a bad file can do to decoding. Everything else is the machine's fault or the program's, and stops the run.
 BAD_INPUT = (MediaError, MemoryError, TimeLimitExceeded, WorkerDied)
 # The slowest decoding, in bytes of the file: 40 times the playing speed of a long, small video (50 kB/s), and a third
@@ -163,17 +163,7 @@ def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> D
     limits, policy, stamp = options.limits, options.policy, options.sampler.stamp()
     path = media_file.path
     try:
-        decoded = run_with_model(
-            decode_file,
-            options.sampler,
-            path,
-            sha256,
-            folder,
-            policy,
-            limits.max_duration_s,
-            limit_s=limits.for_file(os.path.getsize(path)),
-            workers=options.workers,
-        )
+        decoded = _decode_what_can_be(path, sha256, folder, options)
     finally:  # neither a result nor a failure of other bytes must stand under this hash
         media_file.require_unchanged()
     frames = audio = None
@@ -186,6 +176,34 @@ def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> D
         key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s, *alone)
         audio = options.cache.publish(str(Path(folder) / AUDIO_FILE), key)
     return Decoded(decoded, frames, audio)
+
+
+def _decode_what_can_be(path: str, sha256: str, folder: str, options: Decoding) -> DecodedFile:
+    """Pictures and sound; where that brings down the child, one of them: neither may cost the other."""
+    attempts: tuple[tuple[Part, ...], ...] = (PARTS, ("pictures",), ("sound",))
+    crashes: list[WorkerDied] = []
+    for parts in attempts:
+        try:
+            return run_with_model(
+                decode_file,
+                options.sampler,
+                path,
+                sha256,
+                folder,
+                options.policy,
+                options.limits.max_duration_s,
+                parts,
+                limit_s=options.limits.for_file(os.path.getsize(path)),
+                workers=options.workers,
+            )
+        except WorkerDied as died:
+            if not died.crashed:  # killed, which says nothing of the file
+                raise
+            crashes.append(died)
+        except MediaError:
+            if not crashes:
+                raise
+    raise crashes[0]
 
 
 @dataclass

@@ -21,7 +21,8 @@ from transforms.storage.files import exists, join, list_files, match, open_seeka
 
 # Containers that hold pictures. A folder's and a glob's other files are not videos; a manifest may name any file.
 VIDEO_EXTENSIONS = frozenset(
-    ".3g2 .3gp .asf .avi .flv .m2ts .m4a .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogm .ogv .ts .vob .webm .wmv".split()
+    ".264 .265 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .h264 .hevc .ivf .m1v .m2ts .m2v .m4a .m4v .mkv .mov .mp4 .mpeg "
+    ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv".split()
 )
 MANIFEST_EXTENSIONS = (".jsonl", ".ndjson", ".parquet")
 _METADATA_FIELDS = tuple(f.name for f in fields(Metadata))

@@ -35,7 +35,14 @@ class TimeLimitExceeded(RuntimeError):
 
 
 class WorkerDied(RuntimeError):
-    """The process that ran the function ended before it answered: a crash in native code, or killed from outside."""
+    """The process that ran the function ended before it answered: a crash in native code, or killed from outside.
+
+    ``crashed`` is true where the signal is one that a fault in native code raises, and nobody sends from outside.
+    """
+
+    def __init__(self, message: str, crashed: bool = False) -> None:
+        super().__init__(message)
+        self.crashed = crashed
 
 
 class PreparationFailed(RuntimeError):
@@ -48,6 +55,7 @@ _NOTICE_INTERRUPT_S = 0.5
 # A child kills itself at its limit. One that cannot, because its signals are blocked, is killed this much later.
 _GRACE_S = 5.0
 
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, getattr(signal, "SIGBUS", signal.SIGABRT)}
 _ALARM = int(getattr(signal, "SIGALRM", 0))
 
 _pools: dict[int, ProcessPool] = {}
@@ -102,7 +110,7 @@ def _ask(call: _Call, workers: int) -> tuple[bool, Any]:
     with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
         prepared = Path(folder) / "prepared"  # a dead child cannot say how far it got; this file can
         future = _submit(call, prepared, workers)
-        deadline, overdue = math.inf, False
+        deadline, overdue, crashed = math.inf, False, False
         try:
             # Not one long wait: a Ctrl-C that the kernel hands to another thread is noticed only between two waits.
             while not future.done():
@@ -119,13 +127,14 @@ def _ask(call: _Call, workers: int) -> tuple[bool, Any]:
             end, out_of_time = f"no answer within {PREPARATION_LIMIT_S:g} s; the process was killed", True
         except ProcessExpired as error:
             end, out_of_time = f"the process {_cause_of_death(error.exitcode)}", overdue or error.exitcode == -_ALARM
+            crashed = -error.exitcode in _CRASHES
         finally:
             _pending.discard(future)
         if call.prepare is not None and not prepared.exists():
             raise PreparationFailed(end)
     if out_of_time:
         raise TimeLimitExceeded(f"no answer within {call.limit_s:g} s; the process was killed")
-    raise WorkerDied(end)
+    raise WorkerDied(end, crashed)
 
 
 def shut_down() -> None:
