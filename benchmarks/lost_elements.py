@@ -87,7 +87,9 @@ def row(workers: int, period_ms: int, runs: list[Ran]) -> str:
     lossy = [missing for missing in ended if missing]
     lost = f"{min(lossy)} to {max(lossy)}" if lossy else "0"
     flush = f"every {period_ms} ms" if period_ms else "off"
-    return f"| {workers} | {flush} | {len(runs)} | {ended.count(0)} | {len(lossy)} | {lost} | {len(runs) - len(ended)} |"
+    return (
+        f"| {workers} | {flush} | {len(runs)} | {ended.count(0)} | {len(lossy)} | {lost} | {len(runs) - len(ended)} |"
+    )
 
 
 def main() -> None:

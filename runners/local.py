@@ -18,7 +18,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
-from transforms import sandbox, window
+from transforms.workers import sandbox, window
 
 V = TypeVar("V", bound=PipelineOptions)
 

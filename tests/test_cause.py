@@ -5,7 +5,7 @@ import pytest
 
 from runners import local
 from runners.cause import cause
-from transforms.files import StoreError
+from transforms.storage.files import StoreError
 
 
 def _torn(_):
