@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
 
-    from runners.cli import main as cli
+    from runners.cli import main as command_line
 
     log = Log(arguments.log, arguments.kill_after)
     watch(log)
