@@ -1,8 +1,8 @@
 """Whether every element of a pipeline arrives: Beam's local runner with and without its thread that empties buffers.
 
-Run with ``python -m benchmarks.lost_elements``. A pipeline as ``hardquery run`` has them: four bundles that take seconds
-and hand on 7,000 query records each, a few at a time as a server's answers come in, whose consumer counts what reaches
-it. Each run is a process of its own, since some end by a signal or ask for more memory than there is. Linux only.
+Run with ``python -m benchmarks.lost_elements``. A pipeline as ``hardquery run`` has them: four bundles that take
+seconds and hand on 7,000 query records each, a few at a time as a server's answers come in; the next step counts them.
+Each run is a process of its own, since some end by a signal or ask for more memory than there is. Linux only.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """
     if not is_local(options):
         return beam.Pipeline(options=options)
-    # Once in so many ms, a thread of Beam empties the buffers that workers write to, without their lock: what is being
-    # written at that moment is torn in two or lost, and nothing says so. Without it, buffers are emptied by their writer.
+    # Once in so many ms, a thread of Beam would empty the buffers that workers write to, with a lock that no writer
+    # takes: what is being written at that moment is torn in two or lost, in silence. At 0, writers alone empty them.
     worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
     # Options are shipped to workers only if the runner is given them as provision information.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())

@@ -52,7 +52,7 @@ def test_a_failed_run_names_the_error_that_it_began_with(fail, line, workers):
     pipeline = local.make_pipeline(local.pipeline_options([], workers))
     _ = pipeline | beam.Create([1]) | beam.Map(fail)
 
-    with pytest.raises(Exception) as caught:  # noqa: B017, PT011 - of whatever class Beam makes of it
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - of whatever class Beam makes of it
         local.run(pipeline, threading.Event.wait)
 
     assert cause(caught.value) == line

@@ -40,7 +40,7 @@ def test_a_pipeline_runs_to_its_end_and_watching_is_told(workers):
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_every_element_of_a_long_bundle_arrives(workers, monkeypatch):
-    """Where Beam's thread were to empty the buffers of workers, here 500 times as often as it does, thousands would not."""
+    """With Beam's thread that empties the buffers of workers, here 500 times as often as it would, thousands do not."""
     monkeypatch.setattr(worker_handlers, "DATA_BUFFER_TIME_LIMIT_MS", 2)
     pipeline = local.make_pipeline(local.pipeline_options([], workers))
     starts = pipeline | beam.Create(range(4), reshuffle=False) | beam.Reshuffle()
