@@ -110,7 +110,7 @@ def test_the_last_record_of_a_subject_is_found_whatever_its_key(tmp_path):
 def test_a_place_that_cannot_be_written_to_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     there = Shelf(str(tmp_path / "file"), "judge")
-    with pytest.raises(CannotJournal, match=r"cannot write the journal in .*file.*: Not a directory"):
+    with pytest.raises(CannotJournal, match=r"cannot write the journal .*file.*: Not a directory"):
         put(there, 1)
 
 

@@ -12,7 +12,7 @@ import pytest
 from journal_lines import digest, in_a_child, line
 from object_store import ObjectStore
 
-from transforms import shelf, spool
+from transforms import file_lock, shelf, spool
 from transforms.journal import Journal
 from transforms.record import Key
 from transforms.segments import CannotJournal, line_of
@@ -193,7 +193,7 @@ def test_a_process_that_ends_while_the_next_one_looks_at_its_spool_is_passed_ove
             living.close()
         flock(lock, operation)
 
-    monkeypatch.setattr(spool.fcntl, "flock", late)
+    monkeypatch.setattr(file_lock.fcntl, "flock", late)
     assert values(1) == []
     assert files(home) == []
 
