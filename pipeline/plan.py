@@ -21,7 +21,7 @@ from pipeline.run import Job, put_stages
 from pipeline.stage import Account
 from schemas.video import Video
 from transforms.budget import PAID_STEPS, Cost
-from transforms.cache import is_remote
+from transforms.cache import CacheFailed, is_remote
 from transforms.journal import Journal
 from transforms.list_input import entries_json
 from transforms.probe import Headers, probe
@@ -143,7 +143,7 @@ def _open(journal: Journal) -> None:
     try:
         for step in STEPS:
             journal.holds(step)
-    except OSError as error:
+    except CacheFailed as error:
         raise CannotLook(f"the cache (--cache {journal.root!r}) cannot be read: {error}") from error
 
 

@@ -20,6 +20,7 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
 from transforms import sandbox, window
+from transforms.cache import CacheFailed
 from transforms.files import StoreError
 
 V = TypeVar("V", bound=PipelineOptions)
@@ -77,9 +78,9 @@ def runner_name(options: PipelineOptions) -> str:
 def cause(error: BaseException) -> str:
     """The error at the bottom of a chain in one line, without the trace that Beam puts into what it wraps.
 
-    An object store's own errors name no address; the bottom is the error that does.
+    The errors of object stores and file systems name no address; the bottom is the error of ours that does.
     """
-    while error.__cause__ is not None and not isinstance(error, StoreError):
+    while error.__cause__ is not None and not isinstance(error, (StoreError, CacheFailed)):
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
     last = re.sub(r"\s*\[while running .*?\]\s*$", "", lines[-1]) if lines else ""

@@ -12,12 +12,13 @@ import apache_beam as beam
 from schemas.video import AsrSegment, Evidence, Video
 from schemas.visible import one_line
 from transforms.audio import read_windows
-from transforms.cache import Cache
+from transforms.cache import Cache, CacheFailed
 from transforms.child_model import run_with_model
 from transforms.decode import Limits
 from transforms.engines import loaded
-from transforms.engines.protocols import Engine, SpeechRecognizer
+from transforms.engines.protocols import Engine, Samples, SpeechRecognizer
 from transforms.journal import Journal
+from transforms.media import MediaError
 from transforms.partial import attempt, engine_at_work
 from transforms.record import Key
 from transforms.vad import Speech, speech_spans
@@ -73,11 +74,22 @@ def transcribe(engine: Engine, audio_path: str) -> Segments:
 
     Raises:
         EngineFailed: the engine raised an error on this sound track.
+        CacheFailed: the file cannot be read.
     """
     recognizer: SpeechRecognizer = loaded(engine)
     with engine_at_work():
-        segments = list(_segments(recognizer, speech_spans(read_windows(audio_path))))
+        segments = list(_segments(recognizer, speech_spans(_sound(audio_path))))
     return tuple(sorted(segments, key=lambda segment: (segment.start_s, segment.end_s, segment.text)))
+
+
+def _sound(path: str) -> Iterator[Samples]:
+    """The windows of a cached file, which was whole when it was written: that it is not now is no engine's doing."""
+    from av.error import FFmpegError
+
+    try:
+        yield from read_windows(path)
+    except (OSError, MediaError, FFmpegError) as error:
+        raise CacheFailed(f"cannot read {path} in the cache: {type(error).__name__}: {error}") from error
 
 
 def _segments(recognizer: SpeechRecognizer, spans: Iterator[Speech]) -> Iterator[AsrSegment]:
