@@ -19,9 +19,9 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
-from transforms import sandbox, window
-from transforms.cache import CacheFailed
-from transforms.files import StoreError
+from transforms.storage.cache import CacheFailed
+from transforms.storage.files import StoreError
+from transforms.workers import sandbox, window
 
 V = TypeVar("V", bound=PipelineOptions)
 

@@ -4,8 +4,8 @@ import socket
 import pytest
 from journal_lines import in_a_child
 
-from transforms.child_model import _turn
 from transforms.file_lock import Busy, FileLock, users_in
+from transforms.workers.child_model import _turn
 
 HOLDING = """
 import sys

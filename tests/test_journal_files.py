@@ -9,17 +9,17 @@ import pytest
 from journal_lines import digest, line
 
 from schemas.video import Evidence, ManifestEntry, MediaFacts, Video
-from transforms.cache import Cache, CacheFailed
-from transforms.decode import Decoding, Limits, decode_video
 from transforms.engines.pocketsphinx import Pocketsphinx
-from transforms.engines.protocols import FramePolicy
 from transforms.engines.pyav import PyAv
-from transforms.identify import Media, OutOfReach
-from transforms.journal import Journal
-from transforms.sandbox import shut_down
-from transforms.segments import CannotJournal
-from transforms.shelf import Shelf
-from transforms.transcribe import transcribe, transcribe_video
+from transforms.extract.decode import Decoding, Limits, decode_video
+from transforms.extract.identify import Media, OutOfReach
+from transforms.extract.transcribe import transcribe, transcribe_video
+from transforms.journal.journal import Journal
+from transforms.journal.segments import CannotJournal
+from transforms.journal.step_log import Shelf
+from transforms.protocols.frames import FramePolicy
+from transforms.storage.cache import Cache, CacheFailed
+from transforms.workers.sandbox import shut_down
 
 TROUBLES = pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES])
 
