@@ -4,12 +4,12 @@ import socket
 import pytest
 from journal_lines import in_a_child
 
-from transforms.file_lock import Busy, FileLock, users_in
+from transforms.storage.file_lock import Busy, FileLock, users_in
 from transforms.workers.child_model import _turn
 
 HOLDING = """
 import sys
-from transforms.file_lock import FileLock
+from transforms.storage.file_lock import FileLock
 with FileLock(sys.argv[1]) as lock:
     lock.sign()
     print("held", flush=True)

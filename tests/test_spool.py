@@ -12,12 +12,12 @@ import pytest
 from journal_lines import digest, in_a_child, line
 from object_store import ObjectStore
 
-from transforms import file_lock
 from transforms.journal import spool, step_log
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key
 from transforms.journal.segments import CannotJournal, line_of
 from transforms.journal.step_log import Shelf
+from transforms.storage import file_lock
 
 ROOT_URL = "objects://bucket/cache"
 

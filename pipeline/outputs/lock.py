@@ -19,8 +19,8 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.errors import OutputError, with_fix
-from transforms.file_lock import Busy, FileLock, is_alive
 from transforms.storage.cache import is_remote
+from transforms.storage.file_lock import Busy, FileLock, is_alive
 from transforms.storage.files import join, read_bytes, write_bytes
 
 LOCK = ".lock"

@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
-from transforms.file_lock import Busy, FileLock, users_in
 from transforms.journal.segments import Index, Segment, journal_file, line_of
 from transforms.journal.step_log import Shelf
+from transforms.storage.file_lock import Busy, FileLock, users_in
 
 URL: Final = "/v1/chat/completions"
 MAX_LINES, MAX_BYTES = 50_000, 200_000_000

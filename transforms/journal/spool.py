@@ -8,9 +8,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 from schemas.fingerprint import fingerprint
-from transforms.file_lock import Busy, FileLock
 from transforms.journal.segments import SUFFIX, CannotJournal, journal_file
 from transforms.storage.cache import own_folder
+from transforms.storage.file_lock import Busy, FileLock
 from transforms.storage.files import join, list_files, read_bytes, replacing
 
 # A segment is sent when it has so many lines, or is so old.

@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from typing import TypeVar, cast
 
-from transforms.file_lock import FileLock
 from transforms.protocols.engine import Engine, EngineError, loaded
 from transforms.storage.cache import own_folder
+from transforms.storage.file_lock import FileLock
 from transforms.workers.sandbox import PreparationFailed, run_isolated
 
 T = TypeVar("T")
