@@ -16,7 +16,7 @@ from transforms.extract.identify import Media, OutOfReach
 from transforms.extract.transcribe import transcribe, transcribe_video
 from transforms.journal.journal import Journal
 from transforms.journal.segments import CannotJournal
-from transforms.journal.step_log import Shelf
+from transforms.journal.step_log import StepLog
 from transforms.protocols.frames import FramePolicy
 from transforms.storage.cache import Cache, CacheFailed
 from transforms.workers.sandbox import shut_down
@@ -92,12 +92,12 @@ def test_a_folder_in_the_place_of_a_segment_is_no_fault_of_the_video(video, jour
 @TROUBLES
 def test_what_was_recorded_and_cannot_be_read_is_not_done_again(tmp_path, refuse, number):
     path = put_segment(str(tmp_path), "judge")
-    shelf = Shelf(str(tmp_path), "judge")
-    assert list(shelf.find(digest(1))) == [b'{"value": 1}']
+    log = StepLog(str(tmp_path), "judge")
+    assert list(log.find(digest(1))) == [b'{"value": 1}']
     refuse(number)
 
     with pytest.raises(CannotJournal, match=f"cannot read the journal {path}"):
-        list(shelf.find(digest(1)))
+        list(log.find(digest(1)))
 
 
 @TROUBLES
@@ -107,7 +107,7 @@ def test_a_folder_of_the_journal_that_cannot_be_listed_is_not_taken_for_an_empty
 
     monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(CannotJournal, match=f"cannot read the journal {tmp_path}/journal/judge: "):
-        Shelf(str(tmp_path), "judge")
+        StepLog(str(tmp_path), "judge")
 
 
 def test_a_video_fails_by_its_own_errors_still(journal, tmp_path, refuse):

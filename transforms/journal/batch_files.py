@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from transforms.journal.segments import Index, Segment, journal_file, line_of
-from transforms.journal.step_log import Shelf
+from transforms.journal.step_log import StepLog
 from transforms.storage.file_lock import Busy, FileLock, users_in
 
 URL: Final = "/v1/chat/completions"
@@ -91,7 +91,7 @@ class BatchFiles:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
-        self._asked = Shelf(folder, "asked")
+        self._asked = StepLog(folder, "asked")
         self._waiting = Index()
         self._under_way: dict[str, tuple[Segment, int]] = {}  # a file and its bytes, by step
         self._writing = threading.Lock()

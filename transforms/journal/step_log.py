@@ -18,7 +18,7 @@ REFRESH_PERIOD_S = 1.0
 _OFFSET_BITS = 44  # of a place: 16 TiB a segment, a million segments
 
 
-class Shelf:
+class StepLog:
     """The records of one step under a cache root, for one process; safe to use from threads.
 
     Under a local root, records that other processes append meanwhile are found too, at most ``REFRESH_PERIOD_S`` late.
@@ -58,7 +58,7 @@ class Shelf:
                 yield line.data
 
     def last_of(self, subject: str) -> bytes | None:
-        """The JSON of the last record of a subject; the shelf was made with ``subjects``."""
+        """The JSON of the last record of a subject; the log was made with ``subjects``."""
         with self._working:
             places = self._subjects.places(int(subject, 16)) if self._subjects is not None else []
         line = self._line(places[-1]) if places else None
