@@ -3,13 +3,8 @@ from threading import Barrier
 
 import pytest
 
-<<<<<<< HEAD
-from schemas.usage import Usage
-from transforms.journal.budget import PAID_STEPS, Budget, Cost, Deferred, Purse
-=======
 from schemas.usage import Usage
 from transforms.journal.budget import PAID_STEPS, Budget, Cost, Deferred, Spending
->>>>>>> trunk
 
 THREADS = 16
 
