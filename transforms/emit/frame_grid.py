@@ -40,7 +40,8 @@ def on_grid(jpegs: Sequence[tuple[float, bytes]], grid: FrameGrid) -> tuple[list
         grid: how many, how large.
 
     Returns:
-        Times in seconds and JPEGs of one size, at most ``grid.frames`` and an even number of each (a single frame is given twice).
+        Times in seconds and JPEGs of one size, at most ``grid.frames`` and an even number of each (a single frame is
+        given twice).
     """
     wanted = min(grid.frames, len(jpegs) - len(jpegs) % 2) or 2
     chosen = [jpegs[i] for i in spread(len(jpegs), wanted)]

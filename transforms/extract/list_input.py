@@ -21,8 +21,8 @@ from transforms.storage.files import exists, join, list_files, match, open_seeka
 
 # Containers that hold pictures. A folder's and a glob's other files are not videos; a manifest may name any file.
 VIDEO_EXTENSIONS = frozenset(
-    ".264 .265 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .h264 .hevc .ivf .m1v .m2ts .m2v .m4a .m4v .mkv .mov .mp4 .mpeg "
-    ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv".split()
+    ".264 .265 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .h264 .hevc .ivf .m1v .m2ts .m2v .m4a .m4v .mkv .mov .mp4 "
+    ".mpeg .mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv".split()
 )
 MANIFEST_EXTENSIONS = (".jsonl", ".ndjson", ".parquet")
 _METADATA_FIELDS = tuple(f.name for f in fields(Metadata))
@@ -107,7 +107,7 @@ def _side_car(path: str) -> str:
 
 
 def _with_side_car(path: str, side_cars: frozenset[str]) -> ManifestEntry:
-    # A name that is not UTF-8 cannot be written down; spelled out it names no file, and ends as a failure.
+    # A name that is not UTF-8 cannot be written down; spelled out it can, and storage/cache.on_disk finds the file.
     entry = ManifestEntry(os.fsencode(path).decode("utf-8", "backslashreplace"))
     side_car = _side_car(path)
     if side_car not in side_cars and not os.path.isfile(side_car):

@@ -125,6 +125,7 @@ class _Track:
     number: int = -1  # of the packet at hand
     last_s: float | None = None  # the latest stamp that fits, as it stands in the file
     shift_s: float = 0.0
+    delay_s: float = 0.0  # from decoding to showing, at the start
     segment: int = 0  # which of the file's clocks it follows
     doubts: list[tuple[int, float]] = field(default_factory=list)  # (packet, stamp) that may be of another clock
 
@@ -147,6 +148,8 @@ class _Watch:
             track = self._tracks[packet.stream.index]
             track.number += 1
             stamp = packet.pts if packet.dts is None else packet.dts
+            if track.last_s is None and packet.pts is not None and packet.dts is not None:
+                track.delay_s = (packet.pts - packet.dts) * track.tick
             if stamp is not None:
                 self._see(packet.stream.index, track, stamp * track.tick)
         return Clock(self._shifts, tuple(self._jumps_s))
@@ -187,7 +190,7 @@ class _Watch:
         if segment is None:
             segment = len(self._segments)
             self._segments.append(due_s - stamp_s)
-            self._jumps_s.append(due_s)
+            self._jumps_s.append(due_s + track.delay_s)
         self._follow(index, track, first, segment)
         self._accept(track, track.doubts[-1][1])
         track.doubts.clear()

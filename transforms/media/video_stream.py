@@ -92,10 +92,14 @@ class VideoFile:
     def scanned_duration_s(self) -> float:
         """Seconds from the first frame to the end of the last, by reading on to the end without decoding."""
         unread = self.clock.packets(self.container, self.stream)
-        spans = [(p.pts, p.pts + (p.duration or 0)) for p in unread if p is not None and p.pts is not None]
+        spans = [(p.pts, p.duration or 0) for p in unread if p is not None and p.pts is not None]
         if not spans:
             return 0.0
-        return float((max(end for _, end in spans) - min(start for start, _ in spans)) * self.time_base)
+        first, (last, last_ticks) = min(spans)[0], max(spans)
+        mean_ticks = (last - first) / (len(spans) - 1) if len(spans) > 1 else 0.0
+        duration_s = (last - first + (last_ticks or mean_ticks)) * float(self.time_base)
+        whole_s = round(duration_s * self.fps) / self.fps if self.fps else duration_s
+        return whole_s if abs(whole_s - duration_s) < 2 * ROUNDING_S else duration_s  # both ends may be rounded
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 from schemas.fingerprint import sha256_file
 from transforms.storage.files import MACHINE_FULL, replacing, size
 
+_SPELLED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
@@ -106,11 +107,20 @@ def localized(uri: str, folder: str) -> str:
         CannotFetch: a remote file system did not deliver it.
     """
     if not is_remote(uri):
-        _require_regular_file(uri)
-        return uri
+        path = on_disk(uri)
+        _require_regular_file(path)
+        return path
     path = Path(folder) / f"media{Path(uri).suffix}"
     _download(uri, path)
     return str(path)
+
+
+def on_disk(address: str) -> str:
+    """The local file at an address, which spells out the odd bytes of a name that is no UTF-8, such as ``\\xff``."""
+    if os.path.lexists(address):
+        return address
+    name = _SPELLED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), address)  # as os.fsdecode gives them
+    return name if os.path.lexists(name) else address
 
 
 def is_remote(address: str) -> bool:
