@@ -28,9 +28,9 @@ TOLERANCE = SAMPLE_RATE_HZ // 50
 LOWEST_RATE_HZ = 2_000
 # Mean squares, 1 at full scale: what is softer than -60 dB counts as silence.
 AUDIBLE = 1e-6
-# A mix has this much less energy than a channel (17 dB) only where channels cancel out: FFmpeg's own mix of eight takes
-# 16 dB off one that sounds alone.
-CANCELLED = 50
+# A mix has this much less energy than a channel (20 dB) only where channels cancel out: FFmpeg's mix of eight takes up
+# to 19 dB off one that sounds alone.
+CANCELLED = 100
 # Levels are taken of every so many decoded frames: a few a second, at an eighth of the work.
 MEASURED = 8
 
@@ -55,7 +55,7 @@ class SoundTrack:
         read_only(container, stream)
         if stream.codec_context.sample_rate < LOWEST_RATE_HZ:
             raise UndecodableAudio(f"the audio claims a sample rate of {stream.codec_context.sample_rate} Hz")
-        _forget_custom_layout(stream.codec_context)
+        self._unplaced = _forget_custom_layout(stream.codec_context)
         self._container, self._stream, self._clock = container, stream, clock
         self._origin_s, self._channel = origin_s, channel
         self._last_start = limit if clock.jumps_s else min(limit, self._declared_end())
@@ -119,13 +119,16 @@ class SoundTrack:
         yield from ((None, samples_of(rest)) for rest in _flush(resampler))
 
     def _mixable(self, frame: AudioFrame) -> AudioFrame:
-        """The frame itself where FFmpeg knows its channels' places, else one channel: that to take, or the mean."""
+        """The frame itself where FFmpeg knows its channels' places, else one channel: that to take, or the sum."""
         import av
 
-        if self._channel is None and _is_standard(frame.layout.name):
+        if self._channel is None and not self._unplaced and _is_placed(frame.layout.name):
             return frame
         channels = _by_channel(frame)
-        one = channels.mean(axis=0) if self._channel is None else channels[min(self._channel, len(channels) - 1)]
+        if self._channel is None:  # as loud as channels that have nothing in common
+            one = np.clip(channels.sum(axis=0) / np.sqrt(np.float32(len(channels))), -1, 1)
+        else:
+            one = channels[min(self._channel, len(channels) - 1)]
         mono = av.AudioFrame.from_ndarray(np.ascontiguousarray(one[None]), format="fltp", layout="mono")
         mono.sample_rate, mono.pts, mono.time_base = frame.sample_rate, frame.pts, frame.time_base
         return mono
@@ -195,13 +198,13 @@ def _by_channel(frame: AudioFrame) -> NDArray[np.float32]:
 
 
 @cache
-def _is_standard(layout: str) -> bool:
-    """Whether a layout has a name of its own, such as "5.1", rather than a list of channels or their number."""
-    return not any(sign in layout for sign in "+@") and not layout.endswith("channels") and "ambisonic" not in layout
+def _is_placed(layout: str) -> bool:
+    """Whether FFmpeg knows the places of a layout's channels, or takes the usual ones; not where it lists them."""
+    return not any(sign in layout for sign in "+@") and "ambisonic" not in layout
 
 
-def _forget_custom_layout(codec: AudioCodecContext) -> None:
-    """Replace a layout that holds memory of its own by a plain one, before the first frame is decoded.
+def _forget_custom_layout(codec: AudioCodecContext) -> bool:
+    """Replace a layout that holds memory of its own by a plain one, before the first frame; whether it was one.
 
     PyAV copies the layout of a codec, and of each frame, with the pointer in it, and frees it with each copy: a layout
     with channels that have no standard place would bring down the process. Here the one copy takes the memory with it.
@@ -209,8 +212,10 @@ def _forget_custom_layout(codec: AudioCodecContext) -> None:
     from av.audio.layout import AudioLayout
 
     layout = codec.layout
+    placed = _is_placed(layout.name)
     if layout.nb_channels:
-        codec.layout = AudioLayout(layout.name if _is_standard(layout.name) else f"{layout.nb_channels} channels")
+        codec.layout = AudioLayout(layout.name if placed else f"{layout.nb_channels} channels")
+    return not placed
 
 
 def _flush(resampler: AudioResampler | None) -> list[AudioFrame]:
