@@ -10,7 +10,7 @@ import numpy as np
 
 from schemas.video import EvidenceWarning
 from transforms.media.clock import Clock, clock_warnings, read_clock
-from transforms.media.container import NoAudioStream, UndecodableAudio, open_media, sound_streams
+from transforms.media.container import MediaError, NoAudioStream, UndecodableAudio, open_media, sound_streams
 from transforms.media.odd_stamps import odd_stamps
 from transforms.media.sound_track import AUDIBLE, SoundTrack, samples_of
 from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
@@ -45,7 +45,7 @@ def write_audio(media_path: str, audio_path: str, origin_s: float, max_duration_
         clock = read_clock(container, media_path)
     writer = _Writer(media_path, audio_path, clock, origin_s, round(max_duration_s * SAMPLE_RATE_HZ))
     written: dict[int, WrittenAudio] = {}
-    failures = [NoAudioStream("the file holds no audio stream")] if not tracks else []
+    failures: list[MediaError] = [NoAudioStream("the file holds no audio stream")] if not tracks else []
     last = -1
     for last in tracks:
         try:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 # Containers that hold their own streams. Left out on purpose: play lists (hls, dash, concat), which open other files,
@@ -126,7 +127,7 @@ def sound_streams(container: InputContainer, path: str) -> list[AudioStream]:
     return sorted(tracks, key=lambda stream: stream is not best)
 
 
-def read_only(container: InputContainer, *streams: VideoStream | AudioStream) -> None:
+def read_only(container: InputContainer, *streams: Stream) -> None:
     """Switch all other streams off. These decode in one thread: parallel work is spread over files, not within one."""
     from av.stream import Discard
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,7 @@ class SoundTrack:
             for resampled in resampler.resample(mixable):
                 piece = samples_of(resampled)
                 if measured:
-                    self._mixed.add(piece[None] / np.float32(32768))
+                    self._mixed.add(piece[None].astype(np.float32) / 32768)
                 yield start, piece
                 start = None
         yield from ((None, samples_of(rest)) for rest in _flush(resampler))
@@ -129,7 +129,7 @@ class SoundTrack:
             one = np.clip(channels.sum(axis=0) / np.sqrt(np.float32(len(channels))), -1, 1)
         else:
             one = channels[min(self._channel, len(channels) - 1)]
-        mono = av.AudioFrame.from_ndarray(np.ascontiguousarray(one[None]), format="fltp", layout="mono")
+        mono: AudioFrame = av.AudioFrame.from_ndarray(np.ascontiguousarray(one[None]), format="fltp", layout="mono")
         mono.sample_rate, mono.pts, mono.time_base = frame.sample_rate, frame.pts, frame.time_base
         return mono
 
@@ -187,14 +187,15 @@ def samples_of(frame: AudioFrame) -> Samples:
 
 def _by_channel(frame: AudioFrame) -> NDArray[np.float32]:
     """The samples of a frame, [channels, n], 1 at full scale."""
-    samples = frame.to_ndarray()
+    samples: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float32)
+    level: NDArray[np.float32] = samples.astype(np.float32)
     if samples.dtype.kind == "u":
-        return (samples.astype(np.float32) - 128) / 128
-    return samples.astype(np.float32) / np.float32(-float(np.iinfo(samples.dtype).min))
+        level -= 128
+    if samples.dtype.kind != "f":
+        level /= 2.0 ** (8 * samples.dtype.itemsize - 1)
+    return level
 
 
 @cache

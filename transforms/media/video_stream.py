@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -146,7 +146,8 @@ def show(frame: VideoFrame, aspect: Fraction | None, time_s: float, max_side: in
         | Interpolation.BITEXACT,
         threads=1,
     )
-    return Frame(time_s, np.ascontiguousarray(orientation(frame).applied(rgb.to_ndarray())))
+    image: Image = rgb.to_ndarray().astype(np.uint8, copy=False)
+    return Frame(time_s, np.ascontiguousarray(orientation(frame).applied(image)))
 
 
 def on_one_size(frames: Sequence[Frame]) -> tuple[Frame, ...]:
@@ -202,10 +203,11 @@ def orientation(frame: VideoFrame) -> Orientation:
 
     A stored point (x, y) is shown at (a x + c y, b x + d y): ISO 14496-12, 8.2.2.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None or len(bytes(matrix)) != struct.calcsize("=9i"):
+    side_data: Mapping[str, Any] = frame.side_data
+    matrix = bytes(side_data.get("DISPLAYMATRIX") or b"")
+    if len(matrix) != struct.calcsize("=9i"):
         return Orientation()
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
     straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))
     if straight > 100 * max(abs(b), abs(c)):
         return Orientation(False, a < 0, d < 0)

@@ -107,9 +107,9 @@ def localized(uri: str, folder: str) -> str:
         CannotFetch: a remote file system did not deliver it.
     """
     if not is_remote(uri):
-        path = on_disk(uri)
-        _require_regular_file(path)
-        return path
+        local = on_disk(uri)
+        _require_regular_file(local)
+        return local
     path = Path(folder) / f"media{Path(uri).suffix}"
     _download(uri, path)
     return str(path)
