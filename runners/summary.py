@@ -22,7 +22,8 @@ def print_summary(manifest: Manifest, lines: Iterable[Line], output: str) -> Non
     rows = {table: sum(f.rows or 0 for f in manifest.files if f.path.startswith(f"{table}/")) for table in _COUNTED}
     console.print(", ".join(f"{count} {_COUNTED[table]}" for table, count in rows.items()))
     if not rows["ranking"]:
-        console.print("No query became a ranking group: the table says where they were lost, `hardquery explain` why.")
+        lost = "No query became a ranking group: the table says where they were lost, `hardquery explain` why."
+        console.print(lost, style="bold yellow")
     if asked := calls_of(manifest.work):
         console.print(calls_table(asked))
     if warning := prompt_cache_warning(manifest):

@@ -56,6 +56,12 @@ class Line:
         return self.entered - self.left - others
 
 
+    @property
+    def lost_all(self) -> bool:
+        """Whether nothing came out, and not by a rule or a budget alone: of what was tried, something failed."""
+        return self.left == 0 and bool(self.failed)
+
+
 class LedgerOutOfBalance(RuntimeError):
     """Some step lost or invented items; the message names the step and the difference."""
 

@@ -59,6 +59,8 @@ _REASONS = {
     "MemoryError": "out of memory",
     "EngineFailed": "engine failed",
 }
+FAILURES = frozenset(_REASONS.values())
+"""The reasons of a warning that says that an engine failed on a video."""
 
 
 def attempt(
