@@ -26,7 +26,9 @@ def videos(tmp_path_factory):
     (folder / "good").mkdir()
     for name, title in (("river", "The river flood of Monday"), ("school", "The council opens a school")):
         make_clip(folder / "good" / f"{name}.mp4", frames=12 + len(name))
-        (folder / "good" / f"{name}.json").write_text(json.dumps({"title": title, "description": f"{title}, at length"}))
+        (folder / "good" / f"{name}.json").write_text(
+            json.dumps({"title": title, "description": f"{title}, at length"})
+        )
     (folder / "bad").mkdir()
     (folder / "bad" / "list.mp4").write_text("uri,title\na.mp4,A\n")
     (folder / "bad" / "empty.mp4").touch()

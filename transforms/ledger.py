@@ -55,7 +55,6 @@ class Line:
         others = sum(sum(group.values()) for group in (self.rejected, self.failed, self.deferred))
         return self.entered - self.left - others
 
-
     @property
     def lost_all(self) -> bool:
         """Whether nothing came out, and not by a rule or a budget alone: of what was tried, something failed."""

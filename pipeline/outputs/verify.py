@@ -54,10 +54,14 @@ def check_staged(staging: str, manifest: Manifest, most: int = 50) -> list[Probl
 
 
 def _check_content(output: str, manifest: Manifest) -> Iterator[Problem]:
-    """Rows, runs and accounts of an output whose shards are as the manifest says."""
+    """Rows, runs and accounts of an output whose shards are as the manifest says.
+
+    Runs and accounts are held against rows, and so looked at only where all rows have what a row must.
+    """
     tables = manifest.tables(output)
     try:
-        yield from check_rows(tables, manifest.recipe)
+        if not (yield from check_rows(tables, manifest.recipe)):
+            return
         yield from check_run(tables)
         yield from check_qrels(tables)
         yield from check_ledger(tables, manifest.entries)
