@@ -36,13 +36,12 @@ from pipeline.synthesize import Synthesize
 from prompts import Template
 from schemas.capabilities import Capabilities
 from schemas.fingerprint import fingerprint
-from schemas.video import MODALITIES
 from transforms.cache import Cache
 from transforms.files import join, read_bytes, write_bytes
 from transforms.journal import Journal
 from transforms.ledger import Line, check_balance, ledger_json, lines_of
 from transforms.list_input import Listing, entries_json, read_entries
-from transforms.partial import FAILURES
+from transforms.partial import ENGINE_FAILED
 from transforms.split import split_of
 from transforms.work import work_of
 from transforms.write_parts import join_parts
@@ -207,7 +206,8 @@ def refuse_lost(lines: Iterable[Line], partial_evidence: Mapping[str, Mapping[st
     """Raise StepLost where a step has nothing to show but failures, and say of what kind they are.
 
     Rejections and deferrals are no failures; they count as lost where they stand beside failures and nothing came out.
-    An engine that makes a part of the evidence lost all where it failed on every video.
+    An engine that makes a part of the evidence lost all where it failed on every video; a video that is too much for
+    the time or memory of a child process is no engine's failure.
     """
     for line in lines:
         if line.lost_all:
@@ -217,11 +217,11 @@ def refuse_lost(lines: Iterable[Line], partial_evidence: Mapping[str, Mapping[st
             raise StepLost(_lost(f"{line.stage}/{line.step}", line.entered, line.failed) + first)
     videos = tables.count("videos")
     for part, reasons in partial_evidence.items():
-        failed = {reason: count for reason, count in reasons.items() if reason in FAILURES}
-        if part in MODALITIES and videos and sum(failed.values()) == videos:
+        failed = reasons.get(ENGINE_FAILED, 0)
+        if videos and failed == videos:
             rows = (each for row in tables.rows("videos", ["warnings"]) for each in row["warnings"])
             first = next(f"; the first: {row['message']}" for row in rows if row["part"] == part)
-            raise StepLost(_lost(f"extract/{part}", videos, failed) + first)
+            raise StepLost(_lost(f"extract/{part}", videos, {ENGINE_FAILED: failed}) + first)
 
 
 def _lost(step: str, entered: int, failed: Mapping[str, int]) -> str:

@@ -117,13 +117,13 @@ def _say_not_published(error: NotPublished, output: str, console: Console) -> No
     staging = staging_of(output)
     if isinstance(error, StepLost):
         fix = (
-            f"What was tried stands in {staging}, in the tables failures and videos. When the cause is mended, the same "
-            "command tries again what time may cure, and with --retry-failures all everything that failed."
+            f"What was tried stands in {staging}, in the tables failures and videos. When the cause is mended, the "
+            "same command tries again what time may cure, and with --retry-failures all everything that failed."
         )
     else:
         fix = (
-            f"This is a fault of hardquery, or of queries and qrels that were given to it: `hardquery verify {staging}` "
-            "says what breaks which rule. All results are in the cache, and the next run need not pay for them again."
+            f"This is a fault of hardquery, or of queries and qrels that it was given: `hardquery verify {staging}` says "
+            "what breaks which rule. All results are in the cache, and the next run need not pay for them again."
         )
     _say(f"hardquery: not published: {error}", console, "red")
     _say(f"The output folder is as it was before the run. {fix}", console)
