@@ -11,9 +11,9 @@ from pipeline.outputs.errors import StepLost
 from pipeline.outputs.manifest import manifest_sha256, read_manifest
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Tables
-from pipeline.outputs.verify import check_staged, verify
+from pipeline.outputs.verify.verify import check_staged, verify
 from pipeline.run import refuse_lost
-from runners.cli import main
+from runners.cli.main import main
 from transforms.ledger import Line
 
 FAST = ["--workers=1", "--set=extract.asr=null", "--set=extract.ocr=null", "--set=emit.frames=null"]

@@ -1,0 +1,166 @@
+"""``hardquery run``, and what is asked before it: ``hardquery plan`` and ``hardquery recipes``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from runners.cli.errors import DEFERRED, LOST, PROBLEMS, RUN_ERROR, USAGE_ERROR, UsageError, one_line
+from runners.options import add_batch, add_budget, add_options
+from schemas.visible import UNREADABLE, visible
+
+if TYPE_CHECKING:
+    from pipeline.outputs.errors import NotPublished
+
+
+_EPILOG = f"""\
+Every other option goes to Beam, such as --runner=DataflowRunner --project=… --temp_location=gs://…
+
+An output is published when it is complete and verified; until then an earlier one stays as it is. Exit codes:
+  0  published
+  {RUN_ERROR}  the run broke off; the same command continues
+  {USAGE_ERROR}  wrong usage; nothing was done
+  {PROBLEMS}  not published: what was made does not verify
+  {DEFERRED}  published, but a budget or a batch left work for later; the same command continues
+  {LOST}  not published: nothing came out of some step, and what was tried failed
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """The commands, with their options."""
+    raw = argparse.RawDescriptionHelpFormatter
+    run = commands.add_parser(
+        "run",
+        help="videos in, training shards out",
+        description="Extract evidence, write queries, mine and judge candidates, and write Parquet shards.",
+        epilog=_EPILOG,
+        formatter_class=raw,
+        allow_abbrev=False,
+    )
+    add_options(run)
+    add_budget(run)
+    add_batch(run)
+    run.set_defaults(act=_run)
+
+    text = "what a run would do and cost, and why it is not cached; nothing is computed or paid for"
+    plan = commands.add_parser(
+        "plan",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. Numbers that hang on work not done yet are estimates: about.",
+        epilog="Every other option goes to Beam, as with run.",
+        allow_abbrev=False,
+    )
+    add_options(plan)
+    add_budget(plan)
+    plan.add_argument("--json", action="store_true", help="print JSON")
+    plan.set_defaults(act=_plan, batch=None)
+
+    recipes = commands.add_parser("recipes", help="list the recipes, or print one")
+    recipes.add_argument("recipe", nargs="?", metavar="RECIPE")
+    recipes.set_defaults(act=_recipes)
+
+
+def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
+    from pipeline.outputs.errors import NotPublished, OutputError, StepLost
+    from pipeline.run import execute
+    from runners import local
+    from runners.cli.batch import say_what_next
+    from runners.job import prepare
+    from runners.progress import watch
+    from runners.summary import print_summary
+    from transforms import progress
+
+    with one_line(ValueError, OSError):  # every error of this call is a clear one-line subclass of the two
+        job, options, ignored = prepare(arguments, beam_flags)
+    console = Console(stderr=True)
+    beside = f" ({ignored} other files ignored)" if ignored else ""
+    said = f"{job.recipe.name}: {len(job.listing.entries)} videos{beside} -> {job.output}"
+    console.print(said, highlight=False, soft_wrap=True, markup=False)
+    for role, server in job.servers.items():
+        if server.lacks:
+            console.print(f"{role}: {server.lacks}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    progress.reset()
+    local.quieten()
+    try:
+        manifest, lines, damage = execute(
+            job,
+            local.make_pipeline(options),
+            runner=local.runner_name(options),
+            run=lambda pipeline: local.run(pipeline, lambda over: watch(over, console)),
+        )
+    except OutputError as error:
+        raise UsageError(str(error)) from error
+    except NotPublished as error:
+        _say_not_published(error, job.output, console)
+        return LOST if isinstance(error, StepLost) else PROBLEMS
+    except Exception as error:  # whatever stopped the run is said in one line; the variable below shows where
+        _say_stopped(error, job.output, console)
+        if os.environ.get("HARDQUERY_TRACEBACK"):
+            raise
+        return RUN_ERROR
+    for found in damage:
+        console.print(f"journal: {found}; what it held was done again", style="yellow", highlight=False, soft_wrap=True)
+    print_summary(manifest, lines, job.output)
+    if arguments.batch:
+        say_what_next(arguments.batch, manifest.work, job.output, arguments.cache)
+    return DEFERRED if any(line.deferred for line in lines) else 0
+
+
+def _say_not_published(error: NotPublished, output: str, console: Console) -> None:
+    from pipeline.outputs.errors import StepLost
+    from pipeline.outputs.staging import staging_of
+
+    staging = staging_of(output)
+    if isinstance(error, StepLost):
+        fix = (
+            f"What was tried stands in {staging}, in the tables failures and videos. When the cause is mended, the "
+            "same command tries again what time may cure, and with --retry-failures all everything that failed."
+        )
+    else:
+        fix = (
+            f"This is a fault of hardquery, or of queries and qrels that it was given: `hardquery verify {staging}` says "
+            "what breaks which rule. All results are in the cache, and the next run need not pay for them again."
+        )
+    _say(f"hardquery: not published: {error}", console, "red")
+    _say(f"The output folder is as it was before the run. {fix}", console)
+
+
+def _say(text: str, console: Console, style: str = "") -> None:
+    console.print(visible(text, UNREADABLE), style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _say_stopped(error: BaseException, output: str, console: Console) -> None:
+    from pipeline.outputs.errors import with_fix
+    from pipeline.outputs.staging import is_half_published
+    from runners.local import cause
+
+    _say(f"hardquery: the run stopped: {with_fix(cause(error))}", console, "red")
+    with suppress(Exception):  # a file system that is out of reach has just been named
+        state = "is half published" if is_half_published(output) else "is as it was before the run"
+        console.print(f"The output folder {state}; the same command continues.", soft_wrap=True)
+    if not os.environ.get("HARDQUERY_TRACEBACK"):
+        console.print("Set HARDQUERY_TRACEBACK=1 to see where.", style="dim")
+
+
+def _plan(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
+    from runners.cli.plan import act
+
+    with one_line(ValueError, OSError):
+        return 0 if act(arguments, beam_flags) else RUN_ERROR
+
+
+def _recipes(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.config import RecipeError, load_recipe, recipe_names, recipe_text
+
+    with one_line(RecipeError):
+        if arguments.recipe:
+            print(recipe_text(arguments.recipe), end="")
+            return 0
+        for name in recipe_names():
+            print(f"{name:<12} {load_recipe(name).description}")
+    print("\n`hardquery recipes NAME` prints one; copy it to a file and change it, or use --set.")
+    return 0
