@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Row, Tables
-from pipeline.outputs.verify_records import broken_margin, broken_record
+from pipeline.outputs.verify.records import broken_margin, broken_record
 from schemas.example import SPLITS, STRATA
 from schemas.query import Label
 from schemas.tables import TABLES
