@@ -230,8 +230,6 @@ def main() -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
 
-    from runners.cli import main as cli
-
     log = Log(arguments.log, arguments.kill_after)
     watch(log)
     run = cli.main

@@ -152,7 +152,7 @@ APPEND_AND_WAIT = """
 import sys, pathlib
 from object_store import ObjectStore
 from tests.test_spool import Folder, ROOT_URL, put
-from transforms.shelf import Shelf
+from transforms.journal.step_log import Shelf
 ObjectStore.objects = Folder(pathlib.Path(sys.argv[1]))
 there = Shelf(ROOT_URL, "judge")
 for n in range(10):
