@@ -122,8 +122,9 @@ def _say_not_published(error: NotPublished, output: str, console: Console) -> No
         )
     else:
         fix = (
-            f"This is a fault of hardquery, or of queries and qrels that it was given: `hardquery verify {staging}` says "
-            "what breaks which rule. All results are in the cache, and the next run need not pay for them again."
+            "This is a fault of hardquery, or of queries and qrels that it was given: "
+            f"`hardquery verify {staging}` says what breaks which rule. All results are in the cache, and the next run "
+            "need not pay for them again."
         )
     _say(f"hardquery: not published: {error}", console, "red")
     _say(f"The output folder is as it was before the run. {fix}", console)
