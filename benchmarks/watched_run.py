@@ -230,18 +230,20 @@ def main() -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
 
+    from runners.cli import main as command_line
+
     log = Log(arguments.log, arguments.kill_after)
     watch(log)
-    run = cli.main
+    run = command_line.main
 
     def run_to_the_end() -> int:
         code = run(arguments.command)
         log.add("end", OVER)
         return code
 
-    cli.main = run_to_the_end  # type: ignore[assignment]
+    command_line.main = run_to_the_end  # type: ignore[assignment]
     sys.argv = ["hardquery", *arguments.command]
-    cli.entry()
+    command_line.entry()
 
 
 if __name__ == "__main__":
