@@ -26,7 +26,7 @@ from transforms.journal.budget import PAID_STEPS, Cost
 from transforms.journal.counts import add, work_of
 from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS, Miss
-from transforms.storage.cache import is_remote
+from transforms.storage.cache import CacheFailed, is_remote
 
 # Which steps decide what each one is asked.
 _UPSTREAM: Mapping[str, tuple[str, ...]] = {
@@ -143,7 +143,7 @@ def _open(journal: Journal) -> None:
     try:
         for step in STEPS:
             journal.holds(step)
-    except OSError as error:
+    except CacheFailed as error:
         raise CannotLook(f"the cache (--cache {journal.root!r}) cannot be read: {error}") from error
 
 

@@ -137,7 +137,7 @@ def _say(text: str, console: Console, style: str = "") -> None:
 def _say_stopped(error: BaseException, output: str, console: Console) -> None:
     from pipeline.outputs.errors import with_fix
     from pipeline.outputs.staging import is_half_published
-    from runners.local import cause
+    from runners.cause import cause
 
     _say(f"hardquery: the run stopped: {with_fix(cause(error))}", console, "red")
     with suppress(Exception):  # a file system that is out of reach has just been named
