@@ -8,7 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from schemas.query import Query
+from schemas.query import Query, is_written_id
 from schemas.visible import one_line
 from transforms.storage.trec import read_qrels, read_queries
 
@@ -27,12 +27,18 @@ def read_human_queries(queries_path: str, qrels_path: str) -> tuple[HumanQuery, 
 
     Raises:
         TrecError, OSError: a file or line that cannot be read.
-        ValueError: a query without a relevant video, or two queries with the same text.
+        ValueError: a query without a relevant video, two queries with the same text, or an id that is one of ours.
     """
     texts, qrels = read_queries(queries_path), read_qrels(qrels_path)
     queries = []
     first: dict[str, str] = {}
     for query_id, written in texts.items():
+        if is_written_id(query_id):
+            raise ValueError(
+                f"{queries_path}: {query_id!r} is an id of the form that hardquery gives to queries it writes, and "
+                f"an export has; give people's queries other ids, in both files: sed -i 's/^q-/people-/' "
+                f"{queries_path} {qrels_path}"
+            )
         text = one_line(written)
         if not text:
             raise ValueError(f"{queries_path}: query {query_id!r} has no visible text")

@@ -94,7 +94,7 @@ def put_stages(pipeline: beam.Pipeline, job: Job, entries_path: str, account: Ac
 
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
     human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human)
-    synthesized = (videos, human) | "Synthesize" >> Synthesize(
+    synthesized = (videos, human, splits) | "Synthesize" >> Synthesize(
         recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, account
     )
     mined = (synthesized["queries"], visible, extracted["deferred"]) | "Mine" >> Mine(recipe.mine, engines, account)

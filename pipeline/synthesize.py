@@ -25,9 +25,9 @@ from transforms.synthesize.write_queries import WriteQueries
 
 @dataclass
 class Synthesize(beam.PTransform):
-    """(Video, Query by people) -> {"written": every Query by the teacher, "queries": those that passed, and people's}.
+    """(Video, Query by people, (video_id, split)) -> {"written": every Query by the teacher, "queries"}.
 
-    Queries by people skip the text filters; of two similar queries theirs is kept.
+    "queries" are those that passed, and people's, which skip the text filters; of two similar queries theirs is kept.
     """
 
     config: SynthesizeConfig
@@ -37,8 +37,10 @@ class Synthesize(beam.PTransform):
     seed: int
     account: Account
 
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> dict[str, beam.PCollection]:
-        videos, human = inputs
+    def expand(
+        self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]
+    ) -> dict[str, beam.PCollection]:
+        videos, human, splits = inputs
         config = self.config
         selected = videos | "Select" >> beam.FlatMap(_select).with_outputs("rejections", main="videos")
         self.account.step("synthesize", "select", videos, selected.videos, rejections=selected.rejections)
@@ -71,7 +73,8 @@ class Synthesize(beam.PTransform):
         self.account.step("synthesize", "filter", written.queries, filtered.queries, rejections=filtered.rejections)
 
         together = (filtered.queries, human) | "With people's" >> beam.Flatten()
-        distinct = together | "Near duplicates" >> DropNearDuplicates(config.filters.near_duplicate_jaccard)
+        near = DropNearDuplicates(config.filters.near_duplicate_jaccard)
+        distinct = (together, splits) | "Near duplicates" >> near
         self.account.step("synthesize", "deduplicate", together, distinct.queries, rejections=distinct.rejections)
         return {"written": written.queries, "queries": distinct.queries}
 

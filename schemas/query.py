@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -74,6 +75,8 @@ class Query:
         require_text("query", self.text)
         require(self.video_id not in self.also_relevant, "the positive is no other relevant video", self.video_id)
         require_one_of("source", self.source, ("teacher", "human"))
+        ours = self.source == "human" and is_written_id(self.query_id)
+        require(not ours, "a query by people has no id of the form that written queries have", self.query_id)
         if self.source == "teacher":
             require_one_of("query_type", self.query_type or "", QUERY_TYPES)
             require_one_of("variant", self.variant or "", VARIANTS)
@@ -88,6 +91,11 @@ class Query:
     def id_of(video_id: str, variant: Variant, text: str) -> str:
         """The content id of a written query."""
         return content_id("q", video_id, variant, text)
+
+
+def is_written_id(query_id: str) -> bool:
+    """Whether an id is of the form that ``Query.id_of`` gives: no other query may have it."""
+    return re.fullmatch(r"q-[0-9a-f]{16}", query_id) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,20 @@ def test_two_queries_of_the_same_text_are_refused(files):
         read_human_queries(*files("h1\tWho opened  it\nh2\twho opened it\n", "h1 0 a 1\nh2 0 b 1\n"))
 
 
+def test_an_id_that_hardquery_gives_to_written_queries_is_refused_with_the_command_that_helps(files):
+    written = Query.id_of("a", "caption", "who opened it")
+    queries, qrels = files(f"{written}\twho opened it\n", f"{written} 0 a 1\n")
+
+    with pytest.raises(ValueError, match=r"sed -i 's/\^q-/people-/'"):
+        read_human_queries(queries, qrels)
+
+
+def test_other_ids_that_begin_alike_are_peoples_own(files):
+    [query] = read_human_queries(*files("q-12\twho opened it\n", "q-12 0 a 1\n"))
+
+    assert with_positive(query, {}, {"a": True}).query_id == "q-12"
+
+
 def test_the_positive_is_the_most_relevant_video_that_is_present():
     human = HumanQuery("h1", "who opened it", (("a", 1), ("b", 2), ("c", 2), ("gone", 3)))
 
