@@ -112,7 +112,7 @@ class Emit(beam.PTransform):
             "examples": found["examples"] | "Examples" >> beam.Map(lambda one: (one.query_id, one)),
         } | "Kept" >> beam.CoGroupByKey()
         runs = kept | "Runs" >> beam.FlatMapTuple(_run_of_kept)
-        qrels = kept | "Qrels" >> beam.FlatMapTuple(_qrels_of_kept)
+        qrels = kept | "Qrels" >> beam.FlatMapTuple(qrels_of_kept)
         written = (
             runs | "Write run" >> WriteParts(self.output, RUN, self.shards, _run_lines),
             qrels | "Write qrels" >> WriteParts(self.output, QRELS, self.shards, _qrels_lines),
@@ -208,12 +208,20 @@ def _run_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[
             yield query_id, ranking.candidates
 
 
-def _qrels_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, dict[str, int]]]:
-    """The labels of an example's candidates, and the other videos that people called relevant."""
+def qrels_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, dict[str, int]]]:
+    """The labels of an example's candidates, and the other videos of its run that are known to answer the query.
+
+    Relevant videos have the grade that people gave them, else 1. One that is not in the run is left out: nothing that
+    reranks the run could find it.
+    """
     rankings = list(group["rankings"])
     for example in group["examples"]:
+        query = rankings[0].query
+        ranked = {candidate.video_id for candidate in rankings[0].candidates}
+        grades = dict(query.grades)
         labels = {candidate.video_id: candidate.label for candidate in example.candidates}
-        yield query_id, labels | dict.fromkeys(rankings[0].query.also_relevant, 1)
+        labels |= dict.fromkeys(ranked.intersection(query.also_relevant), 1)
+        yield query_id, {video_id: label and grades.get(video_id, label) for video_id, label in labels.items()}
 
 
 def _run_lines(pairs: Iterable[tuple[str, tuple[Candidate, ...]]]) -> Iterator[str]:

@@ -64,7 +64,8 @@ def with_positive(human: HumanQuery, kept: Mapping[str, str], present: Mapping[s
         grades[video_id] = max(grade, grades.get(video_id, 0))
     positive = min(grades, key=lambda video_id: (video_id not in present, -grades[video_id], video_id))
     others = tuple(sorted(video_id for video_id in grades if video_id != positive))
-    return Query(human.query_id, positive, human.text, "human", also_relevant=others)
+    graded = tuple(sorted(grades.items()))
+    return Query(human.query_id, positive, human.text, "human", also_relevant=others, grades=graded)
 
 
 @dataclass

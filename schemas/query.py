@@ -47,7 +47,8 @@ class Query:
     are those a viewer needs to answer it, ``cited`` is what the teacher quotes from the evidence. ``reply`` is the
     teacher's whole reply, ``seed`` that of the request it answers, the last of so many ``attempts``; ``prompt_sha256``
     is the hash of the prompt, ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other
-    videos that are known to answer it, which therefore are none of its negatives.
+    videos that are known to answer it, which therefore are none of its negatives; ``grades`` are those above zero that
+    people gave, by video.
     """
 
     query_id: str
@@ -62,6 +63,7 @@ class Query:
     reply: str = ""
     prompt_sha256: str = ""
     also_relevant: tuple[str, ...] = ()
+    grades: tuple[tuple[str, int], ...] = ()
     evidence_cut: tuple[EvidenceCut, ...] = ()
     cited: tuple[str, ...] = ()
     difficulty: Difficulty | None = None

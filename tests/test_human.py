@@ -49,7 +49,8 @@ def test_the_positive_is_the_most_relevant_video_that_is_present():
 
     query = with_positive(human, {}, {"a": True, "b": True, "c": True})
 
-    assert query == Query("h1", "b", "who opened it", "human", also_relevant=("a", "c", "gone"))
+    grades = (("a", 1), ("b", 2), ("c", 2), ("gone", 3))
+    assert query == Query("h1", "b", "who opened it", "human", also_relevant=("a", "c", "gone"), grades=grades)
 
 
 def test_a_dropped_copy_stands_for_the_video_that_was_kept():
