@@ -80,7 +80,7 @@ def _pairs(tables: Tables, videos: VideoIndex, split: str, path_of: Callable[[Ro
                 "doc_id": candidate["video_id"],
                 "videos": [path_of(video)],
                 "true_label": candidate["label"],
-                "teacher_label": candidate["teacher_label"],
+                "teacher_label": int(candidate["teacher_label"] == "yes"),
                 "teacher_p_yes": candidate["p_yes"],
                 "teacher_logit_delta": candidate["delta"],
                 "teacher_reasoning": candidate["rationale"],
