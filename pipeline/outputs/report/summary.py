@@ -13,6 +13,7 @@ from schemas.account import STAGES
 from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
 from schemas.query import QUERY_TYPES, VARIANTS
+from schemas.tables import TABLES
 from schemas.video import MODALITIES
 from transforms.ledger import Line, read_ledger
 from transforms.storage.files import join, read_bytes
@@ -146,7 +147,7 @@ def summarize(output: str, manifest: Manifest) -> Summary:
     summary = Summary(
         manifest=manifest,
         lines=read_ledger(read_bytes(join(output, "ledger.json"))),
-        rows={name: tables.count(name) for name in ("videos", "queries", "judgements", "ranking", "perception")},
+        rows={name: tables.count(name) for name in TABLES},
         examples={split: tables.count("ranking", split) for split in SPLITS},
         perception={split: tables.count("perception", split) for split in SPLITS},
     )
