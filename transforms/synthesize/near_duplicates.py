@@ -28,11 +28,12 @@ from typing import Any
 
 import apache_beam as beam
 
-from schemas.account import Rejection
 from schemas.example import Split
 from schemas.fingerprint import canonical_json
+from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import MODALITIES
+from transforms.ledger import LOSSES, lost
 from transforms.synthesize.wording import Wording, are_similar, wording
 
 Key = tuple[int, str]  # the order of queries: minus the number of modalities, then the query id
@@ -129,7 +130,7 @@ def _before(entry: Entry, people: Iterable[Entry]) -> Key | None:
 
 @dataclass
 class DropNearDuplicates(beam.PTransform):
-    """(Query, (video_id, split)) -> Query without near-duplicates, which go to the tag "rejections" as Rejection.
+    """(Query, (video_id, split)) -> Query without near-duplicates, which go to the tag "losses".
 
     One group per word that occurs in some prefix, which holds the queries with that word in their prefix. Taking the
     rarest words first keeps the groups small: common words come into a prefix only where nearly all words are common.
@@ -154,7 +155,7 @@ class DropNearDuplicates(beam.PTransform):
         return (
             {"queries": keyed, "found": found}
             | "Join" >> beam.CoGroupByKey()
-            | "Drop" >> beam.FlatMapTuple(_drop).with_outputs("rejections", main="queries")
+            | "Drop" >> beam.FlatMapTuple(_drop).with_outputs(LOSSES, main="queries")
         )
 
 
@@ -175,5 +176,5 @@ def _drop(query_id: str, joined: Mapping[str, Iterable[Any]]) -> Iterator[Query 
 
 
 def _rejected(query: Query, detail: str) -> beam.pvalue.TaggedOutput:
-    rejection = Rejection("synthesize", "deduplicate", "near duplicate", detail, query.video_id, query.query_id)
-    return beam.pvalue.TaggedOutput("rejections", rejection)
+    about = (query.video_id, query.query_id)
+    return lost(Loss("rejected", "synthesize", "deduplicate", "near duplicate", detail, *about))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import msgspec
 
 from pipeline.outputs.tables import Row
-from schemas.account import Failure, Rejection
 from schemas.example import Example, PerceptionExample
+from schemas.losses import Loss
 from schemas.query import Judgement, Margin, Query
 from schemas.video import Video
 
@@ -34,6 +34,14 @@ def _judgement(row: Row) -> Row:
     return {**row, "margin": None if row["delta"] is None else margin_of(row)}
 
 
+def _rejection(row: Row) -> Row:
+    return {**row, "kind": "rejected"}
+
+
+def _failure(row: Row) -> Row:
+    return {**row, "kind": "failed", "reason": row["error_class"], "detail": row["message"]}
+
+
 def margin_of(row: Row) -> Row:
     """The margin of a row that has one, in the names of the record."""
     return {
@@ -51,8 +59,8 @@ _RECORDS: Mapping[str, tuple[type, Callable[[Row], Row]]] = {
     "judgements": (Judgement, _judgement),
     "ranking": (Example, _as_it_is),
     "perception": (PerceptionExample, _as_it_is),
-    "rejections": (Rejection, _as_it_is),
-    "failures": (Failure, _as_it_is),
+    "rejections": (Loss, _rejection),
+    "failures": (Loss, _failure),
 }
 
 
