@@ -76,7 +76,7 @@ def configs(summary: Summary) -> list[dict[str, Any]]:
     `datasets` cannot load an empty split, and would not load the others beside it: one without rows is left out where
     another has some. An empty table has all its splits, of no rows each, which can be streamed.
     """
-    rows = {
+    rows: dict[str, dict[str, int]] = {
         "ranking": dict(summary.examples),
         "perception": dict(summary.perception),
         **{name: {"train": summary.rows[name]} for name, table in TABLES.items() if not table.split},
