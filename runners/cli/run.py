@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _EPILOG = f"""\
 Every other option goes to Beam, such as --runner=DataflowRunner --project=… --temp_location=gs://…
 
+The judge sees what judge.modalities names and nothing else: in rankvideo captions alone, as in the paper, though
+queries are written from all evidence. --set 'judge.modalities=[caption,asr,ocr,metadata]' shows it all.
+
 An output is published when it is complete and verified; until then an earlier one stays as it is. Exit codes:
   0  published
   {RUN_ERROR}  the run broke off; the same command continues

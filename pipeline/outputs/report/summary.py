@@ -14,7 +14,7 @@ from schemas.example import SPLITS, STRATA, Split
 from schemas.losses import STAGES
 from schemas.query import QUERY_TYPES, VARIANTS
 from schemas.tables import TABLES
-from schemas.video import MODALITIES
+from schemas.video import MODALITIES, Modality
 from transforms.ledger import Line, read_ledger
 from transforms.storage.files import join, read_bytes
 
@@ -89,6 +89,13 @@ class Summary:
             if line.step != "pairs"  # which wait with their query
             for reason, count in line.deferred.items()
         }
+
+    @property
+    def unseen_by_judge(self) -> list[Modality]:
+        """Modalities that queries were written from and the judge was not shown."""
+        seen = self.manifest.recipe.get("judge", {}).get("modalities", MODALITIES)
+        variants = {variant for _, variant in self.written}
+        return [name for name in MODALITIES if name not in seen and variants & {name, "all"}]
 
     @property
     def query_types(self) -> list[str]:
