@@ -77,8 +77,8 @@ def configs(summary: Summary) -> list[dict[str, Any]]:
     another has some. An empty table has all its splits, of no rows each, which can be streamed.
     """
     rows: dict[str, dict[str, int]] = {
-        "ranking": dict(summary.examples),
-        "perception": dict(summary.perception),
+        "ranking": {str(split): count for split, count in summary.examples.items()},
+        "perception": {str(split): count for split, count in summary.perception.items()},
         **{name: {"train": summary.rows[name]} for name, table in TABLES.items() if not table.split},
     }
     present = [name for name, splits in rows.items() if any(splits.values())]
