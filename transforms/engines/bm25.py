@@ -13,9 +13,9 @@ import numpy as np
 from schemas.check import require, require_fraction
 from schemas.query import Candidate
 from schemas.video import EngineStamp
-from transforms.engines import stamp_of
-from transforms.language import languages_of, script_of
-from transforms.text import REVISION, bare, content_words, stem
+from transforms.protocols.engine import stamp_of
+from transforms.text.language import languages_of, script_of
+from transforms.text.words import REVISION, bare, content_words, stem
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,3 @@ class Bm25Index:
         found = np.flatnonzero(scores > 0)
         best = found[np.argsort(-scores[found], kind="stable")][:depth]
         return [Candidate(self.ids[i], rank, float(scores[i])) for rank, i in enumerate(best, start=1)]
-
