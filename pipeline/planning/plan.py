@@ -19,6 +19,7 @@ from pipeline.planning.forecast import Counts, Flow, calls_behind
 from pipeline.planning.rate import Rate
 from pipeline.run import Job, put_stages
 from pipeline.stage import Account
+from schemas.address import local_path
 from schemas.video import Video
 from transforms.extract.headers import Headers, probe
 from transforms.extract.list_input import entries_json
@@ -186,7 +187,7 @@ def _add_length(video: Video) -> None:
 def _probe(uris: Sequence[str], workers: int) -> _Unseen:
     local = [uri for uri in uris if not is_remote(uri)]
     with ThreadPoolExecutor(workers) as pool:
-        headers = dict(zip(local, pool.map(lambda uri: probe(uri, workers), local), strict=True))
+        headers = dict(zip(local, pool.map(lambda uri: probe(local_path(uri), workers), local), strict=True))
     return _Unseen(headers, frozenset(uris).difference(local))
 
 

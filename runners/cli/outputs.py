@@ -14,7 +14,11 @@ def add_commands(commands: Any) -> None:
     verify.add_argument("output", metavar="OUT")
     verify.set_defaults(act=_verify)
 
-    explain = commands.add_parser("explain", help="everything known of one query, video or pair")
+    explain = commands.add_parser(
+        "explain",
+        help="everything known of one query, video or pair",
+        epilog="Where an id reads like one of these options, write -- before it: explain OUT -- --help",
+    )
     explain.add_argument("output", metavar="OUT")
     explain.add_argument("id", metavar="ID", help="a query id, a video id, or QUERY_ID:VIDEO_ID")
     explain.set_defaults(act=_explain)

@@ -15,7 +15,7 @@ from schemas.query import Candidate
 from schemas.video import EngineStamp
 from transforms.protocols.engine import stamp_of
 from transforms.text.language import languages_of, script_of
-from transforms.text.words import REVISION, bare, content_words, stem
+from transforms.text.words import REVISION, bare, content_words, stem, words
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Vocabulary:
 
     def add(self, text: str) -> list[str]:
         """The stems of a document's content words, in its own language."""
-        words = content_words(text)
-        languages = languages_of(words)
+        languages = languages_of(words(text))
         for script, language in languages.items():
             self._languages[script].add(language)
-        stems = [stem(word, languages.get(script_of(word))) for word in words]
-        for word, found in zip(words, stems, strict=True):
-            self._stems[bare(word)].add(found)
+        stems = []
+        for word in content_words(text):
+            stems.append(stem(word, languages.get(script_of(word))))
+            self._stems[bare(word)].add(stems[-1])
         return stems
 
     def stems(self, text: str) -> Iterator[str]:
@@ -92,14 +92,14 @@ class Bm25Indexer:
         ids = [video_id for video_id, _ in ordered]
         if len(set(ids)) < len(ids):
             raise ValueError(f"video {next(a for a, b in pairwise(ids) if a == b)!r} occurs twice")
-        words = Vocabulary()
-        tokens = [words.add(text) for _, text in ordered]
+        vocabulary = Vocabulary()
+        tokens = [vocabulary.add(text) for _, text in ordered]
         if not any(tokens):
-            return Bm25Index(ids, None, words)
+            return Bm25Index(ids, None, vocabulary)
         # 64 bits, so that equal evidence gets equal scores and unequal evidence does not get them by rounding.
         scorer = bm25s.BM25(k1=self.options.k1, b=self.options.b, method=self.options.method, dtype="float64")
         scorer.index(tokens, show_progress=False)
-        return Bm25Index(ids, scorer, words)
+        return Bm25Index(ids, scorer, vocabulary)
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ class Bm25Index:
 
     ids: Sequence[str]
     scorer: Any
-    words: Vocabulary
+    vocabulary: Vocabulary
 
     def search(self, query_id: str, text: str, depth: int) -> list[Candidate]:
         """The ``depth`` best videos that share a word with ``text``, best first, ties by video id."""
-        tokens = list(self.words.stems(text))
+        tokens = list(self.vocabulary.stems(text))
         if not tokens or self.scorer is None:
             return []
         scores = self.scorer.get_scores(tokens)

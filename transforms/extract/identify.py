@@ -10,6 +10,7 @@ from functools import cached_property
 
 from apache_beam.io.filesystems import FileSystems
 
+from schemas.address import local_path
 from schemas.fingerprint import sha256_file
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
@@ -91,7 +92,7 @@ def _out_of_reach() -> Iterator[None]:
 
 def _state(uri: str) -> str:
     if not is_remote(uri):
-        stat = os.stat(uri)
+        stat = os.stat(local_path(uri))
         return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
     found = size(uri)
     if found is None:

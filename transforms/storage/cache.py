@@ -14,6 +14,7 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
+from schemas.address import local_path
 from schemas.fingerprint import sha256_file
 from transforms.storage.files import DISK_FULL, replacing, size
 
@@ -102,16 +103,17 @@ def localized(uri: str, folder: str) -> str:
         CannotFetch: a remote file system did not deliver it.
     """
     if not is_remote(uri):
-        _require_regular_file(uri)
-        return uri
-    path = Path(folder) / f"media{Path(uri).suffix}"
-    _download(uri, path)
-    return str(path)
+        path = local_path(uri)
+        _require_regular_file(path)
+        return path
+    copy = Path(folder) / f"media{Path(uri).suffix}"
+    _download(uri, copy)
+    return str(copy)
 
 
 def is_remote(address: str) -> bool:
     """Whether an address is of another filesystem than this machine's own."""
-    return _REMOTE.match(address) is not None
+    return _REMOTE.match(local_path(address)) is not None
 
 
 def _require_regular_file(path: str) -> None:

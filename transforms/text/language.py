@@ -57,7 +57,7 @@ USUAL = {
     "TAMIL": "ta",
 }
 _DOUBT = 0.006  # the probability of the usual language that leaves a doubt; see TextFilters.min_language_probability
-_ENOUGH = 1000  # characters tell a language
+_ENOUGH = 300  # characters tell a language
 
 
 def foreign(text: str, languages: Sequence[str], min_probability: float) -> str | None:

@@ -21,9 +21,10 @@ _UNSPACED = (
     r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Hangul}\p{scx=Bopomofo}\p{scx=Yi}\p{Ideographic}"
     r"\p{lb=Complex_Context}\p{sc=Javanese}\p{sc=Balinese}]&&[\p{L}\p{M}\p{Nl}]]"
 )
-# Vowel signs and accents follow their letter (Hindi, decomposed Latin).
-_LETTERS = rf"(?:[[\p{{L}}\p{{N}}]--{_UNSPACED}]\p{{M}}*)+"
-_TOKEN = regex.compile(rf"({_UNSPACED}(?:{_UNSPACED}|\p{{M}})*)|{_LETTERS}(?:'{_LETTERS})?", regex.V1)
+# Vowel signs and accents follow their letter (Hindi, decomposed Latin). ASCII comes first because that is faster.
+_LETTERS = rf"(?:(?:[a-z0-9]+|[[\p{{L}}\p{{N}}]--{_UNSPACED}])\p{{M}}*)+"
+_TOKEN = regex.compile(rf"{_LETTERS}(?:'{_LETTERS})?|({_UNSPACED}(?:{_UNSPACED}|\p{{M}})*)", regex.V1)
+_ASCII_TOKEN = regex.compile(r"[a-z0-9]+(?:'[a-z0-9]+)?")
 # What a reader takes for one character; Khmer and Burmese stack the letter after such a sign below the one before it.
 _CLUSTER = regex.compile(r".\p{M}*(?:(?<=[\u1039\u17d2])\p{L}\p{M}*)*", regex.V1 | regex.DOTALL)
 
@@ -41,6 +42,7 @@ _SAME_LETTER = str.maketrans(
     | {"ک": "ك"}
 )
 _FOREIGN_DIGIT = regex.compile(r"[\p{Nd}--0-9]", regex.V1)
+_MAY_NEED_THEM = regex.compile(r"[\u0307\u0590-\u1fff\u200c\u200d\ua000-\U0010ffff]")  # the two slow passes above
 _ACCENT = regex.compile(r"[\u0300-\u036f]")
 _WITHOUT_STROKE = str.maketrans({"ø": "o", "đ": "d", "ł": "l", "ı": "i", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe"})
 
@@ -70,8 +72,11 @@ def words(text: str) -> list[str]:
     Folding takes away case, compatibility forms, and what is a matter of spelling in Arabic, Hebrew and Devanagari;
     digits of all scripts are the same. Accents stay.
     """
+    folded = _folded(text)
+    if folded.isascii():
+        return _ASCII_TOKEN.findall(folded)
     found: list[str] = []
-    for token in _TOKEN.finditer(_folded(text)):
+    for token in _TOKEN.finditer(folded):
         characters = _CLUSTER.findall(token[1]) if token[1] else ()
         if len(characters) > 2:
             found.extend(map("".join, zip(characters, characters[1:], strict=False)))
@@ -112,10 +117,10 @@ def _snowball(name: str) -> Any:
 
 
 def _folded(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    if folded.isascii():
+    folded = unicodedata.normalize("NFKC", text).casefold().translate(_SAME_LETTER)
+    if not _MAY_NEED_THEM.search(folded):
         return folded
-    folded = _NOT_WRITTEN.sub("", folded.translate(_SAME_LETTER))
+    folded = _NOT_WRITTEN.sub("", folded)
     return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0], digit[0])), folded)
 
 
