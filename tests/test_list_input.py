@@ -221,7 +221,9 @@ def test_a_file_url_is_a_file_of_this_machine(tmp_path):
 def test_an_address_that_nothing_here_reads_is_out_of_reach_and_named(tmp_path, uri):
     [entry] = list_input(manifest(tmp_path, {"uri": uri})).entries
 
-    with pytest.raises(OutOfReach, match=r"1\.mp4: no filesystem for .* an address is a path, file:///…, s3://…") as caught:
+    with pytest.raises(
+        OutOfReach, match=r"1\.mp4: no filesystem for .* an address is a path, file:///…, s3://…"
+    ) as caught:
         _ = Media(entry.uri, str(tmp_path)).state
     assert caught.value.error_class == "StoreError"
 

@@ -112,7 +112,10 @@ def test_whole_numbers_written_with_a_point_are_whole_numbers(tmp_path: Path):
         ("q.csv", 'Query_id,query\nq1,"where did the flood, the great one, happen"\nq2,who won\n'),
         ("q.tsv", "\ufeffquery-id\ttext\nq1\twhere did the flood, the great one, happen\nq2\twho won\n"),
         ("q.tsv", "q1\twhere did the flood, the great one, happen\nq2\twho won\n"),
-        ("q.jsonl", '{"_id": "q1", "text": "where did the flood, the great one, happen"}\n{"_id": "q2", "text": "who won"}'),
+        (
+            "q.jsonl",
+            '{"_id": "q1", "text": "where did the flood, the great one, happen"}\n{"_id": "q2", "text": "who won"}',
+        ),
     ],
 )
 def test_queries_are_read_as_public_collections_have_them(tmp_path: Path, name: str, text: str):
@@ -123,7 +126,10 @@ def test_queries_are_read_as_public_collections_have_them(tmp_path: Path, name: 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("j.jsonl", '{"query_id": "q", "doc_id": "v", "relevance": 1}\n{"query_id": "q", "doc_id": "w", "relevance": 0.0}'),
+        (
+            "j.jsonl",
+            '{"query_id": "q", "doc_id": "v", "relevance": 1}\n{"query_id": "q", "doc_id": "w", "relevance": 0.0}',
+        ),
         ("j.csv", "query_id,doc_id,relevance\nq,v,1\nq,w,0\n"),
         ("j.tsv", "query-id\tcorpus-id\tscore\nq\tv\t1\nq\tw\t0\n"),
         ("j.tsv", "q\t0\tv\t1\nq\t0\tw\t0\n"),

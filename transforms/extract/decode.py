@@ -14,6 +14,7 @@ import apache_beam as beam
 
 from schemas.account import Deferral, Failure
 from schemas.check import require
+from schemas.configuration import Section
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineUse, Evidence, ManifestEntry, Video
 from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
@@ -54,8 +55,7 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Section, frozen=True):
     """How long native code may work on one video.
 
     Speech and text: ``time_limit_s`` plus ``time_limit_per_media_s`` a second of video. Decoding, which comes before

@@ -48,7 +48,11 @@ def _require_filesystem(path: str) -> None:
         FileSystems.get_filesystem(path)
     except ValueError as error:
         scheme = path.partition("://")[0]
-        fix = "pip install 'hardquery[dataflow]'" if scheme == "gs" else "an address is a path, file:///…, s3://… or gs://…"
+        fix = (
+            "pip install 'hardquery[dataflow]'"
+            if scheme == "gs"
+            else "an address is a path, file:///…, s3://… or gs://…"
+        )
         raise StoreError(f"{path}: no filesystem for {scheme}:// is installed; {fix}") from error
 
 
