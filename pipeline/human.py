@@ -8,10 +8,11 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipeline.stage import Account
-from schemas.account import Rejection
+from pipeline.stage import LedgerBuilder
+from schemas.losses import Loss
 from schemas.query import Query
 from schemas.visible import one_line
+from transforms.ledger import LOSSES, lost
 from transforms.storage.trec import read_qrels, read_queries
 
 
@@ -68,7 +69,7 @@ class PlaceHumanQueries(beam.PTransform):
     """(Video with frames, (dropped id, kept id)) -> Query, one for each of ``queries`` that has a relevant video."""
 
     queries: tuple[HumanQuery, ...]
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
         videos, aliases = inputs
@@ -76,9 +77,9 @@ class PlaceHumanQueries(beam.PTransform):
         given = videos.pipeline | "Queries" >> beam.Create(self.queries, reshuffle=False)
         placed = given | "Place" >> beam.FlatMap(
             _place, beam.pvalue.AsDict(aliases), beam.pvalue.AsDict(present)
-        ).with_outputs("rejections", main="queries")
+        ).with_outputs(LOSSES, main="queries")
         if self.queries:
-            self.account.step("synthesize", "people", given, placed.queries, rejections=placed.rejections)
+            self.ledger.step("synthesize", "people", given, placed.queries, placed.losses)
         return placed.queries
 
 
@@ -87,5 +88,4 @@ def _place(human: HumanQuery, kept: Mapping[str, str], present: Mapping[str, Any
         yield with_positive(human, kept, present)
     else:
         detail = f"its qrels name none: {human.text}"
-        rejection = Rejection("synthesize", "people", "no relevant video", detail, query_id=human.query_id)
-        yield beam.pvalue.TaggedOutput("rejections", rejection)
+        yield lost(Loss("rejected", "synthesize", "people", "no relevant video", detail, query_id=human.query_id))

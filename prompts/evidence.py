@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 
 from schemas.check import require

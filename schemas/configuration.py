@@ -1,4 +1,4 @@
-"""Configurations: YAML, changed by ``key=value`` settings, and converted into records that check every key and value."""
+"""Configurations: YAML, changed by ``key=value`` settings, converted into records that check every key and value."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.human import HumanQuery, PlaceHumanQueries, read_human_queries, with_positive
-from pipeline.stage import Account
-from schemas.account import Rejection
+from pipeline.stage import LedgerBuilder
+from schemas.losses import Loss
 from schemas.query import Query
 
 
@@ -64,16 +64,21 @@ def test_without_any_video_the_most_relevant_one_is_named():
 
 
 def test_a_query_without_a_relevant_video_is_a_rejection_and_the_others_go_on():
-    account = Account()
+    ledger = LedgerBuilder()
     queries = (HumanQuery("h1", "who opened it", (("a", 1),)), HumanQuery("h2", "where was the fire", ()))
     with TestPipeline() as pipeline:
         videos = pipeline | "Videos" >> beam.Create([SimpleNamespace(video_id="a")])
         aliases = pipeline | "Aliases" >> beam.Create([("copy", "a")])
-        placed = (videos, aliases) | PlaceHumanQueries(queries, account)
+        placed = (videos, aliases) | PlaceHumanQueries(queries, ledger)
         assert_that(placed, equal_to([Query("h1", "a", "who opened it", "human")]), label="placed")
-        rejection = Rejection(
-            "synthesize", "people", "no relevant video", "its qrels name none: where was the fire", query_id="h2"
+        rejection = Loss(
+            "rejected",
+            "synthesize",
+            "people",
+            "no relevant video",
+            "its qrels name none: where was the fire",
+            query_id="h2",
         )
-        assert_that(account.rejections[0], equal_to([rejection]), label="rejected")
+        assert_that(ledger.losses[0], equal_to([rejection]), label="rejected")
 
-    assert account.steps == [("synthesize", "people")]
+    assert ledger.steps == [("synthesize", "people")]

@@ -48,7 +48,7 @@ def list_input(spec: str) -> Listing:
 
     A manifest (JSON Lines, Parquet, CSV or TSV) gives ``uri`` and optionally ``video_id``, ``title``, ``description``,
     ``language``, ``published`` and ``event`` a row; its relative addresses are relative to its own folder. Folders are
-    walked, also behind links; a video's side-car ``<name>.json`` holds the same metadata fields, or ``<name>.info.json``
+    walked, also behind links; a video's side-car ``<name>.json`` holds the same metadata fields, ``<name>.info.json``
     what download tools know of it.
 
     Raises:

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import regex
@@ -79,7 +80,7 @@ def words(text: str) -> list[str]:
     for token in _TOKEN.finditer(folded):
         characters = _CLUSTER.findall(token[1]) if token[1] else ()
         if len(characters) > 2:
-            found.extend(map("".join, zip(characters, characters[1:], strict=False)))
+            found.extend(map("".join, pairwise(characters)))
         else:
             found.append(token[0])
     return found
