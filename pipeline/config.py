@@ -11,9 +11,9 @@ import msgspec
 
 from prompts.evidence import EvidenceBudgets
 from prompts.template import Template, load_template
-from schemas import configuration
 from schemas.check import require
-from schemas.configuration import Section, did_you_mean
+from schemas.configuration.section import Section, converted, did_you_mean
+from schemas.configuration.values import read_yaml, with_settings
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Variant
 from schemas.video import MODALITIES, Modality
@@ -204,7 +204,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: no such recipe, or a key or value that it does not know.
     """
-    values = configuration.read_yaml(recipe_text(name), f"recipe {name!r}", RecipeError)
+    values = read_yaml(recipe_text(name), f"recipe {name!r}", RecipeError)
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {name!r} must be a mapping of sections")
     return parse_recipe(changed(values, settings))
@@ -216,12 +216,12 @@ def changed(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any
     Raises:
         RecipeError: a setting that is none.
     """
-    return configuration.changed(values, settings, RecipeError)
+    return with_settings(values, settings, RecipeError)
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values; every unknown key and ill-typed value is named with its full path."""
-    return configuration.converted(values, Recipe, "recipe key", RecipeError)
+    return converted(values, Recipe, "recipe key", RecipeError)
 
 
 def _require_distinct(name: str, values: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import count
 
 from schemas.check import require
-from schemas.configuration import Section
+from schemas.configuration.section import Section
 from schemas.query import EvidenceCut
 from schemas.video import MODALITIES, Evidence, Metadata, Modality
 from schemas.visible import is_invisible

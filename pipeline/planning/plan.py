@@ -20,7 +20,6 @@ from pipeline.planning.forecast import Counts, Flow, calls_behind
 from pipeline.planning.rate import Rate
 from pipeline.run import Job, put_stages
 from pipeline.stage import LedgerBuilder
-from schemas.address import local_path
 from schemas.video import Video
 from transforms.extract.headers import Headers, probe
 from transforms.extract.list_input import entries_json
@@ -29,6 +28,7 @@ from transforms.journal.counts import add, work_of
 from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS, Miss
 from transforms.ledger import Key as LedgerKey
+from transforms.storage.address import local_path
 from transforms.storage.cache import CacheFailed, is_remote
 
 # Which steps decide what each one is asked.

@@ -12,8 +12,8 @@ from importlib.metadata import version
 
 from runners.cli import audit, batch, cache, evaluate, outputs, rerank, run, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
-from schemas.address import local_path
 from schemas.visible import UNREADABLE, visible
+from transforms.storage.address import local_path
 
 _EPILOG = """\
 examples:

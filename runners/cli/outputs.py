@@ -82,7 +82,7 @@ def _diff(arguments: argparse.Namespace, _: list[str]) -> int:
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
     from pipeline.outputs.export.rankvideo import EXPORTS
     from pipeline.outputs.manifest import NotAnOutput
-    from schemas.configuration import did_you_mean
+    from schemas.configuration.section import did_you_mean
     from transforms.storage.files import join
 
     if arguments.format not in EXPORTS:

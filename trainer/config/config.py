@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from schemas import configuration
-from schemas.configuration import Section
+from schemas.configuration.section import Section, converted
+from schemas.configuration.values import read_yaml, with_settings
 from trainer.config.errors import TrainingError
 
 Stage = Literal["perception", "ranking"]
@@ -170,7 +170,7 @@ def load_config(name: str, settings: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: no such preset or file, or a key or value that it does not know.
     """
-    return parse_config(configuration.changed(_read(name), settings, ConfigError))
+    return parse_config(with_settings(_read(name), settings, ConfigError))
 
 
 def parse_config(values: dict[str, Any]) -> TrainConfig:
@@ -179,7 +179,7 @@ def parse_config(values: dict[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: a key is unknown or missing, or a value makes no sense; with its path.
     """
-    return configuration.converted(values, TrainConfig, "training configuration, key", ConfigError)
+    return converted(values, TrainConfig, "training configuration, key", ConfigError)
 
 
 def _read(name: str, presets: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _read(name: str, presets: tuple[str, ...] = ()) -> dict[str, Any]:
             text = Path(name).read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"training configuration {name!r} cannot be read: {error}") from error
-    values = configuration.read_yaml(text, f"training configuration {name!r}", ConfigError)
+    values = read_yaml(text, f"training configuration {name!r}", ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"training configuration {name!r} must be a mapping")
     base = values.pop("preset", None)

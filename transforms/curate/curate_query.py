@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 
 from schemas.check import require
-from schemas.configuration import Section
+from schemas.configuration.section import Section
 from schemas.example import Example, ExampleCandidate, Split, Stratum
 from schemas.losses import Loss
 from schemas.query import Judgement, Query

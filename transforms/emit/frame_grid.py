@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from schemas.check import require
-from schemas.configuration import Section
+from schemas.configuration.section import Section
 from schemas.frames import grid_size, spread
 
 

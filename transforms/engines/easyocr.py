@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from schemas.configuration import did_you_mean
+from schemas.configuration.section import did_you_mean
 from schemas.video import EngineStamp
 from transforms.engines.text_boxes import reading_order, upright_box
 from transforms.protocols.engine import EngineError, stamp_of

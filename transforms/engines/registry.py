@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.configuration import did_you_mean
+from schemas.configuration.section import did_you_mean
 from transforms.protocols.engine import Engine, EngineError
 
 ENGINES: dict[str, dict[str, str]] = {

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from schemas.configuration import did_you_mean
+from schemas.configuration.section import did_you_mean
 from schemas.fingerprint import fingerprint, sha256_file
 from schemas.video import AsrSegment, EngineStamp
 from transforms.protocols.engine import EngineError

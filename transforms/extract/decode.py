@@ -13,7 +13,7 @@ from typing import Any
 import apache_beam as beam
 
 from schemas.check import require
-from schemas.configuration import Section
+from schemas.configuration.section import Section
 from schemas.fingerprint import fingerprint
 from schemas.losses import Loss
 from schemas.video import EngineUse, Evidence, ManifestEntry, Video

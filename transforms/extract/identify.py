@@ -10,12 +10,12 @@ from functools import cached_property
 
 from apache_beam.io.filesystems import FileSystems
 
-from schemas.address import local_path
 from schemas.fingerprint import sha256_file
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
 from transforms.journal.open_journal import NOT_RUN
 from transforms.journal.record import Key
+from transforms.storage.address import local_path
 from transforms.storage.cache import CannotFetch, is_remote, localized
 from transforms.storage.files import MACHINE_FULL, size
 

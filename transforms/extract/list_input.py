@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
-from schemas.address import local_path, writable
 from schemas.video import EvidenceWarning, ManifestEntry
 from schemas.visible import one_line
 from transforms.extract.read_manifest import METADATA_FIELDS, InputError, metadata_of, read_manifest
+from transforms.storage.address import local_path, writable
 from transforms.storage.files import exists, list_files, match, open_seekable, read_bytes
 from transforms.storage.rows import FORMS, holds_rows
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from schemas.address import local_path, writable
 from schemas.check import InvalidRecord
 from schemas.video import ManifestEntry, Metadata
 from schemas.visible import one_line, visible
+from transforms.storage.address import local_path, writable
 from transforms.storage.files import join, read_bytes
 from transforms.storage.rows import RowError, read_rows
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from schemas.check import require
-from schemas.configuration import Section
+from schemas.configuration.section import Section
 from schemas.usage import Usage
 
 # The steps whose calls a server may bill: they count against a budget, the work of this machine does not.

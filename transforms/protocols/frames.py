@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.check import require
-from schemas.configuration import Section
+from schemas.configuration.section import Section
 from schemas.video import EvidenceWarning
 
 Image = NDArray[np.uint8]  # [height, width, 3], RGB

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
-from schemas.address import local_path
 from schemas.fingerprint import sha256_file
+from transforms.storage.address import local_path
 from transforms.storage.files import MACHINE_FULL, replacing, size
 
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")

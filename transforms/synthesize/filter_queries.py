@@ -13,7 +13,7 @@ import apache_beam as beam
 from prompts.evidence import EvidenceBudgets, render_evidence
 from prompts.reply import excerpt
 from schemas.check import require, require_fraction, require_one_of
-from schemas.configuration import Section
+from schemas.configuration.section import Section
 from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import MODALITIES, Evidence, Video

@@ -74,9 +74,10 @@ def words(text: str) -> list[str]:
     digits of all scripts are the same. Accents stay.
     """
     folded = _folded(text)
-    if folded.isascii():
-        return _ASCII_TOKEN.findall(folded)
     found: list[str] = []
+    if folded.isascii():
+        found += _ASCII_TOKEN.findall(folded)
+        return found
     for token in _TOKEN.finditer(folded):
         characters = _CLUSTER.findall(token[1]) if token[1] else ()
         if len(characters) > 2:
@@ -122,7 +123,8 @@ def _folded(text: str) -> str:
     if not _MAY_NEED_THEM.search(folded):
         return folded
     folded = _NOT_WRITTEN.sub("", folded)
-    return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0], digit[0])), folded)
+    folded = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0], digit[0])), folded)
+    return folded
 
 
 def longest_common_run(left: Sequence[str], right: Sequence[str]) -> int:
