@@ -120,10 +120,9 @@ def _snowball(name: str) -> Any:
 
 def _folded(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_SAME_LETTER)
-    if not _MAY_NEED_THEM.search(folded):
-        return folded
-    folded = _NOT_WRITTEN.sub("", folded)
-    folded = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0], digit[0])), folded)
+    if _MAY_NEED_THEM.search(folded):
+        folded = _NOT_WRITTEN.sub("", folded)
+        folded = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0], digit[0])), folded)
     return folded
 
 
