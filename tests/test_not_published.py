@@ -62,6 +62,27 @@ def test_where_nothing_was_published_before_nothing_is_when_all_is_lost(videos, 
     assert [name for name in os.listdir(tmp_path / "out") if not name.startswith(".")] == []
 
 
+def test_a_query_by_people_that_names_no_video_is_a_rejection_and_what_is_published_verifies(videos, tmp_path):
+    (tmp_path / "queries.tsv").write_text("h1\twhich river rose on monday\nh2\twho opened the new theatre\n")
+    (tmp_path / "manifest.jsonl").write_text(
+        "".join(
+            json.dumps({"uri": str(videos / "good" / f"{name}.mp4"), "video_id": name, "title": name}) + "\n"
+            for name in ("river", "school")
+        )
+    )
+    (tmp_path / "qrels.trec").write_text("h1 0 river 1\n")
+    people = [f"--queries={tmp_path / 'queries.tsv'}", f"--qrels={tmp_path / 'qrels.trec'}"]
+
+    assert (
+        main(["run", "demo", f"--input={tmp_path / 'manifest.jsonl'}", f"--output={tmp_path / 'out'}", *FAST, *people])
+        == 0
+    )
+
+    assert verify(str(tmp_path / "out")) == []
+    tables = read_manifest(str(tmp_path / "out")).tables(str(tmp_path / "out"))
+    assert [row["reason"] for row in tables.rows("rejections") if row["query_id"] == "h2"] == ["no relevant video"]
+
+
 def test_what_does_not_verify_is_not_published_and_can_be_looked_at(output, videos, capsys, monkeypatch):
     before = manifest_sha256(str(output))
     monkeypatch.setattr("pipeline.run.check_staged", lambda *_: [Problem("queries/", "is wrong", "q-1")] * 2)

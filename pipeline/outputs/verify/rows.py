@@ -24,6 +24,7 @@ Found = Iterator[tuple[str, str]]  # (row, rule)
 
 _PLACE = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 _UNKNOWN_VIDEO = "unknown video"  # why mining drops a human query whose video is not in the run
+_NO_VIDEO = "no relevant video"  # why a query by people that names none is in no table but this one's
 _MARGIN = ("delta", "delta_lo", "delta_hi", "censored", "label_mass", "delta_prior", "p_yes", "confidence_source")
 _CANDIDATE = (*_MARGIN, "stratum", "rank", "score", "rationale")  # what a candidate has of its judgement
 _VIDEO = [name for name in TABLES["videos"].schema.names if name != "frames"]  # pictures are not looked at
@@ -256,7 +257,7 @@ def _check_split(where: str, video_id: str, split: str, seen: _Seen) -> Found:
 
 
 def _check_rejection(row: Row, seen: _Seen) -> Found:
-    if row["stage"] != "extract" and row["reason"] != _UNKNOWN_VIDEO:
+    if row["stage"] != "extract" and row["reason"] not in (_UNKNOWN_VIDEO, _NO_VIDEO):
         yield from _check_ids(row, seen)
 
 
