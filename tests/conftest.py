@@ -47,3 +47,14 @@ def random_llm(tmp_path_factory: pytest.TempPathFactory) -> TinyLlm:
 def taught_llm(tmp_path_factory: pytest.TempPathFactory) -> TinyLlm:
     """One that gives verdicts, and says how sure it is, when it is asked by this project's prompts."""
     return make_tiny_llm(tmp_path_factory.mktemp("taught_llm") / "tiny", verdict_lessons())
+
+
+@pytest.fixture(scope="session")
+def whisper_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint over-fitted on three made-up sounds, as openai-whisper's own files are."""
+    pytest.importorskip("whisper")
+    from tests.tiny_whisper import write_memorised_checkpoint
+
+    path = tmp_path_factory.mktemp("whisper") / "memorised.pt"
+    write_memorised_checkpoint(path)
+    return path
