@@ -24,7 +24,7 @@ from pipeline.audit.figures import area_under_curve
 from prompts.reply import UnparsableReply
 from schemas.query import Judgement, Query
 from schemas.video import AsrSegment, Box, Evidence, MediaFacts, Metadata, OcrLine, Video
-from tests.llama_server import serving
+from tests.llama_server import LlamaServer, serving
 from tests.real_weights import smollm2
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.judge.judge_pairs import Pair, judge_pair
@@ -149,6 +149,12 @@ def judging_row(asked: Sequence[Asked]) -> str:
     return f"{' | '.join(cells)} |"
 
 
+def teacher_at(server: LlamaServer, **options: Any) -> OpenAiTeacher:
+    """The teacher behind a server; on a slow machine it is waited for rather than asked twice."""
+    common = {"model": "smollm2", "base_url": server.base_url, "max_tokens": MAX_TOKENS, "timeout_s": 3600, "attempts": 1}
+    return OpenAiTeacher(**common, **options)
+
+
 def main() -> None:
     """Print both tables as Markdown, and every query with ``--show``."""
     parser = argparse.ArgumentParser()
@@ -159,9 +165,7 @@ def main() -> None:
     with serving(smollm2()) as server:
         print("| writing | read at the first try | within three | what became of it |\n|---|---:|---:|---|")
         for name, json_schema in (("with a JSON schema", True), ("without", False)):
-            options = OpenAiTeacher(
-                model="smollm2", base_url=server.base_url, json_schema=json_schema, max_tokens=MAX_TOKENS
-            )
+            options = teacher_at(server, json_schema=json_schema)
             teacher = options.load()
             written = [write(teacher, options, video) for video in videos[: args.videos]]
             print(f"| {name} | {writing_row(written)}", flush=True)
@@ -171,9 +175,7 @@ def main() -> None:
         print("\n| judging | read at the first try | within three | first reply not read | yes of positives |", end="")
         print(" yes of others | margin of positives | of others | AUC |\n|---|---:|---:|---|---:|---:|---:|---:|---:|")
         for name, temperature in (("temperature 0", 0.0), (f"temperature {WARM}", WARM)):
-            options = OpenAiTeacher(
-                model="smollm2", base_url=server.base_url, temperature=temperature, max_tokens=MAX_TOKENS
-            )
+            options = teacher_at(server, temperature=temperature)
             teacher = options.load()
             tries = TRIES if temperature else 1
             asked = [judge(teacher, options, pair, tries) for pair in labelled_pairs(videos)]
