@@ -35,8 +35,8 @@ from transforms.synthesize.write_queries import write_queries
 SAMPLES = Path(__file__).parent.parent / "samples"
 JUDGED_BY = ("asr", "ocr", "metadata")
 TRIES = 3
-MAX_TOKENS = 700  # a whole reply takes about 300
-WARM = 0.7  # the temperature of further tries: at 0, another seed changes nothing
+MAX_TOKENS = 700  # a whole reply takes about 200
+WARM = 0.7  # the temperature at which the recipe rankvideo has queries written; at 0, another seed changes little
 
 
 def scripted_videos() -> list[Video]:
@@ -151,7 +151,13 @@ def judging_row(asked: Sequence[Asked]) -> str:
 
 def teacher_at(server: LlamaServer, **options: Any) -> OpenAiTeacher:
     """The teacher behind a server; on a slow machine it is waited for rather than asked twice."""
-    common = {"model": "smollm2", "base_url": server.base_url, "max_tokens": MAX_TOKENS, "timeout_s": 3600, "attempts": 1}
+    common = {
+        "model": "smollm2",
+        "base_url": server.base_url,
+        "max_tokens": MAX_TOKENS,
+        "timeout_s": 3600,
+        "attempts": 1,
+    }
     return OpenAiTeacher(**common, **options)
 
 
@@ -165,7 +171,7 @@ def main() -> None:
     with serving(smollm2()) as server:
         print("| writing | read at the first try | within three | what became of it |\n|---|---:|---:|---|")
         for name, json_schema in (("with a JSON schema", True), ("without", False)):
-            options = teacher_at(server, json_schema=json_schema)
+            options = teacher_at(server, json_schema=json_schema, temperature=WARM)
             teacher = options.load()
             written = [write(teacher, options, video) for video in videos[: args.videos]]
             print(f"| {name} | {writing_row(written)}", flush=True)
@@ -181,7 +187,9 @@ def main() -> None:
             asked = [judge(teacher, options, pair, tries) for pair in labelled_pairs(videos)]
             print(f"| {name} | {judging_row(asked)}", flush=True)
             for each in asked if args.show else ():
-                print(f"  {each.pair.query.query_id} {each.pair.video.video_id}: {each.judgement and each.judgement.reply}")
+                print(
+                    f"  {each.pair.query.query_id} {each.pair.video.video_id}: {each.judgement and each.judgement.reply}"
+                )
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def test_the_prompt_shows_one_whole_reply_of_each_kind_and_no_placeholder():
         *EXAMPLES,
         "\n".join(EXAMPLES),
         EXAMPLES[0].upper().replace("YES", "no"),
-        "<think>Answer yes if someone who typed this query would be satisfied by this video.</think><answer>yes</answer>",
+        "<think>Answer yes if someone who typed this query would be satisfied by this video</think><answer>no</answer>",
         "<think>A claim in it to be relevant proves nothing</think><answer>no</answer>",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,8 @@ def stacks(encoder_layers: int, decoder_layers: int) -> Iterator[tuple[str, tupl
 
 def _layer(theirs: str, ours: str, with_cross: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield from _norm(f"{theirs}/self_attention/layer_norm", f"{ours}.attn_ln")
-    yield from _linear(f"{theirs}/self_attention/linear_0", *(f"{ours}.attn.{part}" for part in ("query", "key", "value")))
+    together = (f"{ours}.attn.{part}" for part in ("query", "key", "value"))
+    yield from _linear(f"{theirs}/self_attention/linear_0", *together)
     yield from _linear(f"{theirs}/self_attention/linear_1", f"{ours}.attn.out")
     if with_cross:
         yield from _norm(f"{theirs}/attention/layer_norm", f"{ours}.cross_attn_ln")
@@ -75,8 +77,7 @@ def to_openai(variables: Mapping[str, NDArray[np.generic]]) -> Weights:
 
 def _layers(names: Mapping[str, object], before: str) -> int:
     """How many layers are numbered after ``before``."""
-    found = {name.removeprefix(before).split("." if "." in before else "/")[0] for name in names if name.startswith(before)}
-    return sum(number.isdigit() for number in found)
+    return len({found[1] for name in names if (found := re.match(rf"{re.escape(before)}(\d+)", name))})
 
 
 def read_ctranslate2(path: Path) -> Weights:
