@@ -187,9 +187,8 @@ def main() -> None:
             asked = [judge(teacher, options, pair, tries) for pair in labelled_pairs(videos)]
             print(f"| {name} | {judging_row(asked)}", flush=True)
             for each in asked if args.show else ():
-                print(
-                    f"  {each.pair.query.query_id} {each.pair.video.video_id}: {each.judgement and each.judgement.reply}"
-                )
+                said = each.judgement.reply if each.judgement else each.reason
+                print(f"  {each.pair.query.query_id} {each.pair.video.video_id}: {said}")
 
 
 if __name__ == "__main__":

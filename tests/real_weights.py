@@ -17,7 +17,7 @@ MADE = ROOT / "out" / "real_weights"
 
 Size = Literal["tiny.en", "base"]
 
-# SHA-256 of what the packages hold, and of the base model's two parts joined; MD5 as easyocr's own configuration has it.
+# SHA-256 of what the packages hold, of the base model's two parts joined; MD5 as easyocr's own configuration has it.
 _CTRANSLATE2 = {
     "tiny.en": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     "base": "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",

@@ -8,8 +8,9 @@ from prompts.template import Template, load_template
 
 TEMPLATE = Template(
     "t",
-    'You judge. Say what you see, and why; never guess: "no rain at all" is a guess. {{evidence}}\n'
-    "- base: a name\nReply <one to three sentences: what was seen and what follows from it for the searcher>, <yes|no>.\n---\n{{query}}",
+    'You judge. Say what you see, and why; never guess: "no rain at all" is one. {{evidence}}\n'
+    "- base: a name\nReply <one to three sentences: what was seen and what follows from it for the searcher>, "
+    "<yes|no>.\n---\n{{query}}",
 )
 OURS = tuple(map(load_template, ("judge", "judge_reworded", "write_queries")))
 

@@ -12,7 +12,13 @@ def test_a_word_error_is_an_edit_per_word_said(said, heard, edits):
 
 @pytest.mark.parametrize(
     ("written", "read", "edits"),
-    [("LINE 5", "line  5", 0), ("LINE 5", "LINE S", 1), ("LINE 5", "LNE", 3), ("LINE 5", "", 6), ("LINE 5", "LINE 55", 1)],
+    [
+        ("LINE 5", "line  5", 0),
+        ("LINE 5", "LINE S", 1),
+        ("LINE 5", "LNE", 3),
+        ("LINE 5", "", 6),
+        ("LINE 5", "LINE 55", 1),
+    ],
 )
 def test_a_character_error_is_an_edit_per_character_written(written, read, edits):
     assert character_error_rate(written, read) == edits / 6

@@ -40,7 +40,7 @@ class Decoded(Protocol):
 
 
 class Vocabulary(Protocol):
-    """What the tokenizers of both libraries know: from ``eot`` on tokens are no text, from ``timestamp_begin`` times."""
+    """What the tokenizers of both libraries know: text, then ``eot`` and others, then times."""
 
     @property
     def eot(self) -> int: ...
