@@ -26,6 +26,7 @@ OURS = tuple(map(load_template, ("judge", "judge_reworded", "write_queries")))
         "One to three sentences: what was seen and what follows from it for the searcher.",
         "What was seen and what follows from it for the searcher is clear.",
         "what was seen and what follows from it",
+        "one to three sentences: what was heard and what follows from it for a searcher",
     ],
 )
 def test_a_sentence_example_or_placeholder_of_the_prompt_is_an_echo(text):
@@ -81,3 +82,21 @@ def test_every_sentence_of_a_prompt_is_an_echo_of_it(template):
 
     assert len(sentences) > 7
     assert all(echoes(sentence, template) for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Why could anyone get beyond the end of the line after sailors went months without wages",
+        "Why could anyone get beyond the line after sailors went months without wages",
+    ],
+)
+def test_an_example_with_words_changed_as_small_models_change_them_is_an_echo(text):
+    assert echoes(text, load_template("write_queries"))
+
+
+def test_an_example_thought_with_words_changed_is_an_echo():
+    assert echoes(
+        "The boat lay idle because wages were owed and rain is not spoken of, so it is another event",
+        load_template("judge"),
+    )

@@ -1,6 +1,6 @@
 """SmolLM2 behind llama.cpp's server, writing and judging by the real steps: ``make test-real``.
 
-It is a very small model. What is asserted is what must hold of any; what it is worth, ``benchmarks.real_teacher`` tells.
+What is asserted must hold of any model; what one as small as this is worth, ``benchmarks.real_teacher`` tells.
 """
 
 from __future__ import annotations
