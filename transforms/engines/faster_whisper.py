@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from schemas.configuration.section import did_you_mean
 from schemas.fingerprint import fingerprint
 from schemas.video import AsrSegment, EngineStamp
 from transforms.engines.local.model_folder import model_id
 from transforms.engines.whisper_segments import check_language, repeats_itself, segments_of
-from transforms.protocols.engine import EngineError, did_you_mean, version_of
+from transforms.protocols.engine import EngineError, version_of
 from transforms.protocols.speech import Samples
 
 # What faster-whisper knows, repeated here because importing it takes time; a test holds the two together.

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from schemas.configuration.section import did_you_mean
 from schemas.video import AsrSegment
-from transforms.protocols.engine import did_you_mean
 from transforms.protocols.speech import SAMPLE_RATE_HZ
 
 # What openai-whisper knows, repeated here because importing it takes seconds; a test holds the two together.

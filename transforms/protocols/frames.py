@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.check import require
+from schemas.configuration.section import Section
 from schemas.video import EvidenceWarning
 
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
@@ -41,8 +42,7 @@ class SampledFrames:
     origin_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class FramePolicy:
+class FramePolicy(Section, frozen=True):
     """Which frames to take and how large: at most ``max_frames``, spread evenly at no more than ``sample_fps``.
 
     ``max_side`` bounds the longer side in pixels, ``max_pixels`` refuses larger source frames before decoding them.
