@@ -1,4 +1,4 @@
-"""A video and what is known of it: where it lies, its media facts, its evidence by modality, and how frames are chosen."""
+"""A video and what is known of it: where it lies, its media facts, its evidence, and which of its frames are taken."""
 
 from __future__ import annotations
 
