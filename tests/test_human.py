@@ -85,7 +85,7 @@ def test_a_query_without_a_relevant_video_is_a_rejection_and_the_others_go_on():
         videos = pipeline | "Videos" >> beam.Create([SimpleNamespace(video_id="a")])
         aliases = pipeline | "Aliases" >> beam.Create([("copy", "a")])
         placed = (videos, aliases) | PlaceHumanQueries(queries, ledger)
-        assert_that(placed, equal_to([Query("h1", "a", "who opened it", "human")]), label="placed")
+        assert_that(placed, equal_to([Query("h1", "a", "who opened it", "human", grades=(("a", 1),))]), label="placed")
         rejection = Loss(
             "rejected",
             "synthesize",
