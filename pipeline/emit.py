@@ -11,9 +11,9 @@ import msgspec
 
 from pipeline.config import EmitConfig
 from pipeline.curate import caption_example
-from pipeline.stage import Account, merge
-from schemas.account import Deferral, Rejection, Tally
+from pipeline.stage import LedgerBuilder, merge
 from schemas.example import Split
+from schemas.losses import Loss, Tally
 from schemas.query import Candidate, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
@@ -51,7 +51,7 @@ class Emit(beam.PTransform):
     output: str
     shards: int
     cache: Cache
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
         pipeline = found["videos"].pipeline
@@ -60,7 +60,7 @@ class Emit(beam.PTransform):
         trec = self._write_trec(found)
         counts = {
             "files": merge(files, "Files", pipeline),
-            "tallies": merge(self.account.tallies, "Tallies", pipeline),
+            "tallies": self.ledger.tallies(pipeline),
             "warnings": found["videos"]
             | "Warnings" >> beam.FlatMap(lambda video: [((w.part, w.reason), 1) for w in video.warnings])
             | "Count warnings" >> beam.CombinePerKey(sum)
@@ -71,16 +71,12 @@ class Emit(beam.PTransform):
         return keyed | "Gather" >> beam.CoGroupByKey() | "Counts" >> beam.MapTuple(self._write_counts)
 
     def _tables(self, found: dict[str, beam.PCollection], pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
-        rejections = merge(self.account.rejections, "Rejections", pipeline)
-        failures = merge(self.account.failures, "Failures", pipeline)
+        losses = merge(self.ledger.losses, "Losses", pipeline)
         verdicts = {
             "queries": found["written"] | "Key queries" >> beam.Map(lambda query: (query.query_id, query)),
-            "rejections": rejections
-            | "Of queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")  # judge drops pairs
-            | "Key rejections" >> beam.Map(lambda one: (one.query_id, one)),
-            "deferrals": merge(self.account.deferrals, "Deferrals", pipeline)
-            | "Deferred queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")
-            | "Key deferrals" >> beam.Map(lambda one: (one.query_id, one)),
+            "losses": losses
+            | "Of queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")  # judge loses pairs
+            | "Key losses" >> beam.Map(lambda one: (one.query_id, one)),
             "positives": found["ranked"] | "Key positives" >> beam.Map(lambda one: (one.query.query_id, one.positive)),
         } | "Verdicts" >> beam.CoGroupByKey()
         split = found["videos"] | "Add split" >> beam.Map(
@@ -92,8 +88,8 @@ class Emit(beam.PTransform):
             "judgements": found["pairs"] | "Pair rows" >> beam.Map(judgement_row),
             "ranking": found["examples"] | "Example rows" >> beam.Map(split_row),
             "perception": split | "Caption rows" >> beam.FlatMapTuple(caption_rows),
-            "rejections": rejections | "Rejection rows" >> beam.Map(row_of),
-            "failures": failures | "Failure rows" >> beam.Map(row_of),
+            "rejections": losses | "Rejection rows" >> beam.FlatMap(rejection_rows),
+            "failures": losses | "Failure rows" >> beam.FlatMap(failure_rows),
         }
 
     def _write(self, name: str, rows: beam.PCollection) -> beam.PCollection:
@@ -102,7 +98,7 @@ class Emit(beam.PTransform):
         if name == "videos" and self.config.frames is not None:
             writer.complete = AddFrames(self.cache, self.config.frames)
         files = keyed | f"Write {name}" >> writer | f"Wrote {name}" >> Advance("emit", "done")
-        self.account.emitted(name, rows, files)
+        self.ledger.emitted(name, rows, files)
         return files
 
     def _write_trec(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
@@ -153,13 +149,12 @@ def query_rows(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
     """The row of a query with its verdict: dropped by the one rule that rejected it, deferred, or kept."""
     for query in group["queries"]:
         positive = next(iter(group["positives"]), None)
-        yield query_row(query, [*group["rejections"], *group["deferrals"]], positive)
+        yield query_row(query, next(iter(group["losses"]), None), positive)
 
 
-def query_row(query: Query, losses: Iterable[Rejection | Deferral], positive: Candidate | None) -> Row:
+def query_row(query: Query, lost: Loss | None, positive: Candidate | None) -> Row:
     """See query_rows; a query has at most one loss."""
-    lost = next(iter(losses), None)
-    verdict = "kept" if lost is None else "dropped" if isinstance(lost, Rejection) else "deferred"
+    verdict = "kept" if lost is None else "dropped" if lost.kind == "rejected" else "deferred"
     return {
         **row_of(query),
         "positive_rank": positive and positive.rank,
@@ -167,8 +162,21 @@ def query_row(query: Query, losses: Iterable[Rejection | Deferral], positive: Ca
         "verdict": verdict,
         "stage": lost.stage if lost else "",
         "reason": lost.reason if lost else "",
-        "detail": lost.detail if isinstance(lost, Rejection) else "",
+        "detail": lost.detail if lost else "",
     }
+
+
+def rejection_rows(loss: Loss) -> Iterator[Row]:
+    """The row of what a rule dropped."""
+    if loss.kind == "rejected":
+        yield {name: getattr(loss, name) for name in TABLES["rejections"].schema.names}
+
+
+def failure_rows(loss: Loss) -> Iterator[Row]:
+    """The row of what broke."""
+    if loss.kind == "failed":
+        ids = {name: getattr(loss, name) for name in ("stage", "step", "uri", "video_id", "query_id")}
+        yield {**ids, "error_class": loss.reason, "message": loss.detail}
 
 
 def judgement_row(pair: CuratedPair) -> Row:

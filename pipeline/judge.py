@@ -10,7 +10,7 @@ import apache_beam as beam
 
 from pipeline.config import JudgeConfig
 from pipeline.engines import Engines
-from pipeline.stage import Account
+from pipeline.stage import LedgerBuilder
 from prompts.template import Template
 from schemas.example import Split
 from schemas.query import Candidate, Query
@@ -33,7 +33,7 @@ class Assignment:
 
 @dataclass
 class Judge(beam.PTransform):
-    """(Ranking, Video, (video_id, split)) -> {"judgements": Judgement, "deferred": Deferral of a pair}."""
+    """(Ranking, Video, (video_id, split)) -> {"judgements": Judgement, "losses": Loss of a pair}."""
 
     config: JudgeConfig
     engines: Engines
@@ -41,7 +41,7 @@ class Judge(beam.PTransform):
     prompt: Template
     candidates: int
     seed: int
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> dict[str, Any]:
         rankings, videos, splits = inputs
@@ -63,17 +63,8 @@ class Judge(beam.PTransform):
             self.config.no_rationale_below,
         )
         judged = pairs | "Judge" >> judge
-        self.account.step(
-            "judge",
-            "judge",
-            assigned,
-            judged.judgements,
-            rejections=judged.rejections,
-            failures=judged.failures,
-            deferred=judged.deferred,
-        )
-        _ = judged.failures | "Failed" >> Advance("judge", "failed")
-        return {"judgements": judged.judgements | "Done" >> Advance("judge", "done"), "deferred": judged.deferred}
+        self.ledger.step("judge", "judge", assigned, judged.judgements, judged.losses)
+        return {"judgements": judged.judgements | "Done" >> Advance("judge", "done"), "losses": judged.losses}
 
 
 def assign(ranking: Ranking, splits: Mapping[str, Split], depth: int) -> Iterator[Assignment]:

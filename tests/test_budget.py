@@ -3,7 +3,7 @@ from threading import Barrier
 
 import pytest
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from transforms.journal.budget import PAID_STEPS, Budget, Cost, Deferred, Spending
 
 THREADS = 16

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from schemas.video import Evidence, Video
 from schemas.visible import one_line
 from transforms.journal.budget import Deferred

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from schemas.account import Usage
 from schemas.check import require
+from schemas.usage import Usage
 
 # The steps whose calls a server may bill: they count against a budget, the work of this machine does not.
 PAID_STEPS = ("caption", "write", "judge")

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from transforms.journal.batch_files import BatchFiles, batch_files
 from transforms.journal.budget import Budget, Deferred, Spending
 from transforms.journal.counts import add, count, count_earlier
