@@ -119,10 +119,10 @@ def test_every_library_of_an_engine_decides_its_keys(monkeypatch):
     for name, libraries in ENGINE_LIBRARIES.items():
         stamp = replace(Rules().stamp(), name=name)
         for library in libraries:
-            before = deciding.key_of("ocr", "s", stamp, {}, {}).digest
+            before = deciding.step_key("ocr", "s", stamp, {}, {}).digest
             with monkeypatch.context() as patch:
                 patch.setattr(deciding, "version_of", lambda each, library=library: "99.9" if each == library else "1")
-                other = deciding.key_of("ocr", "s", stamp, {}, {}).digest
+                other = deciding.step_key("ocr", "s", stamp, {}, {}).digest
             assert other != before
 
 

@@ -11,7 +11,7 @@ from schemas.frames import spread
 from schemas.video import Evidence, Video
 from schemas.visible import one_line
 from transforms.extract.attempt import EngineFailed, attempt, engine_at_work
-from transforms.journal.deciding import key_of
+from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.media.frame_pack import read_frame_pack
 from transforms.protocols.caption import Caption, Captioner
@@ -75,5 +75,5 @@ def caption_video(video: Video, engine: Engine, cache: Cache, journal: Journal, 
         return replace(video.evidence, caption=said.text)
 
     settings = {"format": str(FORMAT), "max_frames": str(max_frames)}
-    key = key_of("caption", video.uri, engine.stamp(), settings, {"frames": pack})
+    key = step_key("caption", video.uri, engine.stamp(), settings, {"frames": pack})
     return attempt(video, key, journal, extract, Caption, put)

@@ -19,7 +19,7 @@ from schemas.video import EngineUse, Evidence, ManifestEntry, Video
 from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
 from transforms.extract.identify import Media, OutOfReach
 from transforms.journal.budget import Deferred
-from transforms.journal.deciding import key_of, versions
+from transforms.journal.deciding import step_key, versions
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.ledger import LOSSES, lost
@@ -156,7 +156,7 @@ def decoding_key(uri: str, sha256: str, options: Decoding) -> Key:
         "max_duration_s": str(options.limits.max_duration_s),
         "format": str(FORMAT),
     }
-    return key_of("decode", uri, options.sampler.stamp(), settings, {"media": sha256})
+    return step_key("decode", uri, options.sampler.stamp(), settings, {"media": sha256})
 
 
 def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> Decoded:

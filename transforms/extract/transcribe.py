@@ -12,7 +12,7 @@ from schemas.video import AsrSegment, Evidence, Video
 from schemas.visible import one_line
 from transforms.extract.attempt import attempt, engine_at_work
 from transforms.extract.decode import Limits
-from transforms.journal.deciding import key_of
+from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.media.audio import read_windows
 from transforms.media.container import MediaError
@@ -62,7 +62,7 @@ def transcribe_video(
     def put(segments: Segments) -> Evidence:
         return replace(video.evidence, asr=segments)
 
-    key = key_of("asr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"sound": audio})
+    key = step_key("asr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"sound": audio})
     return attempt(video, key, journal, extract, Segments, put)
 
 

@@ -39,7 +39,9 @@ ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
-def key_of(step: str, subject: str, engine: EngineStamp, settings: Mapping[str, str], inputs: Mapping[str, str]) -> Key:
+def step_key(
+    step: str, subject: str, engine: EngineStamp, settings: Mapping[str, str], inputs: Mapping[str, str]
+) -> Key:
     """The key of a result that ``engine`` makes at a step; see ``Key`` for the others."""
     return Key(step, subject, engine, {**settings, **versions(step, engine)}, inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -154,4 +155,4 @@ def match(pattern: str) -> list[str]:
 def list_files(root: str) -> list[str]:
     """All files below ``root``, as paths relative to it with forward slashes, sorted; empty where nothing is."""
     base = root.rstrip("/") + "/"
-    return sorted(path[len(base) :] for path in match(base + "**"))
+    return sorted(path[len(base) :] for path in match(glob.escape(base) + "**"))

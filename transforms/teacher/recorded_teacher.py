@@ -9,7 +9,7 @@ from prompts.margin import essential
 from prompts.write_queries import reply_schema
 from schemas.fingerprint import fingerprint
 from schemas.video import MODALITIES
-from transforms.journal.deciding import key_of
+from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
@@ -72,7 +72,7 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
     turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}
     prior = {"prior": request.prior} if request.prior else {}
     logprobs = {"logprobs": "asked for"} if request.logprobs else {}
-    return key_of(
+    return step_key(
         _STEPS[request.task],
         request.subject,
         engine.stamp(),
