@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
@@ -12,6 +14,7 @@ import msgspec
 from pipeline.config import EmitConfig
 from pipeline.curate import caption_example
 from pipeline.stage import LedgerBuilder, merge
+from schemas.candidates import Candidates
 from schemas.example import Split
 from schemas.losses import Loss, Tally
 from schemas.query import Candidate, Query
@@ -103,16 +106,20 @@ class Emit(beam.PTransform):
 
     def _write_trec(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
         """Run and qrels of the queries that became examples."""
-        kept = {
-            "rankings": found["ranked"] | "Rankings" >> beam.Map(lambda one: (one.query.query_id, one)),
-            "examples": found["examples"] | "Examples" >> beam.Map(lambda one: (one.query_id, one)),
-        } | "Kept" >> beam.CoGroupByKey()
-        runs = kept | "Runs" >> beam.FlatMapTuple(_run_of_kept)
-        qrels = kept | "Qrels" >> beam.FlatMapTuple(_qrels_of_kept)
-        written = (
-            runs | "Write run" >> WriteParts(self.output, RUN, self.shards, _run_lines),
-            qrels | "Write qrels" >> WriteParts(self.output, QRELS, self.shards, _qrels_lines),
+        ranked, examples = found["ranked"], found["examples"]
+        runs = (
+            ranked | "Candidates" >> beam.Map(lambda one: (one.query.query_id, one.candidates)),
+            examples | "Kept" >> beam.Map(lambda one: (one.query_id, None)),
         )
+        qrels = (
+            ranked | "Also relevant" >> beam.Map(lambda one: (one.query.query_id, one.query.also_relevant)),
+            examples | "Labels" >> beam.Map(lambda one: (one.query_id, {c.video_id: c.label for c in one.candidates})),
+        )
+        files = ((RUN, runs, run_of_kept), (QRELS, qrels, qrels_of_kept))
+        written = [
+            parts | f"Merge {name}" >> beam.Flatten() | name >> WriteParts(self.output, name, self.shards, lines)
+            for name, parts, lines in files
+        ]
         return written | "Trec" >> beam.Flatten()
 
     def _write_counts(self, _: str, gathered: Mapping[str, Iterable[Any]]) -> str:
@@ -210,23 +217,22 @@ def caption_rows(split: Split, video: Video) -> Iterator[tuple[Split, Row]]:
         yield split_row(example)
 
 
-def _run_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, tuple[Candidate, ...]]]:
-    if list(group["examples"]):
-        for ranking in group["rankings"]:
-            yield query_id, ranking.candidates
+def run_of_kept(found: Iterable[tuple[str, Candidates | None]]) -> Iterator[str]:
+    """The run's lines of the queries, in order, that became examples: those have a None beside their candidates."""
+    for query_id, group in groupby(found, key=itemgetter(0)):
+        values = [value for _, value in group]
+        if None in values:
+            yield from run_lines({query_id: next(value for value in values if value is not None)}, "first-stage")
 
 
-def _qrels_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, dict[str, int]]]:
-    """The labels of an example's candidates, and the other videos that people called relevant."""
-    rankings = list(group["rankings"])
-    for example in group["examples"]:
-        labels = {candidate.video_id: candidate.label for candidate in example.candidates}
-        yield query_id, labels | dict.fromkeys(rankings[0].query.also_relevant, 1)
+def qrels_of_kept(found: Iterable[tuple[str, Mapping[str, int] | tuple[str, ...]]]) -> Iterator[str]:
+    """The labels of each example's candidates, and the other videos that people called relevant; in order of queries.
 
-
-def _run_lines(pairs: Iterable[tuple[str, tuple[Candidate, ...]]]) -> Iterator[str]:
-    return run_lines(dict(pairs), "first-stage")
-
-
-def _qrels_lines(pairs: Iterable[tuple[str, dict[str, int]]]) -> Iterator[str]:
-    return qrels_lines(dict(pairs))
+    A query that became no example has other videos alone.
+    """
+    for query_id, group in groupby(found, key=itemgetter(0)):
+        values = [value for _, value in group]
+        labels = next((value for value in values if isinstance(value, Mapping)), None)
+        if labels is not None:
+            also = next(value for value in values if not isinstance(value, Mapping))
+            yield from qrels_lines({query_id: {**labels, **dict.fromkeys(also, 1)}})
