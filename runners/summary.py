@@ -16,7 +16,7 @@ from transforms.storage.files import join, read_bytes
 
 def print_summary(manifest: Manifest, lines: Sequence[Line], output: str) -> None:
     """Print the ledger, the size of the training set and the paths of card and report."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(ledger_table(lines))
     for part, reasons in read_partial_evidence(read_bytes(join(output, "ledger.json"))).items():
         console.print(f"partial evidence, {part}: {', '.join(f'{n} {reason}' for reason, n in reasons.items())}")

@@ -106,7 +106,8 @@ def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
             raise
         return RUN_ERROR
     for found in damage:
-        console.print(f"journal: {found}; what it held was done again", style="yellow", highlight=False, soft_wrap=True)
+        said = f"journal: {found}; what it held was done again"
+        console.print(said, style="yellow", highlight=False, soft_wrap=True, markup=False)
     print_summary(manifest, lines, job.output)
     if arguments.batch:
         say_what_next(arguments.batch, manifest.work, job.output, arguments.cache)
