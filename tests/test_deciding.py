@@ -169,5 +169,13 @@ def test_files_of_the_cache_have_other_keys_where_their_bytes_may_differ(monkeyp
         assert under(library)[1] != sound
 
 
+def test_the_libraries_of_a_run_are_those_of_its_engines_at_their_steps():
+    stamps = {"decode": PyAv().stamp(), "ocr": RapidOcr().stamp(), "writer": Rules().stamp(), "first_stage": None}
+    found = deciding.libraries_of(stamps)
+
+    assert found == deciding.versions("decode", stamps["decode"]) | deciding.versions("ocr", stamps["ocr"])
+    assert {"pillow", "ffmpeg", "onnxruntime"} <= found.keys()
+
+
 def test_a_library_that_is_not_installed_is_one_of_the_versions():
     assert deciding.version_of("no-such-library") == "none"
