@@ -22,7 +22,7 @@ from transforms.journal import deciding
 from transforms.journal.budget import Deferred
 from transforms.journal.deciding import ENGINE_LIBRARIES, STEP_LIBRARIES
 from transforms.journal.journal import Journal
-from transforms.journal.record import STEPS, Key, Miss, Record
+from transforms.journal.record import STEPS, Key, Record
 from transforms.protocols.frames import FramePolicy
 from transforms.protocols.teacher import TeacherRequest
 from transforms.storage.cache import Cache
@@ -67,9 +67,7 @@ def keys(tmp_path):
 
 def changes(before: dict[str, Key], after: dict[str, Key]) -> dict[str, str]:
     """What ``plan`` says of each step that has another key."""
-    return {
-        step: why(Miss(key, recorded(before[step]))) for step, key in after.items() if key.digest != before[step].digest
-    }
+    return {step: why(key, recorded(before[step])) for step, key in after.items() if key.digest != before[step].digest}
 
 
 def recorded(key: Key) -> Record:
