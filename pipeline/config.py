@@ -290,7 +290,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("emit.videos_per_shard", recipe.emit.videos_per_shard >= 1, "at least 1"),
         ("extract.frames.max_frames", recipe.extract.frames.max_frames >= 1, "at least 1"),
         ("extract.frames.sample_fps", recipe.extract.frames.sample_fps > 0, "above 0"),
-        ("extract.limits.time_limit_s", recipe.extract.limits.time_limit_s > 0, "above 0"),
+        ("extract.limits.cpu_limit_s", recipe.extract.limits.cpu_limit_s > 0, "above 0"),
     ]
     for key, holds, rule in rules:
         if not holds:
