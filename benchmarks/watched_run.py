@@ -183,20 +183,20 @@ def watch(log: Log) -> None:
     from apache_beam.io.filesystems import FileSystems
 
     from pipeline.outputs.staging import COMMIT, STAGING
-    from transforms.journal.open_journal import Book
+    from transforms.journal.open_journal import OpenJournal
     from transforms.journal.record import RecordedFailure
     from transforms.mine import retrieve
 
-    do: Callable[..., Any] = Book._do
+    do: Callable[..., Any] = OpenJournal._do
     rename, rank = FileSystems.rename, retrieve.rank_candidates
 
-    def watched_do(book: Book, key: Any, digest: str, work: Callable[[], Any], *rest: Any) -> Any:
+    def watched_do(journal: OpenJournal, key: Any, digest: str, work: Callable[[], Any], *rest: Any) -> Any:
         def begin() -> Any:
             log.add("start", key.step, digest)
             return work()
 
         try:
-            result = do(book, key, digest, begin, *rest)
+            result = do(journal, key, digest, begin, *rest)
         except RecordedFailure:
             log.add("end", key.step, digest)
             raise
@@ -215,7 +215,7 @@ def watch(log: Log) -> None:
                 log.add("end", "emit" if is_staged else "publish", destination)
 
     watched: list[tuple[Any, str, Any]] = [
-        (Book, "_do", watched_do),
+        (OpenJournal, "_do", watched_do),
         (FileSystems, "rename", staticmethod(watched_rename)),
         (retrieve, "rank_candidates", watched_rank),
     ]

@@ -18,6 +18,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
+from runners import dofn_specs
 from transforms.workers import sandbox, window
 
 V = TypeVar("V", bound=PipelineOptions)
@@ -78,6 +79,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     The local runner is chosen explicitly: Beam's default picks one by whether a binary can be downloaded, so the same
     command would run on different runners with and without a network.
     """
+    dofn_specs.remember()
     if not is_local(options):
         return beam.Pipeline(options=options)
     # Once in so many ms, a thread of Beam would empty the buffers that workers write to, with a lock that no writer
