@@ -100,8 +100,9 @@ def _ask(call: _Call, workers: int) -> tuple[bool, Any]:
         future = _submit(call, watchdog, workers)
         try:
             # Not one long wait: a Ctrl-C that the kernel hands to another thread is noticed only between two waits.
-            while wait([future], timeout=_LOOK_S).not_done:
-                watchdog.look(_LOOK_S)
+            while not future.done():  # which a cancelled one is, and ``wait`` would not say
+                if wait([future], timeout=_LOOK_S).not_done:
+                    watchdog.look(_LOOK_S)
             answer: tuple[bool, Any] = future.result()
             return answer
         except ProcessExpired as error:
