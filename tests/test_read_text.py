@@ -2,7 +2,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import apache_beam as beam
@@ -215,7 +215,7 @@ def test_a_video_without_pictures_passes_through(cache, journal):
     ],
 )
 def test_an_engine_that_fails_on_one_video_leaves_a_warning(cache, journal, fails, reason, message):
-    limits = replace(LIMITS, asleep_limit_s=1.0) if fails == "by hanging" else LIMITS
+    limits = Limits(asleep_limit_s=1.0) if fails == "by hanging" else LIMITS
     read = read_video_text(video(), BrightnessReader(fails), cache, journal, limits)
     assert read.evidence == video().evidence
     assert read.engines == ()

@@ -143,7 +143,7 @@ def test_a_video_without_sound_passes_untouched(video: Video, cache: Cache, jour
 def test_what_goes_wrong_on_one_sound_track_is_a_warning(
     video: Video, cache: Cache, journal: Journal, engine: Parrot, reason: str, message: str
 ):
-    limits = replace(LIMITS, asleep_limit_s=1.0) if isinstance(engine, Slow) else LIMITS
+    limits = Limits(max_duration_s=600.0, asleep_limit_s=1.0) if isinstance(engine, Slow) else LIMITS
     done = transcribe_video(video, engine, cache, journal, limits)
     (warning,) = done.warnings
     assert (warning.part, warning.reason) == ("asr", reason)
@@ -160,7 +160,7 @@ def test_a_model_that_cannot_be_loaded_stops_the_run(video: Video, cache: Cache,
 
 
 def test_loading_costs_a_video_none_of_its_time(video: Video, cache: Cache, journal: Journal):
-    limits = replace(LIMITS, cpu_limit_s=2.0, cpu_limit_per_media_s=0.0)
+    limits = Limits(max_duration_s=600.0, cpu_limit_s=2.0, cpu_limit_per_media_s=0.0)
     video = replace(video, audio="silence.flac")
     assert transcribe_video(video, SlowToLoad(), cache, journal, limits).warnings == ()
 
