@@ -268,6 +268,18 @@ def test_a_glob_and_a_file_name_videos_with_their_side_cars(videos, spec):
     assert (entry.uri, entry.metadata.title) == (f"{videos}/a.mp4", "T")
 
 
+def test_an_address_that_is_there_is_that_object_and_no_pattern(s3):
+    s3.put("v/Title [abc-1].mp4", b"x")
+    s3.put("v/Title [abc-1].info.json", b'{"title": "T"}')
+    s3.put("v/part [z-a]/b.mp4", b"x")
+
+    [one] = list_input(f"{s3.root}/v/Title [abc-1].mp4").entries
+    [below] = list_input(f"{s3.root}/v/part [z-a]").entries
+
+    assert (one.uri, one.metadata.title) == (f"{s3.root}/v/Title [abc-1].mp4", "T")
+    assert below.uri == f"{s3.root}/v/part [z-a]/b.mp4"
+
+
 def test_a_manifest_names_videos_relative_to_itself(s3):
     lines = [{"uri": "videos/a.mp4"}, {"uri": "s3://other/b.mp4"}, {"uri": "/disk/c.mp4"}]
     path = s3.put("sets/list.jsonl", "\n".join(map(json.dumps, lines)).encode())

@@ -21,6 +21,7 @@ Found = Iterator[tuple[str, str]]  # (row, rule)
 
 _PLACE = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 _UNKNOWN_VIDEO = "unknown video"  # why mining drops a human query whose video is not in the run
+_NO_POSITIVE = "no relevant video"  # why a human query never became a row: it has no video
 _MARGIN = ("delta", "delta_lo", "delta_hi", "censored", "label_mass", "delta_prior", "p_yes", "confidence_source")
 _KEYED = ("videos", "queries", "judgements", "ranking", "perception")
 
@@ -228,7 +229,7 @@ def _check_split(where: str, video_id: str, split: str, seen: _Seen) -> Found:
 def _check_rejection(row: Row, _: WrittenFile, seen: _Seen) -> Found:
     if not row["reason"]:
         yield _id_of(row), "a rejection names its reason"
-    if row["stage"] != "extract" and row["reason"] != _UNKNOWN_VIDEO:
+    if row["stage"] != "extract" and row["reason"] not in (_UNKNOWN_VIDEO, _NO_POSITIVE):
         yield from _check_ids(row, seen)
 
 
