@@ -9,7 +9,7 @@ from PIL import Image
 
 from schemas.check import require
 from schemas.configuration.section import Section
-from schemas.frames import grid_size, spread
+from schemas.video import grid_size, spread
 
 
 class FrameGrid(Section, frozen=True):

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from schemas.candidates import Candidates
 from schemas.check import require, require_fraction
+from schemas.query import Candidates
 from schemas.video import EngineStamp
 from transforms.protocols.engine import stamp_of
 from transforms.text.language import languages_of, script_of

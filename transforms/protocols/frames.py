@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +58,3 @@ class FramePolicy(Section, frozen=True):
         for name in ("max_frames", "max_side", "max_pixels"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1", getattr(self, name))
         require(1 <= self.jpeg_quality <= 100, "jpeg_quality must lie in [1, 100]", self.jpeg_quality)
-
-
-class FrameSampler(Protocol):
-    """A loaded decoder of pictures."""
-
-    def sample(self, path: str, policy: FramePolicy) -> SampledFrames:
-        """Frames of the local file at ``path``. Raises ``NoVideoStream`` or ``UndecodableVideo`` (see decode.py)."""

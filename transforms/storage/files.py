@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -132,6 +133,18 @@ def read_bytes(path: str) -> bytes:
         raise FileNotFoundError(path)
     with open_seekable(path) as stream:
         return stream.read()
+
+
+def digest(path: str) -> tuple[str, int]:
+    """SHA-256 and size of a file, read in blocks of 1 MiB. Raises FileNotFoundError where there is none."""
+    if not exists(path):
+        raise FileNotFoundError(path)
+    sha256, size = hashlib.sha256(), 0
+    with open_seekable(path) as stream:
+        while block := stream.read(1 << 20):
+            sha256.update(block)
+            size += len(block)
+    return sha256.hexdigest(), size
 
 
 def open_seekable(path: str) -> BinaryIO:
