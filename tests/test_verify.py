@@ -546,6 +546,15 @@ def test_a_human_query_whose_video_is_unknown_is_no_problem(output):
     assert all(problem.startswith("ledger.json") for problem in problems(output))
 
 
+def test_a_human_query_without_a_relevant_video_is_in_no_table_of_queries(output):
+    rows = tiny_rows()
+    rejection = {**rows["rejections"][0][1], "video_id": "", "query_id": "h-1", "reason": "no relevant video"}
+    rows["rejections"].append(("part", rejection))
+    rewrite(output, rows)
+
+    assert all(problem.startswith("ledger.json") for problem in problems(output))
+
+
 def test_frames_are_not_asked_for_where_the_recipe_leaves_them_out(output):
     rows = tiny_rows()
     for _, row in rows["videos"]:

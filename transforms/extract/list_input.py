@@ -108,7 +108,7 @@ def _find_remote(spec: str) -> list[str]:
     is_bucket = not FileSystems.split(spec)[1]
     if not is_bucket and exists(spec):
         return [spec, *filter(exists, _side_cars(spec))]
-    below = list_files(spec)
+    below = [] if "*" in spec else list_files(spec)
     if not below and any(c in spec for c in "*?["):
         found = match(spec)
         wanted = {side_car for path in found for side_car in _side_cars(path)}.difference(found)
