@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
@@ -14,7 +16,7 @@ from pipeline.curate import caption_example
 from pipeline.stage import LedgerBuilder, merge
 from schemas.example import Split
 from schemas.losses import Loss, Tally
-from schemas.query import Candidate, Query
+from schemas.query import Candidate, Candidates, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
 from transforms.curate.curate_query import CuratedPair
@@ -22,6 +24,7 @@ from transforms.emit.frame_grid import FrameGrid, on_grid
 from transforms.emit.shards import Row, WriteShards, WrittenFile
 from transforms.emit.write_parts import WriteParts
 from transforms.media.frame_pack import read_jpegs
+from transforms.mine.retrieve import Ranking
 from transforms.progress import Advance
 from transforms.storage.cache import Cache
 from transforms.storage.files import join, write_bytes
@@ -103,16 +106,20 @@ class Emit(beam.PTransform):
 
     def _write_trec(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
         """Run and qrels of the queries that became examples."""
-        kept = {
-            "rankings": found["ranked"] | "Rankings" >> beam.Map(lambda one: (one.query.query_id, one)),
-            "examples": found["examples"] | "Examples" >> beam.Map(lambda one: (one.query_id, one)),
-        } | "Kept" >> beam.CoGroupByKey()
-        runs = kept | "Runs" >> beam.FlatMapTuple(_run_of_kept)
-        qrels = kept | "Qrels" >> beam.FlatMapTuple(_qrels_of_kept)
-        written = (
-            runs | "Write run" >> WriteParts(self.output, RUN, self.shards, _run_lines),
-            qrels | "Write qrels" >> WriteParts(self.output, QRELS, self.shards, _qrels_lines),
+        ranked, examples = found["ranked"], found["examples"]
+        runs = (
+            ranked | "Candidates" >> beam.Map(lambda one: (one.query.query_id, one.candidates)),
+            examples | "Kept" >> beam.Map(lambda one: (one.query_id, None)),
         )
+        qrels = (
+            ranked | "Relevant" >> beam.Map(lambda one: (one.query.query_id, relevant_of(one))),
+            examples | "Labels" >> beam.Map(lambda one: (one.query_id, {c.video_id: c.label for c in one.candidates})),
+        )
+        files = ((RUN, runs, run_of_kept), (QRELS, qrels, qrels_of_kept))
+        written = [
+            parts | f"Merge {name}" >> beam.Flatten() | name >> WriteParts(self.output, name, self.shards, lines)
+            for name, parts, lines in files
+        ]
         return written | "Trec" >> beam.Flatten()
 
     def _write_counts(self, _: str, gathered: Mapping[str, Iterable[Any]]) -> str:
@@ -210,23 +217,32 @@ def caption_rows(split: Split, video: Video) -> Iterator[tuple[Split, Row]]:
         yield split_row(example)
 
 
-def _run_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, tuple[Candidate, ...]]]:
-    if list(group["examples"]):
-        for ranking in group["rankings"]:
-            yield query_id, ranking.candidates
+def run_of_kept(found: Iterable[tuple[str, Candidates | None]]) -> Iterator[str]:
+    """The run's lines of the queries, in order, that became examples: those have a None beside their candidates."""
+    for query_id, group in groupby(found, key=itemgetter(0)):
+        values = [value for _, value in group]
+        if None in values:
+            yield from run_lines({query_id: next(value for value in values if value is not None)}, "first-stage")
 
 
-def _qrels_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, dict[str, int]]]:
-    """The labels of an example's candidates, and the other videos that people called relevant."""
-    rankings = list(group["rankings"])
-    for example in group["examples"]:
-        labels = {candidate.video_id: candidate.label for candidate in example.candidates}
-        yield query_id, labels | dict.fromkeys(rankings[0].query.also_relevant, 1)
+def relevant_of(ranking: Ranking) -> tuple[tuple[str, int], ...]:
+    """The videos of a query's run that are known to answer it, with the grade that people gave them, else 1.
+
+    One that is not in the run is left out: nothing that reranks the run could find it.
+    """
+    query, grades = ranking.query, dict(ranking.query.grades)
+    known = sorted({query.video_id, *query.also_relevant})
+    return tuple((video_id, grades.get(video_id, 1)) for video_id in known if ranking.candidates.find(video_id))
 
 
-def _run_lines(pairs: Iterable[tuple[str, tuple[Candidate, ...]]]) -> Iterator[str]:
-    return run_lines(dict(pairs), "first-stage")
+def qrels_of_kept(found: Iterable[tuple[str, Mapping[str, int] | tuple[tuple[str, int], ...]]]) -> Iterator[str]:
+    """The labels of each example's candidates, and the relevant videos of its run; in order of queries.
 
-
-def _qrels_lines(pairs: Iterable[tuple[str, dict[str, int]]]) -> Iterator[str]:
-    return qrels_lines(dict(pairs))
+    A query that became no example has relevant videos alone.
+    """
+    for query_id, group in groupby(found, key=itemgetter(0)):
+        values = [value for _, value in group]
+        labels = next((value for value in values if isinstance(value, Mapping)), None)
+        if labels is not None:
+            relevant = next(value for value in values if not isinstance(value, Mapping))
+            yield from qrels_lines({query_id: {**labels, **dict(relevant)}})

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from runners.cli import audit, batch, cache, evaluate, outputs, rerank, run, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from schemas.visible import UNREADABLE, visible
+from transforms.storage.address import local_path
 
 _EPILOG = """\
 examples:
@@ -33,10 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
     0 done, 1 it broke, 2 wrong usage, 3 verify found problems (or diff --exit-code a difference), 4 the run is sound
-    but its budget or a batch left work for later, 130 interrupted.
+    but its budget or a batch left work for later, 5 a step of the run lost all of its items, 130 interrupted. With 3
+    and 5 a run has published nothing.
     """
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(as_meant(sys.argv[1:] if argv is None else argv))
     if rest and arguments.command not in ("run", "plan"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     warnings.simplefilter("ignore")
@@ -55,6 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return RUN_ERROR if arguments.command == "run" else 0  # a run that nobody watches any more was cut short
+
+
+def as_meant(argv: Sequence[str]) -> list[str]:
+    """What was typed, with the path for a file:// URL, and with an id that begins with a dash told from an option."""
+    meant = []
+    for argument in argv:
+        option, equals, value = argument.partition("=")
+        meant.append(f"{option}={local_path(value)}" if equals else local_path(argument))
+    if meant[:1] == ["explain"] and len(meant) == 3 and meant[2].startswith("-") and meant[2] not in ("-h", "--help"):
+        meant.insert(2, "--")
+    return meant
 
 
 def entry() -> None:

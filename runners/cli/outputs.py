@@ -14,7 +14,11 @@ def add_commands(commands: Any) -> None:
     verify.add_argument("output", metavar="OUT")
     verify.set_defaults(act=_verify)
 
-    explain = commands.add_parser("explain", help="everything known of one query, video or pair")
+    explain = commands.add_parser(
+        "explain",
+        help="everything known of one query, video or pair",
+        epilog="Where an id reads like one of these options, write -- before it: explain OUT -- --help",
+    )
     explain.add_argument("output", metavar="OUT")
     explain.add_argument("id", metavar="ID", help="a query id, a video id, or QUERY_ID:VIDEO_ID")
     explain.set_defaults(act=_explain)
@@ -32,6 +36,12 @@ def add_commands(commands: Any) -> None:
     export.add_argument("output", metavar="OUT")
     export.add_argument("--to", metavar="DIR", help="destination (default: OUT/exports/FORMAT)")
     export.add_argument("--video-dir", metavar="DIR", help="name videos as DIR/<file name> instead of by their address")
+    export.add_argument(
+        "--numeric-ids",
+        action="store_true",
+        help="number the videos, and link their files into folders of a hundred below DIR/videos, as the release's "
+        "reranker expects; videos.tsv says which is which (with --video-dir, there, and without links)",
+    )
     export.set_defaults(act=_export)
 
 
@@ -78,7 +88,7 @@ def _diff(arguments: argparse.Namespace, _: list[str]) -> int:
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
     from pipeline.outputs.export.rankvideo import EXPORTS
     from pipeline.outputs.manifest import NotAnOutput
-    from transforms.protocols.engine import did_you_mean
+    from schemas.configuration.section import did_you_mean
     from transforms.storage.files import join
 
     if arguments.format not in EXPORTS:
@@ -86,6 +96,8 @@ def _export(arguments: argparse.Namespace, _: list[str]) -> int:
     connect_stores(arguments.output, arguments.to)
     destination = arguments.to or join(arguments.output, "exports", arguments.format)
     with one_line(NotAnOutput):
-        for path in EXPORTS[arguments.format](arguments.output, destination, arguments.video_dir):
+        for path in EXPORTS[arguments.format](
+            arguments.output, destination, arguments.video_dir, arguments.numeric_ids
+        ):
             print(path)
     return 0

@@ -15,7 +15,7 @@ from prompts.reply import UnparsableReply
 from prompts.template import Prompt, Template
 from schemas.check import require
 from schemas.losses import Loss
-from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Query
+from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Query, QueryText
 from schemas.video import EngineStamp, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.journal.budget import Deferred
@@ -39,7 +39,7 @@ class Pair:
     says that the video is labelled as an answer, whatever the teacher will think of it.
     """
 
-    query: Query
+    query: Query | QueryText
     video: Video
     candidate: Candidate | None
     is_positive: bool
@@ -112,8 +112,8 @@ def judge_pair(
             said = visible(prior.said, UNREADABLE)
             return judgement(label="no", rationale="", margin=prior.margin, confidence_source="prior", reply=said)
         reply = teacher.reply(request)
-        verdict = parse_verdict(answer_of(reply))
-        source, margin = confidence_of(Judged(teacher, request, reply, verdict.label))
+        verdict = parse_verdict(answer_of(reply), template)
+        source, margin = confidence_of(Judged(teacher, request, reply, verdict.label, template))
         return judgement(
             label=verdict.label,
             rationale=verdict.rationale,

@@ -113,7 +113,7 @@ class SoundTrack:
             for resampled in resampler.resample(mixable):
                 piece = samples_of(resampled)
                 if measured:
-                    self._mixed.add(piece[None].astype(np.float32) / 32768)
+                    self._mixed.add((piece[None] / 32768).astype(np.float32))
                 yield start, piece
                 start = None
         yield from ((None, samples_of(rest)) for rest in _flush(resampler))

@@ -15,9 +15,9 @@ from pathlib import Path
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.fingerprint import sha256_file
+from transforms.storage.address import local_path
 from transforms.storage.files import MACHINE_FULL, replacing, size
 
-_SPELLED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
@@ -107,25 +107,17 @@ def localized(uri: str, folder: str) -> str:
         CannotFetch: a remote file system did not deliver it.
     """
     if not is_remote(uri):
-        local = on_disk(uri)
-        _require_regular_file(local)
-        return local
-    path = Path(folder) / f"media{Path(uri).suffix}"
-    _download(uri, path)
-    return str(path)
-
-
-def on_disk(address: str) -> str:
-    """The local file at an address, which spells out the odd bytes of a name that is no UTF-8, such as ``\\xff``."""
-    if os.path.lexists(address):
-        return address
-    name = _SPELLED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), address)  # as os.fsdecode gives them
-    return name if os.path.lexists(name) else address
+        path = local_path(uri)
+        _require_regular_file(path)
+        return path
+    copy = Path(folder) / f"media{Path(uri).suffix}"
+    _download(uri, copy)
+    return str(copy)
 
 
 def is_remote(address: str) -> bool:
     """Whether an address is of another filesystem than this machine's own."""
-    return _REMOTE.match(address) is not None
+    return _REMOTE.match(local_path(address)) is not None
 
 
 def own_folder() -> str:
