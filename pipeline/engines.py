@@ -9,7 +9,7 @@ from pipeline.config import EngineOptions, Recipe, RecipeError
 from schemas.capabilities import Capabilities
 from schemas.video import EngineStamp
 from transforms.engines import EngineError, find_engine
-from transforms.engines.protocols import Batched, Engine, Fits, Task, TeacherEngine
+from transforms.engines.protocols import Engine, Task, TeacherEngine
 
 _TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
 
@@ -66,14 +66,9 @@ def find_judge(recipe: Recipe) -> TeacherEngine:
         RecipeError: it is unknown, something that it needs is missing, or it cannot do its work.
     """
     try:
-        engine = cast(TeacherEngine, find_engine("teacher", recipe.judge.teacher))
-        if isinstance(engine, Fits):
-            return engine.fitted("judge")[0]
-        if hasattr(engine, "check"):
-            engine.check()
+        return cast(TeacherEngine, find_engine("teacher", recipe.judge.teacher)).fitted("judge")[0]
     except EngineError as error:
         raise RecipeError(f"recipe key judge.teacher: {error}") from error
-    return engine
 
 
 def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, dict[str, Capabilities]]:
@@ -89,11 +84,13 @@ def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, di
     found: dict[str, Capabilities] = {}
     for f in fields(engines):
         engine = getattr(engines, f.name)
-        if in_batch and isinstance(engine, Batched):
+        task = _TASKS.get(f.name)
+        if task and in_batch and engine.takes_batches:
             continue
         try:
-            if f.name in _TASKS and isinstance(engine, Fits):
-                as_served[f.name], found[f.name] = engine.fitted(_TASKS[f.name])
+            if task:
+                as_served[f.name], server = engine.fitted(task)
+                found.update({f.name: server} if server else {})
             elif hasattr(engine, "check"):
                 engine.check()
         except EngineError as error:

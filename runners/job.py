@@ -17,7 +17,6 @@ from runners.options import OPTIONS
 from schemas.capabilities import Capabilities
 from transforms.budget import Budget, Cost
 from transforms.cache import Cache, is_remote
-from transforms.engines.protocols import Batched
 from transforms.files import connect, join
 from transforms.journal import Journal
 from transforms.list_input import list_input
@@ -73,7 +72,7 @@ def _batch_folder(arguments: argparse.Namespace, engines: Engines, is_local: boo
         raise ValueError(f"--batch {folder!r}: name a folder of this machine")
     if not is_local:
         raise ValueError("--batch writes files on one machine; leave --runner out")
-    if not any(isinstance(engine, Batched) for engine in (engines.writer, engines.judge)):
+    if not (engines.writer.takes_batches or engines.judge.takes_batches):
         raise ValueError(
             "--batch needs a teacher behind an OpenAI-compatible server, such as --set judge.teacher.engine=openai; "
             "the recipe's teachers answer at once"

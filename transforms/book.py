@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from schemas.account import Usage
 from transforms.batch_files import BatchFiles, batch_files
 from transforms.budget import Budget, Deferred, Purse
 from transforms.cache_lock import sharing
+from transforms.first_answers import FirstAnswers
 from transforms.record import Failed, Key, Miss, Record, RecordedFailure, record_of
 from transforms.segments import CannotJournal, line_of
 from transforms.shelf import Shelf
@@ -44,6 +46,7 @@ class Book:
         self._root, self._retry, self._look_only = root, retry, look_only
         self._purse = Purse(budget)
         self._shelves: dict[str, Shelf] = {}
+        self._first: dict[str, FirstAnswers] = {}
         self._under_way: dict[str, tuple[threading.Lock, list[None]]] = {}
         self._changing = threading.Lock()
         self._batch: BatchFiles | None = None
@@ -60,6 +63,10 @@ class Book:
                 self._using.callback(self._shelves[step].close)
             return self._shelves[step]
 
+    def _first_of(self, step: str) -> FirstAnswers:
+        with self._changing:
+            return self._first.setdefault(step, FirstAnswers(step))
+
     def shelves(self) -> list[Shelf]:
         """Those in use."""
         with self._changing:
@@ -68,6 +75,8 @@ class Book:
     def close(self) -> None:
         """See ``Journal.close``."""
         try:
+            for first in self._first.values():
+                first.close()
             self._using.close()
         except CannotJournal:
             if not self._look_only:  # which needs no right to write
@@ -79,7 +88,7 @@ class Book:
         work: Callable[[], T],
         kind: Any,
         failures: tuple[type[Exception], ...],
-        usable: Callable[[T], bool] | None,
+        usable: Callable[[T], int] | None,
         question: Callable[[], Mapping[str, Any] | None] | None,
     ) -> T:
         """See ``Journal.once``."""
@@ -87,7 +96,7 @@ class Book:
         with self._alone(digest):
             found = self._recorded(key, digest, kind, usable)
             if isinstance(found, Failed):
-                raise RecordedFailure(found)
+                raise RecordedFailure(found, failures)
             if found is not None:
                 return found
             if self._look_only and key.step != "media":
@@ -122,9 +131,10 @@ class Book:
             add(key.step, BATCHED, 1)
         raise Deferred(BATCH)
 
-    def _recorded(self, key: Key, digest: str, kind: Any, usable: Callable[[T], bool] | None) -> T | Failed | None:
-        """The first usable value, else the last failure if it stands, else None; what is found is counted."""
+    def _recorded(self, key: Key, digest: str, kind: Any, usable: Callable[[T], int] | None) -> T | Failed | None:
+        """The most usable value, else the last failure if it stands, else None; what is found is counted."""
         failed: Failed | None = None
+        values: list[T] = []
         for data in self.shelf(key.step).find(digest):
             try:
                 record = msgspec.json.decode(data, type=Record)
@@ -132,12 +142,17 @@ class Book:
                 if record.failed is not None:
                     failed = record.failed
                     continue
-                value: T = msgspec.json.decode(record.value, type=kind)
+                values.append(msgspec.json.decode(record.value, type=kind))
             except msgspec.DecodeError:
                 continue  # written by another version
-            if usable is None or usable(value):
+            if usable is None:
+                break
+        if values:
+            self._first_of(key.step).note_answer()
+            worth = [1 if usable is None else usable(value) for value in values]
+            if best := max(worth):
                 count(key.step, "cached")
-                return value
+                return values[worth.index(best)]
         if failed is None or not self._stands(failed):
             return None
         count(key.step, "cached")
@@ -152,9 +167,11 @@ class Book:
         self.misses.append(Miss(key, before and replace(before, value=_NULL)))  # values would fill the memory
 
     def _do(self, key: Key, digest: str, work: Callable[[], T], kind: Any, failures: tuple[type[Exception], ...]) -> T:
+        first = self._first_of(key.step)
         try:
             with self._purse.call(key.step) as call:
                 start = time.monotonic()
+                asked = first.ask(material=next(iter(key.inputs.values()), key.subject))
                 try:
                     value = work()
                 except failures as error:
@@ -163,9 +180,19 @@ class Book:
                     usage = getattr(error, "usage", None)
                     if usage is not None and usage.input_tokens is not None:
                         call.usage = usage  # it was answered, and billed
-                    self._append(key, digest, time.monotonic() - start, usage, failed=failed)
                     count(key.step, "failed", usage)
-                    raise RecordedFailure(failed) from error
+                    append = partial(self._append, key, digest, time.monotonic() - start, usage)
+                    if getattr(error, "refused", False):
+                        record = partial(_record_failed, append, failed)
+                        first.note_refusal(asked, failed.message, record)
+                    else:
+                        first.note_failure(asked)
+                        append(failed=failed)
+                    raise RecordedFailure(failed, failures) from error
+                except BaseException:
+                    first.note_failure(asked)
+                    raise
+                first.note_answer()
                 usage = call.usage = getattr(value, "usage", None)
                 encoded = msgspec.json.encode(value)
                 self._append(key, digest, time.monotonic() - start, usage, msgspec.Raw(encoded))
@@ -220,6 +247,10 @@ class Book:
                 waiting.pop()
                 if not waiting:
                     del self._under_way[digest]
+
+
+def _record_failed(append: Callable[..., None], failed: Failed, permanent: bool) -> None:
+    append(failed=replace(failed, permanent=permanent))
 
 
 def _subject_digest(subject: str) -> str:

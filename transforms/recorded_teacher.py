@@ -7,16 +7,7 @@ from functools import partial
 
 from schemas.fingerprint import fingerprint
 from transforms.engines import loaded
-from transforms.engines.protocols import (
-    Batched,
-    Bounded,
-    ContextOverflow,
-    Ladder,
-    TeacherEngine,
-    TeacherFailed,
-    TeacherReply,
-    TeacherRequest,
-)
+from transforms.engines.protocols import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 from transforms.journal import Journal
 from transforms.margin import essential
 from transforms.record import Key, RecordedFailure
@@ -25,8 +16,8 @@ _STEPS = {"write_queries": "write", "judge": "judge"}
 
 
 @dataclass(frozen=True)
-class RecordedTeacher:
-    """Asks the engine's teacher what the journal does not hold; a ``Teacher`` itself."""
+class RecordedTeacher(Teacher):
+    """Asks the engine's teacher what the journal does not hold."""
 
     engine: TeacherEngine
     journal: Journal
@@ -38,28 +29,36 @@ class RecordedTeacher:
 
     @property
     def prompt_tokens(self) -> int | None:
-        """See ``Bounded``."""
-        return self.engine.prompt_tokens if isinstance(self.engine, Bounded) else None
+        """See ``Teacher``."""
+        return self.engine.prompt_tokens
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """The recorded or the new reply; alternatives of tokens that decide nothing are left out.
 
+        The key does not know whether log-probabilities could come, for that is the server's doing. A recorded reply
+        that has them is taken before one that has not, and one without is asked for again where there are some to be
+        had now; unless they were when it came, for then it has none of its own.
+
         Raises:
             TeacherFailed: there is no reply, now or in an earlier run whose failure stands.
             Deferred: the question is left for a later run.
+            EngineError: no question of this kind is answered.
         """
+        due = request.asks_for_logprobs and self.ladder.tells_logprobs
 
         def ask() -> TeacherReply:
             reply: TeacherReply = loaded(self.engine).reply(request)
-            return replace(reply, tokens=essential(reply.tokens))
+            return replace(reply, tokens=essential(reply.tokens), bare=due and not reply.tokens)
+
+        def worth(reply: TeacherReply) -> int:
+            return 2 if reply.tokens else int(reply.bare or not due)
 
         key = _key(self.engine, request)
-        question = partial(self.engine.batch_body, request) if isinstance(self.engine, Batched) else None
+        question = partial(self.engine.batch_body, request) if self.engine.takes_batches else None
         try:
-            return self.journal.once(key, ask, TeacherReply, failures=(TeacherFailed,), question=question)
+            return self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
         except RecordedFailure as failure:
-            kind = ContextOverflow if failure.error_class == ContextOverflow.__name__ else TeacherFailed
-            raise kind(failure.message, permanent=failure.permanent) from failure
+            raise failure.kind(failure.message, permanent=failure.permanent) from failure
 
 
 def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:

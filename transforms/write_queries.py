@@ -133,7 +133,9 @@ def _ask(teacher: Teacher, first: TeacherRequest, modalities: tuple[Modality, ..
     while True:
         reply = teacher.reply(request)
         try:
-            return _Answer(parse_queries(answer_of(reply), modalities), reply.text, request.seed, attempt)
+            drafts = parse_queries(answer_of(reply), modalities)
+            seed = request.seed if reply.seed is None else reply.seed
+            return _Answer(drafts, reply.text, seed, attempt)
         except UnparsableReply as error:
             if error.reason == "refused":
                 raise

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from schemas.video import MODALITIES, EngineStamp, Evidence
 from transforms.engines import stamp_of
-from transforms.engines.protocols import Ladder, TeacherReply, TeacherRequest, Token
+from transforms.engines.protocols import Ladder, Teacher, TeacherEngine, TeacherReply, TeacherRequest, Token
 from transforms.engines.rules_words import SENTENCE_ENDS, is_generic, names_in, weight
 from transforms.engines.rules_writing import write
 from transforms.text import content_words, stem, words
@@ -33,7 +33,7 @@ STRONGEST = 12.0
 
 
 @dataclass(frozen=True)
-class Rules:
+class Rules(TeacherEngine):
     """The rule-based teacher. It has no options."""
 
     requires: ClassVar[tuple[str, ...]] = ()
@@ -47,7 +47,7 @@ class Rules:
         return stamp_of(self, "rules", "", model=f"rules-{REVISION}")
 
 
-class RuleTeacher:
+class RuleTeacher(Teacher):
     """Writes by joining distinctive words of the evidence, judges by how many of a query's words the evidence holds.
 
     It reads the records of a request, not its prose, and the same request always gets the same reply.
