@@ -23,9 +23,9 @@ from schemas.example import SPLITS, Example, ExampleCandidate, Split
 from schemas.query import Candidate, Margin
 from schemas.tables import TABLES, row_of
 from schemas.video import EngineStamp, Metadata
-from transforms.files import join
-from transforms.shards import Row, WrittenFile, write_shard
-from transforms.trec import qrels_lines, queries_lines, run_lines, write_lines
+from transforms.emit.shards import Row, WrittenFile, write_shard
+from transforms.storage.files import join
+from transforms.storage.trec import qrels_lines, queries_lines, run_lines, write_lines
 
 COLOURS = {
     "red": (220, 30, 30),

@@ -31,9 +31,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from benchmarks.watched_run import Moment, Run, draw_moment, run_watched, steps_of
 from pipeline.outputs.manifest import read_manifest
-from pipeline.outputs.verify import verify
-from transforms.files import connect, join, list_files, make_parent
-from transforms.record import STEPS
+from pipeline.outputs.verify.verify import verify
+from transforms.journal.record import STEPS
+from transforms.storage.files import connect, join, list_files, make_parent
 
 ROOT = Path(__file__).parent.parent
 EXTRACT = ("media", "decode", "asr", "ocr", "caption")

@@ -20,11 +20,11 @@ import torch
 
 from benchmarks.balls import FRAMES, PIXELS, World, existing_world, write_world
 from tests import tiny_vlm
-from trainer.config import Stage, TrainConfig, load_config
+from trainer.config.config import Stage, TrainConfig, load_config
 from trainer.evaluate import mean, per_query
 from trainer.rerank import load_reranker, rerank
 from trainer.run import train
-from transforms.trec import read_qrels, read_queries, read_run, run_lines, write_lines
+from transforms.storage.trec import read_qrels, read_queries, read_run, run_lines, write_lines
 
 PERCEPTION_EPOCHS, RANKING_EPOCHS = 6, 2
 NOISE = 0.09

@@ -27,19 +27,19 @@ def bare_loop(source: str, folder: str) -> int:
     from schemas.fingerprint import sha256_file
     from schemas.query import VARIANTS
     from schemas.video import Evidence, MediaFacts, Video
-    from transforms.audio import write_audio
-    from transforms.caption import caption
-    from transforms.engines import loaded
-    from transforms.filter_queries import reject_reason
-    from transforms.filter_rankings import candidates_to_judge
-    from transforms.judge import Pair, judge_pair
-    from transforms.list_input import list_input
-    from transforms.media import MediaError
-    from transforms.read_text import read_text
-    from transforms.retrieve import document_text, rank_candidates
-    from transforms.split import split_of
-    from transforms.transcribe import transcribe
-    from transforms.write_queries import shown_modalities, write_queries
+    from transforms.curate.split import split_of
+    from transforms.extract.caption import caption
+    from transforms.extract.list_input import list_input
+    from transforms.extract.read_text import read_text
+    from transforms.extract.transcribe import transcribe
+    from transforms.judge.judge_pairs import Pair, judge_pair
+    from transforms.media.audio import write_audio
+    from transforms.media.container import MediaError
+    from transforms.mine.filter_rankings import candidates_to_judge
+    from transforms.mine.retrieve import document_text, rank_candidates
+    from transforms.protocols.engine import loaded
+    from transforms.synthesize.filter_queries import reject_reason
+    from transforms.synthesize.write_queries import shown_modalities, write_queries
 
     recipe = load_recipe("demo")
     engines = find_engines(recipe)
@@ -86,8 +86,8 @@ def pipeline(source: str, folder: str) -> int:
     """``hardquery run demo`` with one worker."""
     import pyarrow.dataset as ds
 
-    from runners.cli import main
-    from transforms.sandbox import shut_down
+    from runners.cli.main import main
+    from transforms.workers.sandbox import shut_down
 
     if main(["run", "demo", "--input", source, "--output", f"{folder}/out", "--workers", "1"]):
         raise SystemExit("the run failed")

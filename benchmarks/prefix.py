@@ -25,10 +25,10 @@ from schemas.query import Query
 from schemas.video import AsrSegment, Evidence, MediaFacts, Metadata, Video
 from tests.llama_server import SLOTS, VERDICT_GRAMMAR, serving
 from tests.tiny_llm import make_tiny_llm
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.journal import Journal
-from transforms.judge import JudgePairs, Pair
-from transforms.work import work_of
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.journal.counts import work_of
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import JudgePairs, Pair
 
 VIDEOS, QUERIES = 6, 20
 MODALITIES = ("caption", "asr", "metadata")

@@ -58,8 +58,8 @@ def make_long_clip(path: Path, minutes: float) -> None:
 
 def sample_ours(path: str, times: list[float]) -> list[np.ndarray]:
     """The sampler of this project; it chooses the same times itself."""
-    from transforms.engines.protocols import FramePolicy
     from transforms.engines.pyav import PyAvSampler
+    from transforms.protocols.frames import FramePolicy
 
     sampled = PyAvSampler().sample(path, FramePolicy(max_frames=len(times), max_side=SIDE))
     return [frame.image for frame in sampled.frames]
@@ -102,8 +102,8 @@ def measure(sampler: Callable[[str, list[float]], list[np.ndarray]], path: str, 
 
 def main() -> None:
     """Make the clip unless it is there, measure, and print a Markdown table."""
-    from transforms.engines.protocols import FramePolicy
-    from transforms.video_stream import target_times
+    from transforms.media.video_stream import target_times
+    from transforms.protocols.frames import FramePolicy
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clip", type=Path, help="where the clip is, or is to be kept (default: a temporary file)")

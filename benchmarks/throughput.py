@@ -29,9 +29,9 @@ from benchmarks.limited_server import MEAN_S
 from runners import local
 from schemas.query import Judgement, Query
 from schemas.video import Evidence, MediaFacts, Video
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.journal import Journal
-from transforms.judge import JudgePairs, Pair
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import JudgePairs, Pair
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 6.0

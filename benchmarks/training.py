@@ -35,10 +35,10 @@ def cpu_s(work: Callable[[], object], least_s: float = 1.0) -> float:
 
 def loading(output: Path, videos: Path) -> list[str]:
     """Videos a CPU second from the shards against decoding the files that they came from."""
-    from trainer.clips import Clips, FrameBudget
-    from trainer.shards import Shards
-    from transforms.engines.protocols import FramePolicy
+    from trainer.data.clips import Clips, FrameBudget
+    from trainer.data.shards import Shards
     from transforms.engines.pyav import PyAvSampler
+    from transforms.protocols.frames import FramePolicy
 
     clips = Clips(Shards(str(output)), FrameBudget(frames=32, max_pixels=128 * 32 * 32, multiple=32))
     paths = [str(path) for path in sorted(videos.rglob("*")) if path.suffix in (".mp4", ".webm", ".mov")]
@@ -84,8 +84,8 @@ def step(task: str, full: bool) -> dict[str, float]:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     from tests.peak_memory import peak_mb
-    from trainer.prompt import IGNORED, Answers
-    from trainer.score import caption_loss, pair_scores
+    from trainer.model.prompt import IGNORED, Answers
+    from trainer.model.score import caption_loss, pair_scores
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -123,11 +123,11 @@ def shared_prefix(folder: Path) -> list[str]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from tests import tiny_vlm
-    from trainer.clips import Clip
-    from trainer.config import load_config
-    from trainer.prompt import Prompt
-    from trainer.score import pair_scores
-    from trainer.shared_prefix import share_prefix, shared_scores
+    from trainer.config.config import load_config
+    from trainer.data.clips import Clip
+    from trainer.model.prompt import Prompt
+    from trainer.model.score import pair_scores
+    from trainer.model.shared_prefix import share_prefix, shared_scores
 
     torch.set_num_threads(1)
     ranking = load_config("paper").ranking.prompt

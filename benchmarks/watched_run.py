@@ -183,9 +183,9 @@ def watch(log: Log) -> None:
     from apache_beam.io.filesystems import FileSystems
 
     from pipeline.outputs.staging import COMMIT, STAGING
-    from transforms import retrieve
-    from transforms.book import Book
-    from transforms.record import RecordedFailure
+    from transforms.journal.open_journal import Book
+    from transforms.journal.record import RecordedFailure
+    from transforms.mine import retrieve
 
     do: Callable[..., Any] = Book._do
     rename, rank = FileSystems.rename, retrieve.rank_candidates
@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
 
-    from runners import cli
+    from runners.cli import main as cli
 
     log = Log(arguments.log, arguments.kill_after)
     watch(log)

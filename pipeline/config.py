@@ -13,18 +13,18 @@ from typing import Any, get_type_hints
 import msgspec
 import yaml
 
-from prompts import Template, load_template
 from prompts.evidence import EvidenceBudgets
+from prompts.template import Template, load_template
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Variant
 from schemas.video import MODALITIES, Modality
-from transforms.budget import Cost
-from transforms.curate import CurateRules
-from transforms.decode import Limits
-from transforms.engines import did_you_mean
-from transforms.engines.protocols import FramePolicy
-from transforms.filter_queries import TextFilters
-from transforms.frame_grid import FrameGrid
+from transforms.curate.curate_query import CurateRules
+from transforms.emit.frame_grid import FrameGrid
+from transforms.extract.decode import Limits
+from transforms.journal.budget import Cost
+from transforms.protocols.engine import did_you_mean
+from transforms.protocols.frames import FramePolicy
+from transforms.synthesize.filter_queries import TextFilters
 
 EngineOptions = dict[str, Any]
 PROMPTS = ("caption", "write_queries", "judge")

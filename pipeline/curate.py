@@ -11,7 +11,7 @@ import apache_beam as beam
 from pipeline.stage import Account
 from schemas.example import PerceptionExample, Split
 from schemas.video import Video
-from transforms.curate import DEFERRED, CuratedPair, CurateExamples, CurateRules, Group
+from transforms.curate.curate_query import DEFERRED, CuratedPair, CurateExamples, CurateRules, Group
 
 
 @dataclass

@@ -17,15 +17,15 @@ from schemas.example import Split
 from schemas.query import Candidate, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
-from transforms.cache import Cache
-from transforms.curate import CuratedPair
-from transforms.files import join, write_bytes
-from transforms.frame_grid import FrameGrid, on_grid
-from transforms.frame_pack import read_jpegs
+from transforms.curate.curate_query import CuratedPair
+from transforms.emit.frame_grid import FrameGrid, on_grid
+from transforms.emit.shards import Row, WriteShards, WrittenFile
+from transforms.emit.write_parts import WriteParts
+from transforms.media.frame_pack import read_jpegs
 from transforms.progress import Advance
-from transforms.shards import Row, WriteShards, WrittenFile
-from transforms.trec import qrels_lines, run_lines
-from transforms.write_parts import WriteParts
+from transforms.storage.cache import Cache
+from transforms.storage.files import join, write_bytes
+from transforms.storage.trec import qrels_lines, run_lines
 
 RUN, QRELS, COUNTS = "run.trec", "qrels.trec", ".counts.json"
 

@@ -8,8 +8,9 @@ from typing import Any, cast
 from pipeline.config import EngineOptions, Recipe, RecipeError
 from schemas.capabilities import Capabilities
 from schemas.video import EngineStamp
-from transforms.engines import EngineError, find_engine
-from transforms.engines.protocols import Engine, Task, TeacherEngine
+from transforms.engines.registry import find_engine
+from transforms.protocols.engine import Engine, EngineError
+from transforms.protocols.teacher import Task, TeacherEngine
 
 _TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
 

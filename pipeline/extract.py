@@ -13,13 +13,13 @@ from pipeline.engines import Engines
 from pipeline.stage import Account
 from schemas.account import Deferral, Rejection
 from schemas.video import Video
-from transforms.cache import Cache
-from transforms.caption import CaptionFrames
-from transforms.decode import DecodeVideos, Decoding
-from transforms.journal import Journal
+from transforms.extract.caption import CaptionFrames
+from transforms.extract.decode import DecodeVideos, Decoding
+from transforms.extract.read_text import ReadText
+from transforms.extract.transcribe import TranscribeSpeech
+from transforms.journal.journal import Journal
 from transforms.progress import Advance
-from transforms.read_text import ReadText
-from transforms.transcribe import TranscribeSpeech
+from transforms.storage.cache import Cache
 
 
 @dataclass

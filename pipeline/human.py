@@ -10,7 +10,7 @@ import apache_beam as beam
 
 from schemas.query import Query
 from schemas.visible import one_line
-from transforms.trec import read_qrels, read_queries
+from transforms.storage.trec import read_qrels, read_queries
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,16 @@ import apache_beam as beam
 from pipeline.config import JudgeConfig
 from pipeline.engines import Engines
 from pipeline.stage import Account
-from prompts import Template
+from prompts.template import Template
 from schemas.example import Split
 from schemas.query import Candidate, Query
 from schemas.video import Video
-from transforms.filter_rankings import candidates_to_judge
 from transforms.join import JoinVideos
-from transforms.journal import Journal
-from transforms.judge import JudgePairs, Pair
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import JudgePairs, Pair
+from transforms.mine.filter_rankings import candidates_to_judge
+from transforms.mine.retrieve import Ranking
 from transforms.progress import Advance
-from transforms.retrieve import Ranking
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from pipeline.stage import Account
 from pipeline.synthesize import query_order
 from schemas.account import Deferral, Rejection
 from schemas.query import Query
-from transforms.filter_rankings import FilterRankings
 from transforms.join import JoinVideos
+from transforms.mine.filter_rankings import FilterRankings
+from transforms.mine.retrieve import RetrieveCandidates
 from transforms.progress import Advance
-from transforms.retrieve import RetrieveCandidates
 
 
 @dataclass

@@ -26,21 +26,22 @@ from pipeline.mine import Mine
 from pipeline.outputs.errors import OutputError, with_fix
 from pipeline.outputs.lock import hold
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifest
-from pipeline.outputs.publish import complete, publish, settle
+from pipeline.outputs.publish import publish, settle
+from pipeline.outputs.report.complete import complete
 from pipeline.outputs.staging import clear_staging, is_half_published, list_output, staging_of
 from pipeline.stage import Account, Step
 from pipeline.synthesize import Synthesize
-from prompts import Template
+from prompts.template import Template
 from schemas.capabilities import Capabilities
 from schemas.fingerprint import fingerprint
-from transforms.cache import Cache
-from transforms.files import join, read_bytes, write_bytes
-from transforms.journal import Journal
+from transforms.curate.split import split_of
+from transforms.emit.write_parts import join_parts
+from transforms.extract.list_input import Listing, entries_json, read_entries
+from transforms.journal.counts import work_of
+from transforms.journal.journal import Journal
 from transforms.ledger import Line, check_balance, ledger_json, lines_of
-from transforms.list_input import Listing, entries_json, read_entries
-from transforms.split import split_of
-from transforms.work import work_of
-from transforms.write_parts import join_parts
+from transforms.storage.cache import Cache
+from transforms.storage.files import join, read_bytes, write_bytes
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ import apache_beam as beam
 from pipeline.config import SynthesizeConfig
 from pipeline.engines import Engines
 from pipeline.stage import Account
-from prompts import Template
+from prompts.template import Template
 from schemas.account import Rejection
 from schemas.query import Query
 from schemas.video import Video
-from transforms.filter_queries import FilterQueries
 from transforms.join import JoinVideos
-from transforms.journal import Journal
-from transforms.near_duplicates import DropNearDuplicates
+from transforms.journal.journal import Journal
 from transforms.progress import Advance
-from transforms.write_queries import WriteQueries
+from transforms.synthesize.filter_queries import FilterQueries
+from transforms.synthesize.near_duplicates import DropNearDuplicates
+from transforms.synthesize.write_queries import WriteQueries
 
 
 @dataclass

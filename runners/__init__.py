@@ -1,1 +1,1 @@
-"""Where it runs: the command line and the local runner."""
+"""Where it runs: the local runner, and what a run says while it works."""

@@ -1,5 +1,5 @@
 """``python -m runners`` is the command ``hardquery``."""
 
-from runners.cli import entry
+from runners.cli.main import entry
 
 entry()

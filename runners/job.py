@@ -15,11 +15,11 @@ from pipeline.run import Job, check_output
 from runners import local
 from runners.options import OPTIONS
 from schemas.capabilities import Capabilities
-from transforms.budget import Budget, Cost
-from transforms.cache import Cache, is_remote
-from transforms.files import connect, join
-from transforms.journal import Journal
-from transforms.list_input import list_input
+from transforms.extract.list_input import list_input
+from transforms.journal.budget import Budget, Cost
+from transforms.journal.journal import Journal
+from transforms.storage.cache import Cache, is_remote
+from transforms.storage.files import connect, join
 
 
 def default_cache(output: str) -> str:

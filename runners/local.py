@@ -19,8 +19,8 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
-from transforms import sandbox, window
-from transforms.files import StoreError
+from transforms.storage.files import StoreError
+from transforms.workers import sandbox, window
 
 V = TypeVar("V", bound=PipelineOptions)
 

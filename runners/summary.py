@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.outputs.calls import StepCalls, calls_of, prompt_cache_warning
 from pipeline.outputs.manifest import Manifest
-from transforms.files import join, read_bytes
+from pipeline.outputs.report.calls import StepCalls, calls_of, prompt_cache_warning
 from transforms.ledger import Line, read_partial_evidence
+from transforms.storage.files import join, read_bytes
 
 
 def print_summary(manifest: Manifest, lines: Iterable[Line], output: str) -> None:

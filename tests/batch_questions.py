@@ -7,17 +7,17 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.batch_read import Reading, read_batch
-from prompts import Prompt
+from pipeline.batch.read import Reading, read_batch
+from prompts.template import Prompt
 from schemas.video import Evidence, MediaFacts, Video
 from tests.batch_double import jsonl, run_batch
 from tests.scripted_server import Asked, Reply, completion, token
-from transforms.batch_files import reply_files, request_files
-from transforms.budget import Deferred
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.engines.protocols import TeacherFailed, TeacherRequest
-from transforms.journal import Journal
-from transforms.recorded_teacher import RecordedTeacher
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.journal.batch_files import reply_files, request_files
+from transforms.journal.budget import Deferred
+from transforms.journal.journal import Journal
+from transforms.protocols.teacher import TeacherFailed, TeacherRequest
+from transforms.teacher.recorded_teacher import RecordedTeacher
 
 NOWHERE = "http://127.0.0.1:9/v1"
 KEY = "sk-canary-7Q2f9XbL0pWz4TtYv8KdRm3E"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_llm import TinyLlm, make_tiny_llm, verdict_lessons
-from transforms.journal import Journal
+from transforms.journal.journal import Journal
 
 ROOT = Path(__file__).parent.parent
 

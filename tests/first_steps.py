@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from tiny_training import tiny_config
 
-from trainer.config import Stage, TrainConfig
-from trainer.models import load_model, load_processor
+from trainer.config.config import Stage, TrainConfig
+from trainer.data.shards import Shards
+from trainer.model.models import load_model, load_processor
 from trainer.perception import PerceptionStage
 from trainer.ranking import RankingStage
-from trainer.shards import Shards
 from trainer.stage import training_arguments
 
 STAGES: dict[Stage, Any] = {"perception": PerceptionStage, "ranking": RankingStage}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from transforms.segments import line_of
+from transforms.journal.segments import line_of
 
 ROOT = Path(__file__).parent.parent
 

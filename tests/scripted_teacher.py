@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schemas.video import EngineStamp
-from transforms.engines.protocols import Ladder, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.protocols.teacher import Ladder, TeacherFailed, TeacherReply, TeacherRequest
 
 Script = Callable[[TeacherRequest], TeacherReply | TeacherFailed]
 

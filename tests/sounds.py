@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
-from transforms.text import words
+from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
+from transforms.text.words import words
 
 
 def read_track(path: Path) -> Samples:

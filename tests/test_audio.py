@@ -9,8 +9,8 @@ from make_clips import audio_frames, make_audio, make_clip, tone
 from peak_memory import peak_growth_mb
 
 from schemas.fingerprint import sha256_file
-from transforms.audio import read_windows, write_audio
-from transforms.media import NoAudioStream, UndecodableAudio
+from transforms.media.audio import read_windows, write_audio
+from transforms.media.container import NoAudioStream, UndecodableAudio
 
 RATE = 16_000
 HOUR_S = 3600.0

@@ -21,14 +21,15 @@ from pipeline.audit.sample import judged_sample, unrelated_sample, video_index
 from pipeline.audit.text import audit_json, audit_text
 from pipeline.config import load_recipe
 from pipeline.outputs.manifest import MANIFEST, Manifest, read_manifest
-from prompts import Template, load_template
 from prompts.evidence import DEFAULT_BUDGETS
-from runners.cli import main
+from prompts.template import Template, load_template
+from runners.cli.main import main
+from schemas.token import Token
 from schemas.video import MODALITIES, Evidence, Metadata
 from tests.scripted_teacher import ScriptedEngine
 from tests.tiny_output import write_tiny
-from transforms.engines.protocols import TeacherReply, TeacherRequest, Token
-from transforms.journal import Journal
+from transforms.journal.journal import Journal
+from transforms.protocols.teacher import TeacherReply, TeacherRequest
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.outputs.manifest import read_manifest
-from pipeline.outputs.verify import verify
-from runners.cli import main
-from runners.command import DEFERRED
+from pipeline.outputs.verify.verify import verify
+from runners.cli.errors import DEFERRED
+from runners.cli.main import main
 from tests import faulty_server
 from tests.batch_double import BatchServerDouble, jsonl, run_batch
 from tests.batch_questions import (
@@ -25,7 +25,7 @@ from tests.batch_questions import (
 )
 from tests.scripted_server import Asked, Reply, ScriptedServer
 from tests.tiny_cache import judge
-from transforms.batch_files import request_files
+from transforms.journal.batch_files import request_files
 
 
 @pytest.fixture(autouse=True)

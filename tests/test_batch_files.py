@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.batch_read import read_batch
+from pipeline.batch.read import read_batch
 from schemas.query import Query
 from tests.batch_questions import (
     ENGINE,
@@ -25,12 +25,12 @@ from tests.batch_questions import (
 )
 from tests.journal_lines import in_a_child
 from tests.scripted_server import Asked, Reply, ScriptedServer, completion
-from transforms import batch_files
-from transforms.batch_files import BatchInUse, having_alone, reply_files, request_files
-from transforms.budget import Budget, Cost, Deferred
-from transforms.journal import Journal
-from transforms.judge import Pair, judge_pair
-from transforms.recorded_teacher import RecordedTeacher
+from transforms.journal import batch_files
+from transforms.journal.batch_files import BatchInUse, having_alone, reply_files, request_files
+from transforms.journal.budget import Budget, Cost, Deferred
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.teacher.recorded_teacher import RecordedTeacher
 
 
 @pytest.fixture(autouse=True)

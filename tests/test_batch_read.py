@@ -22,9 +22,9 @@ from tests.batch_questions import (
     written,
 )
 from tests.scripted_server import Reply, ScriptedServer, completion
-from transforms import batch_files
-from transforms.batch_files import reply_files, request_files
-from transforms.engines.protocols import ContextOverflow, TeacherFailed
+from transforms.journal import batch_files
+from transforms.journal.batch_files import reply_files, request_files
+from transforms.protocols.teacher import ContextOverflow, TeacherFailed
 
 
 @pytest.fixture(autouse=True)

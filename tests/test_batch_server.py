@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.batch_server import BatchServer, BatchServerError
-from runners.batch import fetch
-from runners.command import PROBLEMS
+from pipeline.batch.server import BatchServer, BatchServerError
+from runners.cli.batch import fetch
+from runners.cli.errors import PROBLEMS
 from tests.batch_double import BatchServerDouble, jsonl
 from tests.batch_questions import (
     KEY,
@@ -18,8 +18,8 @@ from tests.batch_questions import (
     read,
     thought,
 )
-from transforms import batch_files
-from transforms.batch_files import reply_files, request_files
+from transforms.journal import batch_files
+from transforms.journal.batch_files import reply_files, request_files
 
 
 @pytest.fixture(autouse=True)

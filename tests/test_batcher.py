@@ -3,9 +3,9 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from transforms.engines import event_loop
-from transforms.engines.batcher import Batcher
-from transforms.window import shut_down
+from transforms.workers import event_loop
+from transforms.workers.batcher import Batcher
+from transforms.workers.window import shut_down
 
 
 class TooLarge(RuntimeError):

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from schemas.check import InvalidRecord
-from transforms.engines import find_engine
 from transforms.engines.bm25 import Bm25
+from transforms.engines.registry import find_engine
 
 DOCUMENTS = [
     ("v1", "A rocket launch was delayed by wind"),

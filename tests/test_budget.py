@@ -4,7 +4,7 @@ from threading import Barrier
 import pytest
 
 from schemas.account import Usage
-from transforms.budget import PAID_STEPS, Budget, Cost, Deferred, Purse
+from transforms.journal.budget import PAID_STEPS, Budget, Cost, Deferred, Purse
 
 THREADS = 16
 

@@ -8,7 +8,7 @@ import pytest
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from transforms.cache import Cache, CachedFile, CannotFetch, CannotPublish, localized
+from transforms.storage.cache import Cache, CachedFile, CannotFetch, CannotPublish, localized
 
 KEY = "frames/ab/abcd.parquet"
 

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 from tiny_cache import decode, decode_key, judge, judge_key, publish, recorded, write_segment
 
-from runners.cli import main
-from runners.command import PROBLEMS, RUN_ERROR, USAGE_ERROR
+from runners.cli.errors import PROBLEMS, RUN_ERROR, USAGE_ERROR
+from runners.cli.main import main
 from schemas.account import Usage
-from transforms.engines.protocols import TeacherReply
-from transforms.journal import Journal
-from transforms.record import Failed
+from transforms.journal.journal import Journal
+from transforms.journal.record import Failed
+from transforms.protocols.teacher import TeacherReply
 
 
 @pytest.fixture

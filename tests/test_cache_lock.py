@@ -6,9 +6,9 @@ import threading
 import pytest
 from journal_lines import in_a_child
 
-from transforms.cache_lock import CacheInUse, having_alone, sharing
-from transforms.journal import Journal
-from transforms.record import Key
+from transforms.journal.journal import Journal
+from transforms.journal.record import Key
+from transforms.storage.cache_lock import CacheInUse, having_alone, sharing
 
 SHARE = """
 import sys

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 from tiny_output import write_tiny
 
-from pipeline.outputs.calls import calls_of, prompt_cache_warning
-from pipeline.outputs.card import render_card
 from pipeline.outputs.manifest import Manifest
-from pipeline.outputs.report import render_report
-from pipeline.outputs.summary import summarize
+from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
+from pipeline.outputs.report.card import render_card
+from pipeline.outputs.report.report import render_report
+from pipeline.outputs.report.summary import summarize
 from runners.summary import print_summary
 
 VIDEOS = 12

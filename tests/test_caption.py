@@ -10,14 +10,15 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.video import Evidence, MediaFacts, Video
-from transforms.cache import Cache
-from transforms.caption import CaptionFrames, caption, caption_video
-from transforms.engines import EngineError, stamp_of
-from transforms.engines.pixels import Pixels
-from transforms.engines.protocols import Caption, Frame
-from transforms.frame_pack import write_frame_pack
-from transforms.journal import Journal
-from transforms.partial import EngineFailed
+from transforms.engines.stand_ins.pixels import Pixels
+from transforms.extract.attempt import EngineFailed
+from transforms.extract.caption import CaptionFrames, caption, caption_video
+from transforms.journal.journal import Journal
+from transforms.media.frame_pack import write_frame_pack
+from transforms.protocols.caption import Caption
+from transforms.protocols.engine import EngineError, stamp_of
+from transforms.protocols.frames import Frame
+from transforms.storage.cache import Cache
 
 
 @dataclass(frozen=True)

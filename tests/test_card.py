@@ -9,8 +9,8 @@ import yaml
 from PIL.Image import Image
 from tiny_output import tiny_rows, write_tiny
 
-from pipeline.outputs.card import languages, size_category, table_cell
-from pipeline.outputs.summary import summarize
+from pipeline.outputs.report.card import languages, size_category, table_cell
+from pipeline.outputs.report.summary import summarize
 from schemas.tables import TABLES
 
 

@@ -208,7 +208,7 @@ def written(cited):
 @EVERY_FAMILY
 def test_the_teacher_in_process_reads_the_same_tokens_as_a_server(family):
     """What it encodes as text besides, should anything get by, are control tokens that no prompt of ours holds."""
-    from transforms.engines.language_model import mark_control_tokens
+    from transforms.engines.local.language_model import mark_control_tokens
 
     tokenizer = tokenizer_of(family)
     mark_control_tokens(tokenizer)

@@ -10,9 +10,9 @@ from typing import ClassVar
 import pytest
 
 from schemas.video import EngineStamp
-from transforms.child_model import run_with_model
-from transforms.engines import EngineError, loaded
-from transforms.sandbox import shut_down
+from transforms.protocols.engine import EngineError, loaded
+from transforms.workers.child_model import run_with_model
+from transforms.workers.sandbox import shut_down
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runners.command import BrokenOff, UsageError, one_line
+from runners.cli.errors import BrokenOff, UsageError, one_line
 
 
 @pytest.mark.parametrize("into", [UsageError, BrokenOff])

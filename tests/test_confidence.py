@@ -9,18 +9,19 @@ from scripted_server import ScriptedServer, completion, token
 from scripted_teacher import ScriptedEngine, ScriptedTeacher
 
 from prompts.judge import HOW_SURE, parse_percentage, up_to_answer
+from prompts.margin import LIMIT
 from prompts.reply import UnparsableReply
 from schemas.check import InvalidRecord
 from schemas.query import Margin
-from transforms.budget import Budget, Deferred
-from transforms.confidence import margin_of_mean, margin_of_percentage, margin_of_share
-from transforms.engines.openai_chat import ChatClient
-from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
-from transforms.engines.protocols import Ladder, TeacherFailed, TeacherReply, Token
-from transforms.journal import Journal
-from transforms.judge import Pair, judge_pair
-from transforms.margin import LIMIT
-from transforms.recorded_teacher import RecordedTeacher
+from schemas.token import Token
+from transforms.engines.openai.chat import ChatClient
+from transforms.engines.openai.teacher import OpenAiTeacher, ServedTeacher
+from transforms.journal.budget import Budget, Deferred
+from transforms.journal.journal import Journal
+from transforms.judge.confidence import margin_of_mean, margin_of_percentage, margin_of_share
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.protocols.teacher import Ladder, TeacherFailed, TeacherReply
+from transforms.teacher.recorded_teacher import RecordedTeacher
 
 PAIR = Pair(query(), video("pos", "A bridge that a flood closed."), None, is_positive=True)
 ALL = ("logprobs", "logprobs_prefill", "sampling", "verbalized")

@@ -10,7 +10,7 @@ from schemas.account import Rejection
 from schemas.check import InvalidRecord
 from schemas.example import Example
 from schemas.query import Judgement, Margin
-from transforms.curate import CuratedPair, CuratedQuery, CurateExamples, CurateRules, Group, curate_query
+from transforms.curate.curate_query import CuratedPair, CuratedQuery, CurateExamples, CurateRules, Group, curate_query
 
 SURE, UNSURE = -9.0, -1.0  # margins of a trusted and of a hard negative
 

@@ -3,9 +3,9 @@
 import pytest
 from scripted_server import Reply, ScriptedServer, completion
 
-from transforms.engines.deadline import ENOUGH, LEAST_S, Deadline
-from transforms.engines.openai_chat import ChatClient
-from transforms.engines.openai_teacher import OpenAiTeacher
+from transforms.engines.openai.chat import ChatClient
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.engines.server.deadline import ENOUGH, LEAST_S, Deadline
 
 GOOD = completion("yes")
 
@@ -41,7 +41,7 @@ def test_later_ones_five_times_the_95th_percentile_of_recent_calls():
 
 @pytest.mark.parametrize("attempts", [2, 6])
 def test_a_call_that_the_server_forgot_is_made_anew_long_before_its_time_is_over(attempts, monkeypatch):
-    monkeypatch.setattr("transforms.engines.deadline.LEAST_S", 0.5)
+    monkeypatch.setattr("transforms.engines.server.deadline.LEAST_S", 0.5)
     with ScriptedServer([*[GOOD] * ENOUGH, Reply(silent=True), GOOD]) as server:
         client = client_of(server, attempts=attempts, timeout_s=300.0)
         replies = [client.complete([]).text for _ in range(ENOUGH + 1)]
@@ -51,7 +51,7 @@ def test_a_call_that_the_server_forgot_is_made_anew_long_before_its_time_is_over
 
 
 def test_a_reply_that_takes_long_by_its_nature_comes_at_the_second_attempt(monkeypatch):
-    monkeypatch.setattr("transforms.engines.deadline.LEAST_S", 0.3)
+    monkeypatch.setattr("transforms.engines.server.deadline.LEAST_S", 0.3)
     slow = Reply(GOOD.body, trickle_s=0.01)  # for some three seconds
     with ScriptedServer([*[GOOD] * ENOUGH, slow]) as server:
         client = client_of(server)
@@ -63,7 +63,7 @@ def test_a_reply_that_takes_long_by_its_nature_comes_at_the_second_attempt(monke
 
 @pytest.mark.parametrize("other", [{"attempts": 1}, {"max_tokens": 1}, {"response_format": {}}])
 def test_an_only_attempt_and_calls_of_another_kind_get_all_their_time(other, monkeypatch):
-    monkeypatch.setattr("transforms.engines.deadline.LEAST_S", 0.05)
+    monkeypatch.setattr("transforms.engines.server.deadline.LEAST_S", 0.05)
     slow = Reply(GOOD.body, trickle_s=0.002)
     attempts = {name: value for name, value in other.items() if name == "attempts"}
     parameters = {name: value for name, value in other.items() if name != "attempts"}

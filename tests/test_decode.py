@@ -13,15 +13,15 @@ from make_clips import make_audio, make_clip, read_barcode, tone
 from schemas.account import Failure
 from schemas.fingerprint import sha256_file
 from schemas.video import EngineStamp, ManifestEntry, Metadata, Video
-from transforms.audio import read_windows
-from transforms.cache import Cache
-from transforms.decode import DecodeVideos, Decoding, Limits, decode_video
-from transforms.engines.protocols import FramePolicy
 from transforms.engines.pyav import PyAv
-from transforms.frame_pack import read_frame_pack
-from transforms.identify import OutOfReach
-from transforms.journal import Journal
-from transforms.record import RecordedFailure
+from transforms.extract.decode import DecodeVideos, Decoding, Limits, decode_video
+from transforms.extract.identify import OutOfReach
+from transforms.journal.journal import Journal
+from transforms.journal.record import RecordedFailure
+from transforms.media.audio import read_windows
+from transforms.media.frame_pack import read_frame_pack
+from transforms.protocols.frames import FramePolicy
+from transforms.storage.cache import Cache
 
 POLICY = FramePolicy(max_frames=4, max_side=320)
 

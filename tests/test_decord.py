@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from make_clips import make_clip, make_huge_picture_clip, read_barcode
 
-from transforms.engines import find_engine
-from transforms.engines.protocols import FramePolicy
 from transforms.engines.pyav import PyAvSampler
-from transforms.media import FrameTooLarge, UnreadableMedia
+from transforms.engines.registry import find_engine
+from transforms.media.container import FrameTooLarge, UnreadableMedia
+from transforms.protocols.frames import FramePolicy
 
 pytest.importorskip("decord")
 POLICY = FramePolicy(sample_fps=2, max_side=300)

@@ -13,7 +13,7 @@ from pipeline.config import load_recipe
 from pipeline.engines import check_engines, find_engines
 from pipeline.outputs.manifest import read_manifest
 from prompts.write_queries import reply_schema
-from runners.cli import main
+from runners.cli.main import main
 from tests.llama_server import VERDICT_GRAMMAR, LlamaServer, serving
 
 SHOWN = {"metadata": ("metadata",), "all": ("caption", "metadata")}

@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 from tiny_output import tiny_rows, write_tiny
 
-from pipeline.outputs.compare import Side
-from pipeline.outputs.diff import diff
-from pipeline.outputs.diff_text import Examples, diff_text, row_json, summary_json
+from pipeline.outputs.diff.compare import Side
+from pipeline.outputs.diff.diff import diff
+from pipeline.outputs.diff.text import Examples, diff_text, row_json, summary_json
 from pipeline.outputs.manifest import NotAnOutput, PromptText, read_manifest, write_manifest
 from pipeline.outputs.tables import read_group
-from runners.cli import main
+from runners.cli.main import main
 from schemas.tables import TABLES
 
 
@@ -388,7 +388,7 @@ def test_frames_are_not_read_where_their_sizes_are_the_same(a, b, monkeypatch):
         return read_group(file, group, columns)
 
     other = b(edited("videos", other_caption))
-    monkeypatch.setattr("pipeline.outputs.compare.read_group", watched)
+    monkeypatch.setattr("pipeline.outputs.diff.compare.read_group", watched)
     _, rows = found_rows(a, other)
 
     assert {row.change.columns for row in rows["videos"]} == {("caption",)}

@@ -6,7 +6,7 @@ from prompts.write_queries import Draft
 from schemas.check import InvalidRecord
 from schemas.difficulty import DIMENSIONS, Difficulty, Ratings
 from schemas.video import AsrSegment, Evidence, Metadata
-from transforms.difficulty import difficulty_of, length_of, lexical_gap
+from transforms.synthesize.difficulty import difficulty_of, length_of, lexical_gap
 
 SHOWN = Evidence(asr=(AsrSegment(0.0, 2.0, "everyone rides for free", 0.9),), metadata=Metadata("The first tram"))
 RATED = Ratings(0, 1, 2, 0, 0, 0, 0, 0)

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transforms.engines import EngineError, find_engine
 from transforms.engines.easyocr import EasyOcr, EasyOcrReader
+from transforms.engines.registry import find_engine
+from transforms.protocols.engine import EngineError
 
 pytest.importorskip("easyocr")
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument")

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from scripted_server import Reply, ScriptedServer, completion
 
-from transforms.engines import EngineError, find_engine
-from transforms.engines.endpoints import ASIDE_S, UNREACHABLE, Server, Servers
-from transforms.engines.openai_chat import ChatClient
-from transforms.engines.openai_options import Endpoint
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.engines.protocols import TeacherFailed
+from transforms.engines.openai.chat import ChatClient
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.engines.registry import find_engine
+from transforms.engines.server.endpoints import ASIDE_S, UNREACHABLE, Endpoint, Server, Servers
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import TeacherFailed
 
 GOOD = completion("yes")
 HERE = "http://localhost:1/v1"

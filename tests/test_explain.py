@@ -4,7 +4,7 @@ import pytest
 from tiny_output import evidence_record, tiny_rows, write_tiny
 
 from pipeline.outputs.errors import UnreadableOutput
-from pipeline.outputs.explain import UnknownId, explain
+from pipeline.outputs.explain.explain import UnknownId, explain
 from pipeline.outputs.manifest import NotAnOutput, PromptText, read_manifest, write_manifest
 from prompts.evidence import EvidenceBudgets, evidence_cut
 from prompts.judge import judge_prompt

@@ -8,11 +8,11 @@ import pytest
 from tiny_output import tiny_rows, write_tiny
 
 from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
-from pipeline.outputs.export import EXPORTS, export_rankvideo
+from pipeline.outputs.export.rankvideo import EXPORTS, export_rankvideo
 from pipeline.outputs.manifest import NotAnOutput
-from trainer.examples import read_queries
-from trainer.plan import plan_queries
-from trainer.shards import Shards
+from trainer.data.examples import read_queries
+from trainer.data.plan import plan_queries
+from trainer.data.shards import Shards
 
 ROW = (
     "query_id query doc_id videos true_label teacher_label teacher_p_yes teacher_logit_delta teacher_reasoning "

@@ -13,15 +13,15 @@ import pyarrow.dataset as ds
 import pytest
 
 from pipeline.outputs.manifest import read_manifest
-from pipeline.outputs.verify import verify
-from runners.cli import main
+from pipeline.outputs.verify.verify import verify
+from runners.cli.main import main
 from schemas.query import VARIANTS
 from tests.faulty_server import RETRY_AFTER_S, SPOILT, TRANSIENT, Call, FaultyServer
 from tests.scripted_server import ScriptedServer
-from transforms.engines.retry import pause_s
+from transforms.engines.server.retry import pause_s
+from transforms.journal.record import Record
+from transforms.journal.segments import Line, scan
 from transforms.ledger import read_ledger, read_partial_evidence
-from transforms.record import Record
-from transforms.segments import Line, scan
 
 CLIPS = ("launch_kestrel_1", "launch_kestrel_2", "launch_ostara_1", "launch_ostara_2", "tram_linden_1", "tram_linden_3")
 ATTEMPTS = 3
@@ -97,7 +97,7 @@ def runs(samples, tmp_path_factory, waits) -> dict[str, Ended]:
 
     faulty = FaultyServer(seed=0)
     with pytest.MonkeyPatch.context() as patch, ScriptedServer(faulty) as server:
-        patch.setattr("transforms.engines.openai_chat.pause_s", no_pause)
+        patch.setattr("transforms.engines.openai.chat.pause_s", no_pause)
         found = {
             "first": run(folder, "first", server, faulty, "transient"),
             "again": run(folder, "again", server, faulty, "transient"),

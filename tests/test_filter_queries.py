@@ -10,7 +10,7 @@ from schemas.check import InvalidRecord
 from schemas.difficulty import Difficulty
 from schemas.query import EvidenceCut, Query, QueryType
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
-from transforms.filter_queries import FilterQueries, TextFilters, mentions_video, reject_reason
+from transforms.synthesize.filter_queries import FilterQueries, TextFilters, mentions_video, reject_reason
 
 WRITER = EngineStamp("rules", "1", "", "0")
 TEN_WORDS = "engineers cancelled the rocket launch because sensors reported falling pressure"

@@ -8,8 +8,8 @@ from ranking_records import candidates, human_query, query
 
 from schemas.account import Rejection
 from schemas.query import Query
-from transforms.filter_rankings import FilterRankings, candidates_to_judge, is_ambiguous, reject_reason
-from transforms.retrieve import Ranking
+from transforms.mine.filter_rankings import FilterRankings, candidates_to_judge, is_ambiguous, reject_reason
+from transforms.mine.retrieve import Ranking
 
 
 def ranking(*scored: tuple[str, float], of: Query | None = None) -> Ranking:

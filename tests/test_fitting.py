@@ -12,14 +12,14 @@ from prompts.write_queries import queries_prompt
 from schemas.check import InvalidRecord
 from schemas.query import EvidenceCut
 from schemas.video import AsrSegment, Evidence, MediaFacts, Video
-from transforms.engines.openai_chat import ChatClient
-from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
-from transforms.engines.protocols import ContextOverflow, TeacherReply
-from transforms.fitting import prompt_tokens, scaled_to_fit, text_tokens
-from transforms.journal import Journal
-from transforms.judge import Pair, judge_pair
-from transforms.recorded_teacher import RecordedTeacher
-from transforms.write_queries import write_queries
+from transforms.engines.openai.chat import ChatClient
+from transforms.engines.openai.teacher import OpenAiTeacher, ServedTeacher
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.protocols.teacher import ContextOverflow, TeacherReply
+from transforms.synthesize.write_queries import write_queries
+from transforms.teacher.fitting import prompt_tokens, scaled_to_fit, text_tokens
+from transforms.teacher.recorded_teacher import RecordedTeacher
 
 SEEN = ("caption", "asr")
 SAID = tuple(AsrSegment(float(n), n + 1.0, f"Sentence {n} of the speech.", 0.9) for n in range(40))

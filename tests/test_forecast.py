@@ -7,12 +7,12 @@ import pytest
 from scripted_teacher import ScriptedEngine
 from test_judge import PAIR
 
-from pipeline.forecast import calls_behind
+from pipeline.planning.forecast import calls_behind
 from prompts.evidence import DEFAULT_BUDGETS
-from transforms.budget import Budget
-from transforms.engines.protocols import Ladder, TeacherReply
-from transforms.journal import Journal
-from transforms.judge import _judge
+from transforms.journal.budget import Budget
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import _judge
+from transforms.protocols.teacher import Ladder, TeacherReply
 
 SAMPLING, LABEL_ONLY = Ladder(("sampling",), 8), Ladder(())
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from schemas.check import InvalidRecord
 from schemas.frames import grid_size
-from transforms.frame_grid import FrameGrid, on_grid
+from transforms.emit.frame_grid import FrameGrid, on_grid
 
 
 def jpeg(width, height, colour="red"):

@@ -7,8 +7,8 @@ from make_clips import picture, read_barcode
 from PIL import Image
 
 from schemas.fingerprint import sha256_file
-from transforms.engines.protocols import Frame
-from transforms.frame_pack import read_frame_pack, read_jpegs, write_frame_pack
+from transforms.media.frame_pack import read_frame_pack, read_jpegs, write_frame_pack
+from transforms.protocols.frames import Frame
 
 FRAMES = [Frame(0.5, picture(7)), Frame(1.5, picture(1_000_000, width=480, height=270))]
 

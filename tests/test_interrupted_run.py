@@ -14,12 +14,12 @@ from tiny_output import tiny_rows, write_tiny
 from pipeline.outputs.lock import LOCK
 from pipeline.outputs.manifest import manifest_sha256
 from pipeline.outputs.staging import COMMIT, STAGING
-from pipeline.outputs.verify import verify
-from runners.cli import main
-from transforms.files import list_files
-from transforms.journal import Journal
-from transforms.segments import CannotJournal
-from transforms.shards import WriteShards
+from pipeline.outputs.verify.verify import verify
+from runners.cli.main import main
+from transforms.emit.shards import WriteShards
+from transforms.journal.journal import Journal
+from transforms.journal.segments import CannotJournal
+from transforms.storage.files import list_files
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 
 from schemas.account import Usage
 from schemas.video import EngineStamp
-from transforms.book import NOT_RUN
-from transforms.budget import Budget, Deferred
-from transforms.journal import Journal
-from transforms.record import Key, Record, RecordedFailure
-from transforms.segments import CannotJournal, Line, scan
+from transforms.journal.budget import Budget, Deferred
+from transforms.journal.journal import Journal
+from transforms.journal.open_journal import NOT_RUN
+from transforms.journal.record import Key, Record, RecordedFailure
+from transforms.journal.segments import CannotJournal, Line, scan
 
 ENGINE = EngineStamp("rules", "1.0", "rules-1", "f00d")
 

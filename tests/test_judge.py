@@ -11,13 +11,14 @@ from prompts.evidence import DEFAULT_BUDGETS
 from prompts.reply import UnparsableReply
 from schemas.check import InvalidRecord
 from schemas.query import Candidate, Judgement, Margin, Query
+from schemas.token import Token
 from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
-from transforms.budget import Budget
-from transforms.engines import EngineError
-from transforms.engines.protocols import TeacherFailed, TeacherReply, Token
-from transforms.engines.rules import RuleTeacher
-from transforms.journal import Journal
-from transforms.judge import JudgePairs, Pair, _judge, judge_pair
+from transforms.engines.stand_ins.rules import RuleTeacher
+from transforms.journal.budget import Budget
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import JudgePairs, Pair, _judge, judge_pair
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import TeacherFailed, TeacherReply
 
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)
 

@@ -13,15 +13,15 @@ from pipeline.config import JudgeConfig
 from pipeline.engines import Engines
 from pipeline.judge import Judge
 from pipeline.stage import Account
-from prompts import load_template
 from prompts.evidence import render_evidence
 from prompts.judge import judge_prompt
+from prompts.template import load_template
 from prompts.write_queries import queries_prompt
 from runners import local
 from schemas.video import Evidence
-from transforms.engines.protocols import TeacherReply
-from transforms.journal import Journal
-from transforms.retrieve import Ranking
+from transforms.journal.journal import Journal
+from transforms.mine.retrieve import Ranking
+from transforms.protocols.teacher import TeacherReply
 
 VIDEOS = [f"v{number}" for number in range(7)]
 QUERIES = [f"q{number}" for number in range(9)]

@@ -7,10 +7,11 @@ import pytest
 from ranking_records import ENGINE, query, video
 from scripted_teacher import ScriptedTeacher
 
+from prompts.margin import LIMIT
 from prompts.reply import UnparsableReply
-from transforms.engines.protocols import TeacherReply, Token
-from transforms.judge import Pair, judge_pair
-from transforms.margin import LIMIT
+from schemas.token import Token
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.protocols.teacher import TeacherReply
 
 PAIR = Pair(query(), video("pos", "A bridge that a flood closed."), None, is_positive=True)
 SENTINEL = -9999.0

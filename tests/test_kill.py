@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from benchmarks.kill import Job, copy_cache, run_in_peace, sample_manifest, try_kills
 from benchmarks.watched_run import Event, Moment, draw_moment
 from tests.s3_server import serving_in_child
-from transforms.files import connect, list_files, write_bytes
+from transforms.storage.files import connect, list_files, write_bytes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from transforms.language import SCRIPTS, foreign
+from transforms.text.language import SCRIPTS, foreign
 
 ENGLISH = """
 who explained why the launch was delayed

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.video import Metadata
-from transforms.list_input import InputError, entries_json, list_input, read_entries
+from transforms.extract.list_input import InputError, entries_json, list_input, read_entries
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from schemas.query import VARIANTS, Query
 from schemas.video import MODALITIES, AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, OcrLine, Video
 from tests.llama_server import VERDICT_GRAMMAR, serving
 from tests.tiny_llm import CLOSES, HOW_SURE_SAID, OPENS, chat_ids
-from transforms.confidence import margin_of_percentage, margin_of_share
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.judge import JudgePairs, Pair, judge_pair
-from transforms.work import work_of
-from transforms.write_queries import WriteQueries, write_queries
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.journal.counts import work_of
+from transforms.judge.confidence import margin_of_percentage, margin_of_share
+from transforms.judge.judge_pairs import JudgePairs, Pair, judge_pair
+from transforms.synthesize.write_queries import WriteQueries, write_queries
 
 STAMP = EngineStamp("openai", "1", "tiny", "f" * 16)
 SEEDS = 6

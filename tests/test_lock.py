@@ -16,7 +16,7 @@ from object_store import ObjectStore
 from pipeline.outputs import lock
 from pipeline.outputs.errors import OutputError
 from pipeline.outputs.lock import LOCK, Holder, LockLost, hold
-from transforms.files import join, list_files, read_bytes, write_bytes
+from transforms.storage.files import join, list_files, read_bytes, write_bytes
 
 ROOT = Path(__file__).parent.parent
 HOLDING = """

@@ -3,8 +3,8 @@ import pytest
 from tiny_output import write_tiny
 
 from pipeline.outputs.manifest import NotAnOutput, has_manifest, read_manifest
-from transforms.files import list_files
-from transforms.shards import WrittenFile
+from transforms.emit.shards import WrittenFile
+from transforms.storage.files import list_files
 
 
 def test_a_manifest_is_read_back_as_it_was_written(tmp_path):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from transforms.engines.protocols import Token
-from transforms.margin import LIMIT, decision_margin, spelling_of
+from prompts.margin import LIMIT, decision_margin, spelling_of
+from schemas.token import Token
 
 
 def log(probability):

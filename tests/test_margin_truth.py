@@ -8,8 +8,8 @@ from itertools import accumulate
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from transforms.engines.protocols import Token
-from transforms.margin import LIMIT, decision_margin
+from prompts.margin import LIMIT, decision_margin
+from schemas.token import Token
 
 # How tokenizers in use cut text before they merge: by words with a leading space (GPT-2), by letters with any one
 # character before them (Qwen, cl100k), by lone letters and digits, and not at all but at line feeds.

@@ -8,7 +8,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from schemas.account import Rejection
 from schemas.query import Query
 from schemas.video import MODALITIES, EngineStamp
-from transforms.near_duplicates import (
+from transforms.synthesize.near_duplicates import (
     DropNearDuplicates,
     jaccard,
     near_duplicates,

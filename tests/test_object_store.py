@@ -12,10 +12,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from s3_server import S3, serving, serving_in_child
 
 from pipeline.outputs.manifest import read_manifest
-from runners.cli import main
+from runners.cli.main import main
 from schemas.video import Metadata
-from transforms.cache import Cache, CannotFetch, CannotPublish, localized
-from transforms.files import (
+from transforms.emit.shards import WrittenFile
+from transforms.extract.list_input import InputError, list_input
+from transforms.storage.cache import Cache, CannotFetch, CannotPublish, localized
+from transforms.storage.files import (
     StoreError,
     connect,
     exists,
@@ -28,8 +30,6 @@ from transforms.files import (
     size,
     write_bytes,
 )
-from transforms.list_input import InputError, list_input
-from transforms.shards import WrittenFile
 
 CLIPS = ("flood_valdoro_2", "launch_ostara_1", "tram_linden_2")
 QUICK = ("extract.asr=null", "extract.ocr=null", "extract.frames.max_frames=2", "emit.frames.frames=2")

@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 from scripted_server import Reply, ScriptedServer, completion
 
-from transforms.engines import EngineError, find_engine
-from transforms.engines.openai_caption import OpenAiCaption, jpeg_data_url
-from transforms.engines.protocols import Frame, TeacherFailed
+from transforms.engines.openai.caption import OpenAiCaption, jpeg_data_url
+from transforms.engines.registry import find_engine
+from transforms.protocols.engine import EngineError
+from transforms.protocols.frames import Frame
+from transforms.protocols.teacher import TeacherFailed
 
 
 def frames_of(*colours, height=90, width=160):

@@ -8,11 +8,10 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import pytest
 from scripted_server import Reply, ScriptedServer, completion
 
-from transforms import window
-from transforms.engines import event_loop
-from transforms.engines.openai_chat import STUMBLES, ChatClient
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.engines.protocols import ContextOverflow, TeacherFailed
+from transforms.engines.openai.chat import STUMBLES, ChatClient
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.protocols.teacher import ContextOverflow, TeacherFailed
+from transforms.workers import event_loop, window
 
 GOOD = completion("yes")
 BUSY = Reply({"error": {"message": "slow down"}}, status=429, headers={"retry-after": "60"})

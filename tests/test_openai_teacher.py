@@ -8,18 +8,20 @@ import pytest
 from scripted_server import Reply, ScriptedServer, completion, token
 
 from pipeline.config import load_recipe
-from prompts import Prompt
+from prompts.margin import decision_margin
+from prompts.template import Prompt
 from prompts.write_queries import reply_schema
 from schemas.account import Usage
+from schemas.token import Token
 from schemas.video import Evidence
-from transforms.engines import EngineError, find_engine, loaded
-from transforms.engines.endpoints import UNREACHABLE
-from transforms.engines.openai_chat import ChatClient
-from transforms.engines.openai_options import is_loopback
-from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
-from transforms.engines.protocols import TeacherFailed, TeacherRequest, Token
-from transforms.engines.retry import pause_s, retry_after_s
-from transforms.margin import decision_margin
+from transforms.engines.openai.chat import ChatClient
+from transforms.engines.openai.options import is_loopback
+from transforms.engines.openai.teacher import OpenAiTeacher, ServedTeacher
+from transforms.engines.registry import find_engine
+from transforms.engines.server.endpoints import UNREACHABLE
+from transforms.engines.server.retry import pause_s, retry_after_s
+from transforms.protocols.engine import EngineError, loaded
+from transforms.protocols.teacher import TeacherFailed, TeacherRequest
 
 JUDGE = TeacherRequest(
     "judge", Prompt("system", "user"), Evidence(caption="A tram."), query="a tram", seed=5, confidence="logprobs"

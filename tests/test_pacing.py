@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from transforms.engines.pacing import EPOCH_REPLIES, EPOCH_S, START_PER_S, Pace
+from transforms.engines.server.pacing import EPOCH_REPLIES, EPOCH_S, START_PER_S, Pace
 
 
 class Clock:

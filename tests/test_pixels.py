@@ -5,11 +5,11 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from transforms.engines import find_engine
-from transforms.engines.colours import colour_names, named
-from transforms.engines.pixels import Pixels, split_shots
-from transforms.engines.protocols import Frame
-from transforms.engines.shapes import find_shapes, place
+from transforms.engines.registry import find_engine
+from transforms.engines.stand_ins.colours import colour_names, named
+from transforms.engines.stand_ins.pixels import Pixels, split_shots
+from transforms.engines.stand_ins.shapes import find_shapes, place
+from transforms.protocols.frames import Frame
 
 
 def picture(background="red", *, shapes=(), size=(640, 360)) -> np.ndarray:

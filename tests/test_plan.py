@@ -9,24 +9,25 @@ from pathlib import Path
 import pytest
 from make_clips import make_clip
 
-from pipeline.changes import why
 from pipeline.config import load_recipe
-from pipeline.forecast import Flow, calls_to_follow
 from pipeline.outputs.manifest import read_manifest
-from pipeline.plan import Reason, _step_plan
-from pipeline.rate import Rate
-from prompts import Template, load_template
-from runners.cli import main
+from pipeline.planning.changes import why
+from pipeline.planning.forecast import Flow, calls_to_follow
+from pipeline.planning.plan import Reason, _step_plan
+from pipeline.planning.rate import Rate
+from prompts.template import Template, load_template
+from runners.cli.main import main
 from schemas.account import Usage
 from schemas.video import EngineStamp, ManifestEntry
-from transforms.budget import Cost, Deferred
-from transforms.cache import Cache
-from transforms.decode import Decoding, Limits, decode_video
-from transforms.engines.protocols import FramePolicy, Ladder, TeacherFailed, TeacherReply
 from transforms.engines.pyav import PyAv
-from transforms.journal import Journal
-from transforms.probe import Headers, probe
-from transforms.record import Key, RecordedFailure
+from transforms.extract.decode import Decoding, Limits, decode_video
+from transforms.extract.headers import Headers, probe
+from transforms.journal.budget import Cost, Deferred
+from transforms.journal.journal import Journal
+from transforms.journal.record import Key, RecordedFailure
+from transforms.protocols.frames import FramePolicy
+from transforms.protocols.teacher import Ladder, TeacherFailed, TeacherReply
+from transforms.storage.cache import Cache
 
 CLIPS = ("launch_ostara_1", "launch_ostara_2", "launch_kestrel_1")
 FAST = (

@@ -9,8 +9,8 @@ from sounds import read_track, word_error_rate
 
 from schemas.video import AsrSegment
 from transforms.engines.pocketsphinx import Pocketsphinx, PocketsphinxRecognizer, Word, split_at_pauses
-from transforms.engines.protocols import SAMPLE_RATE_HZ
-from transforms.vad import speech_spans
+from transforms.media.vad import speech_spans
+from transforms.protocols.speech import SAMPLE_RATE_HZ
 
 pytest.importorskip("pocketsphinx")
 

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from make_clips import draw_barcode, make_clip
 
-from pipeline.outputs.verify import verify
-from runners.cli import main
+from pipeline.outputs.verify.verify import verify
+from runners.cli.main import main
 from schemas.video import EngineStamp
-from transforms.child_limits import memory_bytes
-from transforms.engines import find_engine
-from transforms.engines.protocols import FramePolicy, Image, SampledFrames, TextBox
 from transforms.engines.pyav import PyAv
+from transforms.engines.registry import find_engine
 from transforms.ledger import read_ledger
+from transforms.protocols.frames import FramePolicy, Image, SampledFrames
+from transforms.protocols.screen_text import TextBox
+from transforms.workers.child_limits import memory_bytes
 
 TIME_LIMIT_S = 4
 
@@ -116,7 +117,7 @@ def test_a_poison_video_costs_that_video_only(videos, tmp_path, monkeypatch, cap
         return poisoned[modality] if options.get("engine") == "poisoned" else find_engine(modality, options)
 
     monkeypatch.setattr("pipeline.engines.find_engine", find)
-    monkeypatch.setattr("transforms.sandbox._GRACE_S", 0.5)
+    monkeypatch.setattr("transforms.workers.sandbox._GRACE_S", 0.5)
     output = tmp_path / "out"
     settings = [
         "extract.decode={engine: poisoned}",

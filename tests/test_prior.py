@@ -9,18 +9,19 @@ from scripted_teacher import ScriptedEngine, ScriptedTeacher
 
 from pipeline.config import RecipeError, load_recipe
 from pipeline.engines import find_engines
+from prompts.margin import LIMIT
 from schemas.account import Usage
 from schemas.check import InvalidRecord
-from transforms.budget import Deferred
-from transforms.engines import EngineError
-from transforms.engines.openai_chat import ChatClient
-from transforms.engines.openai_teacher import OpenAiTeacher, ServedTeacher
-from transforms.engines.protocols import ContextOverflow, Ladder, TeacherFailed, TeacherReply, Token
-from transforms.journal import Journal
-from transforms.judge import Pair, judge_pair
-from transforms.margin import LIMIT
-from transforms.prior import margin_of_probability
-from transforms.recorded_teacher import RecordedTeacher
+from schemas.token import Token
+from transforms.engines.openai.chat import ChatClient
+from transforms.engines.openai.teacher import OpenAiTeacher, ServedTeacher
+from transforms.journal.budget import Deferred
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.prior import margin_of_probability
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import ContextOverflow, Ladder, TeacherFailed, TeacherReply
+from transforms.teacher.recorded_teacher import RecordedTeacher
 
 NEGATIVE = Pair(query(), video("neg", "A quiet harbour at night."), None, is_positive=False)
 POSITIVE = Pair(query(), video("pos", "A bridge that a flood closed."), None, is_positive=True)

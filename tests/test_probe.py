@@ -12,13 +12,13 @@ from scripted_server import Asked, Reply, ScriptedServer, completion
 
 from pipeline.config import RecipeError, load_recipe
 from pipeline.engines import check_engines, find_engines
-from prompts import Prompt
+from prompts.template import Prompt
 from schemas.capabilities import Capabilities
 from schemas.video import Evidence
-from transforms.engines import EngineError
-from transforms.engines.openai_probe import ANSWER, SAID, fitted, probe
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.engines.protocols import TeacherRequest
+from transforms.engines.openai.probe import ANSWER, SAID, fitted, probe
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import TeacherRequest
 
 REFUSED = Reply({"error": {"message": "unknown field"}}, status=400)
 BUSY = Reply({"error": {"message": "slow down"}}, status=429)

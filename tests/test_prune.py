@@ -9,12 +9,12 @@ from tiny_cache import decode, decode_key, judge, judge_key, publish, recorded, 
 
 from pipeline.cache.contents import KINDS, look_into
 from pipeline.cache.prune import DAY_S, carry_out, plan
-from transforms.budget import Deferred
-from transforms.cache_lock import CacheInUse, having_alone
-from transforms.decode import Decoded
-from transforms.engines.protocols import TeacherReply
-from transforms.journal import Journal
-from transforms.record import Failed, Key, RecordedFailure
+from transforms.extract.decode import Decoded
+from transforms.journal.budget import Deferred
+from transforms.journal.journal import Journal
+from transforms.journal.record import Failed, Key, RecordedFailure
+from transforms.protocols.teacher import TeacherReply
+from transforms.storage.cache_lock import CacheInUse, having_alone
 
 
 def prune(root: Path | str, **options) -> int:

@@ -12,14 +12,15 @@ from object_store import ObjectStore
 from tiny_output import tiny_rows, tiny_run_info, write_tables, write_tiny
 
 from pipeline.outputs.errors import NotAnOutput, OutputError
-from pipeline.outputs.explain import explain
-from pipeline.outputs.export import export_rankvideo
+from pipeline.outputs.explain.explain import explain
+from pipeline.outputs.export.rankvideo import export_rankvideo
 from pipeline.outputs.lock import LOCK
 from pipeline.outputs.manifest import MANIFEST, read_manifest, write_manifest
-from pipeline.outputs.publish import complete, publish, settle
+from pipeline.outputs.publish import publish, settle
+from pipeline.outputs.report.complete import complete
 from pipeline.outputs.staging import COMMIT, STAGING, clear_staging, is_half_published, list_output, staging_of
-from pipeline.outputs.verify import verify
-from transforms.files import join, list_files, read_bytes, write_bytes
+from pipeline.outputs.verify.verify import verify
+from transforms.storage.files import join, list_files, read_bytes, write_bytes
 
 FOREIGN = "exports/notes.txt"
 

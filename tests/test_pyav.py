@@ -6,11 +6,12 @@ import pytest
 from make_clips import make_audio, make_clip, make_huge_picture_clip, read_barcode, tone
 from peak_memory import peak_growth_mb
 
-from transforms.engines import find_engine, loaded
-from transforms.engines.protocols import FramePolicy
 from transforms.engines.pyav import PyAv, PyAvSampler
-from transforms.media import FrameTooLarge, NoVideoStream, UndecodableVideo, UnreadableMedia, packets
-from transforms.video_stream import target_times
+from transforms.engines.registry import find_engine
+from transforms.media.container import FrameTooLarge, NoVideoStream, UndecodableVideo, UnreadableMedia, packets
+from transforms.media.video_stream import target_times
+from transforms.protocols.engine import loaded
+from transforms.protocols.frames import FramePolicy
 
 DENSE = FramePolicy(sample_fps=4)
 # Long groups of pictures with B-frames: the hardest case for seeking and for leaving frames out.

@@ -8,10 +8,11 @@ from collections import Counter
 from ranking_records import ENGINE, query, video
 from scripted_teacher import ScriptedTeacher
 
+from prompts.margin import LIMIT, decision_margin, essential
 from prompts.reply import UnparsableReply
-from transforms.engines.protocols import Ladder, TeacherReply, Token
-from transforms.judge import Pair, judge_pair
-from transforms.margin import LIMIT, decision_margin, essential
+from schemas.token import Token
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.protocols.teacher import Ladder, TeacherReply
 
 PAIR = Pair(query(), video("pos", "A bridge that a flood closed."), None, is_positive=True)
 RUNGS = ("logprobs", "logprobs_prefill", "sampling", "verbalized")

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from transforms.engines import EngineError, find_engine
 from transforms.engines.rapidocr import RapidOcr
+from transforms.engines.registry import find_engine
+from transforms.protocols.engine import EngineError
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,15 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from schemas.video import Box, Evidence, MediaFacts, OcrLine, Video
-from transforms.cache import Cache
-from transforms.decode import Limits
-from transforms.engines import EngineError, loaded, stamp_of
-from transforms.engines.protocols import Frame, Image, TextBox
 from transforms.engines.rapidocr import RapidOcr
 from transforms.engines.text_boxes import reading_order, upright_box
-from transforms.frame_pack import write_frame_pack
-from transforms.read_text import ReadText, merge_lines, read_text, read_video_text, standing_in
+from transforms.extract.decode import Limits
+from transforms.extract.read_text import ReadText, merge_lines, read_text, read_video_text, standing_in
+from transforms.media.frame_pack import write_frame_pack
+from transforms.protocols.engine import EngineError, loaded, stamp_of
+from transforms.protocols.frames import Frame, Image
+from transforms.protocols.screen_text import TextBox
+from transforms.storage.cache import Cache
 
 HERE, THERE = Box(0.1, 0.1, 0.5, 0.2), Box(0.1, 0.8, 0.5, 0.9)
 

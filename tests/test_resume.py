@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.outputs.manifest import read_manifest
-from pipeline.outputs.verify import verify
-from runners.cli import main
-from runners.command import DEFERRED
+from pipeline.outputs.verify.verify import verify
+from runners.cli.errors import DEFERRED
+from runners.cli.main import main
 from transforms.ledger import read_ledger
 
 CLIPS = ("launch_ostara_1", "launch_ostara_2", "launch_kestrel_1", "flood_riverton_1")

@@ -13,7 +13,7 @@ from ranking_records import ENGINE, candidates, query, video
 from schemas.query import Candidate
 from schemas.video import AsrSegment, EngineStamp, Evidence, Metadata
 from transforms.engines.bm25 import Bm25
-from transforms.retrieve import Ranking, RetrieveCandidates, document_text, rank_candidates
+from transforms.mine.retrieve import Ranking, RetrieveCandidates, document_text, rank_candidates
 
 VIDEOS = [
     video("pos", "a flood closed the bridge"),

@@ -3,19 +3,20 @@ import math
 
 import pytest
 
-from prompts import Prompt
 from prompts.evidence import only
 from prompts.judge import parse_verdict
+from prompts.margin import decision_margin
+from prompts.template import Prompt
 from prompts.write_queries import parse_queries
 from schemas.difficulty import Ratings
 from schemas.query import Query
 from schemas.video import AsrSegment, Box, Evidence, Metadata, OcrLine
-from transforms.engines import find_engine
-from transforms.engines.protocols import Ladder, TeacherRequest
-from transforms.engines.rules import Rules, coverage
-from transforms.engines.rules_words import is_generic
-from transforms.engines.rules_writing import _TEMPLATES
-from transforms.filter_queries import (
+from transforms.engines.registry import find_engine
+from transforms.engines.stand_ins.rules import Rules, coverage
+from transforms.engines.stand_ins.rules_words import is_generic
+from transforms.engines.stand_ins.rules_writing import _TEMPLATES
+from transforms.protocols.teacher import Ladder, TeacherRequest
+from transforms.synthesize.filter_queries import (
     TextFilters,
     copies_evidence,
     length,
@@ -23,8 +24,7 @@ from transforms.filter_queries import (
     not_grounded,
     wrong_language,
 )
-from transforms.margin import decision_margin
-from transforms.text import content_words, words
+from transforms.text.words import content_words, words
 
 BOX = Box(0.0, 0.0, 1.0, 1.0)
 TEACHER = find_engine("teacher", {"engine": "rules"}).load()

@@ -16,11 +16,11 @@ from PIL import Image
 
 from pipeline.outputs.errors import OutputError
 from pipeline.outputs.manifest import read_manifest
-from pipeline.outputs.verify import verify
+from pipeline.outputs.verify.verify import verify
 from pipeline.run import check_output
-from runners.cli import main
-from transforms.files import list_files
+from runners.cli.main import main
 from transforms.ledger import read_ledger
+from transforms.storage.files import list_files
 
 EVENTS = ("flood_valdoro", "launch_ostara", "tram_linden")
 SETTINGS = ["extract.frames.max_frames=3", "emit.frames.frames=2", "emit.validation_fraction=0.4"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from transforms.child_limits import memory_bytes
-from transforms.sandbox import PreparationFailed, TimeLimitExceeded, WorkerDied, run_isolated, shut_down
+from transforms.workers.child_limits import memory_bytes
+from transforms.workers.sandbox import PreparationFailed, TimeLimitExceeded, WorkerDied, run_isolated, shut_down
 
 LIMIT_S = 60.0
 
@@ -179,7 +179,7 @@ def test_native_code_that_holds_the_interpreter_is_killed_at_the_limit():
 
 @pytest.mark.parametrize("prepare", [child_pid, None])
 def test_a_child_that_no_signal_reaches_is_killed_soon_after_the_limit(monkeypatch, prepare):
-    monkeypatch.setattr("transforms.sandbox._GRACE_S", 0.2)
+    monkeypatch.setattr("transforms.workers.sandbox._GRACE_S", 0.2)
     start = time.monotonic()
     with pytest.raises(TimeLimitExceeded, match=r"0\.3 s"):
         run_isolated(block_every_signal_and_hang, limit_s=0.3, prepare=prepare)
@@ -224,7 +224,7 @@ def test_preparing_has_its_own_time_and_happens_in_the_same_child():
     ],
 )
 def test_a_child_that_cannot_be_prepared_is_told_from_a_call_that_fails(monkeypatch, prepare, message):
-    monkeypatch.setattr("transforms.sandbox.PREPARATION_LIMIT_S", 0.1)
+    monkeypatch.setattr("transforms.workers.sandbox.PREPARATION_LIMIT_S", 0.1)
     with pytest.raises(PreparationFailed, match=message):
         run_isolated(double, 1, limit_s=1.0, prepare=prepare)
     with pytest.raises(WorkerDied, match="code 3"):

@@ -15,12 +15,13 @@ from scripted_server import Asked, Reply, ScriptedServer, completion, token
 from pipeline.config import RecipeError, load_recipe
 from pipeline.engines import find_engines
 from pipeline.outputs.manifest import read_manifest
-from runners.cli import main
-from transforms.engines import EngineError, find_engine
-from transforms.engines.api_key import HIDDEN, KeyKeeper, credential_in
-from transforms.engines.openai_chat import ChatClient
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.engines.protocols import TeacherFailed
+from runners.cli.main import main
+from transforms.engines.openai.chat import ChatClient
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.engines.registry import find_engine
+from transforms.engines.server.api_key import HIDDEN, KeyKeeper, credential_in
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import TeacherFailed
 
 ROOT = Path(__file__).parent.parent
 CANARY = "sk-canary-7Q2f9XbL0pWz4TtYv8KdRm3E"

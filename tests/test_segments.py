@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from journal_lines import digest, in_a_child, line
 
-from transforms import segments
-from transforms.segments import CannotJournal, Damage, Index, Line, Segment, read_line, scan
+from transforms.journal import segments
+from transforms.journal.segments import CannotJournal, Damage, Index, Line, Segment, read_line, scan
 
 
 def found(content: bytes) -> list[Line | Damage]:

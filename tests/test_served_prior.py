@@ -9,10 +9,10 @@ from ranking_records import ENGINE, query, video
 
 from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_prompt
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.engines.protocols import TeacherReply, TeacherRequest
-from transforms.fitting import ask_fitting
-from transforms.judge import Pair, judge_pair
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.protocols.teacher import TeacherReply, TeacherRequest
+from transforms.teacher.fitting import ask_fitting
 
 SEEN = ("caption",)
 STOPS = [video(f"v{number}", f"A tram passes stop {number}.") for number in range(4)]

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 
-from transforms.shards import WriteShards, shard_index, write_shard
+from transforms.emit.shards import WriteShards, shard_index, write_shard
 
 
 def rejection(i):

@@ -3,19 +3,19 @@ from pathlib import Path
 import pytest
 from journal_lines import digest, in_a_child, line
 
-from transforms import shelf
-from transforms.segments import CannotJournal, line_of
-from transforms.shelf import Shelf
+from transforms.journal import step_log
+from transforms.journal.segments import CannotJournal, line_of
+from transforms.journal.step_log import Shelf
 
 
 @pytest.fixture(autouse=True)
 def _look_at_once(monkeypatch):
-    monkeypatch.setattr(shelf, "REFRESH_PERIOD_S", 0.0)
+    monkeypatch.setattr(step_log, "REFRESH_PERIOD_S", 0.0)
 
 
 def put(shelf: Shelf, n: int, data: bytes = b"1", subject: str = "") -> None:
     subject = subject or digest(n)[:16]
-    shelf.append(digest(n), subject, line_of(digest(n), subject, data))
+    step_log.append(digest(n), subject, line_of(digest(n), subject, data))
 
 
 def write_segment(root: Path, name: str, *lines: bytes) -> Path:

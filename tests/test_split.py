@@ -3,7 +3,7 @@ from dataclasses import replace
 from ranking_records import video
 
 from schemas.video import Evidence, Metadata, Video
-from transforms.split import split_of
+from transforms.curate.split import split_of
 
 
 def test_equal_keys_share_a_split_and_the_seed_deals_anew():

@@ -12,11 +12,11 @@ import pytest
 from journal_lines import digest, in_a_child, line
 from object_store import ObjectStore
 
-from transforms import shelf, spool
-from transforms.journal import Journal
-from transforms.record import Key
-from transforms.segments import CannotJournal, line_of
-from transforms.shelf import Shelf
+from transforms.journal import spool, step_log
+from transforms.journal.journal import Journal
+from transforms.journal.record import Key
+from transforms.journal.segments import CannotJournal, line_of
+from transforms.journal.step_log import Shelf
 
 ROOT_URL = "objects://bucket/cache"
 
@@ -86,7 +86,7 @@ def test_what_is_closed_is_in_the_store_and_nothing_stays_here(home):
 
 
 def test_a_segment_is_sent_when_it_is_long_and_can_still_be_read(monkeypatch):
-    monkeypatch.setattr(shelf, "LINES", 3)
+    monkeypatch.setattr(step_log, "LINES", 3)
     there = Shelf(ROOT_URL, "judge")
     for n in range(7):
         put(there, n)
@@ -97,7 +97,7 @@ def test_a_segment_is_sent_when_it_is_long_and_can_still_be_read(monkeypatch):
 
 
 def test_nobody_who_looks_something_up_waits_for_the_store(monkeypatch):
-    monkeypatch.setattr(shelf, "LINES", 2)
+    monkeypatch.setattr(step_log, "LINES", 2)
     there = Shelf(ROOT_URL, "judge")
     answered, asked, send = threading.Event(), threading.Event(), spool.Spool._send
 
@@ -120,7 +120,7 @@ def test_nobody_who_looks_something_up_waits_for_the_store(monkeypatch):
 
 
 def test_a_segment_is_sent_when_it_is_old(monkeypatch):
-    monkeypatch.setattr(shelf, "PERIOD_S", 0.01)
+    monkeypatch.setattr(step_log, "PERIOD_S", 0.01)
     there = Shelf(ROOT_URL, "judge")
     put(there, 1)
     end_s = time.monotonic() + 30

@@ -1,7 +1,7 @@
 import pytest
 from ranking_records import judgement, positive
 
-from transforms.strata import stratum_of
+from transforms.curate.strata import stratum_of
 
 TABLE = [
     # label, delta, stratum at the paper's alpha1 = -6, alpha2 = -8

@@ -1,6 +1,6 @@
 import pytest
 
-from prompts import Prompt, Template, load_template
+from prompts.template import Prompt, Template, load_template
 
 
 def test_a_prompt_is_the_system_part_and_the_user_part_with_slots_filled():

@@ -1,6 +1,6 @@
 import pytest
 
-from transforms.text import content_words, longest_common_run, stem, words
+from transforms.text.words import content_words, longest_common_run, stem, words
 
 
 def test_words_are_folded_and_keep_their_order():

@@ -7,9 +7,9 @@ from PIL import Image
 from tiny_output import write_tiny
 from tiny_training import FRAMES, tiny_output, tiny_tables, write_output
 
-from trainer.clips import Clip, Clips, FrameBudget
-from trainer.examples import MissingVideos, read_captions, read_queries, with_frames
-from trainer.shards import DataError, Shards
+from trainer.data.clips import Clip, Clips, FrameBudget
+from trainer.data.examples import MissingVideos, read_captions, read_queries, with_frames
+from trainer.data.shards import DataError, Shards
 
 BUDGET = FrameBudget(FRAMES, 32 * 32, 16)
 

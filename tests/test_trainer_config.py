@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config import ConfigError, load_config, preset_names
+from trainer.config.config import ConfigError, load_config, preset_names
 
 EXAMPLE = str(Path(__file__).parent.parent / "docs" / "fsdp2.yaml")
 

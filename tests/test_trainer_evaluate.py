@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from runners.cli import main
+from runners.cli.main import main
 from schemas.query import Candidate
 from tests.tiny_output import write_tiny
 from trainer.evaluate import CUTOFFS, MEASURES, breakdown, mean, per_query, permutation_p, priors, score_curves
 from trainer.evaluation_text import as_text, evaluate, write_plots
-from transforms.trec import read_run, run_lines, write_lines
+from transforms.storage.trec import read_run, run_lines, write_lines
 
 Scores = dict[str, dict[str, float]]
 

@@ -3,9 +3,9 @@ from math import exp, isclose, log
 import pytest
 import torch
 
-from trainer.config import LossConfig, PointwiseTerm, Term
-from trainer.examples import Candidate
-from trainer.losses import Targets, listwise, pairwise, pointwise, ranking_loss, teacher
+from trainer.config.config import LossConfig, PointwiseTerm, Term
+from trainer.data.examples import Candidate
+from trainer.model.losses import Targets, listwise, pairwise, pointwise, ranking_loss, teacher
 
 SCORES = torch.tensor([2.0, -1.0, 0.5])
 

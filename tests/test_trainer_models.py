@@ -10,9 +10,9 @@ from tiny_training import tiny_config, tiny_model
 from tiny_vlm import FAMILIES
 from transformers import AutoModel, AutoModelForImageTextToText, BertConfig
 
-from trainer.clips import Clip
-from trainer.config import LoraConfig
-from trainer.models import (
+from trainer.config.config import LoraConfig
+from trainer.data.clips import Clip
+from trainer.model.models import (
     LORA_TARGETS,
     ModelError,
     Source,
@@ -24,8 +24,8 @@ from trainer.models import (
     merge_adapter,
     needs_merge,
 )
-from trainer.prompt import Prompt
-from trainer.score import pair_scores
+from trainer.model.prompt import Prompt
+from trainer.model.score import pair_scores
 
 LORA = "lora={rank: 4, alpha: 8, dropout: 0.0}"
 

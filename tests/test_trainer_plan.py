@@ -2,9 +2,9 @@ from collections import Counter
 
 import pytest
 
-from trainer.examples import Candidate, CaptionExample, QueryExample
-from trainer.plan import plan_captions, plan_queries, read_plan, write_plan
-from trainer.shards import DataError
+from trainer.data.examples import Candidate, CaptionExample, QueryExample
+from trainer.data.plan import plan_captions, plan_queries, read_plan, write_plan
+from trainer.data.shards import DataError
 
 
 def queries(count, negatives=3):

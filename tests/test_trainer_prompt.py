@@ -6,11 +6,11 @@ from tiny_vlm import FAMILIES
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from trainer.clips import Clip
-from trainer.config import PromptConfig, load_config
-from trainer.models import load_processor
-from trainer.prompt import IGNORED, Prompt, PromptError, frame_budget, neutral
-from trainer.score import caption_loss, pair_scores
+from trainer.config.config import PromptConfig, load_config
+from trainer.data.clips import Clip
+from trainer.model.models import load_processor
+from trainer.model.prompt import IGNORED, Prompt, PromptError, frame_budget, neutral
+from trainer.model.score import caption_loss, pair_scores
 
 QUERIES = ["a red ball", "a ball that moves right while nothing else does", "ball"]
 

@@ -11,17 +11,17 @@ import torch
 from tiny_training import tiny_config, tiny_model, tiny_output
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from runners.cli import main
+from runners.cli.main import main
 from schemas.query import Candidate
+from trainer.data.shards import Shards
 from trainer.export import ExportError, export_model
-from trainer.models import load_model, load_processor
+from trainer.model.models import load_model, load_processor
+from trainer.model.score import pair_scores
 from trainer.ranking import RankingStage
 from trainer.rerank import Reranker, RerankError, load_reranker, rerank
 from trainer.run import train
-from trainer.score import pair_scores
-from trainer.shards import Shards
 from trainer.stage import training_arguments
-from transforms.trec import queries_lines, read_run, run_lines, write_lines
+from transforms.storage.trec import queries_lines, read_run, run_lines, write_lines
 
 QUERIES = {f"q{number}": f"a {colour} ball" for number, colour in enumerate(("red", "green", "blue"))}
 VIDEOS = [f"v{number}" for number in range(8)]

@@ -11,12 +11,12 @@ from first_steps import CASES, STAGES, first_steps
 from safetensors.torch import load_file
 from tiny_training import tiny_config, tiny_model, tiny_output, tiny_tables, write_config, write_output
 
-from trainer.config import ConfigError
-from trainer.plan import PlannedItem, read_plan
+from trainer.config.config import ConfigError
+from trainer.data.plan import PlannedItem, read_plan
+from trainer.data.shards import Shards
 from trainer.ranking import RankingTrainer
 from trainer.run import train
 from trainer.run_folder import RunError, RunFolder, code_revision
-from trainer.shards import Shards
 from trainer.stage import training_arguments
 
 ROOT = Path(__file__).parent.parent
@@ -297,7 +297,7 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(data, model, tmp_path):
 
 
 def test_a_damaged_frame_is_told_in_one_line_from_a_worker_too(model, tmp_path, capsys):
-    from runners.cli import main
+    from runners.cli.main import main
 
     rows = tiny_tables()
     rows["videos"]["part"][0]["frames"][1]["bytes"] = b"\xff\xd8 not a picture"
@@ -321,7 +321,7 @@ def test_a_damaged_frame_is_told_in_one_line_from_a_worker_too(model, tmp_path, 
     ],
 )
 def test_the_command_names_the_fix_in_one_line(config, where, settings, says, data, monkeypatch, capsys):
-    from runners.cli import main
+    from runners.cli.main import main
 
     monkeypatch.chdir(data.parent)
     options = [f"--set={setting}" for setting in settings]

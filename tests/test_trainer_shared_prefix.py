@@ -10,11 +10,11 @@ import tiny_vlm
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from trainer.clips import Clip
-from trainer.config import PromptConfig
-from trainer.prompt import Prompt
-from trainer.score import pair_scores
-from trainer.shared_prefix import share_prefix, shared_scores
+from trainer.config.config import PromptConfig
+from trainer.data.clips import Clip
+from trainer.model.prompt import Prompt
+from trainer.model.score import pair_scores
+from trainer.model.shared_prefix import share_prefix, shared_scores
 
 QUERIES = [
     "a red ball",

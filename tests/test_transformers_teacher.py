@@ -15,18 +15,20 @@ from apache_beam.testing.util import assert_that
 from talking_llm import CONTEXT, FAMILIES, TEMPLATE, VERDICT, make_talking_llm
 
 from prompts.judge import HOW_SURE, judge_prompt, parse_verdict
+from prompts.margin import decision_margin, spelling_of
 from prompts.template import Prompt
 from schemas.query import Candidate, Query
+from schemas.token import Token
 from schemas.video import Evidence, MediaFacts, Video
-from transforms.engines import EngineError, _models, find_engine, loaded
-from transforms.engines.answer_words import AnswerWords
-from transforms.engines.language_model import Row, _Draw, language_model
-from transforms.engines.protocols import Bounded, ContextOverflow, TeacherFailed, TeacherRequest, Token, Waits
-from transforms.engines.transformers_teacher import LocalTeacher
-from transforms.judge import JudgePairs, Pair
-from transforms.margin import decision_margin, spelling_of
-from transforms.window import shut_down
-from transforms.write_queries import WriteQueries
+from transforms.engines.local.answer_words import AnswerWords
+from transforms.engines.local.language_model import Row, _Draw, language_model
+from transforms.engines.local.transformers_teacher import LocalTeacher
+from transforms.engines.registry import find_engine
+from transforms.judge.judge_pairs import JudgePairs, Pair
+from transforms.protocols.engine import EngineError, Waits, _models, loaded
+from transforms.protocols.teacher import Bounded, ContextOverflow, TeacherFailed, TeacherRequest
+from transforms.synthesize.write_queries import WriteQueries
+from transforms.workers.window import shut_down
 
 WORDS = "the tram leaves its depot when everyone rides free until Sunday and line five is shown at noon".split()
 WRITTEN = json.dumps(

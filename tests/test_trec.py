@@ -7,7 +7,7 @@ import pytest
 from ir_measures import RR, P, nDCG
 
 from schemas.query import Candidate
-from transforms.trec import (
+from transforms.storage.trec import (
     TrecError,
     qrels_lines,
     queries_lines,

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from schemas.query import Candidate
-from transforms.engines import EngineError, find_engine
-from transforms.engines.trec import TrecRun
-from transforms.trec import TrecError
+from transforms.engines.registry import find_engine
+from transforms.engines.trec_run import TrecRun
+from transforms.protocols.engine import EngineError
+from transforms.storage.trec import TrecError
 
 RUN = "q1 Q0 a 1 3.0 t\nq1 Q0 gone 2 2.0 t\nq1 Q0 b 3 1.0 t\n"
 

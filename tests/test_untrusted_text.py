@@ -12,7 +12,7 @@ from scripted_teacher import ScriptedTeacher
 from tiny_output import tiny_rows, write_tiny
 
 from pipeline.human import read_human_queries
-from pipeline.outputs.explain import explain
+from pipeline.outputs.explain.explain import explain
 from pipeline.outputs.plain_text import page
 from prompts.evidence import EvidenceBudgets, render_evidence
 from prompts.judge import judge_prompt, parse_verdict
@@ -34,12 +34,13 @@ from schemas.video import (
     Video,
 )
 from schemas.visible import is_invisible, one_line, visible
-from transforms.engines.protocols import TeacherReply, TextBox
-from transforms.engines.rules import RuleTeacher
-from transforms.judge import Pair, judge_pair
-from transforms.list_input import list_input
-from transforms.read_text import merge_lines
-from transforms.write_queries import write_queries
+from transforms.engines.stand_ins.rules import RuleTeacher
+from transforms.extract.list_input import list_input
+from transforms.extract.read_text import merge_lines
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.protocols.screen_text import TextBox
+from transforms.protocols.teacher import TeacherReply
+from transforms.synthesize.write_queries import write_queries
 
 BOX = Box(0.1, 0.1, 0.9, 0.2)
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)

@@ -5,13 +5,13 @@ import pytest
 
 from schemas.account import Usage
 from tests.scripted_server import Reply, ScriptedServer, completion
-from transforms.engines.openai_chat import ChatClient, ChatOptions
-from transforms.engines.openai_completion import read_completion
-from transforms.engines.openai_usage import read_usage
-from transforms.engines.protocols import TeacherFailed, TeacherReply
-from transforms.record import record_of
-from transforms.work import count as count_work
-from transforms.work import counted_aside, counts_of
+from transforms.engines.openai.chat import ChatClient, ChatOptions
+from transforms.engines.openai.completion import read_completion
+from transforms.engines.openai.usage import read_usage
+from transforms.journal.counts import count as count_work
+from transforms.journal.counts import counted_aside, counts_of
+from transforms.journal.record import record_of
+from transforms.protocols.teacher import TeacherFailed, TeacherReply
 
 OPENAI = {
     "prompt_tokens": 2006,

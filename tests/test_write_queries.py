@@ -13,12 +13,13 @@ from schemas.account import Deferral
 from schemas.difficulty import Difficulty
 from schemas.query import VARIANTS, Query
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
-from transforms.budget import Budget, Deferred
-from transforms.engines import EngineError
-from transforms.engines.protocols import TeacherFailed, TeacherReply
-from transforms.engines.rules import Rules
-from transforms.journal import Journal
-from transforms.write_queries import Reply, WriteQueries, _write, seed_of, shown_modalities, write_queries
+from transforms.engines.stand_ins.rules import Rules
+from transforms.journal.budget import Budget, Deferred
+from transforms.journal.journal import Journal
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import TeacherFailed, TeacherReply
+from transforms.synthesize.write_queries import Reply, WriteQueries, _write, shown_modalities, write_queries
+from transforms.teacher.asking import seed_of
 
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)
 

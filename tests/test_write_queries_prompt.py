@@ -10,7 +10,7 @@ from prompts.write_queries import Draft, ask_again, parse_queries, queries_promp
 from schemas.difficulty import DIMENSIONS, Ratings
 from schemas.query import QUERY_TYPES
 from schemas.video import MODALITIES, Evidence, Metadata
-from transforms.filter_queries import TextFilters
+from transforms.synthesize.filter_queries import TextFilters
 
 ITEM = {
     "evidence": ["asr: free until Sunday"],

@@ -9,13 +9,13 @@ import msgspec
 
 from schemas.account import Usage
 from schemas.video import EngineStamp, MediaFacts
-from transforms.cache import Cache, CachedFile
-from transforms.decode import Decoded
-from transforms.decode_file import DecodedFile
-from transforms.engines.protocols import TeacherReply
-from transforms.journal import Journal
-from transforms.record import Failed, Key, Record
-from transforms.segments import line_of
+from transforms.extract.decode import Decoded
+from transforms.extract.decode_file import DecodedFile
+from transforms.journal.journal import Journal
+from transforms.journal.record import Failed, Key, Record
+from transforms.journal.segments import line_of
+from transforms.protocols.teacher import TeacherReply
+from transforms.storage.cache import Cache, CachedFile
 
 TEACHER = EngineStamp("rules", "1.0", "rules-1", "f00d")
 DECODER = EngineStamp("pyav", "18", "", "beef")

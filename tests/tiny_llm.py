@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from prompts.judge import HOW_SURE, judge_prompt
+from prompts.margin import spelling_of
 from schemas.video import Evidence, Metadata
-from transforms.margin import spelling_of
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = 8192

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo
-from pipeline.outputs.publish import complete
+from pipeline.outputs.report.complete import complete
 from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_prompt
 from prompts.template import load_template
@@ -22,9 +22,9 @@ from schemas.difficulty import Difficulty, Ratings
 from schemas.query import Query
 from schemas.tables import TABLES, row_of
 from schemas.video import MODALITIES, AsrSegment, Box, EngineStamp, Evidence, Metadata, OcrLine
-from transforms.files import join, write_bytes
+from transforms.emit.shards import Row, WrittenFile, shard_index, write_shard
 from transforms.ledger import ledger_json, lines_of
-from transforms.shards import Row, WrittenFile, shard_index, write_shard
+from transforms.storage.files import join, write_bytes
 
 Rows = dict[str, list[tuple[str, Row]]]
 

@@ -13,8 +13,8 @@ import yaml
 from PIL import Image, ImageDraw
 
 from schemas.tables import SCHEMA_VERSION, TABLES
-from trainer.config import TrainConfig, load_config
-from transforms.shards import Row, write_shard
+from trainer.config.config import TrainConfig, load_config
+from transforms.emit.shards import Row, write_shard
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white", "orange", "black")
 FRAMES = 4

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
+from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
 
 WIDTH = 32
 STEPS = 50

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from trainer.config import load_config
-from trainer.errors import TrainingError
-from trainer.models import copy_processor, load_for_scoring
+from trainer.config.config import load_config
+from trainer.config.errors import TrainingError
+from trainer.model.models import copy_processor, load_for_scoring
 
 _CARD = """\
 ---

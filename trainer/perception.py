@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import Dataset
 
 from schemas.example import SPLITS
-from trainer.clips import Clip, Clips
-from trainer.config import TrainConfig
-from trainer.examples import CaptionExample, read_captions, with_frames
-from trainer.plan import plan_captions
-from trainer.prompt import IGNORED, Prompt, frame_budget
-from trainer.score import caption_loss
-from trainer.shards import Shards
+from trainer.config.config import TrainConfig
+from trainer.data.clips import Clip, Clips
+from trainer.data.examples import CaptionExample, read_captions, with_frames
+from trainer.data.plan import plan_captions
+from trainer.data.shards import Shards
+from trainer.model.prompt import IGNORED, Prompt, frame_budget
+from trainer.model.score import caption_loss
 from trainer.stage import StageTrainer
 
 

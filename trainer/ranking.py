@@ -11,15 +11,15 @@ import torch
 from torch.utils.data import Dataset
 
 from schemas.example import SPLITS
-from trainer.clips import Clip, Clips
-from trainer.config import LossConfig, TrainConfig
-from trainer.examples import QueryExample, read_queries, with_frames
-from trainer.losses import Targets, ranking_loss
-from trainer.metrics import ndcg
-from trainer.plan import plan_queries
-from trainer.prompt import Answers, Inputs, Prompt, frame_budget
-from trainer.score import pair_scores
-from trainer.shards import Shards
+from trainer.config.config import LossConfig, TrainConfig
+from trainer.data.clips import Clip, Clips
+from trainer.data.examples import QueryExample, read_queries, with_frames
+from trainer.data.plan import plan_queries
+from trainer.data.shards import Shards
+from trainer.model.losses import Targets, ranking_loss
+from trainer.model.metrics import ndcg
+from trainer.model.prompt import Answers, Inputs, Prompt, frame_budget
+from trainer.model.score import pair_scores
 from trainer.stage import StageTrainer
 
 

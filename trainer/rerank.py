@@ -15,13 +15,13 @@ import torch
 
 from schemas.fingerprint import fingerprint
 from schemas.query import Candidate
-from trainer.clips import Clips
-from trainer.config import TrainConfig, load_config
-from trainer.errors import TrainingError
-from trainer.models import Source, load_for_scoring, load_processor
-from trainer.prompt import Answers, Prompt, frame_budget
-from trainer.shards import Shards
-from trainer.shared_prefix import SharedPrefix, share_prefix, shared_scores
+from trainer.config.config import TrainConfig, load_config
+from trainer.config.errors import TrainingError
+from trainer.data.clips import Clips
+from trainer.data.shards import Shards
+from trainer.model.models import Source, load_for_scoring, load_processor
+from trainer.model.prompt import Answers, Prompt, frame_budget
+from trainer.model.shared_prefix import SharedPrefix, share_prefix, shared_scores
 
 CONFIG = "config.yaml"
 

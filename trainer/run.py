@@ -7,12 +7,12 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import set_seed
 from transformers.integrations import TensorBoardCallback
 
-from trainer.config import Stage, TrainConfig
-from trainer.models import copy_processor, load_model, load_processor, merge_adapter, needs_merge
+from trainer.config.config import Stage, TrainConfig
+from trainer.data.shards import Shards
+from trainer.model.models import copy_processor, load_model, load_processor, merge_adapter, needs_merge
 from trainer.perception import PerceptionStage
 from trainer.ranking import RankingStage
 from trainer.run_folder import RunFolder
-from trainer.shards import Shards
 from trainer.stage import StageTrainer, training_arguments
 
 

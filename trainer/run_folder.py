@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from schemas.fingerprint import fingerprint
-from trainer.config import Stage, TrainConfig
-from trainer.errors import TrainingError
-from trainer.models import Source
-from trainer.plan import PlannedItem, read_plan, write_plan
-from trainer.shards import Shards
+from trainer.config.config import Stage, TrainConfig
+from trainer.config.errors import TrainingError
+from trainer.data.plan import PlannedItem, read_plan, write_plan
+from trainer.data.shards import Shards
+from trainer.model.models import Source
 from trainer.stage import COMPLETE
 
 _WRITTEN_BEFORE_THE_RECORD = {"checkpoints", "plan.parquet", "config.yaml", "run.json.tmp"}

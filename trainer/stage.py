@@ -14,8 +14,8 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import ProgressCallback, Trainer, TrainingArguments
 
-from trainer.config import ConfigError, StageConfig, TrainConfig
-from trainer.errors import TrainingError
+from trainer.config.config import ConfigError, StageConfig, TrainConfig
+from trainer.config.errors import TrainingError
 
 COMPLETE = "complete"
 """A file that a checkpoint has when all of it, of all ranks, is written."""

@@ -1,1 +1,1 @@
-"""One data-parallel step a file: a plain function, and a PTransform of the same verb over it."""
+"""Data-parallel steps, a room a stage; what they stand on, in rooms of its own."""

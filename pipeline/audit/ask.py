@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 
 from pipeline.audit.payloads import PAYLOADS, planted
 from pipeline.audit.sample import Judged
-from prompts import Template, load_template
 from prompts.evidence import EvidenceBudgets
 from prompts.reply import UnparsableReply
+from prompts.template import Template, load_template
 from schemas.query import Judgement
 from schemas.video import Modality
-from transforms import window
-from transforms.engines.protocols import TeacherEngine, TeacherFailed, Waits
-from transforms.journal import Journal
-from transforms.judge import Pair, judge_pair
-from transforms.recorded_teacher import RecordedTeacher
-from transforms.work import counted_aside
+from transforms.journal.counts import counted_aside
+from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.protocols.engine import Waits
+from transforms.protocols.teacher import TeacherEngine, TeacherFailed
+from transforms.teacher.recorded_teacher import RecordedTeacher
+from transforms.workers import window
 
 AS_JUDGED = ""  # the question as the run put it
 Change = tuple[str, str, float | None]  # label before, label after, change of the margin

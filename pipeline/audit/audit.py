@@ -21,8 +21,8 @@ from pipeline.audit.figures import Calibration, Shift, calibration, shift
 from pipeline.audit.sample import Judged, judged_sample, unrelated_sample, video_index
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.tables import Tables
-from transforms.files import join
-from transforms.trec import read_qrels
+from transforms.storage.files import join
+from transforms.storage.trec import read_qrels
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pipeline.outputs.summary import BIN_NATS
+from pipeline.outputs.report.summary import BIN_NATS
 from pipeline.outputs.tables import Row, Tables
 
 WIDTHS = (0.01, 0.1, 0.5, 2.0)

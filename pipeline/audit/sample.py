@@ -12,7 +12,7 @@ from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.fingerprint import fingerprint
 from schemas.query import Query
 from schemas.video import MediaFacts, Modality, Video
-from transforms.judge import Pair
+from transforms.judge.judge_pairs import Pair
 
 _VIDEO_COLUMNS = ("uri", "media", "caption", "asr", "ocr", "metadata")
 

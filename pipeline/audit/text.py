@@ -13,7 +13,7 @@ from pipeline.audit.coverage import LITTLE_MASS, WIDTHS, Coverage
 from pipeline.audit.figures import Calibration, Shift
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.plain_text import Lines, field, heading, page
-from pipeline.outputs.summary import BIN_NATS
+from pipeline.outputs.report.summary import BIN_NATS
 
 FLIPS, NATS = 0.02, 0.5
 """What planted texts may do to a judge that is to be trusted: so many labels flipped, so far a mean margin moved."""

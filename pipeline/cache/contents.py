@@ -12,15 +12,16 @@ from typing import Any
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.cache import CachedFile, is_remote
-from transforms.cache_lock import LOCK
-from transforms.decode import Decoded
-from transforms.engines.protocols import Caption, TeacherReply
-from transforms.files import join, open_seekable
-from transforms.read_text import Lines
-from transforms.record import Record
-from transforms.segments import Damage, Line, scan
-from transforms.transcribe import Segments
+from transforms.extract.decode import Decoded
+from transforms.extract.read_text import Lines
+from transforms.extract.transcribe import Segments
+from transforms.journal.record import Record
+from transforms.journal.segments import Damage, Line, scan
+from transforms.protocols.caption import Caption
+from transforms.protocols.teacher import TeacherReply
+from transforms.storage.cache import CachedFile, is_remote
+from transforms.storage.cache_lock import LOCK
+from transforms.storage.files import join, open_seekable
 
 # The type of each step's values.
 KINDS: Mapping[str, Any] = MappingProxyType(

@@ -15,10 +15,10 @@ from apache_beam.io.filesystems import FileSystems
 from numpy.typing import NDArray
 
 from pipeline.cache.contents import Contents, Stored, files_of, keys_in, value_of
-from transforms.cache import is_remote
-from transforms.files import join, replacing
-from transforms.record import record_of
-from transforms.segments import Damage, Line, line_of, segment_name
+from transforms.journal.record import record_of
+from transforms.journal.segments import Damage, Line, line_of, segment_name
+from transforms.storage.cache import is_remote
+from transforms.storage.files import join, replacing
 
 DAY_S = 86_400.0
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pipeline.cache.contents import Contents
 from schemas.account import USAGE
 from schemas.video import EngineStamp
-from transforms.record import STEPS, record_of
-from transforms.segments import Line
-from transforms.work import CACHEABLE, counts_of
+from transforms.journal.counts import CACHEABLE, counts_of
+from transforms.journal.record import STEPS, record_of
+from transforms.journal.segments import Line
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from pipeline.cache.contents import Contents, Stored, files_of, value_of
 from pipeline.outputs.problem import Problem
-from transforms.cache import Cache, CachedFile
-from transforms.files import join, open_seekable
-from transforms.record import record_of
-from transforms.segments import Damage
+from transforms.journal.record import record_of
+from transforms.journal.segments import Damage
+from transforms.storage.cache import Cache, CachedFile
+from transforms.storage.files import join, open_seekable
 
 _DROP = "`hardquery cache prune` drops"
 

@@ -1,1 +1,1 @@
-"""Read what a run wrote: card, report, verify, explain, export."""
+"""An output folder: tables and manifest, staged, published, locked; what reads it is in rooms of its own."""

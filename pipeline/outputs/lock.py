@@ -20,9 +20,9 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.errors import OutputError, with_fix
-from transforms.cache import is_remote
-from transforms.cache_lock import is_alive
-from transforms.files import join, read_bytes, write_bytes
+from transforms.storage.cache import is_remote
+from transforms.storage.cache_lock import is_alive
+from transforms.storage.files import join, read_bytes, write_bytes
 
 LOCK = ".lock"
 

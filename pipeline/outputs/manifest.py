@@ -16,8 +16,8 @@ from pipeline.outputs.tables import Tables
 from schemas.capabilities import Capabilities
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
-from transforms.files import join, read_bytes, write_bytes
-from transforms.shards import WrittenFile
+from transforms.emit.shards import WrittenFile
+from transforms.storage.files import join, read_bytes, write_bytes
 
 __all__ = [
     "MANIFEST",
@@ -149,3 +149,6 @@ def has_manifest(output: str) -> bool:
 def manifest_sha256(output: str) -> str:
     """The hash of the file ``manifest.json``."""
     return hashlib.sha256(read_bytes(join(output, MANIFEST))).hexdigest()
+
+
+SOURCE = "SOURCE.json"  # written last into the folder of an export: the hash of the manifest that it was made from

@@ -4,49 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import fields, replace
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.outputs.card import render_card
 from pipeline.outputs.errors import OutputError
 from pipeline.outputs.manifest import (
     MANIFEST,
-    Manifest,
-    RunInfo,
     has_manifest,
     listed_files,
     manifest_sha256,
-    write_manifest,
 )
-from pipeline.outputs.report import render_report
 from pipeline.outputs.staging import COMMIT, clear_staging, is_half_published, staging_of
-from pipeline.outputs.summary import summarize
 from pipeline.outputs.tables import is_table_file
-from transforms.files import exists, join, list_files, make_parent, open_seekable, read_bytes, write_bytes
-from transforms.shards import WrittenFile
-
-ACCOUNTS = ("ledger.json", "qrels.trec", "run.trec")
-CARD, REPORT = "README.md", "report.html"
-
-
-def complete(folder: str, run: RunInfo, shards: Iterable[WrittenFile]) -> Manifest:
-    """Turn a folder with shards, ``ledger.json``, ``qrels.trec`` and ``run.trec`` into a finished output.
-
-    Writes the card, the report, and the manifest last.
-
-    Raises:
-        FileNotFoundError: one of the accounts is missing.
-    """
-    given = {f.name: getattr(run, f.name) for f in fields(RunInfo)}
-    files = [*shards, *(describe(folder, name) for name in ACCOUNTS)]
-    manifest = Manifest(**given, files=_by_path(files))
-    summary = summarize(folder, manifest)
-    write_bytes(join(folder, CARD), render_card(summary).encode())
-    write_bytes(join(folder, REPORT), render_report(folder, manifest, summary).encode())
-    manifest = replace(manifest, files=_by_path([*files, *(describe(folder, name) for name in (CARD, REPORT))]))
-    write_manifest(folder, manifest)
-    return manifest
+from transforms.emit.shards import WrittenFile
+from transforms.storage.files import exists, join, list_files, make_parent, open_seekable, read_bytes, write_bytes
 
 
 def publish(output: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.outputs.errors import UnreadableOutput, reading
-from transforms.files import join, open_seekable
+from transforms.storage.files import join, open_seekable
 
 RUN = "run.trec"
 

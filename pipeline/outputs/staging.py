@@ -5,7 +5,7 @@ from __future__ import annotations
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.lock import LOCK
-from transforms.files import exists, join, list_files
+from transforms.storage.files import exists, join, list_files
 
 STAGING = ".staging"
 COMMIT = ".commit"  # lies in STAGING from the point of no return until every file is in place

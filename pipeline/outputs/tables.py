@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from pipeline.outputs.errors import UnreadableOutput, reading
 from schemas.tables import TABLES
 from schemas.video import Evidence
-from transforms.files import join, open_seekable
-from transforms.shards import WrittenFile
+from transforms.emit.shards import WrittenFile
+from transforms.storage.files import join, open_seekable
 
 Row = dict[str, Any]
 

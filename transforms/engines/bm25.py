@@ -12,8 +12,8 @@ import numpy as np
 from schemas.check import require, require_fraction
 from schemas.query import Candidate
 from schemas.video import EngineStamp
-from transforms.engines import stamp_of
-from transforms.text import content_words, stem
+from transforms.protocols.engine import stamp_of
+from transforms.text.words import content_words, stem
 
 
 @dataclass(frozen=True)

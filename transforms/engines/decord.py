@@ -10,11 +10,11 @@ from typing import ClassVar
 import numpy as np
 
 from schemas.video import EngineStamp, EvidenceWarning
-from transforms.engines import stamp_of
-from transforms.engines.protocols import Frame, FramePolicy, Image, SampledFrames
 from transforms.engines.pyav import PyAvSampler
-from transforms.media import MediaError
-from transforms.video_stream import VideoFile, has_square_pixels, open_video, target_times
+from transforms.media.container import MediaError
+from transforms.media.video_stream import VideoFile, has_square_pixels, open_video, target_times
+from transforms.protocols.engine import stamp_of
+from transforms.protocols.frames import Frame, FramePolicy, Image, SampledFrames
 
 # Elsewhere decord 0.6.0 loses frames (MPEG-TS, AVI, WMV), cannot decode (AV1) or fails (no declared duration).
 CONTAINERS = {"mov", "mp4", "matroska", "webm"}

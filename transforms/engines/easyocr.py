@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from schemas.video import EngineStamp
-from transforms.engines import EngineError, did_you_mean, stamp_of
-from transforms.engines.protocols import Image, TextBox
 from transforms.engines.text_boxes import reading_order, upright_box
+from transforms.protocols.engine import EngineError, did_you_mean, stamp_of
+from transforms.protocols.frames import Image
+from transforms.protocols.screen_text import TextBox
 
 _HEIGHT = 64  # pixels: what every recognition model of easyocr takes
 _GET_WEIGHTS = "set 'download: true', or put the weights into 'model_dir'"

@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Any, ClassVar, NamedTuple
 
 from schemas.video import AsrSegment, EngineStamp
-from transforms.engines import stamp_of
-from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
+from transforms.protocols.engine import stamp_of
+from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
 
 _FRAMES_PER_S = 100
 _PAUSE_S = 0.5  # a silence this long ends a segment

@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 from schemas.video import EngineStamp, EvidenceWarning
-from transforms.engines import stamp_of
-from transforms.engines.protocols import Frame, FramePolicy, SampledFrames
-from transforms.frame_reader import Decoded, FrameReader
-from transforms.media import FrameTooLarge, UndecodableVideo
-from transforms.video_stream import VideoFile, open_video, show, shown_size, target_times
+from transforms.media.container import FrameTooLarge, UndecodableVideo
+from transforms.media.frame_reader import Decoded, FrameReader
+from transforms.media.video_stream import VideoFile, open_video, show, shown_size, target_times
+from transforms.protocols.engine import stamp_of
+from transforms.protocols.frames import Frame, FramePolicy, SampledFrames
 
 Precision = Literal["exact", "keyframe"]
 
@@ -39,7 +39,7 @@ class PyAv:
 
 
 class PyAvSampler:
-    """A FrameSampler; transforms/frame_reader.py says how frames are found."""
+    """A FrameSampler; transforms/media/frame_reader.py says how frames are found."""
 
     def __init__(self, precision: Precision = "exact") -> None:
         self._precision = precision

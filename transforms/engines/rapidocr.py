@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from schemas.video import EngineStamp
-from transforms.engines import stamp_of
-from transforms.engines.protocols import Image, TextBox
 from transforms.engines.text_boxes import reading_order, upright_box
+from transforms.protocols.engine import stamp_of
+from transforms.protocols.frames import Image
+from transforms.protocols.screen_text import TextBox
 
 _MODEL = "PP-OCRv6 small"
 _SURE = 0.95  # a single line is read with at least this confidence, or two lines share its box

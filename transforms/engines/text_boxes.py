@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from schemas.video import Box
-from transforms.engines.protocols import TextBox
+from transforms.protocols.screen_text import TextBox
 
 
 def upright_box(corners: Iterable[Sequence[float]], width: int, height: int) -> Box:

@@ -16,8 +16,8 @@ import numpy as np
 
 from schemas.fingerprint import fingerprint, sha256_file
 from schemas.video import AsrSegment, EngineStamp
-from transforms.engines import EngineError, did_you_mean
-from transforms.engines.protocols import SAMPLE_RATE_HZ, Samples
+from transforms.protocols.engine import EngineError, did_you_mean
+from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
 
 # What openai-whisper knows, repeated here because importing it takes seconds; a test holds the two together.
 MODELS = (

@@ -1,0 +1,1 @@
+"""Teacher calls by way of batch files."""

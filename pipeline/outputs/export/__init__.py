@@ -1,0 +1,1 @@
+"""An output in the formats of other projects."""

@@ -1,0 +1,112 @@
+"""The dataset card README.md: what the data is, how to load it, what made it, and what it is not good for."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.outputs.manifest import ROLES
+from pipeline.outputs.report.calls import calls_of
+from pipeline.outputs.report.summary import STAND_INS, Summary, duration, stratum_order
+from schemas.example import SPLITS, Split
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]\w+)?", re.IGNORECASE)
+
+
+def render_card(summary: Summary) -> str:
+    """The card as Markdown with YAML front matter; it depends on the data and the recipe, never on the clock."""
+    engines = summary.manifest.engines
+    return (
+        _environment()
+        .get_template("card.md")
+        .render(
+            front_matter=yaml.safe_dump(front_matter(summary), sort_keys=False, allow_unicode=True, width=120),
+            s=summary,
+            recipe=summary.manifest.recipe,
+            title=_title(summary),
+            engines=[(role, engines[role]) for role in ROLES if role in engines],
+            stand_ins=[(role, STAND_INS[name]) for role, name in summary.stand_ins.items()],
+            strata=sorted(summary.strata.items(), key=lambda item: stratum_order(item[0])),
+            funnels=(summary.video_funnel(), summary.query_funnel(), summary.pair_funnel()),
+            asked=calls_of(summary.manifest.work, all_runs=True),
+            first_config="ranking" if any(summary.examples.values()) else "perception",
+            duration=duration(summary.duration_s),
+            empty=[split for split in SPLITS if not summary.examples[split]],
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline.outputs.report", "."),
+        autoescape=False,  # Markdown; what comes from outside is put through the filter `cell`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["cell"] = table_cell
+    return environment
+
+
+def front_matter(summary: Summary) -> dict[str, Any]:
+    """The metadata that the Hugging Face Hub and `datasets` read; features come from the shards themselves."""
+    return {
+        "pretty_name": _title(summary),
+        "license": "unknown",
+        "language": languages(summary),
+        "task_categories": ["text-ranking", "video-text-to-text"],
+        "size_categories": [size_category(sum(summary.examples.values()))],
+        "annotations_creators": ["machine-generated"],
+        "tags": ["video", "reranking", "text-to-video-retrieval", "hard-negatives", "distillation", "hardquery"],
+        "configs": configs(summary),
+    }
+
+
+def configs(summary: Summary) -> list[dict[str, Any]]:
+    """Which files belong to which config and split; the first config is the default.
+
+    What has no row is left out: `datasets` cannot load an empty split.
+    """
+    files = {
+        "ranking": [_split_files("ranking", split) for split in SPLITS if summary.examples[split]],
+        "perception": [_split_files("perception", split) for split in SPLITS if summary.perception[split]],
+        "videos": [{"split": "train", "path": "videos/part-*.parquet"}] if summary.rows["videos"] else [],
+    }
+    present = [name for name, listed in files.items() if listed]
+    return [
+        {"config_name": name, **({"default": True} if name == present[0] else {}), "data_files": files[name]}
+        for name in present
+    ]
+
+
+def _title(summary: Summary) -> str:
+    return f"Video reranking data ({summary.manifest.recipe['name']})"
+
+
+def _split_files(table: str, split: Split) -> dict[str, str]:
+    return {"split": split, "path": f"{table}/{split}-*.parquet"}
+
+
+def languages(summary: Summary) -> list[str]:
+    """ISO 639 codes: those that queries may be in, and those that the input declares for its videos."""
+    filters = summary.manifest.recipe.get("synthesize", {}).get("filters", {})
+    declared = (_LANGUAGE.fullmatch(language.strip()) for language in summary.languages)
+    return sorted({*filters.get("languages", ()), *(found[1].lower() for found in declared if found)})
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a number of rows."""
+    return next((name for limit, name in _SIZES if rows < limit), "n>10M")
+
+
+def table_cell(text: object) -> str:
+    """Text of unknown origin as the content of one Markdown table cell."""
+    plain = " ".join(str(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>|~])", r"\\\1", plain)

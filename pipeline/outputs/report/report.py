@@ -1,0 +1,195 @@
+"""The report: one self-contained page that shows what a run made, what it lost, and examples with their frames."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.outputs.manifest import ROLES, Manifest
+from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
+from pipeline.outputs.report.histogram import HEIGHT, WIDTH, histogram
+from pipeline.outputs.report.summary import STAND_INS, Loss, Summary, duration, stratum_order
+from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from schemas.difficulty import DIMENSIONS
+from schemas.frames import spread
+from schemas.video import MODALITIES
+from schemas.visible import UNREADABLE, visible
+from transforms.ledger import Line, by_stage
+
+EXAMPLES = 6
+_LISTED = 40  # rows of a table of failures; the tables folder holds all
+_SNIPPET = 180  # characters
+_THUMBNAIL = (256, 144)  # pixels at most
+_FRAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One candidate of an example as the page shows it; ``frames`` are data URLs."""
+
+    candidate: Row
+    title: str
+    uri: str
+    frames: tuple[str, ...]
+    evidence: tuple[tuple[str, str], ...]
+
+
+def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
+    """The page as HTML. All text from outside is escaped, and the page forbids itself scripts and network."""
+    tables = manifest.tables(output)
+    curate = manifest.recipe.get("curate", {})
+    thresholds = [(name, float(curate[key])) for name, key in (("α1", "alpha1"), ("α2", "alpha2")) if key in curate]
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            s=summary,
+            m=manifest,
+            recipe=manifest.recipe,
+            curate=curate,
+            engines=[(role, manifest.engines[role]) for role in ROLES if role in manifest.engines],
+            stand_ins=[(role, STAND_INS[name]) for role, name in summary.stand_ins.items()],
+            funnels=[summary.video_funnel(), summary.query_funnel(), summary.pair_funnel()],
+            ledger=[
+                (stage, [(line, _lost(line)) for line in lines]) for stage, lines in by_stage(summary.lines).items()
+            ],
+            asked=calls_of(manifest.work),
+            warning=prompt_cache_warning(manifest),
+            modalities=[(name, summary.modalities[name]) for name in MODALITIES],
+            strata=sorted(summary.strata.items(), key=lambda item: stratum_order(item[0])),
+            matrix=_matrix(summary),
+            hard=_hard(summary),
+            histogram=histogram(summary.margins, thresholds),
+            canvas=(WIDTH, HEIGHT),
+            failures=list(islice(tables.rows("failures"), _LISTED)),
+            failed=tables.count("failures"),
+            groups=[_group(row, index) for index in [_index(tables)] for row in choose_examples(tables)],
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline.outputs.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(number=_number, duration=duration, words=_words, nats=_nats)
+    return environment
+
+
+def _visible(value: Any) -> Any:
+    """What an expression of the page shows: an address is kept as it is, and may hold what turns text around."""
+    return visible(value, UNREADABLE) if type(value) is str else value  # Markup is the template's own
+
+
+def choose_examples(tables: Tables, count: int = EXAMPLES) -> list[Row]:
+    """The examples to show: one of each variant in turn, those with most strata and candidates first, ties by id."""
+    best: dict[str, list[tuple[tuple[int, int, str], str]]] = {}
+    for row in tables.rows("ranking", ["query_id", "variant", "candidates.list.element.stratum"]):
+        strata = [candidate["stratum"] for candidate in row["candidates"]]
+        ranked = best.setdefault(row["variant"] or "", [])
+        ranked.append(((-len(set(strata)), -len(strata), row["query_id"]), row["query_id"]))
+        ranked.sort()
+        del ranked[count:]
+    turns = sorted(
+        (place, variant, query_id) for variant, ranked in best.items() for place, (_, query_id) in enumerate(ranked)
+    )
+    chosen = [query_id for _, _, query_id in turns[:count]]
+    rows = {row["query_id"]: row for row in tables.rows("ranking") if row["query_id"] in chosen}
+    return [rows[query_id] for query_id in chosen]
+
+
+def _index(tables: Tables) -> VideoIndex:
+    return VideoIndex(tables, ["uri", "metadata", "caption", "asr", "ocr", "frames"])
+
+
+def _group(row: Row, index: VideoIndex) -> tuple[Row, list[Shown]]:
+    return row, [_shown(candidate, index.get(candidate["video_id"])) for candidate in row["candidates"]]
+
+
+def _shown(candidate: Row, video: Row | None) -> Shown:
+    if video is None:
+        return Shown(candidate, "", "", (), ())
+    evidence = evidence_of(video)
+    snippets = ((name, _snippet(evidence.text(name))) for name in MODALITIES)
+    frames = video["frames"] or []
+    shown = (frames[place] for place in spread(len(frames), _FRAMES_SHOWN))
+    thumbnails = filter(None, (thumbnail(frame["bytes"]) for frame in shown))
+    return Shown(
+        candidate, evidence.metadata.title, video["uri"], tuple(thumbnails), tuple(pair for pair in snippets if pair[1])
+    )
+
+
+def thumbnail(jpeg: bytes) -> str:
+    """A small copy of a picture as a data URL; empty where the bytes are no picture."""
+    try:
+        with Image.open(io.BytesIO(jpeg)) as picture:
+            picture.draft("RGB", _THUMBNAIL)
+            small = picture.convert("RGB")
+    except (UnidentifiedImageError, OSError):  # the page shows the rest; verify reports such frames
+        return ""
+    small.thumbnail(_THUMBNAIL)
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=72, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _matrix(summary: Summary) -> list[tuple[str, list[tuple[int, int]]]]:
+    """(kept, written) by query type and variant."""
+    return [
+        (kind, [(summary.kept[kind, variant], summary.written[kind, variant]) for variant in summary.variants])
+        for kind in summary.query_types
+    ]
+
+
+def _hard(summary: Summary) -> list[tuple[str, list[float | None]]]:
+    """By dimension, the shares of the queries kept and of those dropped that hinge on it; None of no queries."""
+    return [
+        (name, [_share(summary.hinging[name, verdict], summary.rated[verdict]) for verdict in ("kept", "dropped")])
+        for name in DIMENSIONS
+        if summary.rated
+    ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _lost(line: Line) -> list[tuple[str, list[Loss]]]:
+    groups = (("rejected", line.rejected), ("failed", line.failed), ("deferred", line.deferred))
+    return [(name, _by_count(group.items())) for name, group in groups if group]
+
+
+def _by_count(counts: Iterable[tuple[str, int]]) -> list[Loss]:
+    return [Loss(reason, n) for reason, n in sorted(counts, key=lambda item: (-item[1], item[0]))]
+
+
+def _snippet(text: str) -> str:
+    line = " · ".join(part.strip() for part in text.splitlines() if part.strip())
+    return line if len(line) <= _SNIPPET else f"{line[: _SNIPPET - 1].rstrip()}…"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _nats(value: Any) -> str:
+    return "no margin" if value is None else f"{value:+.2f}".replace("-", "−")

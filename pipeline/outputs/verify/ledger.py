@@ -1,0 +1,108 @@
+"""Whether the ledger of an output balances, line by line and from step to step, and agrees with its tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from pipeline.outputs.problem import Problem
+from pipeline.outputs.tables import Tables
+from schemas.tables import TABLES
+from transforms.ledger import CHAIN, Line, read_ledger
+from transforms.storage.files import join, read_bytes
+
+LEDGER = "ledger.json"
+
+_ROWS_LEAVING = {
+    ("extract", "evidence"): "videos",
+    ("judge", "judge"): "judgements",
+    ("curate", "queries"): "ranking",
+}
+_DEFERRING = {"mine": "select", "curate": "queries"}  # the step of each stage that defers whole queries
+_DEFER_QUERIES = tuple(_DEFERRING.items())
+_COUNTED_IN_JUDGEMENTS = ("curate", "pairs")  # the reasons of pairs stand in their own table, not among the rejections
+
+
+def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
+    """Every line balances, lines follow from each other and from the ``entries`` of the input, and tables agree."""
+    try:
+        lines = read_ledger(read_bytes(join(tables.output, LEDGER)))
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        yield Problem(LEDGER, f"cannot be read: {error}")
+        return
+    yield from _check_chain(tables, {f"{line.stage}/{line.step}": line for line in lines}, entries)
+    for line in lines:
+        step = (line.stage, line.step)
+        if line.missing:
+            yield Problem(LEDGER, f"does not balance: {line.missing:+d} items", "/".join(step))
+        table = line.step if line.stage == "emit" and line.step in TABLES else _ROWS_LEAVING.get(step)
+        if table and line.left != tables.count(table):
+            yield Problem(LEDGER, f"{line.left} left, {table} has {tables.count(table)} rows", "/".join(step))
+    stated = {
+        "rejections": Counter(_reasons(lines, "rejected", without=_COUNTED_IN_JUDGEMENTS)),
+        "failures": Counter(_reasons(lines, "failed")),
+        "judgements": Counter(
+            {
+                key: n
+                for outcome in ("rejected", "deferred")
+                for key, n in _reasons(lines, outcome).items()
+                if key[:2] == _COUNTED_IN_JUDGEMENTS
+            }
+        ),
+        "queries": Counter({key: n for key, n in _reasons(lines, "deferred").items() if key[:2] in _DEFER_QUERIES}),
+    }
+    counted = {
+        "rejections": Counter(
+            (r["stage"], r["step"], r["reason"]) for r in tables.rows("rejections", ["stage", "step", "reason"])
+        ),
+        "failures": Counter(
+            (r["stage"], r["step"], r["error_class"]) for r in tables.rows("failures", ["stage", "step", "error_class"])
+        ),
+        "judgements": Counter(
+            (*_COUNTED_IN_JUDGEMENTS, r["reason"])
+            for r in tables.rows("judgements", ["kept", "reason"])
+            if not r["kept"]
+        ),
+        "queries": Counter(
+            (r["stage"], _DEFERRING[r["stage"]], r["reason"])
+            for r in tables.rows("queries", ["verdict", "stage", "reason"])
+            if r["verdict"] == "deferred" and r["stage"] in _DEFERRING
+        ),
+    }
+    for name, found in counted.items():
+        for key in sorted(found.keys() | stated[name].keys()):
+            if found[key] != stated[name][key]:
+                rule = f"{stated[name][key]} in the ledger, {found[key]} in {name}"
+                yield Problem(LEDGER, rule, "/".join(key))
+
+
+def _check_chain(tables: Tables, lines: Mapping[str, Line], entries: int) -> Iterator[Problem]:
+    """What enters a step is what left the one before; queries by people join before near-duplicates are dropped."""
+    missing = {"synthesize/filter", *(name for pair in CHAIN for name in pair)} - lines.keys()
+    if missing:
+        yield from (Problem(LEDGER, "has no such line", name) for name in sorted(missing))
+        return
+    sources = Counter(row["source"] for row in tables.rows("queries", ["source"]))
+    filtered = lines["synthesize/filter"].left
+    due = [
+        ("extract/decode", entries, "listed in the input"),
+        ("synthesize/filter", sources["teacher"], "by the teacher in queries"),
+        ("synthesize/deduplicate", filtered + sources["human"], "left synthesize/filter or are by people in queries"),
+        *((second, lines[first].left, f"left {first}") for first, second in CHAIN),
+    ]
+    for name, count, origin in due:
+        if lines[name].entered != count:
+            yield Problem(LEDGER, f"{lines[name].entered} entered, {count} {origin}", name)
+
+
+def _reasons(
+    lines: list[Line], outcome: str, without: tuple[str, str] | None = None
+) -> dict[tuple[str, str, str], int]:
+    return {
+        (line.stage, line.step, reason): count
+        for line in lines
+        if (line.stage, line.step) != without
+        for reason, count in getattr(line, outcome).items()
+    }

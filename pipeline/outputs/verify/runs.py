@@ -1,0 +1,63 @@
+"""Whether the TREC files of an output can be read and say the same as its ranking examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from pipeline.outputs.errors import UnreadableOutput
+from pipeline.outputs.problem import Problem
+from pipeline.outputs.run_lines import RUN, rankings
+from pipeline.outputs.tables import Tables
+from transforms.storage.files import join
+from transforms.storage.trec import TrecError, read_qrels
+
+QRELS = "qrels.trec"
+
+_CANDIDATES = ["query_id", *(f"candidates.list.element.{name}" for name in ("video_id", "label", "rank"))]
+
+
+def check_run(tables: Tables) -> Iterator[Problem]:
+    """Lines are grouped by query, ranks count from 1, scores fall, and examples' candidates stand at their ranks."""
+    expected = {
+        row["query_id"]: {c["video_id"]: c["rank"] for c in row["candidates"] if c["rank"] is not None}
+        for row in tables.rows("ranking", _CANDIDATES)
+    }
+    videos = {row["video_id"] for row in tables.rows("videos", ["video_id"])}
+    seen: set[str] = set()
+    try:
+        for query_id, placed in rankings(tables.output):
+            if query_id in seen:
+                yield Problem(RUN, "its lines do not stand together", query_id)
+            seen.add(query_id)
+            if [rank for _, rank, _ in placed] != list(range(1, len(placed) + 1)):
+                yield Problem(RUN, "ranks do not count from 1", query_id)
+            if any(next_score > score for (_, _, score), (_, _, next_score) in pairwise(placed)):
+                yield Problem(RUN, "a score exceeds the one before it", query_id)
+            ranks = {video_id: rank for video_id, rank, _ in placed}
+            for video_id in sorted(ranks.keys() - videos):
+                yield Problem(RUN, f"video {video_id!r} is not in videos", query_id)
+            for video_id, rank in expected.get(query_id, {}).items():
+                if ranks.get(video_id) != rank:
+                    rule = f"rank {ranks.get(video_id)} in the run, {rank} in ranking"
+                    yield Problem(RUN, rule, f"{query_id}:{video_id}")
+    except UnreadableOutput as error:
+        yield Problem(error.file, f"cannot be read: {error.reason}")
+        return
+    for query_id in sorted(query_id for query_id, ranks in expected.items() if ranks and query_id not in seen):
+        yield Problem(RUN, "an example's query is not in the run", query_id)
+
+
+def check_qrels(tables: Tables) -> Iterator[Problem]:
+    """Every example's positive is relevant, and none of its negatives is."""
+    try:
+        qrels = read_qrels(join(tables.output, QRELS))
+    except TrecError as error:
+        yield Problem(QRELS, f"cannot be read: {error}")
+        return
+    for row in tables.rows("ranking", _CANDIDATES):
+        relevant = qrels.get(row["query_id"], {})
+        for candidate in row["candidates"]:
+            if (relevant.get(candidate["video_id"], 0) > 0) != (candidate["label"] == 1):
+                where = f"{row['query_id']}:{candidate['video_id']}"
+                yield Problem(QRELS, f"label {candidate['label']} in ranking, but not in the qrels", where)

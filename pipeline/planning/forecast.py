@@ -1,0 +1,98 @@
+"""How much work waits behind work that is not done: estimates for the steps whose questions are not known yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from pipeline.config import Recipe
+from schemas.query import Variant
+from transforms.journal.record import Key
+from transforms.protocols.teacher import Ladder
+
+Counts = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a look at the cached part of a job saw.
+
+    ``counts`` are items by line of the ledger and outcome; ``calls`` are those of a step that could be looked up,
+    cached or not; ``answered`` those that were cached. ``human`` are queries by people. ``ladder`` is the judge's.
+    """
+
+    recipe: Recipe
+    counts: Counts
+    calls: Mapping[str, int]
+    answered: Mapping[str, int]
+    human: int
+    ladder: Ladder
+
+    def write_calls(self, videos: float) -> float:
+        """Calls that so many more videos will take: as many each as those at hand, else one a variant."""
+        at_hand = self._count("synthesize/select", "out")
+        each = self.calls["write"] / at_hand if at_hand else float(len(_variants(self.recipe)))
+        return videos * each
+
+    def judge_calls(self, videos: float, write_calls: float) -> float:
+        """All calls, cached ones included, once so many more videos are there and so many more calls have written."""
+        recipe, answered = self.recipe, self.answered["write"]
+        kept = self._count("synthesize/filter", "out")
+        queries_a_call = kept / answered if answered else float(recipe.synthesize.queries_per_variant)
+        queries = kept + write_calls * queries_a_call + self.human
+        ranked = self._count("mine/filter", "out")
+        survive = self._passed("synthesize/deduplicate") * self._passed("mine/filter")
+        at_hand = self._count("synthesize/select", "out")
+        most = self._candidates(at_hand + videos) + 1.0
+        if not ranked:
+            first = "prior" if self.ladder.prior else "label_only"
+            return queries * survive * most * (1 + calls_to_follow(self.ladder, first))
+        return queries * survive * (self.calls["judge"] / ranked) * (most / (self._candidates(at_hand) + 1.0))
+
+    def _candidates(self, videos: float) -> float:
+        """The most negatives that a query can have: a judge sees those of the query's own split."""
+        held_out = self.recipe.emit.validation_fraction
+        same_split = max(0.0, videos - 1.0) * (held_out**2 + (1.0 - held_out) ** 2)
+        return min(float(self.recipe.mine.candidates), same_split)
+
+    def _count(self, line: str, outcome: str) -> int:
+        return self.counts.get(line, {}).get(outcome, 0)
+
+    def _passed(self, line: str) -> float:
+        """The share of items that came through a step; all of none."""
+        entered = self._count(line, "in")
+        return self._count(line, "out") / entered if entered else 1.0
+
+
+def calls_behind(ladder: Ladder, missing: Collection[Key], no_rationale_below: float | None) -> int:
+    """How many calls of the judge follow those that are ``missing``, and could not be looked up yet.
+
+    All samples of a pair are looked up at once. So are a prior and the question with a rationale, unless the prior may
+    make that one needless.
+    """
+    looked_up = {key.subject for key in missing}
+    calls = 0
+    for key in missing:
+        confidence = key.settings["confidence"]
+        at_once = no_rationale_below is None or key.subject.removesuffix(" prior") in looked_up
+        if confidence != "prior" or not at_once:
+            calls += calls_to_follow(ladder, confidence)
+    return calls
+
+
+def calls_to_follow(ladder: Ladder, asked: str) -> int:
+    """How many calls about a pair follow one that asks this of the judge's confidence, if the first rung answers.
+
+    Fewer follow a prior that makes a rationale needless.
+    """
+    if asked == "prior":
+        return 1 + calls_to_follow(ladder, "label_only")
+    if asked not in ("label_only", "logprobs"):
+        return 0
+    return {"logprobs_prefill": 1, "verbalized": 1, "sampling": ladder.samples}.get("".join(ladder.rungs[:1]), 0)
+
+
+def _variants(recipe: Recipe) -> list[Variant]:
+    """Those that some evidence can be there for."""
+    absent = {name for name in ("asr", "ocr", "caption") if getattr(recipe.extract, name) is None}
+    return [variant for variant in recipe.synthesize.variants if variant not in absent]

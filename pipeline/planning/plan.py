@@ -1,0 +1,262 @@
+"""The plan: what a run would do and cost, found by running the same graph on a journal that only looks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.runners.runner import PipelineResult
+
+from pipeline.planning.changes import why
+from pipeline.planning.forecast import Counts, Flow, calls_behind
+from pipeline.planning.rate import Rate
+from pipeline.run import Job, put_stages
+from pipeline.stage import Account
+from schemas.video import Video
+from transforms.extract.headers import Headers, probe
+from transforms.extract.list_input import entries_json
+from transforms.journal.budget import PAID_STEPS, Cost
+from transforms.journal.counts import add, work_of
+from transforms.journal.journal import Journal
+from transforms.journal.record import STEPS, Miss
+from transforms.storage.cache import is_remote
+
+# Which steps decide what each one is asked.
+_UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    "decode": (),
+    "asr": ("decode",),
+    "ocr": ("decode",),
+    "caption": ("decode",),
+    "write": ("decode", "asr", "ocr", "caption"),
+    "judge": ("decode", "asr", "ocr", "caption", "write"),
+}
+_SAMPLE = 1000  # records, to learn from what a call takes
+_INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why so many results are not cached."""
+
+    why: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step: results that are cached, and results to be made, which are an estimate unless ``exact``.
+
+    Each result of a paid step takes one call. ``input_tokens``, ``output_tokens`` and ``dollars`` are those of the
+    results to be made, at the tokens of an average call: ``measured``, or else as the recipe has them. None where they
+    were not measured of this engine and model: ``seconds`` of work, added up over all workers, ``cached_tokens``, the
+    input tokens that the server has cached, and ``requests``, which are the calls and what has to be sent again.
+    """
+
+    step: str
+    cached: int
+    to_run: int
+    exact: bool
+    reasons: tuple[Reason, ...]
+    input_tokens: int
+    output_tokens: int
+    measured: bool
+    dollars: float
+    seconds: float | None
+    cached_tokens: int | None = None
+    requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do. ``videos`` are all that the input lists.
+
+    ``media_s`` leaves out videos of ``unknown_length`` (remote ones that were never decoded, or files whose headers do
+    not say), and those that are ``unreadable``: not there, no media, or known not to decode.
+    """
+
+    videos: int
+    media_s: float
+    unknown_length: int
+    unreadable: int
+    steps: tuple[StepPlan, ...]
+    damage: tuple[str, ...]
+
+
+class CannotLook(OSError):
+    """The cache cannot be read; one line that names it."""
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """Files that no decoding is recorded of: what their headers say, by address, None where there is no reading them.
+
+    ``remote`` ones are not fetched.
+    """
+
+    headers: Mapping[str, Headers | None]
+    remote: frozenset[str]
+
+    def having(self, uris: Iterable[str], stream: str) -> int:
+        """How many of the files may have such a stream."""
+        return sum(uri in self.remote or bool(getattr(self.headers[uri], stream, False)) for uri in uris)
+
+
+def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], PipelineResult]) -> Plan:
+    """Plan a job, whose journal only looks, on an empty pipeline of this process; nothing is computed or paid for.
+
+    Nothing is written but the hashes of local media, and these only into a cache that is there and may be written to.
+
+    Raises:
+        CannotLook: the cache cannot be read.
+    """
+    with closing(job.journal), tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
+        _open(job.journal)
+        entries_path = os.path.join(folder, "entries.jsonl")
+        Path(entries_path).write_bytes(entries_json(job.listing.entries))
+        _look(job, pipeline, entries_path)
+        counts = work_of(run(pipeline))
+        misses: dict[str, list[Miss]] = {step: [] for step in STEPS}
+        for miss in job.journal.misses():
+            misses[miss.key.step].append(miss)
+        unseen = _probe([miss.key.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
+        steps = _steps(job, counts, misses, unseen)
+        lengths = [headers and headers.duration_s for headers in unseen.headers.values()]
+        bad = sum(headers is None for headers in unseen.headers.values())
+        return Plan(
+            videos=len(job.listing.entries),
+            media_s=counts.get(_INPUT, {}).get("milliseconds", 0) / 1000 + sum(length or 0.0 for length in lengths),
+            unknown_length=len(unseen.remote) + sum(length is None for length in lengths) - bad,
+            unreadable=counts.get("extract/decode", {}).get("failed", 0) + bad,
+            steps=steps,
+            damage=tuple(job.journal.damage()),
+        )
+
+
+def _open(journal: Journal) -> None:
+    try:
+        for step in STEPS:
+            journal.holds(step)
+    except OSError as error:
+        raise CannotLook(f"the cache (--cache {journal.root!r}) cannot be read: {error}") from error
+
+
+def _look(job: Job, pipeline: beam.Pipeline, entries_path: str) -> None:
+    """Put all stages but the last onto the pipeline, and count what comes by."""
+    found = put_stages(pipeline, job, entries_path, _Counting())
+    _ = found["decoded"] | "Length" >> beam.Map(_add_length)
+
+
+class _Counting(Account):
+    """Accounts for a look: counts where they are taken, and no ledger, which takes longer than looking does."""
+
+    def step(
+        self,
+        stage: str,
+        step: str,
+        entered: beam.PCollection,
+        left: beam.PCollection,
+        rejections: beam.PCollection | None = None,
+        failures: beam.PCollection | None = None,
+        deferred: beam.PCollection | None = None,
+        left_out: beam.PCollection | None = None,
+        left_waiting: beam.PCollection | None = None,
+    ) -> None:
+        outcomes = {"in": entered, "out": left, "failed": failures, "deferred": deferred}
+        for outcome, items in outcomes.items():
+            if items is not None:
+                name = f"{stage}/{step}"
+                _ = items | f"Count {name} {outcome}" >> beam.Map(_add_one, name, outcome)
+
+
+def _add_one(_: object, line: str, outcome: str) -> None:
+    add(line, outcome, 1)
+
+
+def _add_length(video: Video) -> None:
+    add(_INPUT, "milliseconds", round(1000 * (video.media.duration_s or 0.0)))
+
+
+def _probe(uris: Sequence[str], workers: int) -> _Unseen:
+    local = [uri for uri in uris if not is_remote(uri)]
+    with ThreadPoolExecutor(workers) as pool:
+        headers = dict(zip(local, pool.map(lambda uri: probe(uri, workers), local), strict=True))
+    return _Unseen(headers, frozenset(uris).difference(local))
+
+
+def _steps(job: Job, counts: Counts, misses: Mapping[str, list[Miss]], unseen: _Unseen) -> tuple[StepPlan, ...]:
+    # Equal files are decoded once, and equal questions asked once: the others find the result.
+    distinct = {step: {miss.key.digest: miss for miss in found} for step, found in misses.items()}
+    answered = {step: counts.get(step, {}).get("cached", 0) for step in STEPS}
+    calls = {step: answered[step] + len(misses[step]) for step in STEPS}
+    ladder = job.engines.judge.ladder
+    missing = [miss.key for miss in distinct["judge"].values()]
+    follow = calls_behind(ladder, missing, job.recipe.judge.no_rationale_below)
+    calls["judge"] += follow
+    flow = Flow(job.recipe, counts, calls, answered, len(job.human), ladder)
+
+    # Of files that were not hashed nobody knows whether they are copies, or decoded under another name.
+    uris = [miss.key.subject for step in ("media", "decode") for miss in distinct[step].values()]
+    waiting = unseen.having(uris, "has_video") + counts.get("extract/evidence", {}).get("deferred", 0)
+    more_writing = flow.write_calls(waiting)
+    behind: dict[str, float] = {
+        "asr": unseen.having(uris, "has_audio"),
+        "ocr": unseen.having(uris, "has_video"),
+        "caption": unseen.having(uris, "has_video"),
+        "write": more_writing,
+    }
+    writing = len(distinct["write"]) + more_writing
+    behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow
+
+    costs, stamps = job.recipe.costs.by_step(), job.engines.stamps()
+    plans: dict[str, StepPlan] = {}
+    for step, upstream in _UPSTREAM.items():
+        stamp = stamps.get("writer" if step == "write" else step)
+        if stamp is None:
+            continue
+        reasons = Counter(why(miss) for miss in distinct[step].values())
+        due = [name for name in upstream if name in plans and plans[name].to_run]
+        if step == "decode":
+            reasons.update(why(miss) for miss in distinct["media"].values())
+        elif due:
+            reasons[f"depends on {', '.join(due)}"] += max(0, round(behind[step]))
+        if step == "judge" and follow:
+            reasons["depends on the replies before"] += follow
+        exact = not (due or (step == "decode" and distinct["media"]) or (step == "judge" and follow))
+        plans[step] = _step_plan(
+            step,
+            answered[step] + len(misses[step]) - len(distinct[step]),
+            exact,
+            tuple(Reason(text, n) for text, n in reasons.most_common() if n),
+            Rate.of(job.journal.some(step, _SAMPLE), stamp, costs.get(step, Cost())),
+            costs.get(step, Cost()),
+        )
+    return tuple(plans.values())
+
+
+def _step_plan(step: str, cached: int, exact: bool, reasons: tuple[Reason, ...], rate: Rate, cost: Cost) -> StepPlan:
+    to_run = sum(reason.count for reason in reasons)
+    calls = to_run if step in PAID_STEPS else 0
+    tokens_in, tokens_out, cached_tokens = calls * rate.input_tokens, calls * rate.output_tokens, 0.0
+    if rate.cached_share is not None:
+        cached_tokens = tokens_in * rate.cached_share
+    return StepPlan(
+        step=step,
+        cached=cached,
+        to_run=to_run,
+        exact=exact,
+        reasons=reasons,
+        input_tokens=round(tokens_in),
+        output_tokens=round(tokens_out),
+        measured=rate.measured,
+        dollars=round(cost.dollars(tokens_in, tokens_out, cached_tokens), 6),
+        seconds=None if rate.seconds is None else round(to_run * rate.seconds, 3),
+        cached_tokens=None if rate.cached_share is None else round(cached_tokens),
+        requests=None if rate.requests is None else round(calls * rate.requests),
+    )

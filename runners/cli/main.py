@@ -1,0 +1,92 @@
+"""The command line: what every command has in common; each has a module of its own."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from runners.cli import audit, batch, cache, evaluate, outputs, rerank, run, train
+from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
+from schemas.visible import UNREADABLE, visible
+
+_EPILOG = """\
+examples:
+  hardquery run demo --input samples/videos --output out/demo
+  hardquery run rankvideo --input 'gs://bucket/videos/*.mp4' --output gs://bucket/set --set judge.teacher.model=my-model
+  hardquery plan demo --input samples/videos --output out/demo
+  hardquery verify out/demo
+  hardquery explain out/demo q-3f2a9c0d11e4b7a2
+  hardquery diff out/demo out/other
+  hardquery judge-audit out/demo --sample 25
+  hardquery export rankvideo out/demo
+  hardquery cache stats --output out/demo
+  hardquery train ranking paper --data out/demo --output runs/ranking --set model=runs/perception
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    0 done, 1 it broke, 2 wrong usage, 3 verify found problems (or diff --exit-code a difference), 4 the run is sound
+    but its budget or a batch left work for later, 130 interrupted.
+    """
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.command not in ("run", "plan"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    warnings.simplefilter("ignore")
+    logging.getLogger().addFilter(_is_ours)
+    try:
+        return int(arguments.act(arguments, rest))
+    except (UsageError, BrokenOff) as error:
+        print(f"hardquery: {visible(str(error), UNREADABLE)}", file=sys.stderr)  # it may quote a file
+        return USAGE_ERROR if isinstance(error, UsageError) else RUN_ERROR
+    except KeyboardInterrupt:
+        continued = "; the same command continues" if arguments.command in ("run", "train", "rerank") else ""
+        print(f"hardquery: interrupted{continued}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return RUN_ERROR if arguments.command == "run" else 0  # a run that nobody watches any more was cut short
+
+
+def entry() -> None:
+    """The console script: ``main``, then an end that waits for nobody.
+
+    Native threads of the libraries underneath (Arrow, gRPC) now and then abort the process while the interpreter is
+    torn down, after all work is done; a finished command must not end with their exit code.
+    """
+    code = main()
+    sandbox = sys.modules.get("transforms.workers.sandbox")
+    if sandbox is not None:
+        sandbox.shut_down()  # what the interpreter would have called at exit
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    # Beam logs what its S3 client also raises, with a trace.
+    return record.module != "s3io" and "apitools not found" not in record.getMessage()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hardquery",
+        description="Give it a folder of videos; get back training data that makes a video reranker reason.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (run, outputs, audit, batch, cache, train, rerank, evaluate):
+        module.add_commands(commands)
+    return parser

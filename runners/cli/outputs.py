@@ -1,0 +1,91 @@
+"""Commands that read what a run wrote: ``hardquery verify``, ``explain``, ``diff`` and ``export``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from runners.cli.errors import PROBLEMS, UsageError, connect_stores, one_line
+
+
+def add_commands(commands: Any) -> None:
+    """The commands, with their options."""
+    verify = commands.add_parser("verify", help="check an output against its manifest, schemas, references and ledger")
+    verify.add_argument("output", metavar="OUT")
+    verify.set_defaults(act=_verify)
+
+    explain = commands.add_parser("explain", help="everything known of one query, video or pair")
+    explain.add_argument("output", metavar="OUT")
+    explain.add_argument("id", metavar="ID", help="a query id, a video id, or QUERY_ID:VIDEO_ID")
+    explain.set_defaults(act=_explain)
+
+    diff = commands.add_parser("diff", help="what changed between two outputs, row by row, and why")
+    diff.add_argument("a", metavar="OUT_A")
+    diff.add_argument("b", metavar="OUT_B")
+    diff.add_argument("--rows", type=int, default=10, metavar="N", help="examples shown a table (default: %(default)s)")
+    diff.add_argument("--json", action="store_true", help="print every row that differs, and all counts, as JSON Lines")
+    diff.add_argument("--exit-code", action="store_true", help=f"end with exit code {PROBLEMS} where any row differs")
+    diff.set_defaults(act=_diff)
+
+    export = commands.add_parser("export", help="write the training set in another format")
+    export.add_argument("format", metavar="FORMAT", help="rankvideo")
+    export.add_argument("output", metavar="OUT")
+    export.add_argument("--to", metavar="DIR", help="destination (default: OUT/exports/FORMAT)")
+    export.add_argument("--video-dir", metavar="DIR", help="name videos as DIR/<file name> instead of by their address")
+    export.set_defaults(act=_export)
+
+
+def _verify(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.outputs.manifest import NotAnOutput
+    from pipeline.outputs.verify.verify import verdict, verify
+
+    connect_stores(arguments.output)
+    with one_line(NotAnOutput):
+        problems = verify(arguments.output)
+    print(verdict(arguments.output, problems))
+    return PROBLEMS if problems else 0
+
+
+def _explain(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.outputs.explain.explain import UnknownId, explain
+    from pipeline.outputs.manifest import NotAnOutput
+
+    connect_stores(arguments.output)
+    with one_line(NotAnOutput, UnknownId):
+        print(explain(arguments.output, arguments.id))
+    return 0
+
+
+def _diff(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.outputs.diff.diff import diff
+    from pipeline.outputs.diff.text import Examples, diff_text, row_json, summary_json
+    from pipeline.outputs.manifest import NotAnOutput
+
+    if arguments.rows < 0:
+        raise UsageError(f"--rows must not be negative, got {arguments.rows}")
+    connect_stores(arguments.a, arguments.b)
+    examples = Examples(arguments.rows)
+    with one_line(NotAnOutput):
+        if arguments.json:
+            found = diff(arguments.a, arguments.b, lambda *_: True, lambda row: print(row_json(row)))
+            print(*summary_json(found), sep="\n")
+        else:
+            found = diff(arguments.a, arguments.b, examples.wanted, examples.add)
+            print(diff_text(found, examples), end="")
+    return PROBLEMS if arguments.exit_code and found.rows_differ else 0
+
+
+def _export(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.outputs.export.rankvideo import EXPORTS
+    from pipeline.outputs.manifest import NotAnOutput
+    from transforms.protocols.engine import did_you_mean
+    from transforms.storage.files import join
+
+    if arguments.format not in EXPORTS:
+        raise UsageError(f"format {arguments.format!r} is not known{did_you_mean(arguments.format, list(EXPORTS))}")
+    connect_stores(arguments.output, arguments.to)
+    destination = arguments.to or join(arguments.output, "exports", arguments.format)
+    with one_line(NotAnOutput):
+        for path in EXPORTS[arguments.format](arguments.output, destination, arguments.video_dir):
+            print(path)
+    return 0

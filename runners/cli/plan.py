@@ -1,0 +1,165 @@
+"""``hardquery plan``: what a run would do and cost, as a table or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # heavy, and --help is quick
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.config import Recipe
+    from pipeline.planning.plan import Plan, StepPlan
+
+
+def act(arguments: argparse.Namespace, beam_flags: list[str]) -> bool:
+    """Make the plan and print it; False where something stopped it, which was said.
+
+    Raises:
+        ValueError, OSError: what was asked for cannot be planned; one line that names the fix.
+    """
+    import msgspec
+    from apache_beam.options.pipeline_options import StandardOptions
+    from rich.console import Console
+
+    from pipeline.planning.plan import CannotLook, make_plan
+    from runners import local
+    from runners.job import prepare
+
+    job, options, _ = prepare(arguments, beam_flags, look_only=True)
+    options.view_as(StandardOptions).runner = None  # wherever the run will be, looking is done here
+    said = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    local.quieten()
+    try:
+        with said.status("Looking up what is cached"):
+            plan = make_plan(job, local.make_pipeline(options), lambda pipeline: local.run(pipeline, _wait))
+    except CannotLook:
+        raise
+    except Exception as error:  # whatever stopped it is said in one line; the variable below shows where
+        said.print(f"hardquery: the plan stopped: {local.cause(error)}", style="red")
+        if os.environ.get("HARDQUERY_TRACEBACK"):
+            raise
+        return False
+    for found in plan.damage:
+        said.print(f"journal: {found}; what it held will be done again", style="yellow")
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(plan), indent=1).decode())
+    else:
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        console.width = console.width if console.is_terminal else 160  # whoever reads a pipe reads lines
+        _print(plan, job.recipe, job.cache.root, console)
+        _print_bounds(plan, arguments, console)
+    return True
+
+
+def _wait(over: threading.Event) -> None:
+    over.wait()
+
+
+def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
+    length = f"{plan.media_s / 3600:,.2f} hours of video"
+    if plan.unknown_length:
+        length += f" and {plan.unknown_length:,} of unknown length"
+    bad = f" ({plan.unreadable:,} cannot be read or decoded)" if plan.unreadable else ""
+    console.print(f"{recipe.name}: {plan.videos:,} videos{bad}, {length}; cache {cache}")
+    console.print(_table(plan))
+    if not any(step.to_run for step in plan.steps):
+        console.print("Everything is cached: a run writes the output and pays for nothing.")
+    paid = [step for step in plan.steps if step.input_tokens or step.output_tokens]
+    if any(step.requests is not None for step in plan.steps):
+        console.print("Each result of a paid step is one call; requests are calls and, at the rate so far, retries.")
+    assumed = [step.step for step in paid if not step.measured]
+    if assumed:
+        console.print(f"tokens of {', '.join(assumed)}: averages of the recipe's section costs; none were measured yet")
+    costs = recipe.costs.by_step()
+    free = [step.step for step in paid if not (costs[step.step].input_price or costs[step.step].output_price)]
+    if free:
+        setting = f"--set costs.{free[0]}.input_price=… --set costs.{free[0]}.output_price=…"
+        console.print(f"no prices for {', '.join(free)}: {setting} (dollars a million tokens) sets them")
+
+
+def _print_bounds(plan: Plan, arguments: argparse.Namespace, console: Console) -> None:
+    """Say which bounds of a budget would stop the run."""
+    from transforms.journal.budget import PAID_STEPS
+
+    paid = [step for step in plan.steps if step.step in PAID_STEPS]
+    bounds = (
+        ("--max-calls", arguments.max_calls, sum(step.to_run for step in paid)),
+        ("--max-tokens", arguments.max_tokens, sum(step.input_tokens + step.output_tokens for step in paid)),
+        ("--max-cost", arguments.max_cost, round(sum(step.dollars for step in paid), 2)),
+    )
+    for option, bound, due in bounds:
+        if bound is not None and due > bound:
+            console.print(f"{option} {bound:,} would leave work for later: all of it takes about {due:,}")
+
+
+def _table(plan: Plan) -> Table:
+    """A row a step, and one for all; tokens and dollars only where there are any, requests where some were counted."""
+    from rich.table import Table
+
+    billed = any(step.input_tokens or step.output_tokens for step in plan.steps)
+    cells = {name: cell for name, cell in _COLUMNS.items() if billed or name not in _BILLED}
+    columns = {name: cell for name, cell in cells.items() if name not in _MEASURED or cell(plan.steps) != "-"}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("step")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why")
+    for step in plan.steps:
+        table.add_row(step.step, *(cell([step]) for cell in columns.values()), _why(step))
+    table.add_row("all", *(cell(plan.steps) for cell in columns.values()))
+    return table
+
+
+def _why(step: StepPlan) -> str:
+    if len(step.reasons) == 1:
+        return step.reasons[0].why
+    return "\n".join(f"{reason.count:,} {reason.why}" for reason in step.reasons)
+
+
+def _to_run(steps: Sequence[StepPlan]) -> str:
+    count = f"{sum(step.to_run for step in steps):,}"
+    return count if all(step.exact for step in steps) else f"about {count}"
+
+
+def _requests(steps: Sequence[StepPlan]) -> str:
+    known = [step.requests for step in steps if step.requests is not None]
+    return "-" if not known else f"about {sum(known):,}" if any(known) else "0"
+
+
+def _cached_share(steps: Sequence[StepPlan]) -> str:
+    known = [step for step in steps if step.cached_tokens is not None]
+    tokens = sum(step.input_tokens for step in known)
+    return f"{sum(step.cached_tokens or 0 for step in known) / tokens:.0%}" if tokens else "-"
+
+
+def _hours(steps: Sequence[StepPlan]) -> str:
+    due = [step.seconds for step in steps if step.to_run]
+    known = [seconds for seconds in due if seconds is not None]
+    if due and not known:
+        return "?"
+    hours = sum(known) / 3600
+    shown = f"{hours:,.2f}" if hours >= 0.01 or not hours else "< 0.01"
+    return shown + (" + ?" if len(known) < len(due) else "")
+
+
+# What a column shows of some steps.
+_COLUMNS: Mapping[str, Callable[[Sequence[StepPlan]], str]] = MappingProxyType(
+    {
+        "cached": lambda steps: f"{sum(step.cached for step in steps):,}",
+        "to run": _to_run,
+        "requests": _requests,
+        "tokens in": lambda steps: f"{sum(step.input_tokens for step in steps):,}",
+        "of them cached": _cached_share,
+        "tokens out": lambda steps: f"{sum(step.output_tokens for step in steps):,}",
+        "dollars": lambda steps: f"{sum(step.dollars for step in steps):,.2f}",
+        "hours of work": _hours,
+    }
+)
+_BILLED = ("tokens in", "tokens out", "dollars")
+_MEASURED = ("requests", "of them cached")

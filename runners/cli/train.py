@@ -1,0 +1,66 @@
+"""``hardquery train``, alone or as one of many processes that torchrun started, and ``hardquery export-model``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from runners.cli.errors import needs_extra, one_line, sentence
+
+
+def add_commands(commands: Any) -> None:
+    """The command, with its options."""
+    parser = commands.add_parser(
+        "train",
+        help="train a reranker on an output, in two stages",
+        description="Train one stage. On several GPUs: torchrun --nproc-per-node N -m runners train …",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(act=_act)
+    parser.add_argument("stage", choices=("perception", "ranking"), help="captions first, then query groups")
+    parser.add_argument("config", metavar="CONFIG", help="a preset's name (paper, release) or a YAML file")
+    parser.add_argument("--data", required=True, metavar="OUT", help="what `hardquery run` wrote: a folder, or s3://…")
+    parser.add_argument("--output", required=True, metavar="RUN", help="the run's folder; the same command goes on")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="change one value, such as model=runs/perception or ranking.negatives=3; may be repeated",
+    )
+
+    text = "write the model of a finished run as one folder that transformers loads and vLLM serves"
+    export = commands.add_parser("export-model", help=text, description=sentence(text), allow_abbrev=False)
+    export.add_argument("run", metavar="RUN", help="the folder of a run of `hardquery train`")
+    export.add_argument("--to", required=True, metavar="DIR", help="a new folder")
+    export.set_defaults(act=_act)
+
+
+def _act(arguments: argparse.Namespace, _: list[str]) -> int:
+    from trainer.config.errors import TrainingError
+
+    with needs_extra("train"), one_line(TrainingError):
+        (_train if arguments.command == "train" else _export)(arguments)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from trainer.export import export_model
+
+    print(export_model(Path(arguments.run), Path(arguments.to)))
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from trainer.config.config import load_config
+
+    config = load_config(arguments.config, arguments.settings)  # before the libraries below, which take seconds
+    from trainer.run import train
+
+    run = train(arguments.stage, config, arguments.data, arguments.output)
+    if os.environ.get("RANK", "0") == "0":
+        Console(stderr=True).print(f"{arguments.stage}: {run.model}", highlight=False, soft_wrap=True, markup=False)

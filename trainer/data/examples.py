@@ -1,0 +1,113 @@
+"""What is trained on: query groups and captions, as the shards of an output hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from schemas.example import Split
+from schemas.query import Label
+from trainer.data.shards import DataError, Shards
+
+_CANDIDATE = "candidates.list.element"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A candidate of a query: label 1 for the positive, else 0; the teacher's margin (nats), where it is known.
+
+    ``censored`` names the answer whose probability the teacher's server did not report: with "yes", the true margin is
+    at most ``delta``; with "no", at least.
+    """
+
+    video_id: str
+    label: int
+    delta: float | None = None
+    p_yes: float | None = None
+    censored: Label | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryExample:
+    """A query and its candidates, the positive first."""
+
+    query_id: str
+    query: str
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def positive(self) -> Candidate:
+        return self.candidates[0]
+
+    @property
+    def negatives(self) -> tuple[Candidate, ...]:
+        return self.candidates[1:]
+
+    @property
+    def video_ids(self) -> tuple[str, ...]:
+        return tuple(candidate.video_id for candidate in self.candidates)
+
+    def with_videos(self, video_ids: tuple[str, ...]) -> QueryExample:
+        """The same query with those of its candidates, in the order given."""
+        by_id = {candidate.video_id: candidate for candidate in self.candidates}
+        return QueryExample(self.query_id, self.query, tuple(by_id[video_id] for video_id in video_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionExample:
+    """A video and the caption that the model is to write."""
+
+    video_id: str
+    caption: str
+
+    @property
+    def video_ids(self) -> tuple[str, ...]:
+        return (self.video_id,)
+
+
+Example = TypeVar("Example", QueryExample, CaptionExample)
+
+
+class MissingVideos(DataError):
+    """More videos than allowed have no frames."""
+
+
+def read_queries(shards: Shards, split: Split) -> list[QueryExample]:
+    """All query groups of a split.
+
+    Raises:
+        DataError: a group has not one positive, as its first candidate, and at least one negative.
+    """
+    columns = ["query_id", "query", *(f"{_CANDIDATE}.{name}" for name in Candidate.__dataclass_fields__)]
+    examples = [msgspec.convert(row, QueryExample) for row in shards.rows("ranking", split, columns)]
+    for example in examples:
+        labels = [candidate.label for candidate in example.candidates]
+        if labels[:1] != [1] or sum(labels) != 1 or len(labels) < 2:
+            raise DataError(f"{shards.root}: query {example.query_id}: expected a positive, then negatives: {labels}")
+    return examples
+
+
+def read_captions(shards: Shards, split: Split) -> list[CaptionExample]:
+    """All captions of a split."""
+    rows = shards.rows("perception", split, ["video_id", "caption"])
+    return [msgspec.convert(row, CaptionExample) for row in rows]
+
+
+def with_frames(splits: Sequence[Sequence[Example]], clips: Container[str], allowed: int) -> tuple[list[Example], ...]:
+    """The examples of each split all of whose videos have frames.
+
+    Raises:
+        MissingVideos: more than ``allowed`` of the videos that they name have none, in all splits together.
+    """
+    named = (video_id for examples in splits for example in examples for video_id in example.video_ids)
+    missing = {video_id: None for video_id in named if video_id not in clips}
+    if len(missing) > allowed:
+        some = ", ".join(list(missing)[:3]) + (", …" if len(missing) > 3 else "")
+        raise MissingVideos(
+            f"{len(missing)} videos of the examples have no frames ({some}), and missing_videos allows {allowed}; "
+            f"run the recipe with emit.frames, or allow more: their groups are then left out"
+        )
+    return tuple([e for e in examples if not missing.keys() & set(e.video_ids)] for examples in splits)

@@ -1,0 +1,1 @@
+"""Models, prompts, scores and losses."""

@@ -1,0 +1,1 @@
+"""From judgements to examples: strata, negatives, splits."""

@@ -1,0 +1,192 @@
+"""Curation: from all judgements of a query to one training example, with a reason for everything left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+
+from schemas.account import Deferral, Rejection
+from schemas.check import require
+from schemas.example import Example, ExampleCandidate, Split, Stratum
+from schemas.query import Judgement, Query
+from transforms.curate.strata import stratum_of
+
+DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of its judgements
+
+
+@dataclass(frozen=True)
+class CurateRules:
+    """Thresholds of RankVideo (arXiv 2602.02444, section 4.2): ``alpha1``, ``alpha2`` as in ``stratum_of`` (nats).
+
+    At least ``min_trusted`` trusted negatives a query, at most ``max_negatives`` negatives in all.
+    """
+
+    alpha1: float = -6.0
+    alpha2: float = -8.0
+    min_trusted: int = 1
+    max_negatives: int = 3
+
+    def __post_init__(self) -> None:
+        limits = (self.min_trusted, self.max_negatives)
+        require(1 <= self.min_trusted <= self.max_negatives, "1 <= min_trusted <= max_negatives", limits)
+
+
+@dataclass(frozen=True, slots=True)
+class CuratedPair:
+    """A judged pair with its stratum, and why it was not kept; ``reason`` is empty exactly where it was."""
+
+    judgement: Judgement
+    stratum: Stratum
+    kept: bool
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.kept == (not self.reason), "a reason is given exactly where a pair is not kept", self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class CuratedQuery:
+    """A query's example, or why there is none or none yet, and what became of each of its judged pairs."""
+
+    outcome: Example | Rejection | Deferral
+    pairs: tuple[CuratedPair, ...]
+
+
+def curate_query(query: Query, split: Split, judgements: Iterable[Judgement], rules: CurateRules) -> CuratedQuery:
+    """Choose the candidates of one query from its judgements (any order; each video at most once).
+
+    A query is dropped for "no positive verdict" (the positive's judgement is missing), "teacher disagrees" (it is no)
+    or "no trusted negative" (fewer than ``min_trusted``). Otherwise the positive comes first, then its negatives by
+    first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones in any case, and the best-ranked
+    of all trusted and hard ones up to ``max_negatives``. Pairs come in the same order, suspected positives among them.
+
+    Raises:
+        ValueError: a video was judged twice, or two positives were judged.
+    """
+    ordered = sorted(judgements, key=_by_rank)
+    if len({judgement.video_id for judgement in ordered}) < len(ordered) or sum(j.is_positive for j in ordered) > 1:
+        raise ValueError(f"query {query.query_id!r} needs one judgement a video and one positive")
+    strata = {judgement.video_id: stratum_of(judgement, rules.alpha1, rules.alpha2) for judgement in ordered}
+    trusted = [judgement for judgement in ordered if strata[judgement.video_id] == "trusted_negative"]
+    found = _reject_reason(ordered, len(trusted), rules)
+    if found is not None:
+        reason, detail = found
+        rejection = Rejection("curate", "queries", reason, detail, query.video_id, query.query_id)
+        return CuratedQuery(rejection, tuple(_pair(j, strata[j.video_id], "query dropped") for j in ordered))
+    sure = trusted[: rules.min_trusted]
+    others = [j for j in ordered if strata[j.video_id] in ("trusted_negative", "hard_negative") and j not in sure]
+    negatives = sure + others[: rules.max_negatives - len(sure)]
+    kept = {j.video_id for j in ordered if j.is_positive} | {j.video_id for j in negatives}
+    pairs = tuple(_pair(j, strata[j.video_id], "" if j.video_id in kept else "surplus negative") for j in ordered)
+    candidates = tuple(_candidate(pair) for pair in pairs if pair.kept)
+    return CuratedQuery(_example(query, split, candidates), pairs)
+
+
+def _by_rank(judgement: Judgement) -> tuple[bool, bool, int, str]:
+    """The positive first, then by first-stage rank (pairs that were not retrieved last), ties by video id."""
+    return not judgement.is_positive, judgement.rank is None, judgement.rank or 0, judgement.video_id
+
+
+def _reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules) -> tuple[str, str] | None:
+    positive = next((judgement for judgement in ordered if judgement.is_positive), None)
+    if positive is None:
+        return "no positive verdict", "the judgement of its own video failed or could not be read"
+    if positive.label == "no":
+        return "teacher disagrees", f"judged no, margin {positive.margin.delta if positive.margin else 'unknown'}"
+    if trusted < rules.min_trusted:
+        return "no trusted negative", f"{trusted} of {len(ordered) - 1} negatives, at least {rules.min_trusted}"
+    return None
+
+
+def _pair(judgement: Judgement, stratum: Stratum, reason: str) -> CuratedPair:
+    """A pair that is kept where ``reason`` is empty; a suspected positive is never kept, and has its own reason."""
+    reason = "suspected positive" if stratum == "suspected_positive" else reason
+    return CuratedPair(judgement, stratum, not reason, reason)
+
+
+def _candidate(pair: CuratedPair) -> ExampleCandidate:
+    judgement, margin = pair.judgement, pair.judgement.margin
+    return ExampleCandidate(
+        video_id=judgement.video_id,
+        label=int(judgement.is_positive),
+        stratum=pair.stratum,
+        teacher_label=judgement.label,
+        delta=margin.delta if margin else None,
+        delta_lo=margin.lo if margin else None,
+        delta_hi=margin.hi if margin else None,
+        p_yes=margin.p_yes if margin else None,
+        confidence_source=judgement.confidence_source,
+        rationale=judgement.rationale,
+        rank=judgement.rank,
+        score=judgement.score,
+        censored=margin.censored if margin else None,
+        label_mass=margin.label_mass if margin else None,
+        delta_prior=judgement.delta_prior,
+    )
+
+
+def _example(query: Query, split: Split, candidates: tuple[ExampleCandidate, ...]) -> Example:
+    return Example(
+        query_id=query.query_id,
+        query=query.text,
+        split=split,
+        source=query.source,
+        query_type=query.query_type,
+        variant=query.variant,
+        modalities=query.modalities,
+        rationale=query.rationale,
+        candidates=candidates,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A query with all its judgements; ``deferred`` is why others are left for a later run."""
+
+    query: Query
+    split: Split
+    judgements: tuple[Judgement, ...]
+    deferred: str = ""
+
+
+def defer_query(group: Group, rules: CurateRules) -> CuratedQuery:
+    """A query that waits for the rest of its judgements: with half of them it would get other negatives."""
+    query = group.query
+    deferral = Deferral("curate", "queries", group.deferred, query.video_id, query.query_id)
+    strata = [(judgement, stratum_of(judgement, rules.alpha1, rules.alpha2)) for judgement in group.judgements]
+    pairs = tuple(CuratedPair(judgement, stratum, False, DEFERRED) for judgement, stratum in strata)
+    return CuratedQuery(deferral, pairs)
+
+
+@dataclass
+class CurateExamples(beam.PTransform):
+    """(query_id, Group) -> Example, written or human query alike.
+
+    Dropped queries go to the tag "rejections" as Rejection, those that wait to "deferred" as Deferral, and every judged
+    pair to "pairs" as CuratedPair.
+    """
+
+    rules: CurateRules = field(default_factory=CurateRules)
+
+    def expand(self, groups: beam.PCollection[tuple[str, Group]]) -> beam.pvalue.DoOutputsTuple:
+        return groups | "Curate" >> beam.FlatMap(_curate, rules=self.rules).with_outputs(
+            "rejections", "deferred", "pairs", main="examples"
+        )
+
+
+def _curate(keyed: tuple[str, Group], rules: CurateRules) -> Iterator[Example | beam.pvalue.TaggedOutput]:
+    _, group = keyed
+    if group.deferred:
+        curated = defer_query(group, rules)
+    else:
+        curated = curate_query(group.query, group.split, group.judgements, rules)
+    match curated.outcome:
+        case Example() as example:
+            yield example
+        case Rejection() as rejection:
+            yield beam.pvalue.TaggedOutput("rejections", rejection)
+        case Deferral() as deferral:
+            yield beam.pvalue.TaggedOutput("deferred", deferral)
+    yield from (beam.pvalue.TaggedOutput("pairs", pair) for pair in curated.pairs)

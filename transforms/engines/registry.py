@@ -1,0 +1,56 @@
+"""Engines by modality and name: find the one that a recipe names, without importing its library."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+
+from transforms.protocols.engine import Engine, EngineError, did_you_mean
+
+ENGINES: dict[str, dict[str, str]] = {
+    "decode": {"pyav": "pyav:PyAv", "decord": "decord:Decord"},
+    "asr": {"pocketsphinx": "pocketsphinx:Pocketsphinx", "whisper": "whisper:Whisper"},
+    "ocr": {"rapidocr": "rapidocr:RapidOcr", "easyocr": "easyocr:EasyOcr"},
+    "caption": {"pixels": "stand_ins.pixels:Pixels", "openai": "openai.caption:OpenAiCaption"},
+    "teacher": {
+        "rules": "stand_ins.rules:Rules",
+        "openai": "openai.teacher:OpenAiTeacher",
+        "transformers": "local.transformers_teacher:TransformersTeacher",
+    },
+    "first_stage": {"bm25": "bm25:Bm25", "trec": "trec_run:TrecRun"},
+}
+
+
+def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
+    """The engine a recipe section such as ``{engine: whisper, model: tiny}`` names, without importing its library.
+
+    Raises:
+        EngineError: unknown engine, unknown or ill-typed option, or a package that is not installed.
+    """
+    names = ENGINES[modality]
+    name = options.get("engine")
+    if not isinstance(name, str) or name not in names:
+        raise EngineError(f"{modality} engine {name!r} is not known{did_you_mean(str(name), names)}")
+    module, _, cls = names[name].partition(":")
+    kind = getattr(importlib.import_module(f"transforms.engines.{module}"), cls)
+    known = [f.name for f in fields(kind)]
+    chosen = {key: value for key, value in options.items() if key != "engine"}
+    for key in chosen:
+        if key not in known:
+            raise EngineError(f"{modality} engine {name!r} has no option {key!r}{did_you_mean(key, known)}")
+    try:
+        engine: Engine = msgspec.convert(chosen, kind)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise EngineError(f"{modality} engine {name!r}: {error}") from error
+    for package in engine.requires:
+        if importlib.util.find_spec(package) is None:
+            raise EngineError(
+                f"{modality} engine {name!r} needs the package {package!r}: pip install 'hardquery[{engine.extra}]'"
+            )
+    return engine

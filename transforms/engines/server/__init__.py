@@ -1,0 +1,1 @@
+"""Reaching a server: keys, connections, faults, pace and retries."""

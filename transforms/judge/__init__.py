@@ -1,0 +1,1 @@
+"""From (query, candidate) to a judgement with its confidence."""

@@ -1,0 +1,163 @@
+"""How sure the teacher is of its verdict: the first rung of its ladder that gives a margin, recorded by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from prompts.judge import HOW_SURE, parse_percentage, parse_verdict, up_to_answer
+from prompts.margin import decision_margin, logit
+from prompts.reply import UnparsableReply
+from schemas.query import ConfidenceSource, Label, Margin
+from transforms.journal.budget import Deferred
+from transforms.protocols.teacher import Teacher, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.teacher.asking import answer_of, seed_of
+
+_Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A teacher's reply to a request to judge, and the label that was read from it."""
+
+    teacher: Teacher
+    request: TeacherRequest
+    reply: TeacherReply
+    label: Label
+
+
+def first_source(teacher: Teacher) -> ConfidenceSource:
+    """What the first reply of a pair is asked for: log-probabilities, where they are a rung of the teacher's."""
+    return "logprobs" if "logprobs" in teacher.ladder.rungs else "label_only"
+
+
+def confidence_of(judged: Judged) -> tuple[ConfidenceSource, Margin | None]:
+    """The margin of a verdict and the rung that gave it; ("label_only", None) where no rung did.
+
+    Rungs are tried in the ladder's order, each with as many further calls as it takes. A rung that the teacher refuses
+    for good, or answers in a way that cannot be read, gives no margin. One that fails for now is not passed over, or
+    the weather would decide what a row holds.
+
+    Raises:
+        TeacherFailed: a further call failed, and may succeed later.
+    """
+    ladder = judged.teacher.ladder
+    for source in (rung for rung in ladder.rungs if rung not in ladder.lacking):
+        margin = _RUNGS[source](judged)
+        if margin is not None:
+            return source, margin
+    return "label_only", None
+
+
+def margin_of_share(yes: int, n: int) -> Margin:
+    """The margin of ``yes`` among ``n`` replies, by the rule of succession; bounds are Wilson's interval of 95 %.
+
+    >>> round(margin_of_share(8, 8).delta, 2), round(margin_of_share(8, 8).lo, 2)
+    (2.2, 0.73)
+    """
+    return Margin(logit((yes + 1) / (n + 2)), *_wilson(yes, yes, n))
+
+
+def margin_of_mean(margins: Sequence[Margin]) -> Margin:
+    """The margin of the mean probability of yes in replies that each tell theirs: it varies less than their words do.
+
+    Bounds are Wilson's interval of 95 % as of words, and wider than they need be: no probability varies more than a
+    word of the same mean does.
+    """
+    lo, delta, hi = (
+        [Margin(at, at, at).p_yes for at in ends]
+        for ends in zip(*((margin.lo, margin.delta, margin.hi) for margin in margins), strict=True)
+    )
+    return Margin(logit(fmean(delta)), *_wilson(sum(lo), sum(hi), len(margins)))
+
+
+def margin_of_percentage(percent: int) -> Margin:
+    """The margin of a probability that the teacher states in percent; bounds are those of its rounding."""
+    return Margin(logit((percent + 0.5) / 101), logit((percent - 0.5) / 100), logit((percent + 0.5) / 100))
+
+
+def _of_tokens(judged: Judged) -> Margin | None:
+    return decision_margin(judged.reply.tokens, label=judged.label)
+
+
+def _of_prefill(judged: Judged) -> Margin | None:
+    said = up_to_answer(judged.reply.text)
+    reply = _ask(judged, replace(judged.request, confidence="logprobs_prefill", said=said))
+    return decision_margin(reply.tokens, continues=True) if reply else None
+
+
+def _of_samples(judged: Judged) -> Margin | None:
+    asked = judged.teacher.ladder.samples
+    labels, margins = zip(*drawn, strict=True) if (drawn := list(_sampled(judged, asked))) else ((), ())
+    # What fails to parse may lean to one side: the share among the few others would not be the teacher's.
+    if 2 * len(labels) <= asked:
+        return None
+    told = [margin for margin in margins if margin is not None]
+    return margin_of_mean(told) if len(told) == len(labels) else margin_of_share(labels.count("yes"), len(labels))
+
+
+def _sampled(judged: Judged, n: int) -> Iterator[tuple[Label, Margin | None]]:
+    """What further replies say; their margins too, where log-probabilities are a rung of the ladder."""
+    logprobs = "logprobs" in judged.teacher.ladder.rungs
+    sampled = replace(judged.request, confidence="sampling", logprobs=logprobs)
+    requests = [replace(sampled, seed=seed_of(sampled.seed, "sampling", str(number))) for number in range(n)]
+    for number, request in enumerate(requests):
+        try:
+            reply = _ask(judged, request)
+        except Deferred:
+            # All of them belong into the same batch: a batch takes hours.
+            for later in requests[number + 1 :]:
+                with suppress(Deferred):
+                    _ask(judged, later)
+            raise
+        if reply is None:
+            return
+        try:
+            label = parse_verdict(answer_of(reply)).label
+        except UnparsableReply:
+            continue
+        yield label, decision_margin(reply.tokens, label=label)
+
+
+def _of_statement(judged: Judged) -> Margin | None:
+    further = replace(judged.request, confidence="verbalized", said=judged.reply.text, follow_up=HOW_SURE)
+    reply = _ask(judged, further)
+    if reply is None:
+        return None
+    try:
+        return margin_of_percentage(parse_percentage(answer_of(reply)))
+    except UnparsableReply:
+        return None
+
+
+def _ask(judged: Judged, request: TeacherRequest) -> TeacherReply | None:
+    """The reply to a further request, None where the teacher refuses it for good."""
+    subject = f"{request.subject} {request.confidence}"
+    try:
+        return judged.teacher.reply(replace(request, subject=subject))
+    except TeacherFailed as error:
+        if error.permanent:
+            return None
+        raise
+
+
+_RUNGS: Mapping[ConfidenceSource, Callable[[Judged], Margin | None]] = {
+    "logprobs": _of_tokens,
+    "rules": _of_tokens,
+    "logprobs_prefill": _of_prefill,
+    "sampling": _of_samples,
+    "verbalized": _of_statement,
+}
+
+
+def _wilson(least: float, most: float, n: int) -> tuple[float, float]:
+    """Wilson's interval of a share, from the least and the most that it may be of ``n``, as margins."""
+
+    def end(yes: float, side: int) -> float:
+        spread = _Z * math.sqrt(yes * (n - yes) / n + _Z**2 / 4)
+        return logit((yes + _Z**2 / 2 + side * spread) / (n + _Z**2))
+
+    return end(least, -1), end(most, 1)

@@ -1,0 +1,187 @@
+"""Judging: the teacher reads a video's evidence and a query, and says yes or no, with a rationale and a margin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import apache_beam as beam
+
+from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, neutralise, only
+from prompts.judge import judge_prompt, parse_verdict
+from prompts.reply import UnparsableReply
+from prompts.template import Prompt, Template
+from schemas.account import Deferral, Failure, Rejection
+from schemas.check import require
+from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Query
+from schemas.video import EngineStamp, Modality, Video
+from schemas.visible import UNREADABLE, visible
+from transforms.journal.budget import Deferred
+from transforms.journal.journal import Journal
+from transforms.judge.confidence import Judged, confidence_of, first_source
+from transforms.judge.prior import prior_of
+from transforms.protocols.teacher import Teacher, TeacherEngine, TeacherFailed, TeacherRequest
+from transforms.teacher.asking import answer_of, seed_of
+from transforms.teacher.fitting import ask_fitting
+from transforms.teacher.recorded_teacher import RecordedTeacher
+from transforms.workers.window import flat_map
+
+REJECTIONS, FAILURES, DEFERRED = "rejections", "failures", "deferred"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query and a video to judge it against.
+
+    ``candidate`` is the video's place in the first stage's run, None where the run does not hold it. ``is_positive``
+    says that the video is labelled as an answer, whatever the teacher will think of it.
+    """
+
+    query: Query
+    video: Video
+    candidate: Candidate | None
+    is_positive: bool
+
+    def __post_init__(self) -> None:
+        same = self.candidate is None or self.candidate.video_id == self.video.video_id
+        require(same, "a pair's candidate and video are the same video", self.candidate)
+
+
+def judge_pair(
+    teacher: Teacher,
+    stamp: EngineStamp,
+    pair: Pair,
+    modalities: tuple[Modality, ...],
+    seed: int = 0,
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+    template: Template | None = None,
+    no_rationale_below: float | None = None,
+) -> Judgement:
+    """The teacher's verdict on one pair, from the given modalities of the video, cut to the budgets and to what fits.
+
+    The label is the word of the teacher's first reply. The margin comes from the first rung of the teacher's ladder
+    that gives one, and may disagree in sign with a sampled label: both are kept as they are. Where no rung does, the
+    judgement is label-only.
+
+    Where the teacher's ladder has a prior, it is asked for it first. A pair whose prior is at most
+    ``no_rationale_below`` nats with certainty is judged no by it alone, and the teacher is not asked to explain; but
+    never a query's positive.
+
+    Raises:
+        UnparsableReply: the reply says neither yes nor no, or was refused or cut off.
+        TeacherFailed: there is no reply, or none yet to a further request.
+    """
+    query, video = pair.query, pair.video
+    seen = only(video.evidence, modalities)
+
+    def render(budgets: EvidenceBudgets) -> Prompt:
+        return judge_prompt(video.evidence, modalities, video.video_id, query.text, budgets, template)
+
+    def ask(prompt: Prompt, cut: tuple[EvidenceCut, ...]) -> Judgement:
+        request = TeacherRequest(
+            task="judge",
+            prompt=prompt,
+            evidence=seen,
+            query=neutralise(query.text),
+            seed=seed_of(seed, query.query_id, video.video_id),
+            subject=f"{query.query_id} {video.video_id}",
+            confidence=first_source(teacher),
+        )
+        try:
+            prior = prior_of(teacher, request)
+        except Deferred:
+            if no_rationale_below is None or pair.is_positive:  # both belong into one plan, and into one batch
+                with suppress(Deferred):
+                    teacher.reply(request)
+            raise
+        judgement = partial(
+            Judgement,
+            query_id=query.query_id,
+            video_id=video.video_id,
+            is_positive=pair.is_positive,
+            teacher=stamp,
+            prompt_sha256=prompt.sha256,
+            rank=pair.candidate.rank if pair.candidate else None,
+            score=pair.candidate.score if pair.candidate else None,
+            delta_prior=prior.margin.delta if prior else None,
+            evidence_cut=cut,
+        )
+        if prior and not pair.is_positive and _at_most(prior.margin, no_rationale_below):
+            said = visible(prior.said, UNREADABLE)
+            return judgement(label="no", rationale="", margin=prior.margin, confidence_source="prior", reply=said)
+        reply = teacher.reply(request)
+        verdict = parse_verdict(answer_of(reply))
+        source, margin = confidence_of(Judged(teacher, request, reply, verdict.label))
+        return judgement(
+            label=verdict.label,
+            rationale=verdict.rationale,
+            margin=margin,
+            confidence_source=source,
+            reply=visible(reply.text, UNREADABLE),
+        )
+
+    return ask_fitting(teacher, video.evidence, modalities, budgets, render, ask)
+
+
+def _at_most(margin: Margin, bound: float | None) -> bool:
+    return bound is not None and margin.hi <= bound
+
+
+@dataclass
+class JudgePairs(beam.PTransform):
+    """Pair -> Judgement. Every pair is accounted for once: what is not judged goes to a tag with both its ids.
+
+    "rejections" are those whose video has nothing to judge by ("no evidence") or whose reply cannot be read,
+    "failures" those without a reply, "deferred" those left for a later run. The main output is "judgements".
+    """
+
+    teacher: TeacherEngine
+    journal: Journal
+    modalities: tuple[Modality, ...] = ("caption",)
+    seed: int = 0
+    template: Template | None = None
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS
+    no_rationale_below: float | None = None
+
+    def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
+        judge = flat_map(
+            self.teacher,
+            _judge,
+            self.teacher,
+            self.journal,
+            modalities=self.modalities,
+            seed=self.seed,
+            template=self.template,
+            budgets=self.budgets,
+            no_rationale_below=self.no_rationale_below,
+        )
+        return pairs | "Judge" >> judge.with_outputs(REJECTIONS, FAILURES, DEFERRED, main="judgements")
+
+
+def _judge(
+    pair: Pair,
+    engine: TeacherEngine,
+    journal: Journal,
+    modalities: tuple[Modality, ...],
+    seed: int,
+    template: Template | None,
+    budgets: EvidenceBudgets,
+    no_rationale_below: float | None = None,
+) -> Iterator[Judgement | beam.pvalue.TaggedOutput]:
+    query_id, video_id = pair.query.query_id, pair.video.video_id
+    try:
+        if set(modalities).isdisjoint(pair.video.evidence.present):
+            # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
+            raise UnparsableReply("no evidence", f"the video has no {' or '.join(modalities)}")
+        teacher = RecordedTeacher(engine, journal)
+        yield judge_pair(teacher, engine.stamp(), pair, modalities, seed, budgets, template, no_rationale_below)
+    except UnparsableReply as error:
+        rejection = Rejection("judge", "judge", error.reason, error.detail, video_id, query_id)
+        yield beam.pvalue.TaggedOutput(REJECTIONS, rejection)
+    except TeacherFailed as error:
+        failure = Failure("judge", "judge", type(error).__name__, str(error), pair.video.uri, video_id, query_id)
+        yield beam.pvalue.TaggedOutput(FAILURES, failure)
+    except Deferred as deferred:
+        yield beam.pvalue.TaggedOutput(DEFERRED, Deferral("judge", "judge", deferred.reason, video_id, query_id))

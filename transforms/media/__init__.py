@@ -1,0 +1,1 @@
+"""Media files: containers, streams, frames, sound, and packs of frames."""

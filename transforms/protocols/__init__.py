@@ -1,0 +1,1 @@
+"""What an engine of each modality can do; every adapter implements one of these."""

@@ -1,0 +1,29 @@
+"""What a first-stage retriever can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from schemas.query import Candidate
+from transforms.protocols.engine import Engine
+
+
+class FirstStage(Protocol):
+    """A loaded first-stage retriever over a fixed set of documents."""
+
+    def search(self, query_id: str, text: str, depth: int) -> list[Candidate]:
+        """The ``depth`` best videos, best first, ties by video id. Empty where the retriever knows no answer."""
+
+
+class FirstStageEngine(Engine, Protocol):
+    """A first stage is loaded over documents: ``load()`` returns an indexer."""
+
+    def load(self) -> Indexer: ...
+
+
+class Indexer(Protocol):
+    """Builds the first stage's index."""
+
+    def index(self, documents: Iterable[tuple[str, str]]) -> FirstStage:
+        """A first stage over (video_id, text) pairs; the result does not depend on their order."""

@@ -1,0 +1,1 @@
+"""From evidence to queries: write them, and filter them."""

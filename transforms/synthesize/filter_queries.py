@@ -1,0 +1,222 @@
+"""Text filters: which written queries are fit to search with, and the reason why the others are not."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import apache_beam as beam
+
+from prompts.evidence import EvidenceBudgets, render_evidence
+from prompts.reply import excerpt
+from schemas.account import Rejection
+from schemas.check import require, require_fraction, require_one_of
+from schemas.query import Query
+from schemas.video import MODALITIES, Evidence, Video
+from transforms.synthesize.write_queries import shown_modalities
+from transforms.text.language import SCRIPTS, foreign
+from transforms.text.words import longest_common_run, words
+
+Found = tuple[str, str] | None  # (reason, detail)
+
+
+@dataclass(frozen=True)
+class TextFilters:
+    """Thresholds of the text filters; lengths and runs are counted in words as ``transforms.text.words`` splits them.
+
+    A run of up to ``max_copied_words`` words may be shared with the evidence, and the share ``max_overlap`` of the
+    content words; base queries, which are names, may share all. ``min_quoted`` is the share of each cited piece of
+    evidence that must stand in the evidence shown, 0 for no such rule. ``languages`` are ISO 639 codes;
+    at ``min_language_probability`` 4 of 100 English queries, picked for their foreign names, were dropped, and 74 of 79
+    in 25 other languages (tests/test_language.py holds a part). ``near_duplicate_jaccard`` is for DropNearDuplicates.
+    """
+
+    min_words: int = 4
+    max_words: int = 60
+    max_copied_words: int = 8
+    max_overlap: float = 1.0
+    min_quoted: float = 0.9
+    near_duplicate_jaccard: float = 0.8
+    languages: tuple[str, ...] = ("en",)
+    min_language_probability: float = 0.006
+
+    def __post_init__(self) -> None:
+        require(1 <= self.min_words <= self.max_words, "1 <= min_words <= max_words", (self.min_words, self.max_words))
+        require(self.max_copied_words >= 0, "max_copied_words must not be negative", self.max_copied_words)
+        require_fraction("max_overlap", self.max_overlap)
+        require_fraction("min_quoted", self.min_quoted)
+        require(0 < self.near_duplicate_jaccard <= 1, "near_duplicate_jaccard in (0, 1]", self.near_duplicate_jaccard)
+        require(bool(self.languages), "at least one language", self.languages)
+        for language in self.languages:
+            require_one_of("language", language, SCRIPTS)
+        require_fraction("min_language_probability", self.min_language_probability)
+
+
+def length(text: str, min_words: int, max_words: int) -> Found:
+    """Drop as "too short" or "too long" what has fewer than ``min_words`` or more than ``max_words`` words."""
+    count = len(words(text))
+    if count < min_words:
+        return "too short", f"{count} words, at least {min_words}"
+    if count > max_words:
+        return "too long", f"{count} words, at most {max_words}"
+    return None
+
+
+def empty_rationale(rationale: str) -> Found:
+    """Drop as "empty rationale" what gives no word of reasoning."""
+    return None if words(rationale) else ("empty rationale", repr(rationale))
+
+
+# A query must make sense to someone who has not seen the video, so it must not speak of it. What follows the noun tells
+# a mention ("the video shows") from a compound that is an ordinary topic ("the video game industry").
+_NOT_A_TOPIC = (
+    r"(?![\s-]+(?:games?|gam(?:ing|ers?)|assistants?|conferenc\w+|calls?|chats?|stores?|rentals?|shops?|arcades?|art"
+    r"|artists?|editors?|editing|cards?|links?|linked|platforms?|shar\w+|stream\w+|services?|surveillance|awards?"
+    r"|cassettes?|tapes?|cameras?|feeds?|poker|replay|referees?|board))"
+)
+_POINTING = r"(?:the|this|that|these|those|an?|which|what|whose|each|our|your)"
+_QUALIFIED = r"(?:(?:short|full|whole|entire|same|given|provided|following|attached|above|source|described)\s+)?"
+_MENTIONS = re.compile(
+    "|".join(
+        (
+            rf"\b{_POINTING}\s+{_QUALIFIED}(?:video|clip|footage)s?\b{_NOT_A_TOPIC}",
+            r"\b(?:video|clip|footage|recording)s?\s+(?:shows?|showing|depicts?|depicting|featuring|where|in\s+which)\b",
+            r"\bvideo[\s-]+(?:clip|footage|transcript|description|caption|title|frame|segment|recording)s?\b",
+            r"\b(?:find|retrieve|search\s+for|look\s+for|show\s+me)\s+(?:\w+\s+)?(?:videos?|clips?|footage)\b"
+            + _NOT_A_TOPIC,
+            # "The transcript of the trial" is a document that people search for.
+            r"\b(?:the|this)\s+(?:transcripts?|captions?|subtitles?|metadata|voice-?over)\b"
+            r"(?!\s+(?:of|from|for|in|by|contests?|act(?:ors?|ress\w*)|artists?|translat\w+)\b)",
+            r"\b(?:the|this)\s+uploader\b",
+            r"\bthis\s+(?:recording|scene|segment)\b",
+            r"\b(?:transcripts?|ocr|asr)\s+(?:text|output|says?|mentions?|evidence)\b",
+            r"\b(?:in|from|based\s+on|according\s+to)\s+the\s+(?:given\s+|provided\s+)?"
+            r"(?:audio|evidence|description|soundtrack|narration|on-?screen)\b(?!\s+(?:of|against)\b)",
+            r"\b(?:in|across|between)\s+(?:the|these|this|each)\s+(?:first\s+|last\s+|sampled\s+)?frames?\b",
+            r"\bon[\s-]?screen[\s-]+(?:text|captions?|titles?|graphics?|labels?|words?|messages?|banners?|logos?)\b",
+            r"\b(?:text|words?|shown|displayed|visible|written|seen|appear(?:s|ing)?)\s+on[\s-](?:the\s+)?screen\b"
+            r"(?!\s+(?:of|at|in)\b)",  # "of the ATM"
+            r"\bas\s+(?:shown|depicted)\b(?!\s+(?:in|on|at|by|to)\b)",
+            r"\bas\s+(?:shown|depicted|seen)\s+(?:here|above|below|(?:in|on|at)\s+the\s+(?:opening|beginning|start|end"
+            r"|intro|background|foreground|scene|shot|picture|image|recording|screen)s?)\b",
+            r"[\w-]\.(?:mp4|m4v|mkv|webm|avi|mov|mpe?g|wmv|flv|3gp|wav|mp3|m4a|jpe?g|png|srt|vtt)\b",
+        )
+    )
+)
+_HYPHENS = str.maketrans("‐‑–", "---")
+
+
+def mentions_video(text: str) -> Found:
+    """Drop as "mentions video" what speaks of the video, its transcript or frames, or names a media file (English)."""
+    found = _MENTIONS.search(unicodedata.normalize("NFKC", text).casefold().translate(_HYPHENS))
+    return ("mentions video", found[0].strip()) if found else None
+
+
+def wrong_language(text: str, languages: tuple[str, ...], min_probability: float) -> Found:
+    """Drop as "wrong language" what is beyond doubt in none of ``languages``; see ``foreign``."""
+    detail = foreign(text, languages, min_probability)
+    return ("wrong language", detail) if detail else None
+
+
+def copies_evidence(text: str, evidence: Evidence, max_copied_words: int) -> Found:
+    """Drop as "copies evidence" what shares more than ``max_copied_words`` words in a row with one modality's text."""
+    query = words(text)
+    if len(query) <= max_copied_words:
+        return None
+    for modality in MODALITIES:
+        run = longest_common_run(query, words(evidence.text(modality)))
+        if run > max_copied_words:
+            return "copies evidence", f"{run} words in a row from {modality}, at most {max_copied_words}"
+    return None
+
+
+def repeats_evidence(query: Query, max_overlap: float) -> Found:
+    """Drop as "repeats evidence" what shares more than ``max_overlap`` of its content words with the evidence shown."""
+    if query.difficulty is None or query.query_type == "base":
+        return None
+    overlap = 1.0 - query.difficulty.lexical_gap
+    if overlap <= max_overlap:
+        return None
+    return "repeats evidence", f"{overlap:.2f} of its content words, at most {max_overlap:g}"
+
+
+_LABEL = re.compile(rf"\s*(?:{'|'.join(MODALITIES)})\s*:", re.IGNORECASE)  # as the prompt names what it shows
+_OMISSION = re.compile(r"\.{3}|…|\[cut\]")
+
+
+def not_grounded(query: Query, evidence: Evidence, min_quoted: float) -> Found:
+    """Drop as "not grounded" what cites nothing, or what the evidence that its writer was shown does not hold.
+
+    Letters and digits alone are compared, in any case: teachers mend punctuation. ``min_quoted`` is the least share of
+    a quotation that must be found in one place, in order. Pieces around an omission mark are looked for one by one.
+    """
+    if min_quoted == 0 or query.variant is None:
+        return None
+    budgets = EvidenceBudgets.that_cut(query.evidence_cut)
+    shown = _letters(render_evidence(evidence, shown_modalities(evidence, query.variant), query.video_id, budgets))
+    pieces = [piece.strip() for cited in query.cited for piece in _OMISSION.split(_LABEL.sub("", cited, count=1))]
+    quotations = {piece: _letters(piece) for piece in pieces}
+    if not any(quotations.values()):
+        return "not grounded", "it cites no evidence"
+    for piece, quotation in quotations.items():
+        found = _share_found(quotation, shown)
+        if found < min_quoted:
+            return "not grounded", f"{found:.2f} of {excerpt(piece)!r} is in the evidence, at least {min_quoted:g}"
+    return None
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _share_found(quotation: str, text: str) -> float:
+    """The share of the quotation that stands in ``text`` in order, around the longest run that both hold."""
+    if quotation in text:
+        return 1.0
+    longest = SequenceMatcher(None, text, quotation, autojunk=False).find_longest_match()
+    start, slack = longest.a - longest.b, len(quotation) // 10 + 1
+    around = text[max(0, start - slack) : start + len(quotation) + slack]
+    blocks = SequenceMatcher(None, around, quotation, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks) / len(quotation)
+
+
+def reject_reason(query: Query, evidence: Evidence, filters: TextFilters) -> Found:
+    """The (reason, detail) of the first filter that drops ``query``, cheapest first, or None where it is kept.
+
+    ``evidence`` is the whole evidence of the query's own video, whichever modalities the query was written from.
+    """
+    return (
+        length(query.text, filters.min_words, filters.max_words)
+        or empty_rationale(query.rationale)
+        or mentions_video(query.text)
+        or wrong_language(query.text, filters.languages, filters.min_language_probability)
+        or copies_evidence(query.text, evidence, filters.max_copied_words)
+        or repeats_evidence(query, filters.max_overlap)
+        or not_grounded(query, evidence, filters.min_quoted)
+    )
+
+
+@dataclass
+class FilterQueries(beam.PTransform):
+    """(Query, Video) -> Query; those that a filter drops go to the tag "rejections" as Rejection."""
+
+    filters: TextFilters
+
+    def expand(self, pairs: beam.PCollection[tuple[Query, Video]]) -> beam.pvalue.DoOutputsTuple:
+        return pairs | "Filter" >> beam.FlatMap(_filter, filters=self.filters).with_outputs(
+            "rejections", main="queries"
+        )
+
+
+def _filter(pair: tuple[Query, Video], filters: TextFilters) -> Iterator[Query | beam.pvalue.TaggedOutput]:
+    query, video = pair
+    found = reject_reason(query, video.evidence, filters)
+    if found is None:
+        yield query
+    else:
+        reason, detail = found
+        rejection = Rejection("synthesize", "filter", reason, detail, query.video_id, query.query_id)
+        yield beam.pvalue.TaggedOutput("rejections", rejection)

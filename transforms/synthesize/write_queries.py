@@ -1,0 +1,214 @@
+"""Query writing: the teacher reads one variant of a video's evidence and writes queries that the video answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+
+from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
+from prompts.reply import UnparsableReply
+from prompts.template import Prompt, Template
+from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable
+from schemas.account import Deferral, Failure, Rejection
+from schemas.query import VARIANTS, EvidenceCut, Query, Variant
+from schemas.video import EngineStamp, Evidence, Modality, Video
+from schemas.visible import UNREADABLE, visible
+from transforms.journal.budget import Deferred
+from transforms.journal.journal import Journal
+from transforms.progress import advance
+from transforms.protocols.teacher import Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.synthesize.difficulty import difficulty_of
+from transforms.teacher.asking import answer_of, seed_of
+from transforms.teacher.fitting import ask_fitting
+from transforms.teacher.recorded_teacher import RecordedTeacher
+from transforms.workers.window import flat_map
+
+REJECTIONS, FAILURES, DEFERRED, REPLIES = "rejections", "failures", "deferred", "replies"
+
+RETRIES = 2
+"""So many times a teacher is asked again whose reply cannot be read."""
+
+
+def shown_modalities(evidence: Evidence, variant: Variant) -> tuple[Modality, ...]:
+    """The modalities that a variant shows the teacher; empty where there is nothing to write from.
+
+    "all" is a variant of its own only where at least two modalities have text.
+    """
+    if variant == "all":
+        return evidence.present if len(evidence.present) >= 2 else ()
+    return tuple(modality for modality in evidence.present if modality == variant)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a teacher wrote in the end: the reply that could be read, and the seed and number of its request."""
+
+    drafts: list[Draft]
+    text: str
+    seed: int
+    attempts: int
+
+
+def write_queries(
+    teacher: Teacher,
+    stamp: EngineStamp,
+    video: Video,
+    variant: Variant,
+    count: int,
+    seed: int = 0,
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
+    template: Template | None = None,
+) -> list[Query]:
+    """At most ``count`` queries for which ``video`` is the answer, in the order of the teacher's reply.
+
+    The prompt shows the modalities of ``variant`` alone, cut to the budgets and to what fits. A text that a reply holds
+    twice is one query. A reply that cannot be read, but a refusal, is asked for again at most ``RETRIES`` times.
+
+    Raises:
+        UnparsableReply: no reply holds queries that can be read, or one was refused.
+        TeacherFailed: there is no reply, or none to a further request.
+    """
+    modalities = shown_modalities(video.evidence, variant)
+    shown = only(video.evidence, modalities)
+
+    def render(budgets: EvidenceBudgets) -> Prompt:
+        return queries_prompt(video.evidence, modalities, video.video_id, count, budgets, template)
+
+    def ask(prompt: Prompt, cut: tuple[EvidenceCut, ...]) -> list[Query]:
+        request = TeacherRequest(
+            task="write_queries",
+            prompt=prompt,
+            evidence=shown,
+            count=count,
+            seed=seed_of(seed, video.video_id, variant),
+            subject=f"{video.video_id} {variant}",
+        )
+        answer = _ask(teacher, request, modalities)
+        drafts: dict[str, Draft] = {}
+        for draft in answer.drafts:
+            drafts.setdefault(draft.text, draft)
+        return [
+            Query(
+                query_id=Query.id_of(video.video_id, variant, draft.text),
+                video_id=video.video_id,
+                text=draft.text,
+                source="teacher",
+                query_type=draft.query_type,
+                variant=variant,
+                rationale=draft.rationale,
+                modalities=draft.modalities,
+                writer=stamp,
+                reply=visible(answer.text, UNREADABLE),
+                prompt_sha256=prompt.sha256,
+                evidence_cut=cut,
+                cited=draft.cited,
+                difficulty=difficulty_of(draft, shown),
+                seed=answer.seed,
+                attempts=answer.attempts,
+            )
+            for draft in list(drafts.values())[:count]
+        ]
+
+    return ask_fitting(teacher, video.evidence, modalities, budgets, render, ask)
+
+
+def _ask(teacher: Teacher, first: TeacherRequest, modalities: tuple[Modality, ...]) -> _Answer:
+    request, attempt = first, 1
+    while True:
+        reply = teacher.reply(request)
+        try:
+            drafts = parse_queries(answer_of(reply), modalities)
+            seed = request.seed if reply.seed is None else reply.seed
+            return _Answer(drafts, reply.text, seed, attempt)
+        except UnparsableReply as error:
+            if error.reason == "refused":
+                raise
+            if attempt > RETRIES:
+                raise UnparsableReply(error.reason, f"{error.detail} ({attempt} attempts)".lstrip()) from error
+            request = _again(first, reply, error, attempt)
+        attempt += 1
+
+
+def _again(first: TeacherRequest, reply: TeacherReply, error: UnparsableReply, attempt: int) -> TeacherRequest:
+    """The same request with another seed, which quotes the reply and what is wrong with it.
+
+    A reply that was cut off is not quoted: it would be gone on with, or be as long again.
+    """
+    again = replace(first, seed=seed_of(first.seed, "retry", str(attempt)), subject=f"{first.subject} retry {attempt}")
+    said = "" if error.reason == "truncated" else quotable(reply.text)
+    return replace(again, said=said, follow_up=ask_again(error)) if said else again
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One call that was answered with queries: what the ledger counts against the calls that were not."""
+
+    video_id: str
+    variant: Variant
+    queries: int
+
+
+@dataclass
+class WriteQueries(beam.PTransform):
+    """Video -> Query, ``count`` a variant. Every (video, variant) is accounted for once, under one of four tags:
+
+    "replies" (Reply), "rejections" (Rejection: "no evidence", or why the reply cannot be read), "failures" (Failure),
+    "deferred" (Deferral). The main output is "queries".
+    """
+
+    teacher: TeacherEngine
+    journal: Journal
+    variants: tuple[Variant, ...] = VARIANTS
+    count: int = 2
+    seed: int = 0
+    template: Template | None = None
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS
+
+    def expand(self, videos: beam.PCollection[Video]) -> beam.pvalue.DoOutputsTuple:
+        write = flat_map(
+            self.teacher,
+            _write,
+            self.teacher,
+            self.journal,
+            variants=self.variants,
+            count=self.count,
+            seed=self.seed,
+            template=self.template,
+            budgets=self.budgets,
+        )
+        return videos | "Write" >> write.with_outputs(REJECTIONS, FAILURES, DEFERRED, REPLIES, main="queries")
+
+
+def _write(
+    video: Video,
+    engine: TeacherEngine,
+    journal: Journal,
+    variants: tuple[Variant, ...],
+    count: int,
+    seed: int,
+    template: Template | None,
+    budgets: EvidenceBudgets,
+) -> Iterator[Query | beam.pvalue.TaggedOutput]:
+    teacher, stamp = RecordedTeacher(engine, journal), engine.stamp()
+    for variant in variants:
+        try:
+            if not shown_modalities(video.evidence, variant):
+                raise UnparsableReply("no evidence", f"the video has {', '.join(video.evidence.present) or 'none'}")
+            queries = write_queries(teacher, stamp, video, variant, count, seed, budgets, template)
+        except UnparsableReply as error:
+            detail = f"variant {variant}: {error.detail}"
+            rejection = Rejection("synthesize", "write", error.reason, detail, video_id=video.video_id)
+            yield beam.pvalue.TaggedOutput(REJECTIONS, rejection)
+        except TeacherFailed as error:
+            message = f"variant {variant}: {error}"
+            failure = Failure("synthesize", "write", type(error).__name__, message, video.uri, video.video_id)
+            advance("write", "failed")
+            yield beam.pvalue.TaggedOutput(FAILURES, failure)
+        except Deferred as deferred:
+            deferral = Deferral("synthesize", "write", deferred.reason, video.video_id)
+            yield beam.pvalue.TaggedOutput(DEFERRED, deferral)
+        else:
+            yield from queries
+            yield beam.pvalue.TaggedOutput(REPLIES, Reply(video.video_id, variant, len(queries)))

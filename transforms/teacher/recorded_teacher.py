@@ -1,0 +1,88 @@
+"""A teacher whose replies are journaled: each question is paid for once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from prompts.margin import essential
+from schemas.fingerprint import fingerprint
+from transforms.journal.journal import Journal
+from transforms.journal.record import Key, RecordedFailure
+from transforms.protocols.engine import loaded
+from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
+
+_STEPS = {"write_queries": "write", "judge": "judge"}
+
+
+@dataclass(frozen=True)
+class RecordedTeacher(Teacher):
+    """Asks the engine's teacher what the journal does not hold."""
+
+    engine: TeacherEngine
+    journal: Journal
+
+    @property
+    def ladder(self) -> Ladder:
+        """See ``Teacher``."""
+        return self.engine.ladder
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """See ``Teacher``."""
+        return self.engine.prompt_tokens
+
+    def reply(self, request: TeacherRequest) -> TeacherReply:
+        """The recorded or the new reply; alternatives of tokens that decide nothing are left out.
+
+        The key does not know whether log-probabilities could come, for that is the server's doing. A recorded reply
+        that has them is taken before one that has not, and one without is asked for again where there are some to be
+        had now; unless they were when it came, for then it has none of its own.
+
+        Raises:
+            TeacherFailed: there is no reply, now or in an earlier run whose failure stands.
+            Deferred: the question is left for a later run.
+            EngineError: no question of this kind is answered.
+        """
+        due = request.asks_for_logprobs and self.ladder.tells_logprobs
+
+        def ask() -> TeacherReply:
+            reply: TeacherReply = loaded(self.engine).reply(request)
+            return replace(reply, tokens=essential(reply.tokens), bare=due and not reply.tokens)
+
+        def worth(reply: TeacherReply) -> int:
+            return 2 if reply.tokens else int(reply.bare or not due)
+
+        key = _key(self.engine, request)
+        question = partial(self.engine.batch_body, request) if self.engine.takes_batches else None
+        try:
+            return self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
+        except RecordedFailure as failure:
+            raise failure.kind(failure.message, permanent=failure.permanent) from failure
+
+
+def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
+    # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
+    # the rest is what a teacher that reads no prose answers.
+    turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}
+    prior = {"prior": request.prior} if request.prior else {}
+    logprobs = {"logprobs": "asked for"} if request.logprobs else {}
+    return Key(
+        step=_STEPS[request.task],
+        subject=request.subject,
+        engine=engine.stamp(),
+        settings={
+            "prompt": request.prompt.version,
+            "count": str(request.count),
+            "confidence": request.confidence,
+            **prior,
+            **logprobs,
+        },
+        inputs={
+            "evidence": fingerprint(request.evidence),
+            "query": fingerprint(request.query),
+            "seed": str(request.seed),
+            "request": request.prompt.sha256,
+            **turns,
+        },
+    )

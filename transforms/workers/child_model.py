@@ -1,0 +1,54 @@
+"""A model at work in a child process: loading it costs no video its time, and failing to load it stops the run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import TypeVar, cast
+
+from transforms.protocols.engine import Engine, EngineError, loaded
+from transforms.workers.sandbox import PreparationFailed, run_isolated
+
+T = TypeVar("T")
+
+
+def run_with_model(function: Callable[..., T], engine: Engine, *args: object, limit_s: float, workers: int = 1) -> T:
+    """Call ``function(engine, *args)`` in a child process in which ``loaded(engine)`` is at hand.
+
+    The limit (seconds) does not count the loading.
+
+    Raises:
+        EngineError: the model cannot be loaded, so no other video would fare better.
+        TimeLimitExceeded, WorkerDied, Exception: as ``run_isolated``.
+    """
+    try:
+        return run_isolated(
+            function, engine, *args, limit_s=limit_s, workers=workers, prepare=partial(_load, cast(Hashable, engine))
+        )
+    except PreparationFailed as error:
+        raise EngineError(f"the engine {engine.stamp().name!r} cannot be loaded: {error}") from error
+
+
+@cache
+def _load(engine: Hashable) -> None:
+    """Load the model, one process of this machine at a time: none must read weights that another is downloading."""
+    with _turn(type(engine).__name__):
+        loaded(engine)
+
+
+@contextmanager
+def _turn(kind: str) -> Iterator[None]:
+    """Wait until no other process of this user loads an engine of this kind."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    path = Path(tempfile.gettempdir()) / f"hardquery-{os.getuid()}-{kind}.lock"
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released by the kernel, however this process ends
+        yield
