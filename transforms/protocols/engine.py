@@ -16,10 +16,8 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from schemas.account import Usage
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
-from transforms.protocols.teacher import TeacherFailed
 
 
 class EngineError(ValueError):
@@ -77,20 +75,3 @@ class Waits(Protocol):
     @property
     def at_once(self) -> int:
         """How many threads of one process are to ask it at once."""
-
-
-class RequestRefused(TeacherFailed):
-    """The server takes no such request (HTTP 400 and the like)."""
-
-    refused: ClassVar[bool] = True
-
-    def __init__(self, message: str, *, permanent: bool = True, usage: Usage | None = None) -> None:
-        super().__init__(message, permanent=permanent, usage=usage)
-
-
-class ServerFailed(TeacherFailed):
-    """The server answered every attempt with an error of its own (HTTP 429, 5xx), or with what cannot be read."""
-
-
-class ServerSilent(TeacherFailed):
-    """The last attempt had no answer at all: no connection, or none in time."""

@@ -95,6 +95,23 @@ class ContextOverflow(TeacherFailed):
         super().__init__(message, permanent=permanent, usage=usage)
 
 
+class RequestRefused(TeacherFailed):
+    """The server takes no such request (HTTP 400 and the like)."""
+
+    refused: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, permanent: bool = True, usage: Usage | None = None) -> None:
+        super().__init__(message, permanent=permanent, usage=usage)
+
+
+class ServerFailed(TeacherFailed):
+    """The server answered the last attempt with an error of its own (HTTP 429, 5xx), or with what cannot be read."""
+
+
+class ServerSilent(TeacherFailed):
+    """The last attempt had no answer at all: no connection, or none in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ladder:
     """Where the confidence of a judgement may come from, tried in order; "sampling" draws ``samples`` replies.

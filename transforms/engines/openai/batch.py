@@ -13,8 +13,8 @@ from transforms.engines.openai.chat import BAD_GATEWAY
 from transforms.engines.openai.completion import NoAnswer, read_completion
 from transforms.engines.server.api_key import KeyKeeper
 from transforms.engines.server.faults import Fault, FaultReader
-from transforms.protocols.engine import EngineError, ServerFailed
-from transforms.protocols.teacher import ContextOverflow, TeacherFailed, TeacherReply
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import ContextOverflow, ServerFailed, TeacherFailed, TeacherReply
 
 _NOT_ASKED = ("batch_expired", "batch_cancelled")
 _NULL = msgspec.Raw(b"null")

@@ -21,8 +21,8 @@ from transforms.engines.server.deadline import Deadline
 from transforms.engines.server.endpoints import UNREACHABLE, Server, Servers
 from transforms.engines.server.faults import Fault, FaultReader
 from transforms.engines.server.retry import pause_s
-from transforms.protocols.engine import EngineError, ServerFailed, ServerSilent
-from transforms.protocols.teacher import TeacherFailed, TeacherReply
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import ServerFailed, ServerSilent, TeacherFailed, TeacherReply
 from transforms.workers.event_loop import EventLoop, event_loop
 
 Messages = Sequence[Mapping[str, object]]

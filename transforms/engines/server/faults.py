@@ -11,8 +11,8 @@ from typing import Any
 from schemas.visible import one_line
 from transforms.engines.server.api_key import KeyKeeper
 from transforms.engines.server.retry import retry_after_s
-from transforms.protocols.engine import EngineError, RequestRefused
-from transforms.protocols.teacher import ContextOverflow, TeacherFailed
+from transforms.protocols.engine import EngineError
+from transforms.protocols.teacher import ContextOverflow, RequestRefused, TeacherFailed
 
 _RETRIED = (408, 409, 429)  # and every 5xx
 _REFUSED = (401, 402, 403, 404, 501)  # key, credit, permission, address, model or endpoint: no other will fare better
