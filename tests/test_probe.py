@@ -15,8 +15,8 @@ from pipeline.engines import check_engines, find_engines
 from prompts.template import Prompt
 from schemas.capabilities import Capabilities
 from schemas.video import Evidence
-from transforms.engines.openai.probe import ANSWER, SAID, fitted, probe
-from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.engines.openai.probe import ANSWER, QUESTION, SAID, probe_judge, probe_writer
+from transforms.engines.openai.teacher import OpenAiTeacher, Served
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import TeacherRequest
 
@@ -79,14 +79,29 @@ def judge(server: ScriptedServer, **options) -> OpenAiTeacher:
     return OpenAiTeacher(model="m", base_url=server.base_url, **{"confidence": LADDER, "top_logprobs": 5, **options})
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    monkeypatch.setattr("transforms.engines.openai.probed_server.pause_s", lambda *_: 0.0)
+
+
+def probe(teacher: OpenAiTeacher, task: str) -> Capabilities:
+    if task == "judge":
+        return probe_judge(teacher, teacher.top_logprobs)
+    return probe_writer(teacher, teacher.json_schema)
+
+
+def posted(server: ScriptedServer) -> list[dict]:
+    return [asked.body for asked in server.asked if asked.body]
+
+
 def found(double: Double, task: str = "judge", **options) -> tuple[Capabilities, ScriptedServer]:
     with ScriptedServer(double) as server:
         return probe(judge(server, **options), task), server
 
 
-def test_a_server_that_does_it_all_is_asked_four_tokens_and_lacks_nothing():
+def test_a_server_that_does_it_all_is_asked_five_tokens_and_lacks_nothing():
     with ScriptedServer(Double(models={"data": [{"id": "other"}, {"id": "m", "max_model_len": 9000}]})) as server:
-        teacher, capabilities = fitted(judge(server), "judge")
+        teacher, capabilities = judge(server).fitted("judge")
 
     assert capabilities == Capabilities(
         server=server.base_url,
@@ -98,24 +113,30 @@ def test_a_server_that_does_it_all_is_asked_four_tokens_and_lacks_nothing():
         usage=("input_tokens", "output_tokens"),
         context_tokens=9000,
     )
-    assert teacher == judge(server)
-    posted = [asked.body for asked in server.asked if asked.body]
-    assert [body["max_tokens"] for body in posted] == [1] * 4
+    assert teacher == replace(judge(server), served=Served(logprobs=True))
+    assert [body["max_tokens"] for body in posted(server)] == [1] * 5
 
 
-def test_a_writer_is_asked_for_a_schema_alone():
+def test_a_writer_is_asked_for_schemas():
     capabilities, server = found(Double(), "write_queries")
 
-    assert (capabilities.json_schema, capabilities.logprobs) == ("yes", "unknown")
-    [body] = [asked.body for asked in server.asked if asked.body]
-    assert body["response_format"]["json_schema"]["strict"]
-    assert body["max_tokens"] < 100
+    assert (capabilities.json_schema, capabilities.schema_bounds, capabilities.logprobs) == ("yes", "yes", "unknown")
+    asked = [body for body in posted(server) if "response_format" in body]
+    assert all(body["response_format"]["json_schema"]["strict"] and body["max_tokens"] < 100 for body in asked)
+    assert [mentions(body, "maxLength") for body in asked].count(True) == 1
 
 
-def test_a_writer_without_a_schema_is_asked_nothing():
-    _, server = found(Double(), "write_queries", json_schema=False)
+def mentions(found: object, key: str) -> bool:
+    if isinstance(found, dict):
+        return key in found or any(mentions(value, key) for value in found.values())
+    return isinstance(found, list) and any(mentions(value, key) for value in found)
 
-    assert not [asked for asked in server.asked if asked.body]
+
+def test_a_writer_without_a_schema_is_asked_the_plainest_question():
+    models = {"data": [{"id": "m", "max_model_len": 9000}]}
+    _, server = found(Double(models=models), "write_queries", json_schema=False)
+
+    assert [body["max_tokens"] for body in posted(server)] == [1]
 
 
 @pytest.mark.parametrize("option", ["logprobs", "n", "prefill"])
@@ -147,26 +168,58 @@ def test_a_server_that_refuses_a_schema_is_an_error_that_names_the_option():
         found(Double(json_schema="refused"), "write_queries")
 
 
-@pytest.mark.parametrize("task", ["judge", "write_queries"])
-def test_where_any_question_is_refused_it_is_not_for_the_option(task):
-    capabilities, server = found(Double(any="refused"), task)
+@pytest.mark.parametrize(("task", "json_schema"), [("judge", True), ("write_queries", True), ("write_queries", False)])
+def test_a_server_that_refuses_every_question_is_an_error_with_its_words(task, json_schema):
+    with pytest.raises(EngineError, match=r"refuses even the plainest question \(HTTP 400: unknown field\)"):
+        found(Double(any="refused"), task, json_schema=json_schema)
 
+
+def test_the_words_of_a_reasoning_model_come_with_the_options_that_it_wants():
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    refusal = Reply({"error": {"message": words, "code": "unsupported_parameter"}}, status=400)
+    with ScriptedServer([refusal]) as server, pytest.raises(EngineError) as refused:
+        probe(judge(server), "judge")
+
+    assert words in str(refused.value)
+    assert "max_tokens: null, temperature: null and extra_body: {max_completion_tokens: 4096}" in str(refused.value)
+
+
+@pytest.mark.parametrize("task", ["judge", "write_queries"])
+def test_of_a_busy_server_nothing_is_known(task):
+    with ScriptedServer(Double(any="busy")) as server:
+        teacher, capabilities = judge(server, prior="prefill", temperature=1.0).fitted(task)
+
+    assert teacher == judge(server, prior="prefill", temperature=1.0)
     assert capabilities == Capabilities(server=server.base_url)
 
 
-@pytest.mark.parametrize("task", ["judge", "write_queries"])
-def test_a_busy_server_is_not_known_and_nothing_changes(task):
-    with ScriptedServer(Double(any="busy")) as server:
-        teacher, capabilities = fitted(judge(server, prior="prefill"), task)
+def test_a_server_that_is_busy_for_a_moment_is_asked_again():
+    seen = set()
 
-    assert teacher == judge(server, prior="prefill")
-    assert replace(capabilities, lacks="") == Capabilities(server=server.base_url)
-    assert ("follow the temperature" in capabilities.lacks) == (task == "judge")
+    def busy_first(asked):
+        request = json.dumps(asked.body)
+        if request in seen or not asked.body:
+            return Double()(asked)
+        seen.add(request)
+        return Reply(status=503) if "n" in asked.body else BUSY
+
+    with ScriptedServer(busy_first) as server:
+        capabilities = probe(judge(server), "judge")
+
+    assert (capabilities.logprobs, capabilities.n, capabilities.logprobs_mode) == ("yes", "yes", "raw")
+
+
+def test_log_probabilities_that_may_follow_the_temperature_are_not_taken_for_the_model_s():
+    with ScriptedServer(Double(any="busy")) as server:
+        teacher, capabilities = judge(server).fitted("judge")
+
+    assert teacher.served.lacking == ("logprobs",)
+    assert "did not show whether its log-probabilities follow the temperature, which is 0" in capabilities.lacks
 
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(b"<html>"), Reply({"choices": []}), Reply(status=500), Reply(dropped=True), Reply(status=404)],
+    [Reply(b"<html>"), Reply({"choices": []}), Reply(status=500), Reply(dropped=True), Reply({"error": "odd"})],
 )
 def test_a_server_that_answers_nonsense_is_not_known(reply):
     def nonsense(asked):
@@ -240,31 +293,31 @@ def test_the_context_is_what_the_list_of_models_says(entry, tokens):
 def test_a_judge_does_without_what_its_server_lacks_and_says_so_in_a_line(double, lacking, line):
     with ScriptedServer(double) as server:
         before = judge(server)
-        teacher, capabilities = fitted(before, "judge")
+        teacher, capabilities = before.fitted("judge")
 
     assert capabilities.lacks == f"{server.base_url} {line}"
-    assert teacher.lacking == teacher.ladder.lacking == lacking
+    assert teacher.served.lacking == teacher.ladder.lacking == lacking
     assert teacher.stamp() == before.stamp()
     assert teacher.ladder.rungs == LADDER  # by which a pair's first question is known to the journal
 
 
 def test_at_temperature_1_processed_log_probabilities_are_the_model_s():
     with ScriptedServer(Double(processed=True)) as server:
-        teacher, capabilities = fitted(judge(server, temperature=1.0), "judge")
+        teacher, capabilities = judge(server, temperature=1.0).fitted("judge")
 
-    assert (teacher.lacking, capabilities.lacks) == ((), "")
+    assert (teacher.served.lacking, capabilities.lacks) == ((), "")
 
 
 def test_a_judge_without_any_rung_left_is_told_of_another():
     with ScriptedServer(Double(logprobs="ignored")) as server:
-        _, capabilities = fitted(judge(server, confidence=("logprobs",)), "judge")
+        _, capabilities = judge(server, confidence=("logprobs",)).fitted("judge")
 
-    assert "margins are null (confidence: [sampling] would measure them)" in capabilities.lacks
+    assert "margins are null instead of from logprobs" in capabilities.lacks
 
 
 def test_a_prior_that_the_server_cannot_tell_is_not_asked_for():
     with ScriptedServer(Double(prefill="ignored")) as server:
-        teacher, capabilities = fitted(judge(server, confidence=("logprobs",), prior="prefill"), "judge")
+        teacher, capabilities = judge(server, confidence=("logprobs",), prior="prefill").fitted("judge")
 
     assert teacher.prior is None
     assert capabilities.lacks.endswith("does not go on from the start of an answer (ignored): delta_prior is null")
@@ -273,8 +326,8 @@ def test_a_prior_that_the_server_cannot_tell_is_not_asked_for():
 def test_what_else_is_less_than_was_asked_for_is_told():
     models = {"data": [{"id": "m", "max_model_len": 4096}]}
     with ScriptedServer(Double(models=models)) as server:
-        _, of_judge = fitted(judge(server, top_logprobs=20), "judge")
-        _, of_writer = fitted(judge(server, max_tokens=100), "write_queries")
+        _, of_judge = judge(server, top_logprobs=20).fitted("judge")
+        _, of_writer = judge(server, max_tokens=100).fitted("write_queries")
 
     assert "reports only 5 of 20 alternatives of a token" in of_judge.lacks
     assert "has a context of 4096 tokens, which max_tokens (4096) fills" in of_judge.lacks
@@ -283,7 +336,7 @@ def test_what_else_is_less_than_was_asked_for_is_told():
 
 def test_a_teacher_that_lacks_log_probabilities_does_not_ask_for_them():
     with ScriptedServer(Double(logprobs="refused")) as server:
-        teacher, _ = fitted(judge(server), "judge")
+        teacher, _ = judge(server).fitted("judge")
         reply = teacher.load().reply(PAIR)
 
     assert reply.text == "one"
@@ -300,7 +353,7 @@ def test_the_engines_of_a_run_are_fitted_to_their_servers():
         engines = find_engines(load_recipe("demo", settings(server)))
         as_served, servers = check_engines(engines)
 
-    assert (as_served.judge.lacking, as_served.writer.lacking) == (("logprobs", "logprobs_prefill"), ())
+    assert (as_served.judge.served.lacking, as_served.writer.served.lacking) == (("logprobs", "logprobs_prefill"), ())
     assert as_served.stamps() == engines.stamps()
     assert set(servers) == {"writer", "judge"}
     assert "ignores JSON schemas: replies are parsed all the same" in servers["writer"].lacks

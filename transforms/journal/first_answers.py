@@ -1,4 +1,4 @@
-"""Whether a step's server has answered anything yet: until it has, a refusal may be for all questions, and is not final."""
+"""Whether a step's server has answered anything yet: one that refused all so far may refuse all questions."""
 
 from __future__ import annotations
 

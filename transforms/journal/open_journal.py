@@ -15,10 +15,10 @@ from typing import Any, Literal, NoReturn, TypeVar
 import msgspec
 
 from schemas.account import Usage
-from transforms.journal.first_answers import FirstAnswers
 from transforms.journal.batch_files import BatchFiles, batch_files
 from transforms.journal.budget import Budget, Deferred, Purse
 from transforms.journal.counts import add, count, count_earlier
+from transforms.journal.first_answers import FirstAnswers
 from transforms.journal.record import Failed, Key, Miss, Record, RecordedFailure, record_of
 from transforms.journal.segments import CannotJournal, line_of
 from transforms.journal.step_log import Shelf

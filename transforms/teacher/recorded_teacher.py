@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 from prompts.margin import essential
 from schemas.fingerprint import fingerprint
@@ -58,7 +59,8 @@ class RecordedTeacher(Teacher):
         try:
             return self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
         except RecordedFailure as failure:
-            raise failure.kind(failure.message, permanent=failure.permanent) from failure
+            kind = cast(type[TeacherFailed], failure.kind)
+            raise kind(failure.message, permanent=failure.permanent) from failure
 
 
 def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:

@@ -106,7 +106,8 @@ class ChatClient:
 
         Connection errors, timeouts, 408, 409, 429, 5xx and replies that cannot be read are tried again, with growing
         pauses, at least as long as the server asks for (up to two minutes); an error 500 at most twice, with another
-        seed where one is given, which the reply then holds. The first attempt is given up sooner than the others (see ``Deadline``).
+        seed where one is given, which the reply then holds. The first attempt is given up sooner than the others (see
+        ``Deadline``).
 
         Raises:
             ContextOverflow: the request is longer than the model's context.

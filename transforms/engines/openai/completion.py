@@ -153,8 +153,8 @@ def _any(raw: msgspec.Raw) -> Any:
 
 
 def _bytes_and_logprob(token: _Alternative) -> tuple[bytes, float]:
-    reported = token.logprob is not None and math.isfinite(token.logprob)
-    logprob = token.logprob if reported else _NOT_REPORTED
+    told = token.logprob
+    logprob = told if told is not None and math.isfinite(told) else _NOT_REPORTED
     if token.bytes is not None:
         return bytes(token.bytes), logprob
     if byte := _BYTE.fullmatch(token.token):

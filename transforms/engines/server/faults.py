@@ -22,7 +22,7 @@ _TOO_LONG = (400, 413, 422)
 _OVERFLOW = re.compile(
     r"context[ _](?:length|size|window)|max(?:imum)?[ _](?:context|model|input|prompt)[ _]len(?:gth)?"
     r"|longer than the maximum"  # vLLM, SGLang, xAI
-    r"|(?:input|prompt)\W+(?:tokens? )?(?:token )?(?:count|length)\b.*\b(?:exceeds|should be|must be)"  # Gemini, DashScope
+    r"|(?:input|prompt) (?:token )?(?:count|length)\b.*\b(?:exceeds|should be|must be)"  # Gemini, DashScope
     r"|`inputs`(?: tokens \+ `max_new_tokens`)? must (?:be <=|have less than)"  # text-generation-inference
     r"|(?:prompt|input|request|message)s? (?:is|are) too (?:long|large)|too many (?:input |prompt )?tokens",
     re.IGNORECASE | re.DOTALL,
