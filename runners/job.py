@@ -9,7 +9,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.config import load_recipe
-from pipeline.engines import Engines, check_engines, find_engines
+from pipeline.engines import Engines, check_engines, find_engines, require_reach
 from pipeline.human import read_human_queries
 from pipeline.run import Job, check_output
 from runners import local
@@ -51,6 +51,7 @@ def prepare(
     servers: dict[str, Capabilities] = {}
     if local.is_local(options) and not look_only:
         engines, servers = check_engines(engines, in_batch=bool(batch))
+        require_reach(recipe, engines.judge, servers["judge"].lacks if "judge" in servers else "")
     connect(options, arguments.input, output, arguments.cache, arguments.queries, arguments.qrels)
     human = read_human_queries(arguments.queries, arguments.qrels) if arguments.queries else ()
     check_output(output)

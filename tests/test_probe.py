@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from llama_server import serving
 from scripted_server import Asked, Reply, ScriptedServer, completion
 
 from pipeline.config import RecipeError, load_recipe
-from pipeline.engines import check_engines, find_engines
+from pipeline.engines import check_engines, find_engines, require_reach
+from prompts.margin import LIMIT
 from prompts.template import Prompt
 from schemas.capabilities import Capabilities
 from schemas.video import Evidence
-from transforms.engines.openai.probe import ANSWER, QUESTION, SAID, probe_judge, probe_writer
+from transforms.engines.openai.probe import ANSWER, SAID, probe_judge, probe_writer
 from transforms.engines.openai.teacher import OpenAiTeacher, Served
+from transforms.judge.confidence import least_margin
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import TeacherRequest
 
@@ -285,7 +287,8 @@ def test_the_context_is_what_the_list_of_models_says(entry, tokens):
         (
             Double(processed=True),
             ("logprobs",),
-            "gives log-probabilities of temperature 0 instead of 1: margins come from logprobs_prefill, then sampling "
+            "gives log-probabilities of temperature 0 instead of 1 (temperature: 1 is safe): margins come from "
+            "logprobs_prefill, then sampling "
             "instead of from logprobs",
         ),
     ],
@@ -376,3 +379,169 @@ def test_llama_cpp_is_found_to_do_it_all(random_llm):
     assert (of_judge.n, of_judge.prefill, of_writer.json_schema) == ("yes", "yes", "yes")
     assert "cached_tokens" in of_judge.usage
     assert of_judge.context_tokens == 8192
+
+
+@dataclass(frozen=True)
+class Strict:
+    """A server that refuses what ``refuses`` says of a request's body."""
+
+    refuses: object
+    words: str = "no"
+    double: Double = field(default_factory=Double)
+
+    def __call__(self, asked: Asked) -> Reply:
+        if asked.body and self.refuses(asked.body):
+            return Reply({"error": {"message": self.words}}, status=400)
+        return self.double(asked)
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [(5, 5), (8, 5), (1, 1), (19, 10)])
+def test_a_server_that_allows_fewer_alternatives_is_asked_for_fewer(limit, allowed):
+    server_like = Strict(lambda body: body.get("top_logprobs", 0) > limit, f"top_logprobs must be at most {limit}")
+    with ScriptedServer(server_like) as server:
+        before = judge(server, top_logprobs=20)
+        teacher, capabilities = before.fitted("judge")
+        teacher.load().reply(PAIR)
+
+    assert (capabilities.logprobs, capabilities.prefill, capabilities.logprobs_mode) == (
+        "yes",
+        "yes",
+        "raw" if allowed > 1 else "unknown",
+    )
+    assert f"allows only {allowed} of 20 alternatives of a token" in capabilities.lacks
+    assert server.asked[-1].body["top_logprobs"] == allowed
+    assert teacher.stamp() == before.stamp()
+
+
+def test_a_server_that_refuses_bounds_in_a_schema_is_sent_none():
+    request = replace(PAIR, task="write_queries", count=2)
+    with ScriptedServer(Strict(lambda body: mentions(body, "maxLength"))) as server:
+        before = judge(server)
+        teacher, capabilities = before.fitted("write_queries")
+        teacher.load().reply(request)
+        before.load()
+
+    assert (capabilities.json_schema, capabilities.schema_bounds) == ("yes", "refused")
+    assert "refuses a JSON schema that bounds strings and lists" in capabilities.lacks
+    sent = server.asked[-1].body
+    assert mentions(sent, "evidence")
+    assert not any(mentions(sent, bound) for bound in ("maxLength", "minItems", "maxItems"))
+    assert teacher.stamp() == before.stamp()
+
+
+def test_bounds_are_not_blamed_where_the_schema_is_refused_without_them_too():
+    capabilities, _ = found_of(Strict(lambda body: mentions(body, "evidence")), "write_queries")
+
+    assert capabilities.schema_bounds == "unknown"
+
+
+def found_of(server_like: object, task: str) -> tuple[Capabilities, ScriptedServer]:
+    with ScriptedServer(server_like) as server:
+        return probe(judge(server), task), server
+
+
+def counting(window: int | None):
+    """A server that reads the last tokens of a prompt, at most ``window``, and says how many it read."""
+
+    def reply(asked: Asked) -> Reply:
+        answer = Double()(asked)
+        if "choices" in answer.body:
+            words = sum(len(message["content"].split()) for message in asked.body["messages"])
+            answer.body["usage"] = {"prompt_tokens": min(words, window or words), "completion_tokens": 1}
+        return answer
+
+    return reply
+
+
+@pytest.mark.parametrize("task", ["judge", "write_queries"])
+@pytest.mark.parametrize("window", [300, 2048, 4096])
+def test_a_server_that_reads_only_the_end_of_a_prompt_is_found_by_its_own_count(task, window):
+    with ScriptedServer(counting(window)) as server:
+        _, capabilities = judge(server, temperature=1.0).fitted(task)
+
+    assert capabilities.reads_tokens == window
+    assert f"reads only {window} tokens of a longer prompt and says nothing" in capabilities.lacks
+
+
+@pytest.mark.parametrize("server_like", [counting(None), Double(), Strict(lambda body: len(json.dumps(body)) > 9000)])
+def test_a_server_that_reads_it_all_or_refuses_or_does_not_count_cuts_nothing(server_like):
+    assert found_of(server_like, "judge")[0].reads_tokens is None
+
+
+def test_a_server_that_says_how_much_it_reads_is_sent_no_long_prompt():
+    _, server = found_of(Double(models={"data": [{"id": "m", "max_model_len": 9000}]}), "judge")
+
+    assert max(len(json.dumps(body)) for body in posted(server)) < 1000
+
+
+def muttering(asked: Asked) -> Reply:
+    """A model that cannot count, or is bound by a grammar: whatever it is asked, and from wherever it goes on."""
+    return completion("yes", [{"token": "yes", "logprob": -0.1, "top_logprobs": []}]) if asked.body else Reply({})
+
+
+def test_a_server_that_refuses_to_be_told_nonsense_goes_on_whatever_its_model_says():
+    def vllm(asked):
+        if asked.body.get("continue_final_message") and asked.body.get("add_generation_prompt"):
+            words = "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
+            return Reply({"error": {"message": words}}, status=400)
+        return muttering(asked)
+
+    assert found_of(vllm, "judge")[0].prefill == "yes"
+    assert found_of(muttering, "judge")[0].prefill == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"confidence": ["sampling"]}, r"margins from sampling are at least -2\.20.*curate.alpha1 to -2\.19 or conf"),
+        ({"confidence": ["verbalized"]}, r"margins from verbalized are at least -5\.30, .* at most -6 \(curate"),
+        ({"confidence": ["sampling"], "samples": 402}, r"at least -6\.00, .*samples: 403, .* -ln\(403 \+ 1\)"),
+        ({"confidence": []}, r"judgements have no margin, .*; set confidence: \[sampling\] with samples: 403"),
+    ],
+)
+def test_a_recipe_whose_margins_cannot_reach_alpha1_is_refused_with_the_arithmetic(options, line):
+    recipe = load_recipe("demo", settings(ScriptedServer([]), **options))
+
+    with pytest.raises(RecipeError, match=rf"^judge.teacher: .*{line}"):
+        find_engines(recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "others"),
+    [
+        ({"confidence": ["sampling"], "samples": 403}, []),
+        ({"confidence": ["sampling"]}, ["curate.alpha1=-2.19"]),
+        ({"confidence": ["verbalized"]}, ["curate.alpha1=-5.3"]),
+        ({"confidence": ["sampling", "logprobs"]}, []),
+        ({"confidence": [], "prior": "prefill"}, ["judge.no_rationale_below=-8"]),
+    ],
+)
+def test_a_recipe_whose_margins_can_reach_alpha1_is_taken(options, others):
+    assert find_engines(load_recipe("demo", [*settings(ScriptedServer([]), **options), *others]))
+
+
+@pytest.mark.parametrize(
+    ("double", "refused"),
+    [
+        (Double(), ""),
+        (Double(logprobs="ignored"), "gives no log-probabilities"),
+        (Double(logprobs="refused"), "gives no log-probabilities"),
+        (Double(processed=True), "log-probabilities of temperature 0 instead of 1"),
+    ],
+)
+def test_a_server_by_which_no_margin_can_reach_alpha1_is_refused_with_what_it_lacks(double, refused):
+    with ScriptedServer(double) as server:
+        recipe = load_recipe("demo", settings(server))
+        engines, servers = check_engines(find_engines(recipe))
+        if refused:
+            with pytest.raises(RecipeError, match=rf"judgements have no margin, .*; {server.base_url} .*{refused}"):
+                require_reach(recipe, engines.judge, servers["judge"].lacks)
+        else:
+            require_reach(recipe, engines.judge, servers["judge"].lacks)
+
+
+def test_samples_tell_margins_of_a_server_whose_log_probabilities_follow_the_temperature():
+    with ScriptedServer(Double(processed=True)) as server:
+        teacher, _ = judge(server, confidence=("logprobs", "sampling")).fitted("judge")
+
+    assert least_margin(teacher.ladder) == -LIMIT

@@ -224,7 +224,9 @@ def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher
     if found.logprobs in ("ignored", "refused"):
         why["logprobs"] = why["logprobs_prefill"] = f"gives no log-probabilities ({found.logprobs})"
     elif options.temperature not in (None, 1.0) and found.logprobs_mode == "processed":
-        why["logprobs"] = f"gives log-probabilities of temperature {options.temperature:g} instead of 1"
+        why["logprobs"] = (
+            f"gives log-probabilities of temperature {options.temperature:g} instead of 1 (temperature: 1 is safe)"
+        )
     elif options.temperature not in (None, 1.0) and found.logprobs_mode == "unknown":
         why["logprobs"] = (
             f"did not show whether its log-probabilities follow the temperature, which is {options.temperature:g} "

@@ -43,7 +43,11 @@ _FIXES: tuple[tuple[str, str], ...] = (
         "a reasoning model wants max_tokens: null, temperature: null and extra_body: {max_completion_tokens: 4096}",
     ),
     ("top_logprobs|top_n_tokens", "set top_logprobs to what it allows"),
-    ("logprobs", "a model without log-probabilities needs another source of confidence (see the option)"),
+    (
+        "logprobs",
+        "for a model without log-probabilities set confidence: [sampling], and curate.alpha1 to -ln(samples + 1) or "
+        "above, which is all that it reaches",
+    ),
     ("response_format|json_schema", "set json_schema: false"),
 )
 
