@@ -83,9 +83,7 @@ class FirstAnswers:
                 self._held.append(record)
                 question.state, question.words = "refused", _NUMBERED.sub("#", words)
                 if self._all_refused():
-                    raise EngineError(
-                        f"{self._step}: the first {FIRST} questions and more were refused alike ({words})"
-                    )
+                    raise EngineError(f"{self._step}: the first questions were all refused in the same words: {words}")
                 return
         record(True)
 
