@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/demo
+# Test processes; what libraries would use of threads in each is set to one.
+JOBS ?= auto
 
 .PHONY: demo train-demo test check clean
 
@@ -15,7 +17,7 @@ train-demo: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.learn
 
 test: .venv/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # Lint, types and the arrows between packages.
 check: .venv/.test

@@ -183,20 +183,20 @@ def watch(log: Log) -> None:
     from apache_beam.io.filesystems import FileSystems
 
     from pipeline.outputs.staging import COMMIT, STAGING
-    from transforms.journal.open_journal import Book
+    from transforms.journal.open_journal import OpenJournal
     from transforms.journal.record import RecordedFailure
     from transforms.mine import retrieve
 
-    do: Callable[..., Any] = Book._do
+    do: Callable[..., Any] = OpenJournal._do
     rename, rank = FileSystems.rename, retrieve.rank_candidates
 
-    def watched_do(book: Book, key: Any, digest: str, work: Callable[[], Any], *rest: Any) -> Any:
+    def watched_do(journal: OpenJournal, key: Any, digest: str, work: Callable[[], Any], *rest: Any) -> Any:
         def begin() -> Any:
             log.add("start", key.step, digest)
             return work()
 
         try:
-            result = do(book, key, digest, begin, *rest)
+            result = do(journal, key, digest, begin, *rest)
         except RecordedFailure:
             log.add("end", key.step, digest)
             raise
@@ -215,7 +215,7 @@ def watch(log: Log) -> None:
                 log.add("end", "emit" if is_staged else "publish", destination)
 
     watched: list[tuple[Any, str, Any]] = [
-        (Book, "_do", watched_do),
+        (OpenJournal, "_do", watched_do),
         (FileSystems, "rename", staticmethod(watched_rename)),
         (retrieve, "rank_candidates", watched_rank),
     ]
@@ -230,20 +230,20 @@ def main() -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
 
-    from runners.cli import main as cli
+    from runners.cli import main as command_line
 
     log = Log(arguments.log, arguments.kill_after)
     watch(log)
-    run = cli.main
+    run = command_line.main
 
     def run_to_the_end() -> int:
         code = run(arguments.command)
         log.add("end", OVER)
         return code
 
-    cli.main = run_to_the_end  # type: ignore[assignment]
+    command_line.main = run_to_the_end  # type: ignore[assignment]
     sys.argv = ["hardquery", *arguments.command]
-    cli.entry()
+    command_line.entry()
 
 
 if __name__ == "__main__":

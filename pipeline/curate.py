@@ -8,67 +8,61 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipeline.stage import Account
+from pipeline.stage import LedgerBuilder
 from schemas.example import PerceptionExample, Split
+from schemas.losses import Loss, LossKind
 from schemas.video import Video
 from transforms.curate.curate_query import DEFERRED, CuratedPair, CurateExamples, CurateRules, Group
+from transforms.ledger import LOSSES, lost
 
 
 @dataclass
 class Curate(beam.PTransform):
-    """(Ranking, {"judgements", "deferred"}, (video_id, split)) -> {"examples": Example, "pairs"}.
+    """(Ranking, {"judgements", "losses"}, (video_id, split)) -> {"examples": Example, "pairs"}.
 
     "pairs" are a CuratedPair of every judgement. A query that has a pair still to be judged is deferred as a whole.
     """
 
     rules: CurateRules
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(self, inputs: tuple[beam.PCollection, dict[str, Any], beam.PCollection]) -> dict[str, Any]:
         rankings, judged, splits = inputs
         judgements = judged["judgements"]
         groups = (
             {
-                "rankings": rankings | "Key rankings" >> beam.Map(lambda ranking: (ranking.query.query_id, ranking)),
+                "queries": rankings | "Key queries" >> beam.Map(lambda one: (one.query.query_id, one.query)),
                 "judgements": judgements | "Key judgements" >> beam.Map(lambda one: (one.query_id, one)),
-                "deferred": judged["deferred"] | "Key deferred" >> beam.Map(lambda one: (one.query_id, one.reason)),
+                "waiting": judged["losses"]
+                | "Waiting" >> beam.Filter(lambda one: one.kind == "deferred")
+                | "Key waiting" >> beam.Map(lambda one: (one.query_id, one.reason)),
             }
             | "Group" >> beam.CoGroupByKey()
             | "Groups" >> beam.FlatMap(_group, beam.pvalue.AsDict(splits))
         )
         curated = groups | "Curate" >> CurateExamples(self.rules)
-        self.account.step(
-            "curate",
-            "queries",
-            rankings,
-            curated.examples,
-            rejections=curated.rejections,
-            deferred=curated.deferred,
-        )
-        parted = curated.pairs | "Part" >> beam.FlatMap(_part).with_outputs("kept", "deferred", main="dropped")
-        self.account.step(
-            "curate", "pairs", judgements, parted.kept, left_out=parted.dropped, left_waiting=parted.deferred
-        )
+        self.ledger.step("curate", "queries", rankings, curated.examples, curated.losses)
+        parted = curated.pairs | "Part" >> beam.FlatMap(_part).with_outputs(LOSSES, main="kept")
+        self.ledger.step("curate", "pairs", judgements, parted.kept, parted.losses, listed=False)
         return {"examples": curated.examples, "pairs": curated.pairs}
 
 
 def _part(pair: CuratedPair) -> Iterator[Any]:
-    """A pair under what became of it; one of a deferred query waits with it."""
+    """A pair that was kept, or what became of it; one of a deferred query waits with it."""
+    judged = pair.judgement
     if pair.kept:
-        yield beam.pvalue.TaggedOutput("kept", pair)
-    elif pair.reason == DEFERRED:
-        yield beam.pvalue.TaggedOutput("deferred", pair)
-    else:
         yield pair
+    else:
+        kind: LossKind = "deferred" if pair.reason == DEFERRED else "rejected"
+        yield lost(Loss(kind, "curate", "pairs", pair.reason, "", judged.video_id, judged.query_id))
 
 
 def _group(
     grouped: tuple[str, Mapping[str, Iterable[Any]]], splits: Mapping[str, Split]
 ) -> Iterator[tuple[str, Group]]:
     query_id, group = grouped
-    for ranking in group["rankings"]:
-        query = ranking.query
-        deferred = min(group["deferred"], default="")
+    for query in group["queries"]:
+        deferred = min(group["waiting"], default="")
         yield query_id, Group(query, splits[query.video_id], tuple(group["judgements"]), deferred)
 
 

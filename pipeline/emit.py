@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
@@ -11,9 +13,10 @@ import msgspec
 
 from pipeline.config import EmitConfig
 from pipeline.curate import caption_example
-from pipeline.stage import Account, merge
-from schemas.account import Deferral, Rejection, Tally
+from pipeline.stage import LedgerBuilder, merge
+from schemas.candidates import Candidates
 from schemas.example import Split
+from schemas.losses import Loss, Tally
 from schemas.query import Candidate, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
@@ -51,7 +54,7 @@ class Emit(beam.PTransform):
     output: str
     shards: int
     cache: Cache
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
         pipeline = found["videos"].pipeline
@@ -60,7 +63,7 @@ class Emit(beam.PTransform):
         trec = self._write_trec(found)
         counts = {
             "files": merge(files, "Files", pipeline),
-            "tallies": merge(self.account.tallies, "Tallies", pipeline),
+            "tallies": self.ledger.tallies(pipeline),
             "warnings": found["videos"]
             | "Warnings" >> beam.FlatMap(lambda video: [((w.part, w.reason), 1) for w in video.warnings])
             | "Count warnings" >> beam.CombinePerKey(sum)
@@ -71,16 +74,12 @@ class Emit(beam.PTransform):
         return keyed | "Gather" >> beam.CoGroupByKey() | "Counts" >> beam.MapTuple(self._write_counts)
 
     def _tables(self, found: dict[str, beam.PCollection], pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
-        rejections = merge(self.account.rejections, "Rejections", pipeline)
-        failures = merge(self.account.failures, "Failures", pipeline)
+        losses = merge(self.ledger.losses, "Losses", pipeline)
         verdicts = {
             "queries": found["written"] | "Key queries" >> beam.Map(lambda query: (query.query_id, query)),
-            "rejections": rejections
-            | "Of queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")  # judge drops pairs
-            | "Key rejections" >> beam.Map(lambda one: (one.query_id, one)),
-            "deferrals": merge(self.account.deferrals, "Deferrals", pipeline)
-            | "Deferred queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")
-            | "Key deferrals" >> beam.Map(lambda one: (one.query_id, one)),
+            "losses": losses
+            | "Of queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")  # judge loses pairs
+            | "Key losses" >> beam.Map(lambda one: (one.query_id, one)),
             "positives": found["ranked"] | "Key positives" >> beam.Map(lambda one: (one.query.query_id, one.positive)),
         } | "Verdicts" >> beam.CoGroupByKey()
         split = found["videos"] | "Add split" >> beam.Map(
@@ -92,8 +91,8 @@ class Emit(beam.PTransform):
             "judgements": found["pairs"] | "Pair rows" >> beam.Map(judgement_row),
             "ranking": found["examples"] | "Example rows" >> beam.Map(split_row),
             "perception": split | "Caption rows" >> beam.FlatMapTuple(caption_rows),
-            "rejections": rejections | "Rejection rows" >> beam.Map(row_of),
-            "failures": failures | "Failure rows" >> beam.Map(row_of),
+            "rejections": losses | "Rejection rows" >> beam.FlatMap(rejection_rows),
+            "failures": losses | "Failure rows" >> beam.FlatMap(failure_rows),
         }
 
     def _write(self, name: str, rows: beam.PCollection) -> beam.PCollection:
@@ -102,21 +101,25 @@ class Emit(beam.PTransform):
         if name == "videos" and self.config.frames is not None:
             writer.complete = AddFrames(self.cache, self.config.frames)
         files = keyed | f"Write {name}" >> writer | f"Wrote {name}" >> Advance("emit", "done")
-        self.account.emitted(name, rows, files)
+        self.ledger.emitted(name, rows, files)
         return files
 
     def _write_trec(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
         """Run and qrels of the queries that became examples."""
-        kept = {
-            "rankings": found["ranked"] | "Rankings" >> beam.Map(lambda one: (one.query.query_id, one)),
-            "examples": found["examples"] | "Examples" >> beam.Map(lambda one: (one.query_id, one)),
-        } | "Kept" >> beam.CoGroupByKey()
-        runs = kept | "Runs" >> beam.FlatMapTuple(_run_of_kept)
-        qrels = kept | "Qrels" >> beam.FlatMapTuple(_qrels_of_kept)
-        written = (
-            runs | "Write run" >> WriteParts(self.output, RUN, self.shards, _run_lines),
-            qrels | "Write qrels" >> WriteParts(self.output, QRELS, self.shards, _qrels_lines),
+        ranked, examples = found["ranked"], found["examples"]
+        runs = (
+            ranked | "Candidates" >> beam.Map(lambda one: (one.query.query_id, one.candidates)),
+            examples | "Kept" >> beam.Map(lambda one: (one.query_id, None)),
         )
+        qrels = (
+            ranked | "Also relevant" >> beam.Map(lambda one: (one.query.query_id, one.query.also_relevant)),
+            examples | "Labels" >> beam.Map(lambda one: (one.query_id, {c.video_id: c.label for c in one.candidates})),
+        )
+        files = ((RUN, runs, run_of_kept), (QRELS, qrels, qrels_of_kept))
+        written = [
+            parts | f"Merge {name}" >> beam.Flatten() | name >> WriteParts(self.output, name, self.shards, lines)
+            for name, parts, lines in files
+        ]
         return written | "Trec" >> beam.Flatten()
 
     def _write_counts(self, _: str, gathered: Mapping[str, Iterable[Any]]) -> str:
@@ -153,13 +156,12 @@ def query_rows(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
     """The row of a query with its verdict: dropped by the one rule that rejected it, deferred, or kept."""
     for query in group["queries"]:
         positive = next(iter(group["positives"]), None)
-        yield query_row(query, [*group["rejections"], *group["deferrals"]], positive)
+        yield query_row(query, next(iter(group["losses"]), None), positive)
 
 
-def query_row(query: Query, losses: Iterable[Rejection | Deferral], positive: Candidate | None) -> Row:
+def query_row(query: Query, lost: Loss | None, positive: Candidate | None) -> Row:
     """See query_rows; a query has at most one loss."""
-    lost = next(iter(losses), None)
-    verdict = "kept" if lost is None else "dropped" if isinstance(lost, Rejection) else "deferred"
+    verdict = "kept" if lost is None else "dropped" if lost.kind == "rejected" else "deferred"
     return {
         **row_of(query),
         "positive_rank": positive and positive.rank,
@@ -167,8 +169,21 @@ def query_row(query: Query, losses: Iterable[Rejection | Deferral], positive: Ca
         "verdict": verdict,
         "stage": lost.stage if lost else "",
         "reason": lost.reason if lost else "",
-        "detail": lost.detail if isinstance(lost, Rejection) else "",
+        "detail": lost.detail if lost else "",
     }
+
+
+def rejection_rows(loss: Loss) -> Iterator[Row]:
+    """The row of what a rule dropped."""
+    if loss.kind == "rejected":
+        yield {name: getattr(loss, name) for name in TABLES["rejections"].schema.names}
+
+
+def failure_rows(loss: Loss) -> Iterator[Row]:
+    """The row of what broke."""
+    if loss.kind == "failed":
+        ids = {name: getattr(loss, name) for name in ("stage", "step", "uri", "video_id", "query_id")}
+        yield {**ids, "error_class": loss.reason, "message": loss.detail}
 
 
 def judgement_row(pair: CuratedPair) -> Row:
@@ -202,23 +217,22 @@ def caption_rows(split: Split, video: Video) -> Iterator[tuple[Split, Row]]:
         yield split_row(example)
 
 
-def _run_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, tuple[Candidate, ...]]]:
-    if list(group["examples"]):
-        for ranking in group["rankings"]:
-            yield query_id, ranking.candidates
+def run_of_kept(found: Iterable[tuple[str, Candidates | None]]) -> Iterator[str]:
+    """The run's lines of the queries, in order, that became examples: those have a None beside their candidates."""
+    for query_id, group in groupby(found, key=itemgetter(0)):
+        values = [value for _, value in group]
+        if None in values:
+            yield from run_lines({query_id: next(value for value in values if value is not None)}, "first-stage")
 
 
-def _qrels_of_kept(query_id: str, group: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, dict[str, int]]]:
-    """The labels of an example's candidates, and the other videos that people called relevant."""
-    rankings = list(group["rankings"])
-    for example in group["examples"]:
-        labels = {candidate.video_id: candidate.label for candidate in example.candidates}
-        yield query_id, labels | dict.fromkeys(rankings[0].query.also_relevant, 1)
+def qrels_of_kept(found: Iterable[tuple[str, Mapping[str, int] | tuple[str, ...]]]) -> Iterator[str]:
+    """The labels of each example's candidates, and the other videos that people called relevant; in order of queries.
 
-
-def _run_lines(pairs: Iterable[tuple[str, tuple[Candidate, ...]]]) -> Iterator[str]:
-    return run_lines(dict(pairs), "first-stage")
-
-
-def _qrels_lines(pairs: Iterable[tuple[str, dict[str, int]]]) -> Iterator[str]:
-    return qrels_lines(dict(pairs))
+    A query that became no example has other videos alone.
+    """
+    for query_id, group in groupby(found, key=itemgetter(0)):
+        values = [value for _, value in group]
+        labels = next((value for value in values if isinstance(value, Mapping)), None)
+        if labels is not None:
+            also = next(value for value in values if not isinstance(value, Mapping))
+            yield from qrels_lines({query_id: {**labels, **dict.fromkeys(also, 1)}})

@@ -10,21 +10,22 @@ import apache_beam as beam
 
 from pipeline.config import ExtractConfig
 from pipeline.engines import Engines
-from pipeline.stage import Account
-from schemas.account import Deferral, Rejection
+from pipeline.stage import LedgerBuilder
+from schemas.losses import Loss
 from schemas.video import Video
 from transforms.extract.caption import CaptionFrames
 from transforms.extract.decode import DecodeVideos, Decoding
 from transforms.extract.read_text import ReadText
 from transforms.extract.transcribe import TranscribeSpeech
 from transforms.journal.journal import Journal
+from transforms.ledger import LOSSES, lost
 from transforms.progress import Advance
 from transforms.storage.cache import Cache
 
 
 @dataclass
 class Extract(beam.PTransform):
-    """ManifestEntry -> {"decoded", "videos": Video, "kept", "deferred": Deferral of a video lacking evidence yet}.
+    """ManifestEntry -> {"decoded", "videos": Video, "kept", "deferred": Loss of a video lacking evidence yet}.
 
     "decoded" are all that could be, "videos" those with all their evidence.
     "kept" are pairs of ids: of a dropped copy, and of the video kept in its place.
@@ -35,7 +36,7 @@ class Extract(beam.PTransform):
     cache: Cache
     journal: Journal
     workers: int
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(self, entries: beam.PCollection) -> dict[str, beam.PCollection]:
         config, engines, cache, journal, workers = self.config, self.engines, self.cache, self.journal, self.workers
@@ -46,19 +47,16 @@ class Extract(beam.PTransform):
             | "Due" >> Advance("decode", "in")
             | "Decode" >> DecodeVideos(decoding)
         )
-        self.account.step(
-            "extract", "decode", entries, decoded.videos, failures=decoded.failures, deferred=decoded.deferred
-        )
-        _ = decoded.failures | "Failed" >> Advance("decode", "failed")
+        self.ledger.step("extract", "decode", entries, decoded.videos, decoded.losses)
 
         distinct = (
             decoded.videos
             | "Decoded" >> Advance("decode", "done")
             | "By content" >> beam.Map(lambda video: (video.media.sha256, video))
             | "Same content" >> beam.GroupByKey()
-            | "Keep one" >> beam.FlatMapTuple(_keep_one).with_outputs("rejections", "kept", main="videos")
+            | "Keep one" >> beam.FlatMapTuple(_keep_one).with_outputs(LOSSES, "kept", main="videos")
         )
-        self.account.step("extract", "deduplicate", decoded.videos, distinct.videos, rejections=distinct.rejections)
+        self.ledger.step("extract", "deduplicate", decoded.videos, distinct.videos, distinct.losses)
 
         steps: dict[str, Any] = {
             "asr": engines.asr and TranscribeSpeech(engines.asr, cache, journal, config.limits, workers),
@@ -73,14 +71,14 @@ class Extract(beam.PTransform):
         for name, transform in steps.items():
             videos = videos | name >> transform | f"{name} done" >> Advance(name, "done")
         # Half the evidence would be asked half the questions: a video goes on when all of it is there.
-        whole = videos | "Whole evidence" >> beam.FlatMap(_whole).with_outputs("deferred", main="videos")
-        self.account.step("extract", "evidence", distinct.videos, whole.videos, deferred=whole.deferred)
-        return {"decoded": decoded.videos, "videos": whole.videos, "kept": distinct.kept, "deferred": whole.deferred}
+        whole = videos | "Whole evidence" >> beam.FlatMap(_whole).with_outputs(LOSSES, main="videos")
+        self.ledger.step("extract", "evidence", distinct.videos, whole.videos, whole.losses)
+        return {"decoded": decoded.videos, "videos": whole.videos, "kept": distinct.kept, "deferred": whole.losses}
 
 
 def _whole(video: Video) -> Iterator[Any]:
     if video.deferred:
-        yield beam.pvalue.TaggedOutput("deferred", Deferral("extract", "evidence", video.deferred, video.video_id))
+        yield lost(Loss("deferred", "extract", "evidence", video.deferred, video_id=video.video_id))
     else:
         yield video
 
@@ -91,6 +89,5 @@ def _keep_one(_: str, videos: Iterable[Video]) -> Iterator[Any]:
     yield kept
     for video in others:
         detail = f"{video.uri} has the same bytes as {kept.uri}"
-        rejection = Rejection("extract", "deduplicate", "duplicate file", detail, video_id=video.video_id)
-        yield beam.pvalue.TaggedOutput("rejections", rejection)
+        yield lost(Loss("rejected", "extract", "deduplicate", "duplicate file", detail, video.video_id))
         yield beam.pvalue.TaggedOutput("kept", (video.video_id, kept.video_id))

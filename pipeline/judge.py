@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
 
 from pipeline.config import JudgeConfig
 from pipeline.engines import Engines
-from pipeline.stage import Account
+from pipeline.stage import LedgerBuilder
 from prompts.template import Template
 from schemas.example import Split
-from schemas.query import Candidate, Query
+from schemas.query import Candidate, QueryText
 from schemas.video import Video
 from transforms.join import JoinVideos
 from transforms.journal.journal import Journal
@@ -22,18 +23,14 @@ from transforms.mine.filter_rankings import candidates_to_judge
 from transforms.mine.retrieve import Ranking
 from transforms.progress import Advance
 
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """A pair before its video is at hand."""
-
-    query: Query
-    candidate: Candidate
+# A pair before its video is at hand: video id, query id, the query's text, whether the video is its own, and the
+# video's rank and score. A plain tuple, because there are some 20 a query and Beam encodes nothing in less.
+Assignment = tuple[str, str, str, bool, int, float]
 
 
 @dataclass
 class Judge(beam.PTransform):
-    """(Ranking, Video, (video_id, split)) -> {"judgements": Judgement, "deferred": Deferral of a pair}."""
+    """(Ranking, Video, (video_id, split)) -> {"judgements": Judgement, "losses": Loss of a pair}."""
 
     config: JudgeConfig
     engines: Engines
@@ -41,7 +38,7 @@ class Judge(beam.PTransform):
     prompt: Template
     candidates: int
     seed: int
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> dict[str, Any]:
         rankings, videos, splits = inputs
@@ -51,7 +48,7 @@ class Judge(beam.PTransform):
             | "Due" >> Advance("judge", "in")
         )
         # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
-        joined = (assigned, videos) | "With evidence" >> JoinVideos(order=_query_id, key=_video_id)
+        joined = (assigned, videos) | "With evidence" >> JoinVideos(order=itemgetter(1), key=itemgetter(0))
         pairs = joined.joined | "Pairs" >> beam.MapTuple(_pair)
         judge = JudgePairs(
             self.engines.judge,
@@ -63,33 +60,18 @@ class Judge(beam.PTransform):
             self.config.no_rationale_below,
         )
         judged = pairs | "Judge" >> judge
-        self.account.step(
-            "judge",
-            "judge",
-            assigned,
-            judged.judgements,
-            rejections=judged.rejections,
-            failures=judged.failures,
-            deferred=judged.deferred,
-        )
-        _ = judged.failures | "Failed" >> Advance("judge", "failed")
-        return {"judgements": judged.judgements | "Done" >> Advance("judge", "done"), "deferred": judged.deferred}
+        self.ledger.step("judge", "judge", assigned, judged.judgements, judged.losses)
+        return {"judgements": judged.judgements | "Done" >> Advance("judge", "done"), "losses": judged.losses}
 
 
 def assign(ranking: Ranking, splits: Mapping[str, Split], depth: int) -> Iterator[Assignment]:
     """The pairs of one query that the teacher is asked about: its positive, then candidates of its own split."""
+    query = ranking.query
     for candidate in candidates_to_judge(ranking, splits.__getitem__, depth):
-        yield Assignment(ranking.query, candidate)
-
-
-def _video_id(assignment: Assignment) -> str:
-    return assignment.candidate.video_id
-
-
-def _query_id(assignment: Assignment) -> str:
-    return assignment.query.query_id
+        video_id = candidate.video_id
+        yield video_id, query.query_id, query.text, video_id == query.video_id, candidate.rank, candidate.score
 
 
 def _pair(assignment: Assignment, video: Video) -> Pair:
-    query = assignment.query
-    return Pair(query, video, assignment.candidate, is_positive=query.video_id == video.video_id)
+    video_id, query_id, text, is_positive, rank, score = assignment
+    return Pair(QueryText(query_id, text), video, Candidate(video_id, rank, score), is_positive)

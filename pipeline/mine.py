@@ -10,52 +10,58 @@ import apache_beam as beam
 
 from pipeline.config import MineConfig
 from pipeline.engines import Engines
-from pipeline.stage import Account
-from pipeline.synthesize import query_order
-from schemas.account import Deferral, Rejection
+from pipeline.stage import LedgerBuilder
+from schemas.losses import Loss
 from schemas.query import Query
-from transforms.join import JoinVideos
+from transforms.ledger import LOSSES, lost
 from transforms.mine.filter_rankings import FilterRankings
 from transforms.mine.retrieve import RetrieveCandidates
 from transforms.progress import Advance
 
+PRESENT = ""  # the reason why a video waits that does not
+
 
 @dataclass
 class Mine(beam.PTransform):
-    """(Query, Video with frames, Deferral of videos) -> {"ranked": Ranking of every query, "rankings": those kept}.
+    """(Query, Video with frames, Loss of videos that wait) -> {"ranked": Ranking of every query, "rankings": kept}.
 
     A query by people waits for its video, where that is deferred.
     """
 
     config: MineConfig
     engines: Engines
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(
         self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]
     ) -> dict[str, beam.PCollection]:
         queries, corpus, deferred = inputs
         config = self.config
-        known = (queries, corpus) | "Known videos" >> JoinVideos(order=query_order)
-        waiting = deferred | "Waiting" >> beam.Map(lambda video: (video.video_id, video.reason))
-        orphans = known.orphans | "Without video" >> beam.FlatMap(
-            _without_video, beam.pvalue.AsDict(waiting)
-        ).with_outputs("deferred", main="rejections")
-        present = known.joined | "Query" >> beam.Keys()
-        self.account.step("mine", "select", queries, present, rejections=orphans.rejections, deferred=orphans.deferred)
+        known = (
+            corpus | "Present" >> beam.Map(lambda video: (video.video_id, PRESENT)),
+            deferred | "Waiting" >> beam.Map(lambda video: (video.video_id, video.reason)),
+        ) | "Known videos" >> beam.Flatten()
+        selected = queries | "Select" >> beam.FlatMap(_select, beam.pvalue.AsDict(known)).with_outputs(
+            LOSSES, main="queries"
+        )
+        self.ledger.step("mine", "select", queries, selected.queries, selected.losses)
 
-        ranked = (present | "Due" >> Advance("retrieve", "in"), corpus) | "Retrieve" >> RetrieveCandidates(
+        due = selected.queries | "Due" >> Advance("retrieve", "in")
+        ranked = (due, corpus) | "Retrieve" >> RetrieveCandidates(
             self.engines.first_stage, config.retrievable_at, config.modalities
         )
         filtered = ranked | "Done" >> Advance("retrieve", "done") | "Filter" >> FilterRankings(config.ambiguity_ratio)
-        self.account.step("mine", "filter", ranked, filtered.rankings, rejections=filtered.rejections)
+        self.ledger.step("mine", "filter", ranked, filtered.rankings, filtered.losses)
         return {"ranked": ranked, "rankings": filtered.rankings}
 
 
-def _without_video(query: Query, waiting: Mapping[str, str]) -> Iterator[Any]:
-    if query.video_id in waiting:
-        deferral = Deferral("mine", "select", waiting[query.video_id], query.video_id, query.query_id)
-        yield beam.pvalue.TaggedOutput("deferred", deferral)
+def _select(query: Query, known: Mapping[str, str]) -> Iterator[Any]:
+    """A query whose video is there; ``known`` says by id why a video is not, or that it is."""
+    why = known.get(query.video_id)
+    if why == PRESENT:
+        yield query
+    elif why is not None:
+        yield lost(Loss("deferred", "mine", "select", why, "", query.video_id, query.query_id))
     else:
         detail = "no video of this id has frames in this run"
-        yield Rejection("mine", "select", "unknown video", detail, query.video_id, query.query_id)
+        yield lost(Loss("rejected", "mine", "select", "unknown video", detail, query.video_id, query.query_id))

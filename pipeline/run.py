@@ -29,7 +29,7 @@ from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifes
 from pipeline.outputs.publish import publish, settle
 from pipeline.outputs.report.complete import complete
 from pipeline.outputs.staging import clear_staging, is_half_published, list_output, staging_of
-from pipeline.stage import Account, Step
+from pipeline.stage import LedgerBuilder, Step
 from pipeline.synthesize import Synthesize
 from prompts.template import Template
 from schemas.capabilities import Capabilities
@@ -71,19 +71,21 @@ def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
 
     Returns the ledger's lines in order.
     """
-    account = Account()
-    found = put_stages(pipeline, job, entries_path, account)
-    _ = found | "Emit" >> Emit(job.recipe.emit, staging_of(job.output), job.shards, job.cache, account)
-    return account.steps
+    ledger = LedgerBuilder()
+    found = put_stages(pipeline, job, entries_path, ledger)
+    _ = found | "Emit" >> Emit(job.recipe.emit, staging_of(job.output), job.shards, job.cache, ledger)
+    return ledger.steps
 
 
-def put_stages(pipeline: beam.Pipeline, job: Job, entries_path: str, account: Account) -> dict[str, beam.PCollection]:
+def put_stages(
+    pipeline: beam.Pipeline, job: Job, entries_path: str, ledger: LedgerBuilder
+) -> dict[str, beam.PCollection]:
     """Put all stages before the last onto ``pipeline``; returns what they find."""
     recipe, engines, journal = job.recipe, job.engines, job.journal
     entries = (
         pipeline | "Input" >> beam.Create([entries_path], reshuffle=False) | "Read input" >> beam.FlatMap(read_entries)
     )
-    extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, journal, job.workers, account)
+    extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, journal, job.workers, ledger)
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
     splits = videos | "Split" >> beam.Map(lambda video: (video.video_id, split_of(video.split_key, fraction, seed)))
@@ -91,13 +93,13 @@ def put_stages(pipeline: beam.Pipeline, job: Job, entries_path: str, account: Ac
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
     human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human)
     synthesized = (videos, human) | "Synthesize" >> Synthesize(
-        recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, account
+        recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, ledger
     )
-    mined = (synthesized["queries"], visible, extracted["deferred"]) | "Mine" >> Mine(recipe.mine, engines, account)
+    mined = (synthesized["queries"], visible, extracted["deferred"]) | "Mine" >> Mine(recipe.mine, engines, ledger)
     judged = (mined["rankings"], videos, splits) | "Judge" >> Judge(
-        recipe.judge, engines, journal, job.prompts["judge"], recipe.mine.candidates, seed, account
+        recipe.judge, engines, journal, job.prompts["judge"], recipe.mine.candidates, seed, ledger
     )
-    curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(recipe.curate, account)
+    curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(recipe.curate, ledger)
     return {
         "decoded": extracted["decoded"],
         "videos": videos,

@@ -4,38 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import apache_beam as beam
 
-from schemas.account import Failure, Outcome, Tally
-from transforms.ledger import CountOutcome
+from transforms.ledger import AddUp, Count, Key, key_of
 
 Step = tuple[str, str]
 
 
-def reason_of(item: Any) -> str:
-    """The reason of a rejection or deferral, or of any record that has one."""
-    reason: str = item.reason
-    return reason
-
-
-def error_class_of(item: Failure) -> str:
-    """The error class of a failure."""
-    return item.error_class
-
-
 @dataclass
-class Account:
-    """Collects, while the graph is built, the rejections, failures, deferrals and tallies of all steps.
+class LedgerBuilder:
+    """Collects, while the graph is built, what goes into, comes out of and is lost at every step.
 
-    ``steps`` lists every ledger line in order, so that a step that saw nothing has a line too.
+    ``steps`` lists every ledger line in order, so that a step that saw nothing has a line too. ``losses`` have rows in
+    the tables "rejections" and "failures"; ``counts`` are those of all steps, (Key, how many).
     """
 
-    rejections: list[beam.PCollection] = field(default_factory=list)
-    failures: list[beam.PCollection] = field(default_factory=list)
-    deferrals: list[beam.PCollection] = field(default_factory=list)
-    tallies: list[beam.PCollection] = field(default_factory=list)
+    losses: list[beam.PCollection] = field(default_factory=list)
+    counts: list[beam.PCollection] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
     def step(
@@ -44,42 +32,37 @@ class Account:
         step: str,
         entered: beam.PCollection,
         left: beam.PCollection,
-        rejections: beam.PCollection | None = None,
-        failures: beam.PCollection | None = None,
-        deferred: beam.PCollection | None = None,
-        left_out: beam.PCollection | None = None,
-        left_waiting: beam.PCollection | None = None,
+        losses: beam.PCollection | None = None,
+        listed: bool = True,
     ) -> None:
-        """Enter one step in the books.
-
-        ``left_out`` and ``left_waiting`` are rejected and deferred records of the step's own kind, with a ``reason``.
-        """
+        """Enter one step in the ledger; its losses are ``listed`` unless their rows are in a table of their own."""
         self.steps.append((stage, step))
-        outcomes: list[tuple[Outcome, beam.PCollection | None, Callable[[Any], str] | None]] = [
-            ("in", entered, None),
-            ("out", left, None),
-            ("rejected", rejections if rejections is not None else left_out, reason_of),
-            ("failed", failures, error_class_of),
-            ("deferred", deferred if deferred is not None else left_waiting, reason_of),
-        ]
-        for outcome, items, reason in outcomes:
-            if items is None:
-                continue
-            counter = CountOutcome(stage, step, outcome, *([reason] if reason else []))
-            self.tallies.append(items | f"Count {stage} {step} {outcome}" >> counter)
-        if rejections is not None:
-            self.rejections.append(rejections)
-        if failures is not None:
-            self.failures.append(failures)
-        if deferred is not None:
-            self.deferrals.append(deferred)
+        self.count(f"Count {stage} {step} in", entered, (stage, step, "in", ""))
+        self.count(f"Count {stage} {step} out", left, (stage, step, "out", ""))
+        if losses is not None:
+            self.count(f"Count {stage} {step} lost", losses, key_of)
+            if listed:
+                self.losses.append(losses)
 
     def emitted(self, table: str, rows: beam.PCollection, files: beam.PCollection) -> None:
-        """Enter the writing of a table in the books: rows that were given, rows that are in its files."""
+        """Enter the writing of a table in the ledger: rows that were given, rows that are in its files."""
         self.steps.append(("emit", table))
-        self.tallies.append(rows | f"Count emit {table} in" >> CountOutcome("emit", table, "in"))
-        out = beam.Map(lambda file: Tally("emit", table, "out", "", file.rows))
-        self.tallies.append(files | f"Count emit {table} out" >> out)
+        self.count(f"Count emit {table} in", rows, ("emit", table, "in", ""))
+        self.count(f"Count emit {table} out", files, ("emit", table, "out", ""), attrgetter("rows"))
+
+    def count(
+        self,
+        label: str,
+        items: beam.PCollection,
+        key: Key | Callable[[Any], Key],
+        amount: Callable[[Any], int] | None = None,
+    ) -> None:
+        """Count items; see ``Count``."""
+        self.counts.append(items | label >> beam.ParDo(Count(key, amount)).with_output_types(tuple[Key, int]))
+
+    def tallies(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """The Tally of every stage, step, outcome and reason."""
+        return merge(self.counts, "All counts", pipeline) | "Add up" >> AddUp()
 
 
 def merge(collections: Iterable[beam.PCollection], label: str, pipeline: beam.Pipeline) -> beam.PCollection:

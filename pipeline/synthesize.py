@@ -10,13 +10,14 @@ import apache_beam as beam
 
 from pipeline.config import SynthesizeConfig
 from pipeline.engines import Engines
-from pipeline.stage import Account
+from pipeline.stage import LedgerBuilder
 from prompts.template import Template
-from schemas.account import Rejection
+from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import Video
 from transforms.join import JoinVideos
 from transforms.journal.journal import Journal
+from transforms.ledger import LOSSES, lost
 from transforms.progress import Advance
 from transforms.synthesize.filter_queries import FilterQueries
 from transforms.synthesize.near_duplicates import DropNearDuplicates
@@ -35,13 +36,13 @@ class Synthesize(beam.PTransform):
     journal: Journal
     prompt: Template
     seed: int
-    account: Account
+    ledger: LedgerBuilder
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> dict[str, beam.PCollection]:
         videos, human = inputs
         config = self.config
-        selected = videos | "Select" >> beam.FlatMap(_select).with_outputs("rejections", main="videos")
-        self.account.step("synthesize", "select", videos, selected.videos, rejections=selected.rejections)
+        selected = videos | "Select" >> beam.FlatMap(_select).with_outputs(LOSSES, main="videos")
+        self.ledger.step("synthesize", "select", videos, selected.videos, selected.losses)
 
         asked = selected.videos | "Variants" >> beam.FlatMap(lambda video: config.variants)
         writer = WriteQueries(
@@ -54,25 +55,17 @@ class Synthesize(beam.PTransform):
             config.evidence,
         )
         written = selected.videos | "Spread" >> beam.Reshuffle() | "Write" >> writer
-        self.account.step(
-            "synthesize",
-            "write",
-            asked,
-            written.replies,
-            rejections=written.rejections,
-            failures=written.failures,
-            deferred=written.deferred,
-        )
+        self.ledger.step("synthesize", "write", asked, written.replies, written.losses)
         _ = asked | "Asked" >> Advance("write", "in")
         _ = written.replies | "Answered" >> Advance("write", "done")
 
         pairs = (written.queries, selected.videos) | "With evidence" >> JoinVideos(order=query_order)
         filtered = pairs.joined | "Filter" >> FilterQueries(config.filters)
-        self.account.step("synthesize", "filter", written.queries, filtered.queries, rejections=filtered.rejections)
+        self.ledger.step("synthesize", "filter", written.queries, filtered.queries, filtered.losses)
 
         together = (filtered.queries, human) | "With people's" >> beam.Flatten()
         distinct = together | "Near duplicates" >> DropNearDuplicates(config.filters.near_duplicate_jaccard)
-        self.account.step("synthesize", "deduplicate", together, distinct.queries, rejections=distinct.rejections)
+        self.ledger.step("synthesize", "deduplicate", together, distinct.queries, distinct.losses)
         return {"written": written.queries, "queries": distinct.queries}
 
 
@@ -84,7 +77,6 @@ def query_order(query: Query) -> str:
 def _select(video: Video) -> Iterator[Any]:
     """Only videos with frames: a reranker cannot look at the others."""
     if video.frame_pack is None:
-        rejection = Rejection("synthesize", "select", "no frames", video.uri, video_id=video.video_id)
-        yield beam.pvalue.TaggedOutput("rejections", rejection)
+        yield lost(Loss("rejected", "synthesize", "select", "no frames", video.uri, video.video_id))
     else:
         yield video

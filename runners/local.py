@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -14,12 +13,12 @@ from typing import Any, TypeVar
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.portability.fn_api_runner import fn_runner
+from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
-from transforms.storage.files import StoreError
+from runners import dofn_specs
 from transforms.workers import sandbox, window
 
 V = TypeVar("V", bound=PipelineOptions)
@@ -74,29 +73,18 @@ def runner_name(options: PipelineOptions) -> str:
     return "FnApiRunner" if is_local(options) else str(options.view_as(StandardOptions).runner)
 
 
-def cause(error: BaseException) -> str:
-    """The error at the bottom of a chain in one line, without the trace that Beam puts into what it wraps.
-
-    An object store's own errors name no address; the bottom is the error that does.
-    """
-    while error.__cause__ is not None and not isinstance(error, StoreError):
-        error = error.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    last = re.sub(r"\s*\[while running .*?\]\s*$", "", lines[-1]) if lines else ""
-    wrapped = re.match(r"(?:[a-z_]\w*\.)*([A-Z]\w+): (.+)", last)
-    if wrapped and len(lines) > 1:
-        return f"{wrapped[1]}: {wrapped[2]}"
-    return f"{type(error).__name__}: {last}"
-
-
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """An empty pipeline on the runner that the options name.
 
     The local runner is chosen explicitly: Beam's default picks one by whether a binary can be downloaded, so the same
     command would run on different runners with and without a network.
     """
+    dofn_specs.remember()
     if not is_local(options):
         return beam.Pipeline(options=options)
+    # Once in so many ms, a thread of Beam would empty the buffers that workers write to, with a lock that no writer
+    # takes: what is being written at that moment is torn in two or lost, in silence. At 0, writers alone empty them.
+    worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
     # Options are shipped to workers only if the runner is given them as provision information.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = fn_runner.ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))

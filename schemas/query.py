@@ -91,6 +91,14 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryText:
+    """Of a query only what a teacher is shown, and its id."""
+
+    query_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A video at a rank of a first-stage run; ``rank`` counts from 1, ``score`` is the retriever's own."""
 

@@ -14,6 +14,28 @@ from transforms.journal.journal import Journal
 
 ROOT = Path(__file__).parent.parent
 
+# Files whose tests take longest, longest first: begun last, they would keep one process busy when the others are done.
+LONG = (
+    "test_run",
+    "test_trainer_run",
+    "test_secrets",
+    "test_resume",
+    "test_demo_on_llama",
+    "test_trainer_rerank",
+    "test_batch",
+    "test_plan",
+    "test_transformers_teacher",
+    "test_wheel",
+    "test_kill",
+    "test_object_store",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let long files begin first; the order within a file stays."""
+    rank = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
 
 @pytest.fixture(scope="session")
 def samples() -> Path:

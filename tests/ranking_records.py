@@ -1,6 +1,7 @@
 """Small queries, videos and judgements for the tests of mining and curation."""
 
-from schemas.query import Candidate, Judgement, Label, Margin, Query
+from schemas.candidates import Candidates
+from schemas.query import Judgement, Label, Margin, Query
 from schemas.video import EngineStamp, Evidence, MediaFacts, Video
 
 ENGINE = EngineStamp("rules", "1", "", "0")
@@ -16,8 +17,8 @@ def human_query(
     return Query(query_id, video_id, text, "human", also_relevant=also_relevant)
 
 
-def candidates(*scored: tuple[str, float]) -> tuple[Candidate, ...]:
-    return tuple(Candidate(video_id, rank, score) for rank, (video_id, score) in enumerate(scored, start=1))
+def candidates(*scored: tuple[str, float]) -> Candidates:
+    return Candidates((video_id for video_id, _ in scored), (score for _, score in scored))
 
 
 def video(video_id: str, caption: str = "", frames: int = 1) -> Video:

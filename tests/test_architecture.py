@@ -1,8 +1,25 @@
+"""The shape of the code: where modules lie, what may import what, and that docs/architecture.md says so."""
+
+from __future__ import annotations
+
+import ast
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
+import pytest
+
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("runners", "pipeline", "transforms", "prompts", "schemas", "trainer")
+FOLDERS = sorted(path.parent for package in PACKAGES for path in (ROOT / package).rglob("__init__.py"))
+MOST_MODULES = 12
+
+
+def docstring(folder: Path) -> str:
+    return " ".join((ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or "").split())
 
 
 def test_imports_point_down_only():
@@ -11,6 +28,43 @@ def test_imports_point_down_only():
     )
 
     assert checked.returncode == 0, checked.stdout
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+
+    assert set(TopologicalSorter(imports).static_order()) == graph.modules  # a CycleError names the circle
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_folder_is_read_at_one_glance(folder):
+    modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+
+    assert len(modules) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_folder_is_introduced_by_a_sentence_and_nothing_else(folder):
+    body = ast.parse((folder / "__init__.py").read_text("utf-8")).body
+
+    assert [type(statement) for statement in body] == [ast.Expr]
+    assert docstring(folder).endswith(".")
+
+
+def test_every_folder_of_modules_is_a_package_that_a_wheel_takes_along():
+    holding = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+
+    assert holding == set(FOLDERS)
+
+
+def test_the_architecture_page_introduces_every_folder_in_its_own_words():
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+
+    told = Counter((name.strip("`"), what) for name, what in rows)
+
+    assert told == Counter((f"{folder.relative_to(ROOT)}/", docstring(folder)) for folder in FOLDERS)
 
 
 def test_the_command_line_starts_without_heavy_libraries():

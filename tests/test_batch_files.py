@@ -1,5 +1,6 @@
 """Batch files: what is asked and written, and that nothing is lost or asked twice."""
 
+import os
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -235,7 +236,7 @@ def test_a_reading_that_is_cut_short_is_simply_repeated(folder, tmp_path, monkey
 
 
 def test_only_one_process_at_a_time_changes_the_folder(folder, tmp_path):
-    with having_alone(folder), pytest.raises(BatchInUse, match="in use by another process"):
+    with having_alone(folder), pytest.raises(BatchInUse, match=f"in use by process {os.getpid()} on"):
         ask(folder, tmp_path, question())
 
 

@@ -18,7 +18,7 @@ DOCUMENTS = [
 
 
 def search(text: str, depth: int = 10, documents=DOCUMENTS, engine: Bm25 | None = None):
-    return (engine or Bm25()).load().index(documents).search("q", text, depth)
+    return list((engine or Bm25()).load().index(documents).search("q", text, depth))
 
 
 def test_the_score_is_that_of_lucenes_formula():

@@ -6,7 +6,7 @@ from tiny_cache import decode, decode_key, judge, judge_key, publish, recorded, 
 
 from runners.cli.errors import PROBLEMS, RUN_ERROR, USAGE_ERROR
 from runners.cli.main import main
-from schemas.account import Usage
+from schemas.usage import Usage
 from transforms.journal.journal import Journal
 from transforms.journal.record import Failed
 from transforms.protocols.teacher import TeacherReply

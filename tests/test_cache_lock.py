@@ -12,7 +12,7 @@ from transforms.storage.cache_lock import CacheInUse, having_alone, sharing
 
 SHARE = """
 import sys
-from transforms.cache_lock import sharing
+from transforms.storage.cache_lock import sharing
 with sharing(sys.argv[1]):
     print("ready", flush=True)
     sys.stdin.read()

@@ -6,9 +6,9 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from ranking_records import human_query, judgement, positive, query
 
-from schemas.account import Rejection
 from schemas.check import InvalidRecord
 from schemas.example import Example
+from schemas.losses import Loss
 from schemas.query import Judgement, Margin
 from transforms.curate.curate_query import CuratedPair, CuratedQuery, CurateExamples, CurateRules, Group, curate_query
 
@@ -29,7 +29,7 @@ def reasons(curated: CuratedQuery) -> dict[str, str]:
 
 
 def rejection(curated: CuratedQuery) -> tuple[str, str]:
-    assert isinstance(curated.outcome, Rejection)
+    assert isinstance(curated.outcome, Loss)
     return curated.outcome.reason, curated.outcome.detail
 
 
@@ -168,7 +168,7 @@ def test_rules_and_pairs_that_contradict_themselves_are_refused():
         CuratedPair(positive(), "positive", False)
 
 
-def test_the_transform_gives_examples_rejections_and_every_pair():
+def test_the_transform_gives_examples_losses_and_every_pair():
     good = [positive(), judgement("a", "no", SURE, 1)]
     bad = [positive("no")]
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -177,13 +177,15 @@ def test_the_transform_gives_examples_rejections_and_every_pair():
             ("q2", Group(query("q2"), "validation", bad)),
             ("q3", Group(query("q3"), "train", good, deferred="max calls")),
         ]
-        examples, rejections, deferred, pairs = pipeline | beam.Create(groups) | CurateExamples()
+        examples, losses, pairs = pipeline | beam.Create(groups) | CurateExamples()
         assert_that(examples | beam.Map(lambda e: (e.query_id, len(e.candidates))), equal_to([("q", 2)]), "examples")
-        found = rejections | beam.Map(lambda r: (r.stage, r.step, r.reason, r.video_id, r.query_id))
-        assert_that(found, equal_to([("curate", "queries", "teacher disagrees", "pos", "q2")]), "rejections")
+        found = losses | beam.Map(
+            lambda loss: (loss.kind, loss.stage, loss.step, loss.reason, loss.video_id, loss.query_id)
+        )
+        dropped = ("rejected", "curate", "queries", "teacher disagrees", "pos", "q2")
+        waits = ("deferred", "curate", "queries", "max calls", "pos", "q3")
+        assert_that(found, equal_to([dropped, waits]), "losses")
         kept = pairs | "Kept" >> beam.Map(lambda p: (p.judgement.video_id, p.kept, p.reason))
-        waits = deferred | "Waits" >> beam.Map(lambda d: (d.stage, d.step, d.reason, d.query_id))
-        assert_that(waits, equal_to([("curate", "queries", "max calls", "q3")]), "deferred")
         of_q3 = [("pos", False, "deferred"), ("a", False, "deferred")]
         of_others = [("pos", True, ""), ("a", True, ""), ("pos", False, "query dropped")]
         assert_that(kept, equal_to([*of_others, *of_q3]), "pairs")

@@ -10,8 +10,8 @@ import apache_beam as beam
 import pytest
 from make_clips import make_audio, make_clip, read_barcode, tone
 
-from schemas.account import Failure
 from schemas.fingerprint import sha256_file
+from schemas.losses import Loss
 from schemas.video import EngineStamp, ManifestEntry, Metadata, Video
 from transforms.engines.pyav import PyAv
 from transforms.extract.decode import DecodeVideos, Decoding, Limits, decode_video
@@ -206,21 +206,21 @@ def test_a_crash_or_a_hang_costs_only_its_own_file(clip, cache, tmp_path):
     assert decode((tmp_path / "hang.mp4").rename(tmp_path / "fine.mp4"), cache, Saboteur()).frame_count == 4
 
 
-def run(entries: list[ManifestEntry], cache: Cache, sampler=None) -> tuple[list[Video], list[Failure]]:
+def run(entries: list[ManifestEntry], cache: Cache, sampler=None) -> tuple[list[Video], list[Loss]]:
     """The two outputs of DecodeVideos, sorted by uri."""
     limits = Limits(time_limit_s=5.0, time_limit_per_media_s=0.0)
     with tempfile.TemporaryDirectory() as folder:
         with closing(Journal(cache.root)) as journal, beam.Pipeline("FnApiRunner") as pipeline:
             options = Decoding(sampler or PyAv(), POLICY, limits, cache, journal)
             decoded = pipeline | beam.Create(entries) | DecodeVideos(options)
-            for name in ("videos", "failures"):
+            for name in ("videos", "losses"):
                 _ = (
                     decoded[name]
                     | f"List {name}" >> beam.combiners.ToList()
                     | f"Keep {name}"
                     >> beam.Map(lambda records, path: Path(path).write_bytes(pickle.dumps(records)), f"{folder}/{name}")
                 )
-        lists = [pickle.loads(Path(folder, name).read_bytes()) for name in ("videos", "failures")]
+        lists = [pickle.loads(Path(folder, name).read_bytes()) for name in ("videos", "losses")]
     return tuple(sorted(records, key=lambda record: record.uri) for records in lists)
 
 
@@ -245,8 +245,8 @@ def test_every_bad_file_is_one_failure_with_its_error_and_what_to_do(clip, cache
     assert [video.uri for video in videos] == [str(clip)]
     assert [Path(failure.uri).name for failure in failures] == list(expected)
     for failure, (name, (error_class, message)) in zip(failures, expected.items(), strict=True):
-        assert (failure.stage, failure.step, failure.error_class) == ("extract", "decode", error_class)
-        assert message in failure.message
+        assert (failure.stage, failure.step, failure.reason) == ("extract", "decode", error_class)
+        assert message in failure.detail
         assert failure.video_id == f"id-{len(name)}"
 
 

@@ -5,9 +5,9 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from schemas.account import Rejection
 from schemas.check import InvalidRecord
 from schemas.difficulty import Difficulty
+from schemas.losses import Loss
 from schemas.query import EvidenceCut, Query, QueryType
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
 from transforms.synthesize.filter_queries import FilterQueries, TextFilters, mentions_video, reject_reason
@@ -270,7 +270,7 @@ def test_the_transform_keeps_queries_and_accounts_for_the_others():
     video = Video("v-1", "v.mp4", MediaFacts("0" * 64, 1), EVIDENCE)
     good, short = query("which reading made engineers postpone a launch"), query("a launch", query_id="q-2")
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        kept, rejections = pipeline | beam.Create([(good, video), (short, video)]) | FilterQueries(TextFilters())
+        kept, losses = pipeline | beam.Create([(good, video), (short, video)]) | FilterQueries(TextFilters())
         assert_that(kept, equal_to([good]), "kept")
-        expected = Rejection("synthesize", "filter", "too short", "2 words, at least 4", "v-1", "q-2")
-        assert_that(rejections, equal_to([expected]), "rejections")
+        expected = Loss("rejected", "synthesize", "filter", "too short", "2 words, at least 4", "v-1", "q-2")
+        assert_that(losses, equal_to([expected]), "losses")

@@ -6,7 +6,7 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from ranking_records import candidates, human_query, query
 
-from schemas.account import Rejection
+from schemas.losses import Loss
 from schemas.query import Query
 from transforms.mine.filter_rankings import FilterRankings, candidates_to_judge, is_ambiguous, reject_reason
 from transforms.mine.retrieve import Ranking
@@ -98,7 +98,8 @@ def test_the_transform_keeps_rankings_and_accounts_for_the_others():
     human = ranking(("also", 9.0), ("pos", 3.0), of=human_query(also_relevant=("also",)))
     lost = ranking(("a", 3.0), of=query("q2"))
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        kept, rejections = pipeline | beam.Create([good, human, lost]) | FilterRankings(2.0)
+        kept, losses = pipeline | beam.Create([good, human, lost]) | FilterRankings(2.0)
         assert_that(kept, equal_to([good, human]), "kept")
-        expected = Rejection("mine", "filter", "not retrievable", "its video is not among the first 1", "pos", "q2")
-        assert_that(rejections, equal_to([expected]), "rejections")
+        detail = "its video is not among the first 1"
+        expected = Loss("rejected", "mine", "filter", "not retrievable", detail, "pos", "q2")
+        assert_that(losses, equal_to([expected]), "losses")

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from schemas.video import EngineStamp
 from transforms.journal.budget import Budget, Deferred
 from transforms.journal.journal import Journal

@@ -10,6 +10,7 @@ from scripted_teacher import ScriptedEngine, ScriptedTeacher
 from prompts.evidence import DEFAULT_BUDGETS
 from prompts.reply import UnparsableReply
 from schemas.check import InvalidRecord
+from schemas.losses import Loss
 from schemas.query import Candidate, Judgement, Margin, Query
 from schemas.token import Token
 from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
@@ -160,28 +161,28 @@ def test_every_pair_is_accounted_for_once(journal):
             "judgements",
         )
         assert_that(
-            outputs.rejections | beam.Map(lambda r: (r.stage, r.step, r.reason, r.query_id, r.video_id)),
+            outputs.losses
+            | "Dropped" >> beam.Filter(lambda loss: loss.kind == "rejected")
+            | beam.Map(lambda loss: (loss.stage, loss.step, loss.reason, loss.query_id, loss.video_id)),
             equal_to(
                 [("judge", "judge", "no answer", "q1", "flood"), ("judge", "judge", "no evidence", "q1", "blank")]
             ),
-            "rejections",
+            "rejected",
         )
         assert_that(
-            outputs.failures
-            | beam.Map(lambda f: (f.stage, f.step, f.error_class, f.message, f.uri, f.query_id, f.video_id)),
-            equal_to([("judge", "judge", "TeacherFailed", "gave up", "/snow.mp4", "q1", "snow")]),
-            "failures",
+            outputs.losses | "Others" >> beam.Filter(lambda loss: loss.kind != "rejected"),
+            equal_to([Loss("failed", "judge", "judge", "TeacherFailed", "gave up", "snow", "q1", "/snow.mp4")]),
+            "others",
         )
-        assert_that(outputs.deferred, equal_to([]), "deferred")
 
 
 def test_pairs_beyond_the_budget_are_deferred_and_judged_by_the_next_run(tmp_path):
     pairs = [Pair(QUERY, TRAM, None, True), Pair(replace(QUERY, query_id="q2"), TRAM, None, False)]
-    for budget, labels, reasons in ((1, ["yes"], ["max calls"]), (1, ["yes"] * 2, [])):
+    for budget, labels, reasons in ((1, ["yes"], [("deferred", "max calls")]), (1, ["yes"] * 2, [])):
         with (
             closing(Journal(str(tmp_path), budget=Budget(max_calls=budget))) as journal,
             beam.Pipeline("FnApiRunner") as pipeline,
         ):
             outputs = pipeline | beam.Create(pairs) | JudgePairs(ScriptedEngine(answer_by_video), journal)
             assert_that(outputs.judgements | beam.Map(lambda j: j.label), equal_to(labels), "judgements")
-            assert_that(outputs.deferred | beam.Map(lambda d: d.reason), equal_to(reasons), "deferred")
+            assert_that(outputs.losses | beam.Map(lambda loss: (loss.kind, loss.reason)), equal_to(reasons), "losses")

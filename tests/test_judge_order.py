@@ -12,7 +12,7 @@ from scripted_teacher import ScriptedEngine
 from pipeline.config import JudgeConfig
 from pipeline.engines import Engines
 from pipeline.judge import Judge
-from pipeline.stage import Account
+from pipeline.stage import LedgerBuilder
 from prompts.evidence import render_evidence
 from prompts.judge import judge_prompt
 from prompts.template import load_template
@@ -51,7 +51,7 @@ def test_all_questions_about_a_video_come_one_after_the_other(workers, tmp_path)
             pipeline | "Videos" >> beam.Create([video(name, f"What {name} shows.") for name in VIDEOS]),
             pipeline | "Splits" >> beam.Create([(name, "train") for name in VIDEOS]),
         )
-        _ = inputs | Judge(JudgeConfig({}), engines, journal, load_template("judge"), 20, 0, Account())
+        _ = inputs | Judge(JudgeConfig({}), engines, journal, load_template("judge"), 20, 0, LedgerBuilder())
         local.run(pipeline, threading.Event.wait)
 
     assert len(ASKED) == len(VIDEOS) * len(QUERIES)

@@ -1,10 +1,23 @@
+from operator import attrgetter
+
 import apache_beam as beam
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from schemas.account import Rejection, Tally
-from transforms.ledger import CHAIN, CountOutcome, LedgerOutOfBalance, check_balance, ledger_json, lines_of, read_ledger
+from schemas.losses import Loss, Tally
+from transforms.emit.shards import WrittenFile
+from transforms.ledger import (
+    CHAIN,
+    AddUp,
+    Count,
+    LedgerOutOfBalance,
+    check_balance,
+    key_of,
+    ledger_json,
+    lines_of,
+    read_ledger,
+)
 
 STEP = ("synthesize", "filter")
 
@@ -54,11 +67,37 @@ def test_the_ledger_survives_its_file():
     assert read_ledger(ledger_json(lines, {"asr": {"time limit": 1}})) == lines
 
 
-def test_outcomes_are_counted_by_reason():
-    rejections = [Rejection(*STEP, reason) for reason in ("too short", "too long", "too short")]
+def test_items_are_added_up_over_bundles_and_collections_by_step_outcome_and_reason():
+    losses = [Loss("rejected", *STEP, reason) for reason in ("too short", "too long", "too short")]
     with TestPipeline(runner="FnApiRunner") as p:
-        counted = p | beam.Create(rejections) | CountOutcome(*STEP, "rejected", lambda r: r.reason)
+        dropped = p | beam.Create(losses)
+        entered = [p | f"Entered {n}" >> beam.Create(range(n)) for n in (3, 4)]
+        files = p | "Files" >> beam.Create([WrittenFile("a", "", 0, 5), WrittenFile("b", "", 0, 0)])
+        counts = [items | f"In {n}" >> beam.ParDo(Count((*STEP, "in", ""))) for n, items in enumerate(entered)]
+        counts += [
+            dropped | "Dropped" >> beam.ParDo(Count(key_of)),
+            files | "Out" >> beam.ParDo(Count((*STEP, "out", ""), attrgetter("rows"))),
+        ]
         assert_that(
-            counted,
-            equal_to([Tally(*STEP, "rejected", "too short", 2), Tally(*STEP, "rejected", "too long", 1)]),
+            counts | beam.Flatten() | AddUp(),
+            equal_to(
+                [
+                    Tally(*STEP, "in", "", 7),
+                    Tally(*STEP, "out", "", 5),
+                    Tally(*STEP, "rejected", "too short", 2),
+                    Tally(*STEP, "rejected", "too long", 1),
+                ]
+            ),
         )
+
+
+def test_a_counter_that_is_used_for_another_bundle_starts_anew():
+    counter = Count((*STEP, "in", ""))
+    found = []
+    for items in (3, 2):
+        counter.start_bundle()
+        for item in range(items):
+            counter.process(item)
+        found += [count.value for count in counter.finish_bundle()]
+
+    assert found == [((*STEP, "in", ""), 3), ((*STEP, "in", ""), 2)]

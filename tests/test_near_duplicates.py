@@ -5,7 +5,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from schemas.account import Rejection
+from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import MODALITIES, EngineStamp
 from transforms.synthesize.near_duplicates import (
@@ -122,27 +122,28 @@ def test_the_join_finds_what_the_rule_says_in_any_order(threshold: float):
         assert expected
 
 
+def dropped_as(detail: str, video_id: str, query_id: str) -> Loss:
+    return Loss("rejected", "synthesize", "deduplicate", "near duplicate", detail, video_id, query_id)
+
+
 @pytest.mark.parametrize(("seed", "threshold"), [(100, 0.5), (101, 0.8)])
 def test_the_transform_equals_the_function(seed: int, threshold: float):
     queries = random_queries(seed)
     dropped = near_duplicates(queries, threshold)
     expected = [
-        Rejection(
-            "synthesize", "deduplicate", "near duplicate", f"similar to {dropped[q.query_id]}", q.video_id, q.query_id
-        )
+        dropped_as(f"similar to {dropped[q.query_id]}", q.video_id, q.query_id)
         for q in queries
         if q.query_id in dropped
     ]
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        kept, rejections = pipeline | beam.Create(queries) | DropNearDuplicates(threshold)
+        kept, losses = pipeline | beam.Create(queries) | DropNearDuplicates(threshold)
         assert_that(kept, equal_to([q for q in queries if q.query_id not in dropped]), "kept")
-        assert_that(rejections, equal_to(expected), "rejections")
+        assert_that(losses, equal_to(expected), "losses")
 
 
 def test_a_query_that_was_written_twice_stays_once():
     twice = [query("a", "flood rescue Genoa", rationale=rationale) for rationale in ("one", "two")]
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        kept, rejections = pipeline | beam.Create(twice) | DropNearDuplicates()
+        kept, losses = pipeline | beam.Create(twice) | DropNearDuplicates()
         assert_that(kept, equal_to(twice[:1]), "kept")
-        again = Rejection("synthesize", "deduplicate", "near duplicate", "written twice", "v-a", "a")
-        assert_that(rejections, equal_to([again]), "rejections")
+        assert_that(losses, equal_to([dropped_as("written twice", "v-a", "a")]), "losses")

@@ -11,8 +11,8 @@ from pipeline.config import load_recipe
 from prompts.margin import decision_margin
 from prompts.template import Prompt
 from prompts.write_queries import reply_schema
-from schemas.account import Usage
 from schemas.token import Token
+from schemas.usage import Usage
 from schemas.video import Evidence
 from transforms.engines.openai.chat import ChatClient
 from transforms.engines.openai.options import is_loopback

@@ -17,7 +17,7 @@ from pipeline.planning.plan import Reason, _step_plan
 from pipeline.planning.rate import Rate
 from prompts.template import Template, load_template
 from runners.cli.main import main
-from schemas.account import Usage
+from schemas.usage import Usage
 from schemas.video import EngineStamp, ManifestEntry
 from transforms.engines.pyav import PyAv
 from transforms.extract.decode import Decoding, Limits, decode_video

@@ -10,9 +10,9 @@ from scripted_teacher import ScriptedEngine, ScriptedTeacher
 from pipeline.config import RecipeError, load_recipe
 from pipeline.engines import find_engines
 from prompts.margin import LIMIT
-from schemas.account import Usage
 from schemas.check import InvalidRecord
 from schemas.token import Token
+from schemas.usage import Usage
 from transforms.engines.openai.chat import ChatClient
 from transforms.engines.openai.teacher import OpenAiTeacher, ServedTeacher
 from transforms.journal.budget import Deferred

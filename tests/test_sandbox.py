@@ -260,7 +260,7 @@ PARENT = """
 import sys, threading, os
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_sandbox import child_pid, hold_the_interpreter
-from transforms.sandbox import run_isolated
+from transforms.workers.sandbox import run_isolated
 if __name__ == "__main__":
     print(run_isolated(child_pid, limit_s=60), flush=True)
     if "busy" in sys.argv:

@@ -65,7 +65,7 @@ def test_every_thread_reads_its_line_at_the_offset_it_was_given(tmp_path):
 APPEND_FOREVER = """
 import sys
 from journal_lines import line
-from transforms.segments import Segment
+from transforms.journal.segments import Segment
 segment, n = Segment(sys.argv[1]), 0
 while True:
     segment.append(line(n, b'"%s"' % (b"x" * 1000)))
@@ -87,7 +87,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path, after):
 FILL = """
 import os, resource, sys
 from journal_lines import line
-from transforms.segments import CannotJournal, Segment
+from transforms.journal.segments import CannotJournal, Segment
 segment, n = Segment(sys.argv[1]), 0
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))

@@ -16,7 +16,8 @@ from transforms.journal import spool, step_log
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key
 from transforms.journal.segments import CannotJournal, line_of
-from transforms.journal.step_log import Shelf
+from transforms.journal.step_log import StepLog
+from transforms.storage import file_lock
 
 ROOT_URL = "objects://bucket/cache"
 
@@ -58,12 +59,12 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path / "home"
 
 
-def put(there: Shelf, n: int, data: bytes = b"1") -> None:
+def put(there: StepLog, n: int, data: bytes = b"1") -> None:
     there.append(digest(n), digest(n)[:16], line_of(digest(n), digest(n)[:16], data))
 
 
 def values(n: int) -> list[bytes]:
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     try:
         return list(there.find(digest(n)))
     finally:
@@ -75,7 +76,7 @@ def files(home: Path) -> list[str]:
 
 
 def test_what_is_closed_is_in_the_store_and_nothing_stays_here(home):
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     put(there, 1)
     assert list(there.find(digest(1))) == [b"1"]
     there.close()
@@ -87,7 +88,7 @@ def test_what_is_closed_is_in_the_store_and_nothing_stays_here(home):
 
 def test_a_segment_is_sent_when_it_is_long_and_can_still_be_read(monkeypatch):
     monkeypatch.setattr(step_log, "LINES", 3)
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     for n in range(7):
         put(there, n)
     assert len(ObjectStore.objects) == 2
@@ -98,7 +99,7 @@ def test_a_segment_is_sent_when_it_is_long_and_can_still_be_read(monkeypatch):
 
 def test_nobody_who_looks_something_up_waits_for_the_store(monkeypatch):
     monkeypatch.setattr(step_log, "LINES", 2)
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     answered, asked, send = threading.Event(), threading.Event(), spool.Spool._send
 
     def slowly(self: spool.Spool, path: str) -> None:
@@ -121,7 +122,7 @@ def test_nobody_who_looks_something_up_waits_for_the_store(monkeypatch):
 
 def test_a_segment_is_sent_when_it_is_old(monkeypatch):
     monkeypatch.setattr(step_log, "PERIOD_S", 0.01)
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     put(there, 1)
     end_s = time.monotonic() + 30
     while not len(ObjectStore.objects) and time.monotonic() < end_s:
@@ -135,7 +136,7 @@ def test_a_torn_end_in_the_store_costs_the_next_segment_nothing():
     ObjectStore.objects[f"{ROOT_URL}/journal/judge/a.jsonl"] = line(1) + line(2)[:30]
     ObjectStore.objects[f"{ROOT_URL}/journal/judge/b.jsonl"] = line(3)
     ObjectStore.objects[f"{ROOT_URL}/journal/judge/c.jsonl.0123.tmp"] = line(4)
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     assert [len(list(there.find(digest(n)))) for n in (1, 2, 3, 4)] == [1, 0, 1, 0]
     assert there.damage == []
     there.close()
@@ -143,7 +144,7 @@ def test_a_torn_end_in_the_store_costs_the_next_segment_nothing():
 
 def test_damage_in_the_store_is_named_by_its_address():
     ObjectStore.objects[f"{ROOT_URL}/journal/judge/a.jsonl"] = b"#" + line(1)
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     assert there.damage == [f"{ROOT_URL}/journal/judge: damaged"]
     there.close()
 
@@ -152,9 +153,9 @@ APPEND_AND_WAIT = """
 import sys, pathlib
 from object_store import ObjectStore
 from tests.test_spool import Folder, ROOT_URL, put
-from transforms.shelf import Shelf
+from transforms.journal.step_log import StepLog
 ObjectStore.objects = Folder(pathlib.Path(sys.argv[1]))
-there = Shelf(ROOT_URL, "judge")
+there = StepLog(ROOT_URL, "judge")
 for n in range(10):
     put(there, n)
 print("ready", flush=True)
@@ -177,7 +178,7 @@ def test_what_a_killed_process_had_not_sent_is_sent_by_the_next(tmp_path, home):
 
 
 def test_what_a_living_process_has_not_sent_is_left_to_it():
-    living = Shelf(ROOT_URL, "judge")
+    living = StepLog(ROOT_URL, "judge")
     put(living, 1)
     assert values(1) == []
     assert len(ObjectStore.objects) == 0
@@ -186,20 +187,20 @@ def test_what_a_living_process_has_not_sent_is_left_to_it():
 
 
 def test_a_process_that_ends_while_the_next_one_looks_at_its_spool_is_passed_over(home, monkeypatch):
-    living, flock = Shelf(ROOT_URL, "judge"), fcntl.flock
+    living, flock = StepLog(ROOT_URL, "judge"), fcntl.flock
 
     def late(lock: int, operation: int) -> None:
         if operation & fcntl.LOCK_NB:
             living.close()
         flock(lock, operation)
 
-    monkeypatch.setattr(spool.fcntl, "flock", late)
+    monkeypatch.setattr(file_lock.fcntl, "flock", late)
     assert values(1) == []
     assert files(home) == []
 
 
 def test_a_store_that_refuses_is_an_error_and_the_next_run_sends(home, monkeypatch):
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     put(there, 1)
     with monkeypatch.context() as refusing:
         refusing.setattr(ObjectStore, "create", lambda *_: (_ for _ in ()).throw(OSError("403 Forbidden")))
@@ -218,7 +219,7 @@ def test_a_journal_that_only_looks_needs_no_right_to_write_to_the_store(monkeypa
 
 
 def test_a_store_that_refuses_in_the_background_stops_the_next_append(monkeypatch):
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     put(there, 1)
     monkeypatch.setattr(spool.Spool, "_send", lambda *_: (_ for _ in ()).throw(CannotJournal("refused")))
     there._ship_late(there._own)
@@ -229,20 +230,20 @@ def test_a_store_that_refuses_in_the_background_stops_the_next_append(monkeypatc
 
 
 def test_roots_and_steps_do_not_mix():
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     put(there, 1)
     there.close()
     for root, step in ((ROOT_URL, "write"), (f"{ROOT_URL}2", "judge")):
-        other = Shelf(root, step)
+        other = StepLog(root, step)
         assert list(other.find(digest(1))) == []
         other.close()
-    again = Shelf(f"{ROOT_URL}/", "judge")
+    again = StepLog(f"{ROOT_URL}/", "judge")
     assert list(again.find(digest(1))) == [b"1"]
     again.close()
 
 
 def test_the_spool_lies_in_this_users_cache(home):
-    there = Shelf(ROOT_URL, "judge")
+    there = StepLog(ROOT_URL, "judge")
     assert os.path.commonpath([there._folder, home]) == str(home)
     there.close()
 
@@ -250,4 +251,4 @@ def test_the_spool_lies_in_this_users_cache(home):
 def test_a_machine_without_room_for_the_spool_is_one_clear_error(home):
     home.write_bytes(b"")
     with pytest.raises(CannotJournal, match=r"Not a directory; set XDG_CACHE_HOME"):
-        Shelf(ROOT_URL, "judge")
+        StepLog(ROOT_URL, "judge")

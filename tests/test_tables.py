@@ -1,8 +1,14 @@
+import math
+import random
+
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_output import tiny_rows, write_tables
 
+from pipeline.outputs import tables
+from pipeline.outputs.tables import Tables, VideoIndex, read_group
 from schemas.tables import TABLES, row_of
 from schemas.video import Box, OcrLine
 
@@ -32,3 +38,20 @@ def test_a_record_becomes_a_row_of_nested_structs():
 
     kind = TABLES["videos"].schema.field("ocr").type.value_type
     assert pa.scalar(row, kind).as_py() == row
+
+
+def test_videos_are_found_in_any_order_and_each_row_group_is_read_once(tmp_path, monkeypatch):
+    first = tiny_rows()["videos"][0][1]
+    ids = [f"v{number:03d}" for number in range(400)]
+    rows = {"videos": [("part", {**first, "video_id": name, "uri": f"{name}.mp4"}) for name in ids]}
+    files = write_tables(str(tmp_path), rows, ["videos"])
+    index = VideoIndex(Tables(str(tmp_path), tuple(files)), ["uri", "asr", "frames"])
+    read = []
+    monkeypatch.setattr(tables, "read_group", lambda *args: read.append(1) or read_group(*args))
+
+    for name in random.Random(0).choices(ids, k=2000):
+        found = index.get(name)
+        assert found == {"video_id": name, "uri": f"{name}.mp4", "asr": list(first["asr"]), "frames": first["frames"]}
+
+    assert len(read) == sum(math.ceil(file.rows / 8) for file in files)
+    assert index.get("gone") is None

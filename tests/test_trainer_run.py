@@ -159,7 +159,7 @@ def die_in(name, step, after):
     setattr(stage.StageTrainer, name, dying)
 
 die_in(*{MOMENT})
-from runners.cli import main
+from runners.cli.main import main
 main(sys.argv[1:])
 """
 

@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_a_rejection_and_never_a_no(options, journal):
     with beam.Pipeline() as pipeline:
         outcome = pipeline | beam.Create(pairs) | JudgePairs(engine, journal, MODALITIES)
         judged = outcome.judgements | "Judged" >> beam.Map(lambda found: ("judged", found))
-        rejected = outcome.rejections | "Rejected" >> beam.Map(lambda found: ("rejected", found))
+        rejected = outcome.losses | "Rejected" >> beam.Map(lambda found: ("rejected", found))
         assert_that((judged, rejected) | beam.Flatten(), check)
 
 
@@ -104,6 +104,7 @@ def test_without_a_schema_what_is_no_query_is_a_rejection_with_a_reason(options,
         reasons = {
             rejection.detail.split(":")[0].removeprefix("variant "): rejection.reason for rejection in rejections
         }
+        assert {rejection.kind for rejection in rejections} == {"rejected"}
         assert len(rejections) == len(reasons) == len(VARIANTS)
         assert reasons["asr"] == reasons["ocr"] == "no evidence"
         assert {reasons[variant] for variant in ("caption", "metadata", "all")} <= {"not json", "truncated"}
@@ -113,6 +114,5 @@ def test_without_a_schema_what_is_no_query_is_a_rejection_with_a_reason(options,
 
     with beam.Pipeline() as pipeline:
         written = pipeline | beam.Create([VIDEO]) | WriteQueries(OpenAiTeacher(**options), journal)
-        assert_that(written.rejections, check, "Rejections")
+        assert_that(written.losses, check, "Losses")
         assert_that(written.queries, nothing, "Queries")
-        assert_that(written.failures, nothing, "Failures")

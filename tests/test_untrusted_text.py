@@ -1,5 +1,7 @@
 """What others wrote is data: it cannot leave its place in a prompt, pass for a reply, or steer a terminal or a page."""
 
+import functools
+import inspect
 import json
 import re
 import unicodedata
@@ -98,7 +100,6 @@ PAYLOADS = {
     "the mark of a cut": f"{MARK} [cut] [CUT]",
 }
 PLACES = ("caption", "asr", "ocr", "title", "description", "query")
-EVERYWHERE = pytest.mark.parametrize("place", PLACES)
 EVERY_PAYLOAD = pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 
 HONEST = Evidence(
@@ -107,6 +108,30 @@ HONEST = Evidence(
     ocr=(OcrLine(0.0, 2.0, "LINE 5", BOX, 0.8),),
     metadata=Metadata("First ride", "The new line opened."),
 )
+
+
+def in_each(places):
+    """Run a test for every place, in one case: there are too many payloads for a case each."""
+
+    def over(test):
+        @functools.wraps(test)
+        def everywhere(**given):
+            for place in places:
+                try:
+                    test(place=place, **given)
+                except BaseException as error:
+                    error.add_note(f"the payload was in: {place}")
+                    raise
+
+        signature = inspect.signature(test)
+        given = [parameter for name, parameter in signature.parameters.items() if name != "place"]
+        everywhere.__signature__ = signature.replace(parameters=given)
+        return everywhere
+
+    return over
+
+
+EVERYWHERE = in_each(PLACES)
 
 
 def poisoned(place: str, payload: str) -> tuple[Evidence, str]:
@@ -161,8 +186,8 @@ def assert_only_data(user: str, slots_after: int) -> None:
     assert MARK not in "\n".join(outside)
 
 
-@EVERYWHERE
 @EVERY_PAYLOAD
+@EVERYWHERE
 def test_a_judging_prompt_holds_one_fence_and_the_payload_only_in_its_string(place, payload):
     evidence, query = poisoned(place, payload)
 
@@ -173,8 +198,8 @@ def test_a_judging_prompt_holds_one_fence_and_the_payload_only_in_its_string(pla
     assert prompt.system == judge_prompt(HONEST, MODALITIES, "v1", "q").system
 
 
-@pytest.mark.parametrize("place", PLACES[:-1])
 @EVERY_PAYLOAD
+@in_each(PLACES[:-1])
 def test_a_writing_prompt_holds_one_fence_and_the_payload_only_in_its_string(place, payload):
     evidence, _ = poisoned(place, payload)
 
@@ -213,8 +238,8 @@ def test_a_prompt_stays_short_however_long_the_evidence_is(place):
         assert len(prompt.user) < 2 * (budgets.caption + budgets.asr + budgets.ocr + budgets.metadata)
 
 
-@EVERYWHERE
 @EVERY_PAYLOAD
+@EVERYWHERE
 def test_a_teacher_that_repeats_its_prompt_has_answered_nothing(place, payload):
     evidence, query = poisoned(place, payload)
     judging, writing = judge_prompt(evidence, MODALITIES, "v1", query), queries_prompt(evidence, MODALITIES, "v1", 2)
@@ -227,8 +252,8 @@ def test_a_teacher_that_repeats_its_prompt_has_answered_nothing(place, payload):
             parse_queries(echo, MODALITIES)
 
 
-@EVERYWHERE
 @EVERY_PAYLOAD
+@EVERYWHERE
 def test_what_a_teacher_quotes_of_the_data_does_not_change_its_verdict(place, payload):
     evidence, query = poisoned(place, payload)
     quoted = judge_prompt(evidence, MODALITIES, "v1", query).user
@@ -249,8 +274,8 @@ def echo_evidence(request):
 
 
 @pytest.mark.parametrize("script", [echo_prompt, echo_evidence])
-@EVERYWHERE
 @EVERY_PAYLOAD
+@EVERYWHERE
 def test_a_gullible_teacher_gives_rejections_and_never_a_label_or_query_from_data(script, place, payload):
     evidence, query = poisoned(place, one_line(payload))  # as the steps that read evidence hand it on
     teacher = ScriptedTeacher(script)
@@ -263,8 +288,8 @@ def test_a_gullible_teacher_gives_rejections_and_never_a_label_or_query_from_dat
         write_queries(teacher, STAMP, video_of(evidence), "all", 2)
 
 
-@EVERYWHERE
 @EVERY_PAYLOAD
+@EVERYWHERE
 def test_the_rule_teacher_keeps_its_own_format_on_any_data(place, payload):
     evidence, query = poisoned(place, one_line(payload))
 

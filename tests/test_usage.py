@@ -3,7 +3,7 @@ import json
 import msgspec
 import pytest
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from tests.scripted_server import Reply, ScriptedServer, completion
 from transforms.engines.openai.chat import ChatClient, ChatOptions
 from transforms.engines.openai.completion import read_completion

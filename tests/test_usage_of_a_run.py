@@ -17,7 +17,7 @@ import pytest
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.report.calls import calls_of
 from runners.cli.main import main
-from schemas.account import USAGE
+from schemas.usage import USAGE
 from tests.faulty_server import FaultyServer, task_of
 from tests.scripted_server import Asked, Reply, ScriptedServer
 from transforms.engines.openai.probe import QUESTION

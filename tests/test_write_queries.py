@@ -9,8 +9,8 @@ from scripted_teacher import ScriptedEngine, ScriptedTeacher
 
 from prompts.evidence import DEFAULT_BUDGETS
 from prompts.reply import UnparsableReply
-from schemas.account import Deferral
 from schemas.difficulty import Difficulty
+from schemas.losses import Loss
 from schemas.query import VARIANTS, Query
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
 from transforms.engines.stand_ins.rules import Rules
@@ -195,8 +195,8 @@ def test_a_budget_that_ends_before_a_retry_defers_the_variant(tmp_path):
     )
     journal.close()
 
-    assert deferred.tag == "deferred"
-    assert deferred.value == Deferral("synthesize", "write", "max calls", "tram")
+    assert deferred.tag == "losses"
+    assert deferred.value == Loss("deferred", "synthesize", "write", "max calls", video_id="tram")
 
 
 def test_an_engine_that_no_request_can_reach_stops_the_run(journal):
@@ -249,8 +249,13 @@ def answer_by_variant(request):
             return TeacherReply('{"queries": [{"rati')
 
 
-def rejection_of(rejection):
-    return rejection.stage, rejection.step, rejection.reason, rejection.video_id, rejection.detail.split(":")[0]
+def rejection(reason, video_id, variant):
+    return "rejected", "synthesize", "write", reason, f"variant {variant}", video_id, ""
+
+
+def found_of(loss):
+    detail = loss.detail.split(":")[0] if loss.kind == "rejected" else loss.detail
+    return loss.kind, loss.stage, loss.step, loss.reason, detail, loss.video_id, loss.uri
 
 
 def test_every_call_is_accounted_for_once(journal):
@@ -263,32 +268,25 @@ def test_every_call_is_accounted_for_once(journal):
         assert_that(outputs.queries | beam.Map(lambda query: query.text), equal_to(["first", "second"]), "queries")
         assert_that(outputs.replies, equal_to([Reply("tram", "caption", 2)]), "replies")
         assert_that(
-            outputs.rejections | beam.Map(rejection_of),
+            outputs.losses | beam.Map(found_of),
             equal_to(
                 [
-                    ("synthesize", "write", "not json", "tram", "variant asr"),
-                    ("synthesize", "write", "no evidence", "tram", "variant ocr"),
-                    ("synthesize", "write", "truncated", "tram", "variant all"),
-                    *(("synthesize", "write", "no evidence", "silent", f"variant {variant}") for variant in VARIANTS),
-                ]
-            ),
-            "rejections",
-        )
-        assert_that(
-            outputs.failures | beam.Map(lambda f: (f.stage, f.step, f.error_class, f.message, f.uri, f.video_id)),
-            equal_to(
-                [
+                    rejection("not json", "tram", "asr"),
+                    rejection("no evidence", "tram", "ocr"),
+                    rejection("truncated", "tram", "all"),
+                    *(rejection("no evidence", "silent", variant) for variant in VARIANTS),
                     (
+                        "failed",
                         "synthesize",
                         "write",
                         "TeacherFailed",
                         "variant metadata: HTTP 400: too long",
-                        "/tram.mp4",
                         "tram",
-                    )
+                        "/tram.mp4",
+                    ),
                 ]
             ),
-            "failures",
+            "losses",
         )
 
 
@@ -297,4 +295,8 @@ def test_the_rules_write_for_every_variant_that_has_text(journal):
         outputs = pipeline | beam.Create([TRAM]) | WriteQueries(Rules(), journal)
         variants = outputs.queries | beam.Map(lambda query: query.variant)
         assert_that(variants, equal_to(["caption", "asr", "metadata", "all"] * 2), "variants")
-        assert_that(outputs.failures, equal_to([]), "failures")
+        assert_that(
+            outputs.losses | beam.Map(lambda loss: (loss.kind, loss.reason)),
+            equal_to([("rejected", "no evidence")]),
+            "losses",
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from schemas.video import EngineStamp, MediaFacts
 from transforms.extract.decode import Decoded
 from transforms.extract.decode_file import DecodedFile

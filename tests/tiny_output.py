@@ -11,14 +11,15 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.emit import failure_rows, rejection_rows
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo
 from pipeline.outputs.report.complete import complete
 from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_prompt
 from prompts.template import load_template
 from prompts.write_queries import queries_prompt
-from schemas.account import Failure, Rejection, Tally
 from schemas.difficulty import Difficulty, Ratings
+from schemas.losses import Loss, Tally
 from schemas.query import Query
 from schemas.tables import TABLES, row_of
 from schemas.video import MODALITIES, AsrSegment, Box, EngineStamp, Evidence, Metadata, OcrLine
@@ -169,9 +170,16 @@ def _valid_rows() -> Rows:
         others = [other for other in videos if other["split"] == video["split"] and other is not video]
         for kind, (query_type, variant) in enumerate(_TYPES):
             _add_query(rows, video, others, query_type, variant, number * len(_TYPES) + kind)
-    broken = Failure("extract", "decode", "UndecodableVideo", "moov atom not found <script>", uri="samples/bad/cut.mp4")
-    gone = Failure("extract", "decode", "FileNotFoundError", "no such file", uri="samples/bad/gone.mp4")
-    rows["failures"] = [("part", row_of(failure)) for failure in (broken, gone)]
+    broken = Loss(
+        "failed",
+        "extract",
+        "decode",
+        "UndecodableVideo",
+        "moov atom not found <script>",
+        uri="samples/bad/cut.mp4",
+    )
+    gone = Loss("failed", "extract", "decode", "FileNotFoundError", "no such file", uri="samples/bad/gone.mp4")
+    rows["failures"] = [("part", row) for loss in (broken, gone) for row in failure_rows(loss)]
     return rows
 
 
@@ -278,8 +286,8 @@ def _add_query(rows: Rows, video: Row, others: list[Row], query_type: str, varia
     }
     rows["queries"].append(("part", row))
     if stage:
-        rejection = Rejection(stage, step, reason, detail, video["video_id"], query.query_id)
-        rows["rejections"].append(("part", row_of(rejection)))
+        loss = Loss("rejected", stage, step, reason, detail, video["video_id"], query.query_id)
+        rows["rejections"] += [("part", row) for row in rejection_rows(loss)]
     if stage in ("synthesize", "mine"):
         return
     candidates = _judge(rows, query, video, others, reason, number)

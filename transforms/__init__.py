@@ -1,1 +1,1 @@
-"""Data-parallel steps, a room a stage; what they stand on, in rooms of its own."""
+"""Data-parallel steps, a room a stage; what the stages stand on, in rooms beside them."""

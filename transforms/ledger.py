@@ -3,38 +3,59 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import apache_beam as beam
 import msgspec
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
-from schemas.account import STAGES, Outcome, Tally
+from schemas.losses import STAGES, Loss, Outcome, Tally
 
-Key = tuple[str, str, Outcome, str]
+Key = tuple[str, str, Outcome, str]  # stage, step, outcome, reason
+LOSSES = "losses"  # the tag of a step's losses
 
 
-def no_reason(_: object) -> str:
-    """The reason of items that went in or came out: none."""
-    return ""
+def lost(loss: Loss) -> beam.pvalue.TaggedOutput:
+    """A loss on its way out of a step, beside what the step makes."""
+    return beam.pvalue.TaggedOutput(LOSSES, loss)
+
+
+def key_of(loss: Loss) -> Key:
+    """What a loss is counted under."""
+    return loss.stage, loss.step, loss.kind, loss.reason
+
+
+class Count(beam.DoFn):
+    """Any item -> (Key, how many): counts of a bundle, so that the items themselves go nowhere to be counted.
+
+    ``key`` is that of every item, or a function of the item; ``amount`` is how many an item stands for.
+    """
+
+    def __init__(self, key: Key | Callable[[Any], Key], amount: Callable[[Any], int] | None = None) -> None:
+        self._key, self._amount = key, amount
+        self._counts: dict[Key, int] = {}
+
+    def start_bundle(self) -> None:
+        self._counts = {}
+
+    def process(self, item: Any) -> None:
+        key = self._key(item) if callable(self._key) else self._key
+        self._counts[key] = self._counts.get(key, 0) + (self._amount(item) if self._amount else 1)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield from (GlobalWindows.windowed_value_at_end_of_window(count) for count in self._counts.items())
 
 
 @dataclass
-class CountOutcome(beam.PTransform):
-    """Any PCollection -> Tally: how many of its items had this outcome at this step, by reason."""
+class AddUp(beam.PTransform):
+    """(Key, how many) of all steps -> Tally, one a key."""
 
-    stage: str
-    step: str
-    outcome: Outcome
-    reason: Callable[[object], str] = field(default=no_reason)
-
-    def expand(self, items: beam.PCollection) -> beam.PCollection:
-        return (
-            items
-            | "Reason" >> beam.Map(lambda item: (self.reason(item), 1))
-            | "Count" >> beam.CombinePerKey(sum)
-            | "Tally" >> beam.MapTuple(lambda reason, n: Tally(self.stage, self.step, self.outcome, reason, n))
-        )
+    def expand(self, counts: beam.PCollection[tuple[Key, int]]) -> beam.PCollection[Tally]:
+        tally = beam.MapTuple(lambda key, count: Tally(*cast(Key, key), count))
+        return counts | "Sum" >> beam.CombinePerKey(sum) | "Tally" >> tally
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.fingerprint import fingerprint
-from schemas.query import Query
+from schemas.query import QueryText
 from schemas.video import MediaFacts, Modality, Video
 from transforms.judge.judge_pairs import Pair
 
@@ -89,5 +89,4 @@ def _pair(query_id: str, text: str, row: Row | None, is_positive: bool) -> Pair 
     if row is None:
         return None
     video = Video(row["video_id"], row["uri"], msgspec.convert(row["media"], MediaFacts), evidence_of(row))
-    own = row["video_id"] if is_positive else f"not {row['video_id']}"
-    return Pair(Query(query_id, own, text, "human"), video, None, is_positive)
+    return Pair(QueryText(query_id, text), video, None, is_positive)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.cache.contents import Contents
-from schemas.account import USAGE
+from schemas.usage import USAGE
 from schemas.video import EngineStamp
 from transforms.journal.counts import CACHEABLE, counts_of
 from transforms.journal.record import STEPS, record_of

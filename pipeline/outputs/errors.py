@@ -12,6 +12,8 @@ import pyarrow as pa
 _FIXES = {
     errno.ENOSPC: "make room there",
     errno.EDQUOT: "make room there",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
     errno.EROFS: "make it writable, or name another folder",
     errno.EACCES: "make it writable, or name another folder",
 }

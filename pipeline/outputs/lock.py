@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import socket
@@ -11,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -21,7 +20,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.errors import OutputError, with_fix
 from transforms.storage.cache import is_remote
-from transforms.storage.cache_lock import is_alive
+from transforms.storage.file_lock import Busy, FileLock, is_alive
 from transforms.storage.files import join, read_bytes, write_bytes
 
 LOCK = ".lock"
@@ -84,50 +83,22 @@ def hold(output: str) -> AbstractContextManager[Confirm]:
 @contextmanager
 def _hold_file(output: str) -> Iterator[Confirm]:
     path = os.path.join(output, LOCK)
-    try:
-        lock = _lock_file(output, path)
-    except OSError as error:
-        raise _unwritable(output, error) from error
-
-    def confirm() -> None:
-        if not _is_at(path, lock):
-            raise LockLost(f"{path} was removed during the run")
-
-    try:
-        yield confirm
-    finally:
-        if _is_at(path, lock):
-            os.unlink(path)  # before it is released: nobody else can have locked it yet
-        os.close(lock)
-
-
-def _lock_file(output: str, path: str) -> int:
-    """An open file that holds the lock; the kernel releases it when the process ends, even by kill -9."""
-    os.makedirs(output, exist_ok=True)
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(path, lock):
-                os.ftruncate(lock, 0)
-                os.write(lock, msgspec.json.encode(Holder.of_this_process()))
-                return lock
-        except BlockingIOError as error:
-            holder = _holder(os.pread(lock, 1 << 16, 0))
-            os.close(lock)
-            raise _in_use(output, holder) from error
-        except OSError:
-            os.close(lock)
-            raise
-        os.close(lock)  # its holder removed it between our opening and locking it: try the next one
+            os.makedirs(output, exist_ok=True)
+            lock = held.enter_context(FileLock(path))
+            lock.write(msgspec.json.encode(Holder.of_this_process()))
+        except Busy as busy:
+            raise _in_use(output, _holder(busy.content)) from busy
+        except OSError as error:
+            raise _unwritable(output, error) from error
 
+        def confirm() -> None:
+            if not lock.is_in_place():
+                raise LockLost(f"{path} was removed during the run")
 
-def _is_at(path: str, lock: int) -> bool:
-    """Whether the open file is still the one at ``path``."""
-    try:
-        return os.path.samestat(os.fstat(lock), os.stat(path))
-    except FileNotFoundError:
-        return False
+        held.callback(lock.remove)
+        yield confirm
 
 
 @contextmanager

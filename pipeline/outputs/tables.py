@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -22,7 +22,6 @@ from transforms.storage.files import join, open_seekable
 Row = dict[str, Any]
 
 _ROWS_A_BATCH = 256
-_GROUPS_KEPT = 32
 
 _PARTS = "|".join(f"{table.name}/(?:{'|'.join(table.parts)})" for table in TABLES.values())
 _TABLE_FILE = re.compile(rf"(?:{_PARTS})-\d{{5,}}-of-\d{{5,}}\.parquet(?:\.[0-9a-f]{{32}}\.tmp)?")
@@ -89,9 +88,10 @@ class Tables:
 
 
 class VideoIndex:
-    """Rows of the videos table by id: the ids are held in memory, the rows are read when asked for.
+    """Rows of the videos table by id: the ids are held in memory, the rows are read when asked for, in any order.
 
-    The row groups used last are kept, so that looking up videos in shard order reads each group once.
+    Each row group is read at most once: its rows then lie in a temporary database (SQLite's, on disk where they are
+    many). For use in one thread.
     """
 
     def __init__(self, tables: Tables, columns: Iterable[str]) -> None:
@@ -103,17 +103,28 @@ class VideoIndex:
                 for group in range(file.num_row_groups):
                     ids = read_group(file, group, ["video_id"])["video_id"].to_pylist()
                     self._where.update(dict.fromkeys(ids, (shard.path, group)))
-        self._group = lru_cache(maxsize=_GROUPS_KEPT)(self._read_group)
+        self._at_hand: set[tuple[str, int]] = set()
+        self._rows = sqlite3.connect("")
+        self._rows.execute("CREATE TABLE video (id TEXT PRIMARY KEY, row BLOB) WITHOUT ROWID")
 
     def get(self, video_id: str) -> Row | None:
         """The row of a video, or None where the table has none."""
         where = self._where.get(video_id)
-        return self._group(*where)[video_id] if where else None
+        if where is None:
+            return None
+        if where not in self._at_hand:
+            self._read_group(*where)
+        (found,) = self._rows.execute("SELECT row FROM video WHERE id = ?", (video_id,)).fetchone()
+        row: Row = msgspec.msgpack.decode(found)
+        return row
 
-    def _read_group(self, path: str, group: int) -> dict[str, Row]:
+    def _read_group(self, path: str, group: int) -> None:
         with self.tables.opened(path) as file:
             rows = read_group(file, group, self._columns).to_pylist()
-        return {row["video_id"]: row for row in rows}
+        by_id = {row["video_id"]: row for row in rows if self._where[row["video_id"]] == (path, group)}
+        encoded = ((video_id, msgspec.msgpack.encode(row)) for video_id, row in by_id.items())
+        self._rows.executemany("INSERT INTO video VALUES (?, ?)", encoded)
+        self._at_hand.add((path, group))
 
 
 def evidence_of(video: Row) -> Evidence:

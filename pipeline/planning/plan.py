@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
@@ -18,7 +19,7 @@ from pipeline.planning.changes import why
 from pipeline.planning.forecast import Counts, Flow, calls_behind
 from pipeline.planning.rate import Rate
 from pipeline.run import Job, put_stages
-from pipeline.stage import Account
+from pipeline.stage import LedgerBuilder
 from schemas.video import Video
 from transforms.extract.headers import Headers, probe
 from transforms.extract.list_input import entries_json
@@ -26,7 +27,8 @@ from transforms.journal.budget import PAID_STEPS, Cost
 from transforms.journal.counts import add, work_of
 from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS, Miss
-from transforms.storage.cache import is_remote
+from transforms.ledger import Key as LedgerKey
+from transforms.storage.cache import CacheFailed, is_remote
 
 # Which steps decide what each one is asked.
 _UPSTREAM: Mapping[str, tuple[str, ...]] = {
@@ -143,7 +145,7 @@ def _open(journal: Journal) -> None:
     try:
         for step in STEPS:
             journal.holds(step)
-    except OSError as error:
+    except CacheFailed as error:
         raise CannotLook(f"the cache (--cache {journal.root!r}) cannot be read: {error}") from error
 
 
@@ -153,30 +155,22 @@ def _look(job: Job, pipeline: beam.Pipeline, entries_path: str) -> None:
     _ = found["decoded"] | "Length" >> beam.Map(_add_length)
 
 
-class _Counting(Account):
-    """Accounts for a look: counts where they are taken, and no ledger, which takes longer than looking does."""
+class _Counting(LedgerBuilder):
+    """Accounts for a look: counts are Beam's own, which come with its result, and there is no ledger to write."""
 
-    def step(
+    def count(
         self,
-        stage: str,
-        step: str,
-        entered: beam.PCollection,
-        left: beam.PCollection,
-        rejections: beam.PCollection | None = None,
-        failures: beam.PCollection | None = None,
-        deferred: beam.PCollection | None = None,
-        left_out: beam.PCollection | None = None,
-        left_waiting: beam.PCollection | None = None,
+        label: str,
+        items: beam.PCollection,
+        key: LedgerKey | Callable[[Any], LedgerKey],
+        amount: Callable[[Any], int] | None = None,
     ) -> None:
-        outcomes = {"in": entered, "out": left, "failed": failures, "deferred": deferred}
-        for outcome, items in outcomes.items():
-            if items is not None:
-                name = f"{stage}/{step}"
-                _ = items | f"Count {name} {outcome}" >> beam.Map(_add_one, name, outcome)
+        _ = items | label >> beam.Map(_add_one, key)
 
 
-def _add_one(_: object, line: str, outcome: str) -> None:
-    add(line, outcome, 1)
+def _add_one(item: object, key: LedgerKey | Callable[[Any], LedgerKey]) -> None:
+    stage, step, outcome, _ = key(item) if callable(key) else key
+    add(f"{stage}/{step}", outcome, 1)
 
 
 def _add_length(video: Video) -> None:

@@ -29,6 +29,7 @@ def act(arguments: argparse.Namespace, beam_flags: list[str]) -> bool:
 
     from pipeline.planning.plan import CannotLook, make_plan
     from runners import local
+    from runners.cause import cause
     from runners.job import prepare
 
     job, options, _ = prepare(arguments, beam_flags, look_only=True)
@@ -41,7 +42,7 @@ def act(arguments: argparse.Namespace, beam_flags: list[str]) -> bool:
     except CannotLook:
         raise
     except Exception as error:  # whatever stopped it is said in one line; the variable below shows where
-        said.print(f"hardquery: the plan stopped: {local.cause(error)}", style="red")
+        said.print(f"hardquery: the plan stopped: {cause(error)}", style="red")
         if os.environ.get("HARDQUERY_TRACEBACK"):
             raise
         return False

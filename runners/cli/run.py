@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
 def _say_stopped(error: BaseException, output: str, console: Console) -> None:
     from pipeline.outputs.errors import with_fix
     from pipeline.outputs.staging import is_half_published
-    from runners.local import cause
+    from runners.cause import cause
 
     stopped = visible(f"hardquery: the run stopped: {with_fix(cause(error))}", UNREADABLE)
     console.print(stopped, style="red", highlight=False, soft_wrap=True, markup=False)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import apache_beam as beam
 
-from schemas.account import Deferral, Rejection
 from schemas.check import require
 from schemas.example import Example, ExampleCandidate, Split, Stratum
+from schemas.losses import Loss
 from schemas.query import Judgement, Query
 from transforms.curate.strata import stratum_of
+from transforms.ledger import LOSSES, lost
 
 DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of its judgements
 
@@ -50,7 +51,7 @@ class CuratedPair:
 class CuratedQuery:
     """A query's example, or why there is none or none yet, and what became of each of its judged pairs."""
 
-    outcome: Example | Rejection | Deferral
+    outcome: Example | Loss
     pairs: tuple[CuratedPair, ...]
 
 
@@ -73,8 +74,8 @@ def curate_query(query: Query, split: Split, judgements: Iterable[Judgement], ru
     found = _reject_reason(ordered, len(trusted), rules)
     if found is not None:
         reason, detail = found
-        rejection = Rejection("curate", "queries", reason, detail, query.video_id, query.query_id)
-        return CuratedQuery(rejection, tuple(_pair(j, strata[j.video_id], "query dropped") for j in ordered))
+        loss = Loss("rejected", "curate", "queries", reason, detail, query.video_id, query.query_id)
+        return CuratedQuery(loss, tuple(_pair(j, strata[j.video_id], "query dropped") for j in ordered))
     sure = trusted[: rules.min_trusted]
     others = [j for j in ordered if strata[j.video_id] in ("trusted_negative", "hard_negative") and j not in sure]
     negatives = sure + others[: rules.max_negatives - len(sure)]
@@ -154,25 +155,24 @@ class Group:
 def defer_query(group: Group, rules: CurateRules) -> CuratedQuery:
     """A query that waits for the rest of its judgements: with half of them it would get other negatives."""
     query = group.query
-    deferral = Deferral("curate", "queries", group.deferred, query.video_id, query.query_id)
+    loss = Loss("deferred", "curate", "queries", group.deferred, "", query.video_id, query.query_id)
     strata = [(judgement, stratum_of(judgement, rules.alpha1, rules.alpha2)) for judgement in group.judgements]
     pairs = tuple(CuratedPair(judgement, stratum, False, DEFERRED) for judgement, stratum in strata)
-    return CuratedQuery(deferral, pairs)
+    return CuratedQuery(loss, pairs)
 
 
 @dataclass
 class CurateExamples(beam.PTransform):
     """(query_id, Group) -> Example, written or human query alike.
 
-    Dropped queries go to the tag "rejections" as Rejection, those that wait to "deferred" as Deferral, and every judged
-    pair to "pairs" as CuratedPair.
+    Queries that are dropped or wait go to the tag "losses", and every judged pair to "pairs" as CuratedPair.
     """
 
     rules: CurateRules = field(default_factory=CurateRules)
 
     def expand(self, groups: beam.PCollection[tuple[str, Group]]) -> beam.pvalue.DoOutputsTuple:
         return groups | "Curate" >> beam.FlatMap(_curate, rules=self.rules).with_outputs(
-            "rejections", "deferred", "pairs", main="examples"
+            LOSSES, "pairs", main="examples"
         )
 
 
@@ -185,8 +185,6 @@ def _curate(keyed: tuple[str, Group], rules: CurateRules) -> Iterator[Example | 
     match curated.outcome:
         case Example() as example:
             yield example
-        case Rejection() as rejection:
-            yield beam.pvalue.TaggedOutput("rejections", rejection)
-        case Deferral() as deferral:
-            yield beam.pvalue.TaggedOutput("deferred", deferral)
+        case Loss() as loss:
+            yield lost(loss)
     yield from (beam.pvalue.TaggedOutput("pairs", pair) for pair in curated.pairs)

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from schemas.candidates import Candidates
 from schemas.check import require, require_fraction
-from schemas.query import Candidate
 from schemas.video import EngineStamp
 from transforms.protocols.engine import stamp_of
 from transforms.text.words import content_words, stem
@@ -81,15 +81,15 @@ class Bm25Index:
     ids: Sequence[str]
     scorer: Any
 
-    def search(self, query_id: str, text: str, depth: int) -> list[Candidate]:
+    def search(self, query_id: str, text: str, depth: int) -> Candidates:
         """The ``depth`` best videos that share a word with ``text``, best first, ties by video id."""
         tokens = _tokens(text)
         if not tokens or self.scorer is None:
-            return []
+            return Candidates()
         scores = self.scorer.get_scores(tokens)
         found = np.flatnonzero(scores > 0)
         best = found[np.argsort(-scores[found], kind="stable")][:depth]
-        return [Candidate(self.ids[i], rank, float(scores[i])) for rank, i in enumerate(best, start=1)]
+        return Candidates((self.ids[i] for i in best), scores[best])
 
 
 def _tokens(text: str) -> list[str]:

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from schemas.video import Evidence, Video
 from schemas.visible import one_line
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import EngineError
+from transforms.storage.cache import CacheFailed
 from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied
 
 T = TypeVar("T")
@@ -45,10 +46,11 @@ def engine_at_work() -> Iterator[None]:
     """Around the call of a loaded engine: its errors become ``EngineFailed``, with class and message, at most 500
     characters. What would fail on every video stops the run instead: an engine that cannot be loaded (loading stays
     outside), lacks a package, or says that it cannot work at all, as one does whose server refuses its key; and
-    so does a call that was cancelled because the run is over. A lack of memory keeps its name."""
+    so does a file of the cache that cannot be read, and a call that was cancelled because the run is over. A lack of
+    memory keeps its name."""
     try:
         yield
-    except (ImportError, EngineError, MemoryError, CancelledError):
+    except (ImportError, EngineError, CacheFailed, MemoryError, CancelledError):
         raise
     except Exception as error:  # whatever others' code raises on odd media
         message = one_line(f"{type(error).__name__}: {error}")[:500]

@@ -12,16 +12,18 @@ from typing import Any
 
 import apache_beam as beam
 
-from schemas.account import Deferral, Failure
 from schemas.check import require
 from schemas.fingerprint import fingerprint
+from schemas.losses import Loss
 from schemas.video import EngineUse, Evidence, ManifestEntry, Video
 from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
 from transforms.extract.identify import Media, OutOfReach
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
+from transforms.ledger import LOSSES, lost
 from transforms.media.container import FrameTooLarge, MediaError, NoVideoStream, UndecodableVideo
+from transforms.progress import advance
 from transforms.protocols.engine import Engine
 from transforms.protocols.frames import FramePolicy
 from transforms.storage.cache import Cache, CachedFile
@@ -186,40 +188,25 @@ def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> D
 
 @dataclass
 class DecodeVideos(beam.PTransform):
-    """ManifestEntry -> Video ("videos"); for every file that cannot be decoded, Failure ("failures").
-
-    Files that are left for a later run are a Deferral each ("deferred").
-    """
+    """ManifestEntry -> Video ("videos"); files that cannot be decoded, or are left for a later run, are "losses"."""
 
     options: Decoding
 
     def expand(self, entries: beam.PCollection) -> Any:
         decode = beam.FlatMap(_decode_or_fail, self.options)
-        return entries | "Decode" >> decode.with_outputs("failures", "deferred", main="videos")
+        return entries | "Decode" >> decode.with_outputs(LOSSES, main="videos")
 
 
 def _decode_or_fail(entry: ManifestEntry, options: Decoding) -> Iterator[Any]:
     try:
         yield decode_video(entry, options)
     except Deferred as deferred:
-        yield beam.pvalue.TaggedOutput(
-            "deferred", Deferral("extract", "decode", deferred.reason, video_id=entry.video_id or "")
-        )
+        yield lost(Loss("deferred", "extract", "decode", deferred.reason, video_id=entry.video_id or ""))
     except (RecordedFailure, OutOfReach) as error:
-        yield _failure(entry, error)
-
-
-def _failure(entry: ManifestEntry, error: RecordedFailure | OutOfReach) -> Any:
-    advice = next((advice for kind, advice in _ADVICE.items() if issubclass(error.kind, kind)), "")
-    failure = Failure(
-        stage="extract",
-        step="decode",
-        error_class=error.error_class,
-        message=f"{error.message}{advice}",
-        uri=entry.uri,
-        video_id=entry.video_id or "",
-    )
-    return beam.pvalue.TaggedOutput("failures", failure)
+        advance("decode", "failed")
+        advice = next((advice for kind, advice in _ADVICE.items() if issubclass(error.kind, kind)), "")
+        message, video_id = f"{error.message}{advice}", entry.video_id or ""
+        yield lost(Loss("failed", "extract", "decode", error.error_class, message, video_id, uri=entry.uri))
 
 
 def _key(kind: str, suffix: str, *parts: object) -> str:

@@ -16,7 +16,7 @@ from transforms.journal.journal import Journal
 from transforms.journal.open_journal import NOT_RUN
 from transforms.journal.record import Key
 from transforms.storage.cache import CannotFetch, is_remote, localized
-from transforms.storage.files import DISK_FULL, size
+from transforms.storage.files import MACHINE_FULL, size
 
 
 class ChangedMeanwhile(OSError):
@@ -66,18 +66,21 @@ class Media:
 
         Raises:
             OutOfReach: the media is missing, cannot be read, or changed meanwhile.
+            CannotJournal: the journal cannot be read or written.
             Deferred: the hash is not known, and this journal only looks.
         """
 
         def work() -> str:
             if journal.look_only and (is_remote(self.uri) or not journal.holds("decode")):
                 raise Deferred(NOT_RUN)
-            sha256 = sha256_file(self.path)
+            path = self.path
+            with _out_of_reach():
+                sha256 = sha256_file(path)
             self.require_unchanged()
             return sha256
 
-        with _out_of_reach():
-            return journal.once(Key("media", self.uri, inputs={"file": self.uri, "state": self.state}), work, str)
+        # The journal's own errors are no video's: only what touches the media is within _out_of_reach.
+        return journal.once(Key("media", self.uri, inputs={"file": self.uri, "state": self.state}), work, str)
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def _out_of_reach() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if error.errno in MACHINE_FULL:
             raise
         raise OutOfReach(error) from error
 

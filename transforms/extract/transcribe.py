@@ -16,10 +16,11 @@ from transforms.extract.decode import Limits
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key
 from transforms.media.audio import read_windows
+from transforms.media.container import MediaError
 from transforms.media.vad import Speech, speech_spans
 from transforms.protocols.engine import Engine, loaded
-from transforms.protocols.speech import SpeechRecognizer
-from transforms.storage.cache import Cache
+from transforms.protocols.speech import Samples, SpeechRecognizer
+from transforms.storage.cache import Cache, CacheFailed
 from transforms.workers.child_model import run_with_model
 
 Segments = tuple[AsrSegment, ...]
@@ -73,11 +74,22 @@ def transcribe(engine: Engine, audio_path: str) -> Segments:
 
     Raises:
         EngineFailed: the engine raised an error on this sound track.
+        CacheFailed: the file cannot be read.
     """
     recognizer: SpeechRecognizer = loaded(engine)
     with engine_at_work():
-        segments = list(_segments(recognizer, speech_spans(read_windows(audio_path))))
+        segments = list(_segments(recognizer, speech_spans(_sound(audio_path))))
     return tuple(sorted(segments, key=lambda segment: (segment.start_s, segment.end_s, segment.text)))
+
+
+def _sound(path: str) -> Iterator[Samples]:
+    """The windows of a cached file, which was whole when it was written: that it is not now is no engine's doing."""
+    from av.error import FFmpegError
+
+    try:
+        yield from read_windows(path)
+    except (OSError, MediaError, FFmpegError) as error:
+        raise CacheFailed(f"cannot read {path} in the cache: {type(error).__name__}: {error}") from error
 
 
 def _segments(recognizer: SpeechRecognizer, spans: Iterator[Speech]) -> Iterator[AsrSegment]:

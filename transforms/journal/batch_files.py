@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import threading
@@ -15,8 +14,9 @@ from typing import Final
 
 import msgspec
 
-from transforms.journal.segments import Index, Segment, line_of
-from transforms.journal.step_log import Shelf
+from transforms.journal.segments import Index, Segment, journal_file, line_of
+from transforms.journal.step_log import StepLog
+from transforms.storage.file_lock import Busy, FileLock, users_in
 
 URL: Final = "/v1/chat/completions"
 MAX_LINES, MAX_BYTES = 50_000, 200_000_000
@@ -38,17 +38,15 @@ class _Line(msgspec.Struct):
 def having_alone(folder: str) -> Iterator[None]:
     """Let no other process change the folder within the block. Raises ``BatchInUse``, ``OSError``."""
     os.makedirs(folder, exist_ok=True)
-    lock = os.open(os.path.join(folder, _LOCK), os.O_CREAT | os.O_RDWR, 0o666)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BatchInUse(
-                f"the batch files in {folder} are in use by another process; wait for it to end"
-            ) from error
+        lock = FileLock(os.path.join(folder, _LOCK))
+    except Busy as busy:
+        who = users_in(busy.content) or "another process"
+        raise BatchInUse(f"the batch files in {folder} are in use by {who}; wait for it to end") from busy
+    with lock:
+        lock.write(b"")
+        lock.sign()
         yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager
@@ -93,7 +91,7 @@ class BatchFiles:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
-        self._asked = Shelf(folder, "asked")
+        self._asked = StepLog(folder, "asked")
         self._waiting = Index()
         self._under_way: dict[str, tuple[Segment, int]] = {}  # a file and its bytes, by step
         self._writing = threading.Lock()
@@ -131,7 +129,7 @@ class BatchFiles:
         ``custom_id`` and ``subject`` are hex digits, as a journal has them (see ``line_of``).
 
         Raises:
-            CannotJournal, OSError: the folder cannot be written to.
+            CannotJournal: the folder cannot be written to.
         """
         request = {"custom_id": custom_id, "method": "POST", "url": URL, "body": body}
         line = msgspec.json.encode(request) + b"\n"
@@ -166,7 +164,8 @@ class BatchFiles:
         file, _ = self._under_way.pop(step)
         file.close()
         path = Path(file.path)
-        path.rename(self._finished(path))
+        with journal_file("write", file.path):
+            path.rename(self._finished(path))
 
     def _finished(self, unfinished: Path) -> Path:
         return self._folder / f"requests-{unfinished.parent.name}-{unfinished.name}"

@@ -1,4 +1,4 @@
-"""The budget of a run: what its paid calls may cost, and a purse that stops handing out work before it is exceeded."""
+"""The budget of a run: what its paid calls may cost, and what was spent, which stops work before it is exceeded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from schemas.account import Usage
 from schemas.check import require
+from schemas.usage import Usage
 
 # The steps whose calls a server may bill: they count against a budget, the work of this machine does not.
 PAID_STEPS = ("caption", "write", "judge")
@@ -83,7 +83,7 @@ class Spent:
         return used[0] / self.calls, used[1] / self.calls, used[2] / self.calls
 
 
-class Purse:
+class Spending:
     """What this process spends under a budget; safe to use from threads.
 
     A call is let through while what was spent, plus what the calls under way are expected to use, leaves room for it.

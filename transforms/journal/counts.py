@@ -11,7 +11,7 @@ from typing import Any, Literal
 from apache_beam.metrics import Metrics
 from apache_beam.metrics.metric import MetricsFilter
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from transforms.progress import advance
 
 Outcome = Literal["cached", "run", "failed", "deferred"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from transforms.journal.budget import Budget
-from transforms.journal.open_journal import Book, Retry
+from transforms.journal.open_journal import OpenJournal, Retry
 from transforms.journal.record import Key, Miss, Record, record_of
 
 T = TypeVar("T")
@@ -58,41 +58,41 @@ class Journal:
             EngineError: the first questions of the step were all refused.
             Exception: any other error of ``work``.
         """
-        return self._book().once(key, work, kind, failures, usable, question)
+        return self._open().once(key, work, kind, failures, usable, question)
 
     def found(self, step: str, digest: str) -> Record | None:
         """The record of a key that counts: one with a value, else the last failure; None where there is none."""
-        return self._book().found(step, digest)
+        return self._open().found(step, digest)
 
     def holds(self, step: str) -> bool:
         """Whether there is any record of a step."""
-        return len(self._book().shelf(step)) > 0
+        return len(self._open().log(step)) > 0
 
     def misses(self) -> list[Miss]:
         """What a journal that only looks did not find, in no particular order."""
-        return list(self._book().misses)
+        return list(self._open().misses)
 
     def some(self, step: str, n: int) -> list[Record]:
         """At most ``n`` records of a step, chosen by chance among those of earlier runs."""
-        return [record for data in self._book().shelf(step).some(n) if (record := record_of(data)) is not None]
+        return [record for data in self._open().log(step).some(n) if (record := record_of(data)) is not None]
 
     def damage(self) -> list[str]:
         """Damaged lines that were met, one line of text each."""
-        return list(dict.fromkeys(text for shelf in self._book().shelves() for text in shelf.damage))
+        return list(dict.fromkeys(text for log in self._open().logs() for text in log.damage))
 
     def close(self) -> None:
         """Write out and release all files; the end of this run in this process."""
         with _opening:
-            book = _books.pop(self.run, None)
-        if book is not None:
-            book.close()
+            journal = _opened.pop(self.run, None)
+        if journal is not None:
+            journal.close()
 
-    def _book(self) -> Book:
+    def _open(self) -> OpenJournal:
         with _opening:
-            if self.run not in _books:
-                _books[self.run] = Book(self.root, self.retry, self.budget, self.look_only, self.batch)
-            return _books[self.run]
+            if self.run not in _opened:
+                _opened[self.run] = OpenJournal(self.root, self.retry, self.budget, self.look_only, self.batch)
+            return _opened[self.run]
 
 
-_books: dict[str, Book] = {}
+_opened: dict[str, OpenJournal] = {}
 _opening = threading.Lock()

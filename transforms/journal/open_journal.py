@@ -14,14 +14,14 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from transforms.journal.batch_files import BatchFiles, batch_files
-from transforms.journal.budget import Budget, Deferred, Purse
+from transforms.journal.budget import Budget, Deferred, Spending
 from transforms.journal.counts import add, count, count_earlier
 from transforms.journal.first_answers import FirstAnswers
 from transforms.journal.record import Failed, Key, Miss, Record, RecordedFailure, record_of
 from transforms.journal.segments import CannotJournal, line_of
-from transforms.journal.step_log import Shelf
+from transforms.journal.step_log import StepLog
 from transforms.storage.cache_lock import sharing
 
 T = TypeVar("T")
@@ -33,10 +33,10 @@ BATCHED = "batched"  # the count of questions that were
 _NULL = msgspec.Raw(b"null")
 
 
-class Book:
-    """A journal at work in this process: its shelves, one a step, the purse, and its share of the cache.
+class OpenJournal:
+    """A journal at work in this process: the log of each step, what was spent, and its share of the cache.
 
-    See ``Journal`` for its options and methods.
+    One thread at a time works on a key. Options are those of ``Journal``, which hands out what is open in a process.
     """
 
     def __init__(self, root: str, retry: Retry, budget: Budget, look_only: bool, batch: str) -> None:
@@ -44,8 +44,8 @@ class Book:
         if not look_only or os.path.isdir(root):  # looking makes no folder
             self._using.enter_context(sharing(root))
         self._root, self._retry, self._look_only = root, retry, look_only
-        self._purse = Purse(budget)
-        self._shelves: dict[str, Shelf] = {}
+        self._spending = Spending(budget)
+        self._logs: dict[str, StepLog] = {}
         self._first: dict[str, FirstAnswers] = {}
         self._under_way: dict[str, tuple[threading.Lock, list[None]]] = {}
         self._changing = threading.Lock()
@@ -55,25 +55,25 @@ class Book:
             self._batch.drop(self._settled)
         self.misses: list[Miss] = []
 
-    def shelf(self, step: str) -> Shelf:
-        """The shelf of a step, read on first use."""
+    def log(self, step: str) -> StepLog:
+        """The log of a step, read on first use."""
         with self._changing:
-            if step not in self._shelves:
-                self._shelves[step] = Shelf(self._root, step, subjects=self._look_only)
-                self._using.callback(self._shelves[step].close)
-            return self._shelves[step]
+            if step not in self._logs:
+                self._logs[step] = StepLog(self._root, step, subjects=self._look_only)
+                self._using.callback(self._logs[step].close)
+            return self._logs[step]
 
     def _first_of(self, step: str) -> FirstAnswers:
         with self._changing:
             return self._first.setdefault(step, FirstAnswers(step))
 
-    def shelves(self) -> list[Shelf]:
+    def logs(self) -> list[StepLog]:
         """Those in use."""
         with self._changing:
-            return list(self._shelves.values())
+            return list(self._logs.values())
 
     def close(self) -> None:
-        """See ``Journal.close``."""
+        """Write out and release all files. Raises ``CannotJournal``, unless nothing but looking was done."""
         try:
             for first in self._first.values():
                 first.close()
@@ -91,7 +91,7 @@ class Book:
         usable: Callable[[T], int] | None,
         question: Callable[[], Mapping[str, Any] | None] | None,
     ) -> T:
-        """See ``Journal.once``."""
+        """The recorded result of ``key``, else what ``work`` returns, recorded first; see ``Journal.once``."""
         digest = key.digest
         with self._alone(digest):
             found = self._recorded(key, digest, kind, usable)
@@ -108,9 +108,9 @@ class Book:
             return self._do(key, digest, work, kind, failures)
 
     def found(self, step: str, digest: str) -> Record | None:
-        """See ``Journal.found``."""
+        """The first record of a key that has a value, else the last failure, else None."""
         last: Record | None = None
-        for record in map(record_of, self.shelf(step).find(digest)):
+        for record in map(record_of, self.log(step).find(digest)):
             if record is not None and record.failed is None:
                 return record
             last = record or last
@@ -125,7 +125,7 @@ class Book:
         """Put a question down, unless it waits already. It counts against the budget, as the recipe estimates it."""
         count(key.step, "deferred")
         if not batch.waits(digest):
-            with self._purse.call(key.step) as call:
+            with self._spending.call(key.step) as call:
                 call.usage = None
                 batch.ask(key.step, digest, _subject_digest(key.subject), msgspec.json.encode(key), body)
             add(key.step, BATCHED, 1)
@@ -135,7 +135,7 @@ class Book:
         """The most usable value, else the last failure if it stands, else None; what is found is counted."""
         failed: Failed | None = None
         values: list[T] = []
-        for data in self.shelf(key.step).find(digest):
+        for data in self.log(key.step).find(digest):
             try:
                 record = msgspec.json.decode(data, type=Record)
                 count_earlier(key.step, record.usage)  # also of failures before the value: they were asked for it too
@@ -162,14 +162,14 @@ class Book:
         return self._retry == "none" or (self._retry == "transient" and failed.permanent)
 
     def _miss(self, key: Key) -> None:
-        data = self.shelf(key.step).last_of(_subject_digest(key.subject))
+        data = self.log(key.step).last_of(_subject_digest(key.subject))
         before = record_of(data) if data is not None else None
         self.misses.append(Miss(key, before and replace(before, value=_NULL)))  # values would fill the memory
 
     def _do(self, key: Key, digest: str, work: Callable[[], T], kind: Any, failures: tuple[type[Exception], ...]) -> T:
         first = self._first_of(key.step)
         try:
-            with self._purse.call(key.step) as call:
+            with self._spending.call(key.step) as call:
                 start = time.monotonic()
                 asked = first.ask(material=next(iter(key.inputs.values()), key.subject))
                 try:
@@ -228,7 +228,7 @@ class Book:
         )
         subject = _subject_digest(key.subject)
         try:
-            self.shelf(key.step).append(digest, subject, line_of(digest, subject, msgspec.json.encode(record)))
+            self.log(key.step).append(digest, subject, line_of(digest, subject, msgspec.json.encode(record)))
         except CannotJournal:
             if not self._look_only:  # which needs no right to write
                 raise

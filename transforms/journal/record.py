@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from schemas.account import Usage
 from schemas.fingerprint import fingerprint
+from schemas.usage import Usage
 from schemas.video import EngineStamp
 
 STEPS = ("media", "decode", "asr", "ocr", "caption", "write", "judge")

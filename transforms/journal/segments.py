@@ -9,13 +9,15 @@ import uuid
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from transforms.storage.cache import CacheFailed
 
 SUFFIX = ".jsonl"
 SYNC_PERIOD_S = 1.0
@@ -26,8 +28,21 @@ _PREFIX = 8 + 1 + 32 + 1 + 16 + 1
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
-class CannotJournal(RuntimeError):
-    """The journal cannot be written: no input is to blame, and no other will fare better."""
+class CannotJournal(CacheFailed):
+    """The journal cannot be read or written; the message names the file."""
+
+
+@contextmanager
+def journal_file(doing: str, path: str) -> Iterator[None]:
+    """Around whatever a file of the journal is ``doing`` ("read", "write"): an ``OSError`` becomes ``CannotJournal``.
+
+    As one of the file system's own errors it would be taken for that of a video by whoever has work done that needs
+    the journal and the video alike.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CannotJournal(f"cannot {doing} the journal {path}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +102,19 @@ class Segment:
     """A segment file that this process appends to; safe to use from threads.
 
     A line is in the kernel's hands when ``append`` returns, so it survives the end of the process however it ends. What
-    a power cut can take is bounded by ``fdatasync``, once a second while lines are appended.
+    a power cut can take is bounded by ``fdatasync``, once a second while lines are appended. Raises ``CannotJournal``.
     """
 
     def __init__(self, folder: str) -> None:
-        os.makedirs(folder, exist_ok=True)
         self.path = os.path.join(folder, segment_name(datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")))
         self.lines = 0
         self._synced_s = time.monotonic()
         self._size = 0
         self._spoilt = False
         self._writing = threading.Lock()
-        self._fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY, 0o644)
+        with journal_file("write", self.path):
+            os.makedirs(folder, exist_ok=True)
+            self._fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY, 0o644)
 
     def append(self, line: bytes) -> int:
         """Write one line whole, or not at all; returns its offset.
@@ -132,7 +148,8 @@ class Segment:
         with self._writing:
             with suppress(OSError):  # whatever a full disk has to say was said by append
                 _sync(self._fd)
-            os.close(self._fd)
+            with journal_file("write", self.path):
+                os.close(self._fd)
 
 
 class Index:

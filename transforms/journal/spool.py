@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 from schemas.fingerprint import fingerprint
-from transforms.journal.segments import SUFFIX, CannotJournal
+from transforms.journal.segments import SUFFIX, CannotJournal, journal_file
+from transforms.storage.cache import own_folder
+from transforms.storage.file_lock import Busy, FileLock
 from transforms.storage.files import join, list_files, read_bytes, replacing
 
 # A segment is sent when it has so many lines, or is so old.
@@ -29,25 +28,23 @@ class Spool:
     """
 
     def __init__(self, root: str, step: str) -> None:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        beside = os.path.join(home, "hardquery", "spool", fingerprint(root.rstrip("/")), step)
+        beside = os.path.join(own_folder(), "spool", fingerprint(root.rstrip("/")), step)
         self.url = join(root, "journal", step)
         try:
             os.makedirs(beside, exist_ok=True)
         except OSError as error:
             fix = "set XDG_CACHE_HOME to a folder that can be written to"
             raise CannotJournal(f"cannot write the journal in {beside}: {error.strerror}; {fix}") from error
-        with _turn(beside):
+        with journal_file("write", beside), FileLock(beside, folder=True, wait=True):
             for name in sorted(os.listdir(beside)):
                 self._send_left(os.path.join(beside, name))
             self.folder = tempfile.mkdtemp(dir=beside)
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._lock = FileLock(self.folder, folder=True, wait=True)
 
     def fetch(self) -> str:
         """Where copies of all segments that were sent so far lie: one file, in the order of their names."""
         whole = os.path.join(self.folder, "fetched")
-        with open(whole, "wb") as copy, ThreadPoolExecutor(_AT_ONCE) as pool:
+        with journal_file("read", self.url), open(whole, "wb") as copy, ThreadPoolExecutor(_AT_ONCE) as pool:
             names = [name for name in list_files(self.url) if name.endswith(SUFFIX)]
             for first in range(0, len(names), _AT_ONCE):  # not all in memory at once
                 for part in pool.map(self._read, names[first : first + _AT_ONCE]):
@@ -57,29 +54,25 @@ class Spool:
     def ship(self, path: str) -> None:
         """Send a finished segment, which can be read here until ``close``."""
         self._send(path)
-        open(path + _SENT, "wb").close()
+        with journal_file("write", path):
+            open(path + _SENT, "wb").close()
 
     def close(self) -> None:
         """Remove the folder, unless something in it is yet to be sent."""
-        if not _unsent(self.folder):
-            shutil.rmtree(self.folder)
-        os.close(self._lock)
+        with journal_file("write", self.folder):
+            if not _unsent(self.folder):
+                shutil.rmtree(self.folder)
+            self._lock.close()
 
     def _send_left(self, folder: str) -> None:
         """Send what a process left that ended without doing so."""
         try:
-            lock = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # it has just ended in order
+            with FileLock(folder, folder=True):
+                for path in _unsent(folder):
+                    self._send(path)
+                shutil.rmtree(folder)
+        except (Busy, FileNotFoundError):  # it lives, or has just ended in order
             return
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for path in _unsent(folder):
-                self._send(path)
-            shutil.rmtree(folder)
-        except (BlockingIOError, FileNotFoundError):  # it lives, or ended in order since the folder was opened
-            return
-        finally:
-            os.close(lock)
 
     def _read(self, name: str) -> bytes:
         return read_bytes(join(self.url, name))
@@ -96,14 +89,3 @@ class Spool:
 def _unsent(folder: str) -> list[str]:
     paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(SUFFIX)]
     return [path for path in paths if not os.path.exists(path + _SENT)]
-
-
-@contextmanager
-def _turn(folder: str) -> Iterator[None]:
-    """One process of this machine at a time."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

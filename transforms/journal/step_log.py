@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from transforms.journal.segments import SUFFIX, CannotJournal, Index, Line, Segment, read_line, scan
+from transforms.journal.segments import SUFFIX, CannotJournal, Index, Line, Segment, journal_file, read_line, scan
 from transforms.journal.spool import LINES, PERIOD_S, Spool
 from transforms.storage.cache import is_remote
 
@@ -18,12 +18,13 @@ REFRESH_PERIOD_S = 1.0
 _OFFSET_BITS = 44  # of a place: 16 TiB a segment, a million segments
 
 
-class Shelf:
+class StepLog:
     """The records of one step under a cache root, for one process; safe to use from threads.
 
     Under a local root, records that other processes append meanwhile are found too, at most ``REFRESH_PERIOD_S`` late.
     Under a remote one, segments are written to a spool on this machine and sent on from there, and what others send
-    meanwhile is for the next run. ``subjects`` keeps a second index, by subject.
+    meanwhile is for the next run. ``subjects`` keeps a second index, by subject. Whatever cannot read or write a file
+    raises ``CannotJournal``.
     """
 
     def __init__(self, root: str, step: str, subjects: bool = False) -> None:
@@ -57,7 +58,7 @@ class Shelf:
                 yield line.data
 
     def last_of(self, subject: str) -> bytes | None:
-        """The JSON of the last record of a subject; the shelf was made with ``subjects``."""
+        """The JSON of the last record of a subject; the log was made with ``subjects``."""
         with self._working:
             places = self._subjects.places(int(subject, 16)) if self._subjects is not None else []
         line = self._line(places[-1]) if places else None
@@ -96,10 +97,7 @@ class Shelf:
             raise self._unsent
 
     def _open(self) -> None:
-        try:
-            self._own = Segment(self._folder)
-        except OSError as error:
-            raise CannotJournal(f"cannot write the journal in {self._folder}: {error.strerror}") from error
+        self._own = Segment(self._folder)
         self._own_number = len(self._files)
         self._files.append(self._own.path)
         if self._spool is not None:
@@ -122,7 +120,8 @@ class Shelf:
                     return
                 self._own = None
                 own.close()
-                self._scanned[own.path] = os.path.getsize(own.path)
+                with journal_file("read", own.path):
+                    self._scanned[own.path] = os.path.getsize(own.path)
             if self._spool is not None:
                 self._spool.ship(own.path)
 
@@ -137,9 +136,10 @@ class Shelf:
     def _refresh(self) -> None:
         """Read what is new in the folder."""
         self._refreshed_s = time.monotonic()
-        if not os.path.isdir(self._folder):
-            return
-        paths = [os.path.join(self._folder, name) for name in sorted(os.listdir(self._folder)) if name.endswith(SUFFIX)]
+        names: list[str] = []
+        with journal_file("read", self._folder), suppress(FileNotFoundError, NotADirectoryError):
+            names = sorted(os.listdir(self._folder))
+        paths = [os.path.join(self._folder, name) for name in names if name.endswith(SUFFIX)]
         own = self._own.path if self._own else None
         self._take_in(path for path in paths if path != own)
 
@@ -147,7 +147,8 @@ class Shelf:
         """Put the lines of files that were not read yet into the index, which sorts itself once for all of them."""
         keys, subjects, places = array("Q"), array("Q"), array("Q")
         for path in paths:
-            with suppress(FileNotFoundError):  # a folder that we may only read can be pruned meanwhile
+            # A folder that we may only read can be pruned meanwhile.
+            with journal_file("read", path), suppress(FileNotFoundError):
                 if os.path.getsize(path) > self._scanned.get(path, 0):
                     for line, place in self._new_lines(path):
                         keys.append(int(line.key[:16], 16))
@@ -178,12 +179,14 @@ class Shelf:
     def _line(self, place: int) -> Line | None:
         """The line at a place; None where it was damaged, or its file removed, after it was read."""
         path, offset = self._files[place >> _OFFSET_BITS], place & ((1 << _OFFSET_BITS) - 1)
-        try:
-            with open(path, "rb") as file:
+        with journal_file("read", path):  # as if it were not there, its work would be done and paid for again
+            try:
+                file = open(path, "rb")  # noqa: SIM115 - closed below
+            except FileNotFoundError:
+                return None
+            with file:
                 file.seek(offset)
                 line = read_line(file.readline(), offset)
-        except OSError:
-            return None
         if line is None:
             self._note_damage(path, offset)
         return line

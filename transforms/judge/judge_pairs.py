@@ -13,22 +13,22 @@ from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, neutralise, only
 from prompts.judge import judge_prompt, parse_verdict
 from prompts.reply import UnparsableReply
 from prompts.template import Prompt, Template
-from schemas.account import Deferral, Failure, Rejection
 from schemas.check import require
-from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Query
+from schemas.losses import Loss
+from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Query, QueryText
 from schemas.video import EngineStamp, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
 from transforms.judge.confidence import Judged, confidence_of, first_source
 from transforms.judge.prior import prior_of
+from transforms.ledger import LOSSES, lost
+from transforms.progress import advance
 from transforms.protocols.teacher import Teacher, TeacherEngine, TeacherFailed, TeacherRequest
 from transforms.teacher.asking import answer_of, seed_of
 from transforms.teacher.fitting import ask_fitting
 from transforms.teacher.recorded_teacher import RecordedTeacher
 from transforms.workers.window import flat_map
-
-REJECTIONS, FAILURES, DEFERRED = "rejections", "failures", "deferred"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Pair:
     says that the video is labelled as an answer, whatever the teacher will think of it.
     """
 
-    query: Query
+    query: Query | QueryText
     video: Video
     candidate: Candidate | None
     is_positive: bool
@@ -131,10 +131,10 @@ def _at_most(margin: Margin, bound: float | None) -> bool:
 
 @dataclass
 class JudgePairs(beam.PTransform):
-    """Pair -> Judgement. Every pair is accounted for once: what is not judged goes to a tag with both its ids.
+    """Pair -> Judgement. Every pair is accounted for once: what is not judged goes to "losses" with both its ids.
 
-    "rejections" are those whose video has nothing to judge by ("no evidence") or whose reply cannot be read,
-    "failures" those without a reply, "deferred" those left for a later run. The main output is "judgements".
+    Its video has nothing to judge by ("no evidence") or the reply cannot be read, there is no reply, or it is left for
+    a later run. The main output is "judgements".
     """
 
     teacher: TeacherEngine
@@ -157,7 +157,7 @@ class JudgePairs(beam.PTransform):
             budgets=self.budgets,
             no_rationale_below=self.no_rationale_below,
         )
-        return pairs | "Judge" >> judge.with_outputs(REJECTIONS, FAILURES, DEFERRED, main="judgements")
+        return pairs | "Judge" >> judge.with_outputs(LOSSES, main="judgements")
 
 
 def _judge(
@@ -178,10 +178,10 @@ def _judge(
         teacher = RecordedTeacher(engine, journal)
         yield judge_pair(teacher, engine.stamp(), pair, modalities, seed, budgets, template, no_rationale_below)
     except UnparsableReply as error:
-        rejection = Rejection("judge", "judge", error.reason, error.detail, video_id, query_id)
-        yield beam.pvalue.TaggedOutput(REJECTIONS, rejection)
+        yield lost(Loss("rejected", "judge", "judge", error.reason, error.detail, video_id, query_id))
     except TeacherFailed as error:
-        failure = Failure("judge", "judge", type(error).__name__, str(error), pair.video.uri, video_id, query_id)
-        yield beam.pvalue.TaggedOutput(FAILURES, failure)
+        advance("judge", "failed")
+        about = (video_id, query_id, pair.video.uri)
+        yield lost(Loss("failed", "judge", "judge", type(error).__name__, str(error), *about))
     except Deferred as deferred:
-        yield beam.pvalue.TaggedOutput(DEFERRED, Deferral("judge", "judge", deferred.reason, video_id, query_id))
+        yield lost(Loss("deferred", "judge", "judge", deferred.reason, "", video_id, query_id))

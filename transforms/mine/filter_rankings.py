@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
-from schemas.account import Rejection
 from schemas.example import Split
+from schemas.losses import Loss
 from schemas.query import Candidate
+from transforms.ledger import LOSSES, lost
 from transforms.mine.retrieve import Ranking
 
 
@@ -62,14 +63,12 @@ def _negatives(ranking: Ranking) -> Iterator[Candidate]:
 
 @dataclass
 class FilterRankings(beam.PTransform):
-    """Ranking -> Ranking; those that a filter drops go to the tag "rejections" as Rejection."""
+    """Ranking -> Ranking; those that a filter drops go to the tag "losses"."""
 
     ratio: float = 2.0
 
     def expand(self, rankings: beam.PCollection[Ranking]) -> beam.pvalue.DoOutputsTuple:
-        return rankings | "Filter" >> beam.FlatMap(_filter, ratio=self.ratio).with_outputs(
-            "rejections", main="rankings"
-        )
+        return rankings | "Filter" >> beam.FlatMap(_filter, ratio=self.ratio).with_outputs(LOSSES, main="rankings")
 
 
 def _filter(ranking: Ranking, ratio: float) -> Iterator[Ranking | beam.pvalue.TaggedOutput]:
@@ -79,5 +78,4 @@ def _filter(ranking: Ranking, ratio: float) -> Iterator[Ranking | beam.pvalue.Ta
         yield ranking
     else:
         reason, detail = found
-        rejection = Rejection("mine", "filter", reason, detail, query.video_id, query.query_id)
-        yield beam.pvalue.TaggedOutput("rejections", rejection)
+        yield lost(Loss("rejected", "mine", "filter", reason, detail, query.video_id, query.query_id))

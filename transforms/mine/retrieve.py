@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
+from schemas.candidates import Candidates
 from schemas.query import Candidate, Query
 from schemas.video import MODALITIES, Evidence, Modality, Video
 from transforms.protocols.engine import loaded
@@ -16,10 +17,10 @@ from transforms.protocols.first_stage import FirstStage, FirstStageEngine
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A query's candidates, best first, and the one among them that is its own video (None where it was not found)."""
+    """A query's candidates, and the one among them that is its own video (None where it was not found)."""
 
     query: Query
-    candidates: tuple[Candidate, ...]
+    candidates: Candidates
     positive: Candidate | None
 
 
@@ -31,9 +32,8 @@ def document_text(evidence: Evidence, modalities: Sequence[Modality] = MODALITIE
 
 def rank_candidates(query: Query, first_stage: FirstStage, depth: int) -> Ranking:
     """The ``depth`` best candidates for ``query``."""
-    candidates = tuple(first_stage.search(query.query_id, query.text, depth))
-    positive = next((c for c in candidates if c.video_id == query.video_id), None)
-    return Ranking(query, candidates, positive)
+    candidates = Candidates.of(first_stage.search(query.query_id, query.text, depth))
+    return Ranking(query, candidates, candidates.find(query.video_id))
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from transforms.protocols.frames import Frame
 
 

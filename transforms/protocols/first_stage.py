@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from schemas.query import Candidate
@@ -12,7 +12,7 @@ from transforms.protocols.engine import Engine
 class FirstStage(Protocol):
     """A loaded first-stage retriever over a fixed set of documents."""
 
-    def search(self, query_id: str, text: str, depth: int) -> list[Candidate]:
+    def search(self, query_id: str, text: str, depth: int) -> Sequence[Candidate]:
         """The ``depth`` best videos, best first, ties by video id. Empty where the retriever knows no answer."""
 
 

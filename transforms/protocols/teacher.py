@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 from prompts.template import Prompt
-from schemas.account import Usage
 from schemas.capabilities import Capabilities
 from schemas.query import ConfidenceSource
 from schemas.token import Token
+from schemas.usage import Usage
 from schemas.video import Evidence
 from transforms.protocols.engine import Engine
 

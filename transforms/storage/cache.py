@@ -15,7 +15,7 @@ from pathlib import Path
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.fingerprint import sha256_file
-from transforms.storage.files import DISK_FULL, replacing, size
+from transforms.storage.files import MACHINE_FULL, replacing, size
 
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
@@ -24,8 +24,12 @@ class CannotFetch(OSError):
     """A remote file could not be read; the message names it and the file system's own error."""
 
 
-class CannotPublish(RuntimeError):
-    """A file could not be written to the cache: no input is to blame, and no other will fare better."""
+class CacheFailed(RuntimeError):
+    """A file of the cache cannot be read or written: no input is to blame, and no other will fare better."""
+
+
+class CannotPublish(CacheFailed):
+    """A file could not be written to the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,12 @@ def is_remote(address: str) -> bool:
     return _REMOTE.match(address) is not None
 
 
+def own_folder() -> str:
+    """Where this user's own files lie that belong to no cache of a run: no other user can plant any there."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(home, "hardquery")
+
+
 def _require_regular_file(path: str) -> None:
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
@@ -135,6 +145,6 @@ def _download(url: str, path: Path) -> None:
             shutil.copyfileobj(source, copy, 1 << 20)
     except Exception as error:  # each filesystem has its own errors
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if isinstance(error, OSError) and error.errno in MACHINE_FULL:
             raise
         raise CannotFetch(f"cannot read {url}: {type(error).__name__}: {error}") from error

@@ -16,8 +16,8 @@ from transforms.storage import s3
 
 s3.install()
 
-# No input is to blame for these, and no other will fare better.
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# No room on the disk, or for one more open file: no input is to blame for these, and no other will fare better.
+MACHINE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 class StoreError(OSError):
@@ -104,7 +104,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         except BaseException as error:  # an interrupt must not leave the temporary file behind either
             with suppress(OSError):  # the error that brought us here says more
                 FileSystems.delete([temporary])
-            if isinstance(error, OSError) and error.errno in DISK_FULL and error.filename is None:
+            if isinstance(error, OSError) and error.errno in MACHINE_FULL and error.filename is None:
                 error.filename = path  # writing to an open file does not say which one
             raise
 

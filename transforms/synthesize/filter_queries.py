@@ -12,10 +12,11 @@ import apache_beam as beam
 
 from prompts.evidence import EvidenceBudgets, render_evidence
 from prompts.reply import excerpt
-from schemas.account import Rejection
 from schemas.check import require, require_fraction, require_one_of
+from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import MODALITIES, Evidence, Video
+from transforms.ledger import LOSSES, lost
 from transforms.synthesize.write_queries import shown_modalities
 from transforms.text.language import SCRIPTS, foreign
 from transforms.text.words import longest_common_run, words
@@ -201,14 +202,12 @@ def reject_reason(query: Query, evidence: Evidence, filters: TextFilters) -> Fou
 
 @dataclass
 class FilterQueries(beam.PTransform):
-    """(Query, Video) -> Query; those that a filter drops go to the tag "rejections" as Rejection."""
+    """(Query, Video) -> Query; those that a filter drops go to the tag "losses"."""
 
     filters: TextFilters
 
     def expand(self, pairs: beam.PCollection[tuple[Query, Video]]) -> beam.pvalue.DoOutputsTuple:
-        return pairs | "Filter" >> beam.FlatMap(_filter, filters=self.filters).with_outputs(
-            "rejections", main="queries"
-        )
+        return pairs | "Filter" >> beam.FlatMap(_filter, filters=self.filters).with_outputs(LOSSES, main="queries")
 
 
 def _filter(pair: tuple[Query, Video], filters: TextFilters) -> Iterator[Query | beam.pvalue.TaggedOutput]:
@@ -218,5 +217,4 @@ def _filter(pair: tuple[Query, Video], filters: TextFilters) -> Iterator[Query |
         yield query
     else:
         reason, detail = found
-        rejection = Rejection("synthesize", "filter", reason, detail, query.video_id, query.query_id)
-        yield beam.pvalue.TaggedOutput("rejections", rejection)
+        yield lost(Loss("rejected", "synthesize", "filter", reason, detail, query.video_id, query.query_id))

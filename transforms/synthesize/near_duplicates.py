@@ -23,10 +23,11 @@ from typing import Any
 
 import apache_beam as beam
 
-from schemas.account import Rejection
 from schemas.fingerprint import canonical_json
+from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import MODALITIES
+from transforms.ledger import LOSSES, lost
 from transforms.text.words import content_words, stem, words
 
 Key = tuple[int, str]  # the order of queries: minus the number of modalities, then the query id
@@ -95,7 +96,7 @@ def near_duplicates(queries: Iterable[Query], threshold: float) -> dict[str, str
 
 @dataclass
 class DropNearDuplicates(beam.PTransform):
-    """Query -> Query without near-duplicates; those go to the tag "rejections" as Rejection. Equals near_duplicates,
+    """Query -> Query without near-duplicates; those go to the tag "losses". Equals near_duplicates,
     but for queries by people: written queries give way to them, and they themselves are never dropped.
 
     One group per word that occurs in some prefix, which holds the queries with that word in their prefix. Taking the
@@ -120,7 +121,7 @@ class DropNearDuplicates(beam.PTransform):
         return (
             {"queries": keyed, "blamed": blamed}
             | "Join" >> beam.CoGroupByKey()
-            | "Drop" >> beam.FlatMapTuple(_drop).with_outputs("rejections", main="queries")
+            | "Drop" >> beam.FlatMapTuple(_drop).with_outputs(LOSSES, main="queries")
         )
 
 
@@ -140,5 +141,5 @@ def _drop(query_id: str, joined: Mapping[str, Iterable[Any]]) -> Iterator[Query 
 
 
 def _rejected(query: Query, detail: str) -> beam.pvalue.TaggedOutput:
-    rejection = Rejection("synthesize", "deduplicate", "near duplicate", detail, query.video_id, query.query_id)
-    return beam.pvalue.TaggedOutput("rejections", rejection)
+    about = (query.video_id, query.query_id)
+    return lost(Loss("rejected", "synthesize", "deduplicate", "near duplicate", detail, *about))

@@ -11,12 +11,13 @@ from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
 from prompts.reply import UnparsableReply
 from prompts.template import Prompt, Template
 from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable
-from schemas.account import Deferral, Failure, Rejection
+from schemas.losses import Loss
 from schemas.query import VARIANTS, EvidenceCut, Query, Variant
 from schemas.video import EngineStamp, Evidence, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
+from transforms.ledger import LOSSES, lost
 from transforms.progress import advance
 from transforms.protocols.teacher import Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 from transforms.synthesize.difficulty import difficulty_of
@@ -25,7 +26,7 @@ from transforms.teacher.fitting import ask_fitting
 from transforms.teacher.recorded_teacher import RecordedTeacher
 from transforms.workers.window import flat_map
 
-REJECTIONS, FAILURES, DEFERRED, REPLIES = "rejections", "failures", "deferred", "replies"
+REPLIES = "replies"
 
 RETRIES = 2
 """So many times a teacher is asked again whose reply cannot be read."""
@@ -152,10 +153,10 @@ class Reply:
 
 @dataclass
 class WriteQueries(beam.PTransform):
-    """Video -> Query, ``count`` a variant. Every (video, variant) is accounted for once, under one of four tags:
+    """Video -> Query, ``count`` a variant. Every (video, variant) is accounted for once:
 
-    "replies" (Reply), "rejections" (Rejection: "no evidence", or why the reply cannot be read), "failures" (Failure),
-    "deferred" (Deferral). The main output is "queries".
+    "replies" (Reply) or "losses": "no evidence", why the reply cannot be read, how the call failed, or why it waits.
+    The main output is "queries".
     """
 
     teacher: TeacherEngine
@@ -178,7 +179,7 @@ class WriteQueries(beam.PTransform):
             template=self.template,
             budgets=self.budgets,
         )
-        return videos | "Write" >> write.with_outputs(REJECTIONS, FAILURES, DEFERRED, REPLIES, main="queries")
+        return videos | "Write" >> write.with_outputs(LOSSES, REPLIES, main="queries")
 
 
 def _write(
@@ -199,16 +200,14 @@ def _write(
             queries = write_queries(teacher, stamp, video, variant, count, seed, budgets, template)
         except UnparsableReply as error:
             detail = f"variant {variant}: {error.detail}"
-            rejection = Rejection("synthesize", "write", error.reason, detail, video_id=video.video_id)
-            yield beam.pvalue.TaggedOutput(REJECTIONS, rejection)
+            yield lost(Loss("rejected", "synthesize", "write", error.reason, detail, video.video_id))
         except TeacherFailed as error:
             message = f"variant {variant}: {error}"
-            failure = Failure("synthesize", "write", type(error).__name__, message, video.uri, video.video_id)
             advance("write", "failed")
-            yield beam.pvalue.TaggedOutput(FAILURES, failure)
+            name = type(error).__name__
+            yield lost(Loss("failed", "synthesize", "write", name, message, video.video_id, uri=video.uri))
         except Deferred as deferred:
-            deferral = Deferral("synthesize", "write", deferred.reason, video.video_id)
-            yield beam.pvalue.TaggedOutput(DEFERRED, deferral)
+            yield lost(Loss("deferred", "synthesize", "write", deferred.reason, video_id=video.video_id))
         else:
             yield from queries
             yield beam.pvalue.TaggedOutput(REPLIES, Reply(video.video_id, variant, len(queries)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
-from pathlib import Path
 from typing import TypeVar, cast
 
 from transforms.protocols.engine import Engine, EngineError, loaded
+from transforms.storage.cache import own_folder
+from transforms.storage.file_lock import FileLock
 from transforms.workers.sandbox import PreparationFailed, run_isolated
 
 T = TypeVar("T")
@@ -43,12 +43,8 @@ def _load(engine: Hashable) -> None:
 @contextmanager
 def _turn(kind: str) -> Iterator[None]:
     """Wait until no other process of this user loads an engine of this kind."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    path = Path(tempfile.gettempdir()) / f"hardquery-{os.getuid()}-{kind}.lock"
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released by the kernel, however this process ends
+    with ExitStack() as held:
+        with suppress(OSError):  # who cannot write there downloads nothing either: that is where models are put
+            os.makedirs(own_folder(), exist_ok=True)
+            held.enter_context(FileLock(os.path.join(own_folder(), f"loading-{kind}.lock"), wait=True))
         yield

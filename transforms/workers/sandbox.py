@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from textwrap import indent
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -266,7 +267,7 @@ def _say_prepared(file: Path) -> None:
 
 def _noted(error: E) -> E:
     """The error, with the traceback of the one being handled as a note."""
-    error.add_note(f"In the child process:\n{traceback.format_exc()}")
+    error.add_note(f"In the child process:\n{indent(traceback.format_exc(), '    ')}")
     return error
 
 

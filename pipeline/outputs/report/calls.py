@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.outputs.manifest import Manifest
-from schemas.account import USAGE
+from schemas.usage import USAGE
 from transforms.journal.budget import PAID_STEPS
 from transforms.journal.counts import CACHEABLE, EARLIER, SILENT
 

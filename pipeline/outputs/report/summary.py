@@ -9,9 +9,9 @@ from typing import Any
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.tables import Tables
-from schemas.account import STAGES
 from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
+from schemas.losses import STAGES
 from schemas.query import QUERY_TYPES, VARIANTS
 from schemas.video import MODALITIES
 from transforms.ledger import Line, read_ledger

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from prompts.reply import UnparsableReply, split_thinking
-from schemas.account import Usage
 from schemas.check import require, require_text
 from schemas.fingerprint import fingerprint
 from schemas.token import Token
+from schemas.usage import Usage
 from schemas.video import EngineStamp
 from transforms.engines.local.answer_words import Decision
 from transforms.engines.local.language_model import LanguageModel, Row, Written, language_model

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from transforms.engines.openai.chat import BAD_GATEWAY
 from transforms.engines.openai.completion import NoAnswer, read_completion
 from transforms.engines.server.api_key import KeyKeeper

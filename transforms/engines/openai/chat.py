@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.account import Usage
+from schemas.usage import Usage
 from transforms.engines.openai.completion import NoAnswer, read_completion
 from transforms.engines.openai.options import ChatOptions
 from transforms.engines.server.api_key import KeyKeeper

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.account import Usage
+from schemas.usage import Usage
 
 # Where servers say it, most common first: OpenAI (vLLM and SGLang where they are told to, llama.cpp, OpenRouter,
 # LiteLLM), OpenAI's other API behind a proxy, DeepSeek, Anthropic behind a proxy, Moonshot.
