@@ -11,6 +11,7 @@ from scripted_server import Asked, Reply, ScriptedServer, completion, token
 
 from schemas.video import Evidence, MediaFacts, Video
 from transforms.engines.openai.teacher import OpenAiTeacher, Served
+from transforms.journal.counts import UNTOLD, counted_aside
 from transforms.journal.journal import Journal
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import (
@@ -197,3 +198,15 @@ def test_a_reply_found_in_the_journal_is_an_answer(tmp_path):
     assert outcomes[0] == TEXT
     assert {type(outcome) for outcome in outcomes[1:]} == {RequestRefused}
     assert run(tmp_path, [POOR], [about(n, n) for n in range(20)])[1] == 0
+
+
+def test_a_plan_counts_the_replies_that_a_better_server_would_be_asked_for_again(tmp_path):
+    engine = OpenAiTeacher(model="m", base_url="http://127.0.0.1:9/v1")
+    asked(tmp_path, POOR, Served(), [about(0, 0)])
+    asked(tmp_path, POOR, TELLS, [about(1, 1)])
+    asked(tmp_path, RICH, TELLS, [about(2, 2)])
+    with closing(Journal(str(tmp_path), look_only=True)) as journal, counted_aside() as counts:
+        for n in range(3):
+            RecordedTeacher(engine, journal).reply(about(n, n))
+
+    assert [count for count in counts if count[1] == UNTOLD] == [("judge", UNTOLD, 1)]

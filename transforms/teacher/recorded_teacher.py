@@ -8,6 +8,7 @@ from typing import cast
 
 from prompts.margin import essential
 from schemas.fingerprint import fingerprint
+from transforms.journal.counts import UNTOLD, add
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
@@ -57,10 +58,13 @@ class RecordedTeacher(Teacher):
         key = _key(self.engine, request)
         question = partial(self.engine.batch_body, request) if self.engine.takes_batches else None
         try:
-            return self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
+            reply = self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
         except RecordedFailure as failure:
             kind = cast(type[TeacherFailed], failure.kind)
             raise kind(failure.message, permanent=failure.permanent) from failure
+        if self.journal.look_only and request.asks_for_logprobs and not (reply.tokens or reply.bare):
+            add(key.step, UNTOLD, 1)
+        return reply
 
 
 def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
