@@ -14,10 +14,9 @@ import msgspec
 from pipeline.config import EmitConfig
 from pipeline.curate import caption_example
 from pipeline.stage import LedgerBuilder, merge
-from schemas.candidates import Candidates
 from schemas.example import Split
 from schemas.losses import Loss, Tally
-from schemas.query import Candidate, Query
+from schemas.query import Candidate, Candidates, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
 from transforms.curate.curate_query import CuratedPair

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 
+from pipeline.stage import LedgerBuilder
+from schemas.losses import Loss
 from schemas.query import Query
 from schemas.visible import one_line
+from transforms.ledger import LOSSES, lost
 from transforms.storage.trec import read_qrels, read_queries
 
 
 @dataclass(frozen=True, slots=True)
 class HumanQuery:
-    """A query and the grade, above zero, of every video that its qrels call relevant."""
+    """A query and the grade, above zero, of every video that its qrels call relevant; there may be none."""
 
     query_id: str
     text: str
@@ -27,7 +30,7 @@ def read_human_queries(queries_path: str, qrels_path: str) -> tuple[HumanQuery, 
 
     Raises:
         TrecError, OSError: a file or line that cannot be read.
-        ValueError: a query without a relevant video, or two queries with the same text.
+        ValueError: not one query has a relevant video, or two queries have the same text.
     """
     texts, qrels = read_queries(queries_path), read_qrels(qrels_path)
     queries = []
@@ -40,9 +43,9 @@ def read_human_queries(queries_path: str, qrels_path: str) -> tuple[HumanQuery, 
         if same != query_id:
             raise ValueError(f"{queries_path}: queries {same!r} and {query_id!r} have the same text; merge their qrels")
         grades = tuple((video_id, grade) for video_id, grade in sorted(qrels.get(query_id, {}).items()) if grade > 0)
-        if not grades:
-            raise ValueError(f"{qrels_path}: query {query_id!r} of {queries_path} has no relevant video")
         queries.append(HumanQuery(query_id, text, grades))
+    if not any(query.grades for query in queries):
+        raise ValueError(f"{qrels_path} has no relevant video for any query of {queries_path}; do their ids agree?")
     return tuple(queries)
 
 
@@ -63,15 +66,26 @@ def with_positive(human: HumanQuery, kept: Mapping[str, str], present: Mapping[s
 
 @dataclass
 class PlaceHumanQueries(beam.PTransform):
-    """(Video with frames, (dropped id, kept id)) -> Query, one for each of ``queries``."""
+    """(Video with frames, (dropped id, kept id)) -> Query, one for each of ``queries`` that has a relevant video."""
 
     queries: tuple[HumanQuery, ...]
+    ledger: LedgerBuilder
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
         videos, aliases = inputs
         present = videos | "Present" >> beam.Map(lambda video: (video.video_id, True))
-        return (
-            videos.pipeline
-            | "Queries" >> beam.Create(self.queries, reshuffle=False)
-            | "Place" >> beam.Map(with_positive, beam.pvalue.AsDict(aliases), beam.pvalue.AsDict(present))
-        )
+        given = videos.pipeline | "Queries" >> beam.Create(self.queries, reshuffle=False)
+        placed = given | "Place" >> beam.FlatMap(
+            _place, beam.pvalue.AsDict(aliases), beam.pvalue.AsDict(present)
+        ).with_outputs(LOSSES, main="queries")
+        if self.queries:
+            self.ledger.step("synthesize", "people", given, placed.queries, placed.losses)
+        return placed.queries
+
+
+def _place(human: HumanQuery, kept: Mapping[str, str], present: Mapping[str, Any]) -> Iterator[Any]:
+    if human.grades:
+        yield with_positive(human, kept, present)
+    else:
+        detail = f"its qrels name none: {human.text}"
+        yield lost(Loss("rejected", "synthesize", "people", "no relevant video", detail, query_id=human.query_id))

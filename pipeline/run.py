@@ -91,7 +91,7 @@ def put_stages(
     splits = videos | "Split" >> beam.Map(lambda video: (video.video_id, split_of(video.split_key, fraction, seed)))
 
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
-    human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human)
+    human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human, ledger)
     synthesized = (videos, human) | "Synthesize" >> Synthesize(
         recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, ledger
     )

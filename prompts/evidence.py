@@ -8,10 +8,11 @@ import re
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 
 from schemas.check import require
+from schemas.configuration.section import Section
 from schemas.query import EvidenceCut
 from schemas.video import MODALITIES, Evidence, Metadata, Modality
 from schemas.visible import is_invisible
@@ -31,8 +32,7 @@ _SPACING = ("Cc", "Zl", "Zp")  # control characters and line separators: white s
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)]*(?=\s)|[。！？]")
 
 
-@dataclass(frozen=True, slots=True)
-class EvidenceBudgets:
+class EvidenceBudgets(Section, frozen=True):
     """The most characters of each modality that a prompt shows (about four to an English token)."""
 
     caption: int = 2400

@@ -15,7 +15,7 @@ from pipeline.run import Job, check_output
 from runners import local
 from runners.options import OPTIONS
 from schemas.capabilities import Capabilities
-from transforms.extract.list_input import list_input
+from transforms.extract.list_input import ignored_text, list_input
 from transforms.journal.budget import Budget, Cost
 from transforms.journal.journal import Journal
 from transforms.storage.cache import Cache, is_remote
@@ -29,8 +29,8 @@ def default_cache(output: str) -> str:
 
 def prepare(
     arguments: argparse.Namespace, beam_flags: list[str], look_only: bool = False
-) -> tuple[Job, PipelineOptions, int]:
-    """The job, Beam's options for it, and how many files of the input are no videos.
+) -> tuple[Job, PipelineOptions, str]:
+    """The job, Beam's options for it, and what is said of files of the input that are no videos.
 
     Raises:
         ValueError, OSError: what was asked for cannot be done; the message is one line that names the fix.
@@ -61,7 +61,7 @@ def prepare(
     job = Job(
         recipe, engines, arguments.input, listing, output, cache, journal, arguments.workers, prompts, human, servers
     )
-    return job, options, listing.ignored
+    return job, options, ignored_text(listing.ignored)
 
 
 def _batch_folder(arguments: argparse.Namespace, engines: Engines, is_local: bool) -> str:

@@ -15,7 +15,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that say what to do, on what, and where results are kept."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name (see hardquery recipes) or a YAML file")
     parser.add_argument(
-        "--input", required=True, metavar="PATH", help="a folder, a glob, one file, or a manifest (.jsonl, .parquet)"
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="a folder, a glob, one file, or a manifest (.jsonl, .parquet, .csv, .tsv)",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the training set goes")
     parser.add_argument(

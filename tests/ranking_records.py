@@ -1,7 +1,6 @@
 """Small queries, videos and judgements for the tests of mining and curation."""
 
-from schemas.candidates import Candidates
-from schemas.query import Judgement, Label, Margin, Query
+from schemas.query import Candidates, Judgement, Label, Margin, Query
 from schemas.video import EngineStamp, Evidence, MediaFacts, Video
 
 ENGINE = EngineStamp("rules", "1", "", "0")

@@ -162,10 +162,10 @@ def test_coverage_counts_every_pair_and_what_it_lacks(output: str, manifest: Man
     rows = list(tables.rows("judgements"))
     found = coverage(tables)
     assert found.pairs == len(rows) == found.labels.total() == found.sources.total()
-    assert found.with_margin == sum(row["delta"] is not None for row in rows)
+    assert found.margins.total() == sum(row["delta"] is not None for row in rows)
     assert found.sources["label_only"] == sum(row["delta"] is None for row in rows) > 0
     assert found.censored.total() == sum(row["censored"] is not None for row in rows) > 0
-    assert found.widths.total() == found.with_margin - found.censored.total()
+    assert found.widths.total() == found.margins.total() - found.censored.total()
     assert len(found.positives) == sum(row["is_positive"] and row["delta"] is not None for row in rows)
 
 
@@ -251,7 +251,7 @@ def test_json_holds_what_the_text_says(output: str, manifest: Manifest, judge: o
     found = audited(output, manifest, judge(lambda request: -3.0))
     values = msgspec.json.decode(audit_json(found))
     assert values["coverage"]["pairs"] == found.coverage.pairs
-    assert sum(part["pairs"] for part in values["coverage"]["margins"]) == found.coverage.with_margin
+    assert sum(part["pairs"] for part in values["coverage"]["margins"]) == found.coverage.margins.total()
     assert set(values["planted"]) == set(PAYLOADS)
 
 

@@ -39,6 +39,44 @@ def test_scripts_without_spaces_are_searchable():
     assert [c.video_id for c in search("火箭推迟了")] == ["v5"]
 
 
+WORLD = [
+    ("ar", "فيضانات في الاسكندرية اليوم"),
+    ("en", "a quiet morning at the harbour"),
+    ("km", "ទឹកជំនន់នៅទីក្រុងភ្នំពេញថ្ងៃនេះ"),
+    ("my", "ယနေ့ရန်ကုန်မြို့တွင်ရေကြီးမှုဖြစ်ပွားသည်"),
+    ("pt", "As inundações em São Luís deixaram muitas famílias sem casa"),
+    ("ru", "Наводнение в Москве"),
+    ("tr", "IRMAK TAŞTI, İSTANBUL SEL HABERLERİ"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "video_id"),
+    [
+        ("الإسكندرية", "ar"),
+        ("فَيَضانات", "ar"),
+        ("harbours", "en"),
+        ("ទឹកជំនន់ភ្នំពេញ", "km"),
+        ("ရန်ကုန်ရေကြီးမှု", "my"),
+        ("inundação", "pt"),
+        ("inundacoes", "pt"),
+        ("familia", "pt"),
+        ("sao luis", "pt"),
+        ("наводнения Москвы", "ru"),
+        ("istanbul", "tr"),
+        ("ırmak taştı", "tr"),
+    ],
+)
+def test_a_text_of_any_language_is_found_by_other_spellings_and_endings(text: str, video_id: str):
+    assert [c.video_id for c in search(text, documents=WORLD)] == [video_id]
+
+
+def test_documents_of_other_languages_change_no_ranks_of_english_ones():
+    alone = search("which rocket launched", documents=DOCUMENTS)
+    beside = search("which rocket launched", documents=[*DOCUMENTS, *WORLD])
+    assert [c.video_id for c in beside] == [c.video_id for c in alone]
+
+
 @pytest.mark.parametrize("text", ["", "the of it", "zebra", "?!"])
 def test_videos_that_share_no_word_are_not_retrieved(text: str):
     assert search(text) == []

@@ -2,9 +2,8 @@ import pickle
 
 import pytest
 
-from schemas.candidates import Candidates
 from schemas.check import InvalidRecord
-from schemas.query import Candidate
+from schemas.query import Candidate, Candidates
 
 BOTH = Candidates(["b", "a"], [2.5, -1.0])
 

@@ -36,6 +36,29 @@ def test_a_resolved_recipe_names_every_default():
     assert parse_recipe(resolved) == load_recipe("demo", ["curate.alpha1=-4"])
 
 
+def test_numbers_without_a_point_and_words_that_look_like_answers_are_what_they_seem():
+    recipe = load_recipe(
+        "demo", ["synthesize.filters.min_language_probability=1e-3", "synthesize.filters.languages=[no, en]"]
+    )
+
+    assert recipe.synthesize.filters.min_language_probability == 0.001
+    assert recipe.synthesize.filters.languages == ("no", "en")
+    assert load_recipe("demo", ["judge.teacher={engine: openai, top_p: 9e-1}"]).judge.teacher["top_p"] == 0.9
+
+
+def test_a_section_that_the_recipe_leaves_out_can_be_set_key_by_key():
+    recipe = load_recipe("demo", ["extract.asr=null", "extract.asr.engine=whisper", "extract.asr.model=tiny"])
+
+    assert recipe.extract.asr == {"engine": "whisper", "model": "tiny"}
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("\ufeff" + recipe_text("demo"), encoding="utf-8")
+
+    assert load_recipe(str(path)) == load_recipe("demo")
+
+
 def test_a_recipe_can_be_a_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(recipe_text("demo").replace("name: demo", "name: mine"))
@@ -49,8 +72,20 @@ def test_a_recipe_can_be_a_file(tmp_path):
         (["curate.alfa1=1"], r"recipe key curate.alfa1 is not known; did you mean 'alpha1'\?"),
         (["extract.frames.fps=1"], r"recipe key extract.frames.fps is not known"),
         (["mine.candidates=many"], r"recipe key mine.candidates: expected `int`"),
-        (["mine.candidates=0"], r"recipe key mine.candidates: must be at least 1"),
-        (["emit.validation_fraction=1.5"], r"recipe key emit.validation_fraction: must be in \[0, 1\)"),
+        (["mine.candidates=0"], r"recipe key mine.candidates: expected `int` >= 1, got 0"),
+        (["emit.validation_fraction=1.5"], r"recipe key emit.validation_fraction: expected `float` < 1.0, got 1.5"),
+        (["emit.validation_fraction=-1e-3"], r"key emit.validation_fraction: expected `float` >= 0.0, got -0.001"),
+        (["emit.validation_fraction=.nan"], r"recipe key emit.validation_fraction: "),
+        (["curate.alpha1=5"], r"recipe key curate: alpha1 must be a number of at most 0, got 5"),
+        (["curate.alpha1=.nan"], r"recipe key curate: alpha1 must be a number of at most 0, got nan"),
+        (["curate.alpha1=-.inf"], r"recipe key curate: alpha1 must be a number of at most 0, got -inf"),
+        (["curate.alpha2=.inf"], r"recipe key curate: alpha2 must be finite, got inf"),
+        (["mine.ambiguity_ratio=.nan"], r"recipe key mine.ambiguity_ratio: "),
+        (["judge.no_rationale_below=1e-3"], r"recipe key judge.no_rationale_below: expected `float` <= 0.0, got 0.001"),
+        (["mine.modalities=[asr, asr]"], r"recipe key mine: modalities must name at least one, and each only once"),
+        (["synthesize.variants=[]"], r"recipe key synthesize: variants must name at least one"),
+        (["extract.frames.max_frames=0"], r"recipe key extract.frames: max_frames must be at least 1, got 0"),
+        (["costs.judge.input_prize=1"], r"key costs.judge.input_prize is not known; did you mean 'input_price'"),
         (["emit.frames.frames=7"], r"recipe key emit.frames: .*even number"),
         (["synthesize.variants=[smell]"], r"recipe key synthesize.variants"),
         (["curate"], "expected key=value"),

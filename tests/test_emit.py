@@ -1,6 +1,6 @@
 from pipeline.emit import failure_rows, qrels_of_kept, rejection_rows, run_of_kept
-from schemas.candidates import Candidates
 from schemas.losses import Loss
+from schemas.query import Candidates
 from schemas.tables import TABLES
 
 FOUND = Candidates(["b", "a"], [2.0, 1.0])

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from schemas.check import InvalidRecord
-from schemas.frames import grid_size
+from schemas.video import grid_size
 from transforms.emit.frame_grid import FrameGrid, on_grid
 
 

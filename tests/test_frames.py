@@ -1,6 +1,6 @@
 import pytest
 
-from schemas.frames import grid_size, spread
+from schemas.video import grid_size, spread
 
 BUDGET = 128 * 32 * 32
 

@@ -1,6 +1,13 @@
-import pytest
+from types import SimpleNamespace
 
-from pipeline.human import HumanQuery, read_human_queries, with_positive
+import apache_beam as beam
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from pipeline.human import HumanQuery, PlaceHumanQueries, read_human_queries, with_positive
+from pipeline.stage import LedgerBuilder
+from schemas.losses import Loss
 from schemas.query import Query
 
 
@@ -20,9 +27,15 @@ def test_queries_are_read_with_the_videos_that_answer_them(files):
     assert read_human_queries(*paths) == (HumanQuery("h1", "who opened the bridge", (("a", 1), ("c", 2))),)
 
 
-def test_a_query_without_a_relevant_video_is_refused(files):
-    with pytest.raises(ValueError, match=r"'h2' .* has no relevant video"):
-        read_human_queries(*files("h1\twho opened it\nh2\twhere was the fire\n", "h1 0 a 1\nh2 0 a 0\n"))
+def test_a_query_without_a_relevant_video_is_read_and_has_no_grades(files):
+    _, second = read_human_queries(*files("h1\twho opened it\nh2\twhere was the fire\n", "h1 0 a 1\nh2 0 a 0\n"))
+
+    assert second == HumanQuery("h2", "where was the fire", ())
+
+
+def test_queries_and_qrels_that_have_nothing_in_common_are_refused(files):
+    with pytest.raises(ValueError, match=r"no relevant video for any query of .*q\.tsv; do their ids agree"):
+        read_human_queries(*files("h1\twho opened it\nh2\twhere was the fire\n", "1 0 a 1\nh2 0 a 0\n"))
 
 
 def test_two_queries_of_the_same_text_are_refused(files):
@@ -48,3 +61,24 @@ def test_a_dropped_copy_stands_for_the_video_that_was_kept():
 
 def test_without_any_video_the_most_relevant_one_is_named():
     assert with_positive(HumanQuery("h1", "who", (("x", 1), ("y", 2))), {}, {}).video_id == "y"
+
+
+def test_a_query_without_a_relevant_video_is_a_rejection_and_the_others_go_on():
+    ledger = LedgerBuilder()
+    queries = (HumanQuery("h1", "who opened it", (("a", 1),)), HumanQuery("h2", "where was the fire", ()))
+    with TestPipeline() as pipeline:
+        videos = pipeline | "Videos" >> beam.Create([SimpleNamespace(video_id="a")])
+        aliases = pipeline | "Aliases" >> beam.Create([("copy", "a")])
+        placed = (videos, aliases) | PlaceHumanQueries(queries, ledger)
+        assert_that(placed, equal_to([Query("h1", "a", "who opened it", "human")]), label="placed")
+        rejection = Loss(
+            "rejected",
+            "synthesize",
+            "people",
+            "no relevant video",
+            "its qrels name none: where was the fire",
+            query_id="h2",
+        )
+        assert_that(ledger.losses[0], equal_to([rejection]), label="rejected")
+
+    assert ledger.steps == [("synthesize", "people")]

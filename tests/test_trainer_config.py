@@ -51,7 +51,9 @@ def test_a_resolved_configuration_reads_back_as_itself(preset, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("ranking.negativs=2", "negativs"),
+        ("ranking.negativs=2", "key ranking.negativs is not known; did you mean 'negatives'?"),
+        ("lora.rank=0", "lora.rank: expected `int` >= 1, got 0"),
+        ("ranking.losses.pairwise.wait=1", "key ranking.losses.pairwise.wait is not known; did you mean 'weight'?"),
         ("ranking.negatives=0", "ranking.negatives: expected `int` >= 1"),
         ("ranking.frames=3", "even"),
         ("perception.micro_batch=5", "micro_batch must divide batch"),
@@ -68,6 +70,18 @@ def test_a_value_that_makes_no_sense_is_named_in_one_line(setting, says):
 
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_presets_that_name_each_other_are_a_circle(tmp_path):
+    one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
+    one.write_text(f"preset: {other}\n")
+    other.write_text(f"preset: {one}\n")
+
+    with pytest.raises(ConfigError, match=r"goes round in a circle: .*one\.yaml > .*other\.yaml > .*one\.yaml"):
+        load_config(str(one))
+    one.write_text(f"preset: {one}\n")
+    with pytest.raises(ConfigError, match="goes round in a circle"):
+        load_config(str(one))
 
 
 def test_an_unknown_preset_is_told_from_a_file_that_cannot_be_read():

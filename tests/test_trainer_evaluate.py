@@ -129,7 +129,6 @@ def test_there_are_no_priors_of_equal_scores() -> None:
 def test_score_curves_hold_retrieved_pairs_of_judged_queries() -> None:
     curves = score_curves({"a": {"v": 1, "w": 0}}, run_of({"a": {"v": 2.0, "w": 1.0, "x": 0.0}, "b": {"v": 9.0}}))
     assert (list(curves.relevant), list(curves.other)) == ([2.0], [0.0, 1.0])
-    assert curves.share_below(False, 0.5) == 0.5
 
 
 @pytest.fixture(scope="module")

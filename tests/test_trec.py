@@ -82,7 +82,7 @@ def test_qrels_are_read_and_their_faults_named(tmp_path: Path):
         "q": {"v": 1, "w": -1},
         "p": {"v": 2},
     }
-    for line, what in (("q 0 v", "must be"), ("q 0 v 0.5", "rel must be an integer"), ("q 0 v 0", "listed twice")):
+    for line, what in (("q 0 v", "must be"), ("q 0 v 0.5", "rel must be a whole number"), ("q 0 v 0", "listed twice")):
         path = written(tmp_path / "b", f"q 0 v 1\n{line}\n")
         with pytest.raises(TrecError, match=f"line 2: .*{what}"):
             read_qrels(path)
@@ -97,6 +97,61 @@ def test_queries_are_read_and_their_faults_named(tmp_path: Path):
         path = written(tmp_path / "b", f"q1\tx\n{line}\n")
         with pytest.raises(TrecError, match=f"line 2: .*{what}"):
             read_queries(path)
+
+
+def test_whole_numbers_written_with_a_point_are_whole_numbers(tmp_path: Path):
+    assert read_qrels(written(tmp_path / "a", "q 0 v 1.0\nq 0 w 0.0\nq 0 x -1e0\n")) == {"q": {"v": 1, "w": 0, "x": -1}}
+    for line in ("q 0 v nan", "q 0 v inf", "q 0 v high"):
+        with pytest.raises(TrecError, match="rel must be a whole number"):
+            read_qrels(written(tmp_path / "b", line))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("q.csv", 'Query_id,query\nq1,"where did the flood, the great one, happen"\nq2,who won\n'),
+        ("q.tsv", "\ufeffquery-id\ttext\nq1\twhere did the flood, the great one, happen\nq2\twho won\n"),
+        ("q.tsv", "q1\twhere did the flood, the great one, happen\nq2\twho won\n"),
+        (
+            "q.jsonl",
+            '{"_id": "q1", "text": "where did the flood, the great one, happen"}\n{"_id": "q2", "text": "who won"}',
+        ),
+    ],
+)
+def test_queries_are_read_as_public_collections_have_them(tmp_path: Path, name: str, text: str):
+    expected = {"q1": "where did the flood, the great one, happen", "q2": "who won"}
+    assert read_queries(written(tmp_path / name, text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "j.jsonl",
+            '{"query_id": "q", "doc_id": "v", "relevance": 1}\n{"query_id": "q", "doc_id": "w", "relevance": 0.0}',
+        ),
+        ("j.csv", "query_id,doc_id,relevance\nq,v,1\nq,w,0\n"),
+        ("j.tsv", "query-id\tcorpus-id\tscore\nq\tv\t1\nq\tw\t0\n"),
+        ("j.tsv", "q\t0\tv\t1\nq\t0\tw\t0\n"),
+    ],
+)
+def test_qrels_are_read_as_public_collections_have_them(tmp_path: Path, name: str, text: str):
+    assert read_qrels(written(tmp_path / name, text)) == {"q": {"v": 1, "w": 0}}
+
+
+def test_a_table_without_the_columns_that_are_needed_names_them(tmp_path: Path):
+    with pytest.raises(TrecError, match=r"line 2: needs a value in each of the columns query_id, doc_id, relevance"):
+        read_qrels(written(tmp_path / "j.csv", "query_id,doc\nq,v\n"))
+    with pytest.raises(TrecError, match=r"j\.jsonl, line 1: JSON is malformed"):
+        read_qrels(written(tmp_path / "j.jsonl", "{oops"))
+    with pytest.raises(FileNotFoundError, match=r"none\.csv"):
+        read_qrels(str(tmp_path / "none.csv"))
+
+
+def test_a_gzipped_table_is_unpacked(tmp_path: Path):
+    path = tmp_path / "q.csv.gz"
+    path.write_bytes(gzip.compress(b"qid,query\nq1,who won\n"))
+    assert read_queries(str(path)) == {"q1": "who won"}
 
 
 def test_what_is_written_is_sorted_and_reads_back_the_same(tmp_path: Path):

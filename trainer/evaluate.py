@@ -100,11 +100,6 @@ class ScoreCurves:
     relevant: NDArray[np.float64]
     other: NDArray[np.float64]
 
-    def share_below(self, relevant: bool, score: float) -> float:
-        """The share of relevant (or other) pairs that score at most so much."""
-        scores = self.relevant if relevant else self.other
-        return float(np.searchsorted(scores, score, "right") / len(scores)) if len(scores) else float("nan")
-
 
 def score_curves(qrels: Qrels, run: Run) -> ScoreCurves:
     """Of every retrieved pair of the qrels' queries; a video without a qrel is not relevant."""

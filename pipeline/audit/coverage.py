@@ -41,11 +41,6 @@ class Coverage:
     unread: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def with_margin(self) -> int:
-        """Pairs that have a margin."""
-        return self.margins.total()
-
 
 def coverage(tables: Tables) -> Coverage:
     """Count the judgements of an output, and what was left unjudged."""

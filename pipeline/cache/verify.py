@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pipeline.outputs.problem import Problem
 from transforms.journal.record import record_of
 from transforms.journal.segments import Damage
 from transforms.storage.cache import Cache, CachedFile
-from transforms.storage.files import join, open_seekable
+from transforms.storage.files import digest, join
 
 _DROP = "`hardquery cache prune` drops"
 
@@ -78,20 +77,12 @@ def _check_file(root: str, key: str, versions: dict[CachedFile, str]) -> Iterabl
         yield Problem(key, f"missing: {again}")
     elif size not in {file.size_bytes for file in versions}:
         yield Problem(key, f"{size} bytes, recorded with {file.size_bytes}: {again}")
-    elif (sha256 := _sha256(join(root, key))) not in {file.sha256 for file in versions}:
+    elif (sha256 := digest(join(root, key))[0]) not in {file.sha256 for file in versions}:
         yield Problem(
             key,
             f"changed: SHA-256 {sha256[:12]}…, recorded with {file.sha256[:12]}…: runs cannot tell and use it as "
             f"it is; delete the file, and {subject} is decoded again at the next run",
         )
-
-
-def _sha256(path: str) -> str:
-    with open_seekable(path) as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _notes(step: str, found: Counter[str]) -> Iterable[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
 from apache_beam.io.filesystems import FileSystems
@@ -17,7 +16,14 @@ from pipeline.outputs.manifest import (
 from pipeline.outputs.staging import COMMIT, clear_staging, is_half_published, staging_of
 from pipeline.outputs.tables import is_table_file
 from transforms.emit.shards import WrittenFile
-from transforms.storage.files import exists, join, list_files, make_parent, open_seekable, read_bytes, write_bytes
+from transforms.storage.files import (
+    digest,
+    join,
+    list_files,
+    make_parent,
+    read_bytes,
+    write_bytes,
+)
 
 
 def publish(output: str) -> None:
@@ -70,13 +76,5 @@ def _by_path(files: Iterable[WrittenFile]) -> tuple[WrittenFile, ...]:
 
 
 def describe(output: str, path: str) -> WrittenFile:
-    """Size and SHA-256 of one file of the output, read in 1 MiB blocks."""
-    sha256, size = hashlib.sha256(), 0
-    full = join(output, path)
-    if not exists(full):
-        raise FileNotFoundError(full)
-    with open_seekable(full) as stream:
-        while block := stream.read(1 << 20):
-            sha256.update(block)
-            size += len(block)
-    return WrittenFile(path, sha256.hexdigest(), size)
+    """Size and SHA-256 of one file of the output."""
+    return WrittenFile(path, *digest(join(output, path)))

@@ -28,6 +28,7 @@ from transforms.journal.counts import UNTOLD, add, work_of
 from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS, Miss
 from transforms.ledger import Key as LedgerKey
+from transforms.storage.address import local_path
 from transforms.storage.cache import CacheFailed, is_remote
 
 # Which steps decide what each one is asked.
@@ -183,7 +184,7 @@ def _add_length(video: Video) -> None:
 def _probe(uris: Sequence[str], workers: int) -> _Unseen:
     local = [uri for uri in uris if not is_remote(uri)]
     with ThreadPoolExecutor(workers) as pool:
-        headers = dict(zip(local, pool.map(lambda uri: probe(uri, workers), local), strict=True))
+        headers = dict(zip(local, pool.map(lambda uri: probe(local_path(uri), workers), local), strict=True))
     return _Unseen(headers, frozenset(uris).difference(local))
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from runners.cli import audit, batch, cache, evaluate, outputs, rerank, run, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from schemas.visible import UNREADABLE, visible
+from transforms.storage.address import local_path
 
 _EPILOG = """\
 examples:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     but its budget or a batch left work for later, 130 interrupted.
     """
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(_as_meant(sys.argv[1:] if argv is None else argv))
     if rest and arguments.command not in ("run", "plan"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     warnings.simplefilter("ignore")
@@ -55,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return RUN_ERROR if arguments.command == "run" else 0  # a run that nobody watches any more was cut short
+
+
+def _as_meant(argv: Sequence[str]) -> list[str]:
+    """What was typed, with the path for a file:// URL, and with an id that begins with a dash told from an option."""
+    meant = []
+    for argument in argv:
+        option, equals, value = argument.partition("=")
+        meant.append(f"{option}={local_path(value)}" if equals else local_path(argument))
+    if meant[:1] == ["explain"] and len(meant) == 3 and meant[2].startswith("-") and meant[2] not in ("-h", "--help"):
+        meant.insert(2, "--")
+    return meant
 
 
 def entry() -> None:

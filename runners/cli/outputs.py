@@ -14,7 +14,11 @@ def add_commands(commands: Any) -> None:
     verify.add_argument("output", metavar="OUT")
     verify.set_defaults(act=_verify)
 
-    explain = commands.add_parser("explain", help="everything known of one query, video or pair")
+    explain = commands.add_parser(
+        "explain",
+        help="everything known of one query, video or pair",
+        epilog="Where an id reads like one of these options, write -- before it: explain OUT -- --help",
+    )
     explain.add_argument("output", metavar="OUT")
     explain.add_argument("id", metavar="ID", help="a query id, a video id, or QUERY_ID:VIDEO_ID")
     explain.set_defaults(act=_explain)
@@ -78,7 +82,7 @@ def _diff(arguments: argparse.Namespace, _: list[str]) -> int:
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
     from pipeline.outputs.export.rankvideo import EXPORTS
     from pipeline.outputs.manifest import NotAnOutput
-    from transforms.protocols.engine import did_you_mean
+    from schemas.configuration.section import did_you_mean
     from transforms.storage.files import join
 
     if arguments.format not in EXPORTS:

@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     with one_line(ValueError, OSError):  # every error of this call is a clear one-line subclass of the two
         job, options, ignored = prepare(arguments, beam_flags)
     console = Console(stderr=True)
-    beside = f" ({ignored} other files ignored)" if ignored else ""
+    beside = f" ({ignored})" if ignored else ""
     said = f"{job.recipe.name}: {len(job.listing.entries)} videos{beside} -> {job.output}"
     console.print(said, highlight=False, soft_wrap=True, markup=False)
     for role, server in job.servers.items():

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 
+from schemas.configuration.section import Section, converted
+from schemas.configuration.values import read_yaml, with_settings
 from trainer.config.errors import TrainingError
 
 Stage = Literal["perception", "ranking"]
@@ -25,11 +26,7 @@ class ConfigError(TrainingError):
     """A configuration that cannot be used; one line that names the key and the fix."""
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A mapping of the configuration file; a key that it does not know is an error."""
-
-
-class LoraConfig(_Section, frozen=True):
+class LoraConfig(Section, frozen=True):
     """Low-rank adapters on the linear layers of the language model; the vision tower keeps its weights."""
 
     rank: Positive = 16
@@ -37,7 +34,7 @@ class LoraConfig(_Section, frozen=True):
     dropout: Below1 = 0.05
 
 
-class PromptConfig(_Section, frozen=True):
+class PromptConfig(Section, frozen=True):
     """What the model is told, in training, scoring and evaluation alike: the video comes first, then ``user``.
 
     ``reply`` starts the model's turn: in ranking the score is read right after it, in perception it holds the caption.
@@ -48,7 +45,7 @@ class PromptConfig(_Section, frozen=True):
     reply: str
 
 
-class Term(_Section, frozen=True):
+class Term(Section, frozen=True):
     """One term of the ranking loss: its weight in the sum, and the temperature that divides the scores."""
 
     weight: NonNegative
@@ -64,7 +61,7 @@ class PointwiseTerm(Term, frozen=True):
     negative_weight: NonNegative = 0.5
 
 
-class LossConfig(_Section, frozen=True):
+class LossConfig(Section, frozen=True):
     """The terms of the ranking loss (RankVideo, arXiv 2602.02444, section 4.3); a weight of 0 leaves one out."""
 
     pairwise: Term = Term(weight=1.0, temperature=10.0)
@@ -77,7 +74,7 @@ class LossConfig(_Section, frozen=True):
             raise ValueError("one term of losses must have a weight above 0")
 
 
-class StageConfig(_Section, frozen=True):
+class StageConfig(Section, frozen=True):
     """How one stage is trained.
 
     ``batch`` items (captions, or query groups) make one optimizer step, whatever the number of devices; each device
@@ -119,7 +116,7 @@ class RankingConfig(StageConfig, frozen=True):
     losses: LossConfig = LossConfig()
 
 
-class TrainConfig(_Section, frozen=True):
+class TrainConfig(Section, frozen=True):
     """The whole configuration; its two stages share model, frames and precision.
 
     ``model`` is a name on the Hub, or a folder: a model, an adapter, or the run folder of an earlier stage. An adapter
@@ -173,16 +170,7 @@ def load_config(name: str, settings: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: no such preset or file, or a key or value that it does not know.
     """
-    values = _read(name)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not (key and equals):
-            raise ConfigError("--set: expected key=value, such as ranking.negatives=3")
-        nested: Any = _yaml(text, f"--set {key}")
-        for part in reversed(key.strip().split(".")):
-            nested = {part: nested}
-        values = _merge(values, nested)
-    return parse_config(values)
+    return parse_config(with_settings(_read(name), settings, ConfigError))
 
 
 def parse_config(values: dict[str, Any]) -> TrainConfig:
@@ -191,36 +179,29 @@ def parse_config(values: dict[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: a key is unknown or missing, or a value makes no sense; with its path.
     """
-    try:
-        return msgspec.convert(values, TrainConfig, strict=False)  # YAML reads 1e-5, without a dot, as text
-    except msgspec.ValidationError as error:
-        rule, _, path = str(error).partition(" - at `$")
-        where = path.strip("`.") or "(top level)"
-        raise ConfigError(f"training configuration, key {where}: {rule[0].lower()}{rule[1:]}") from error
+    return converted(values, TrainConfig, "training configuration, key", ConfigError)
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str, presets: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of a preset or file over those of the preset that it names; ``presets`` are those that name it."""
+    if name in presets:
+        raise ConfigError(
+            f"training configuration {presets[0]!r} goes round in a circle: {' > '.join((*presets, name))}"
+        )
     if name in preset_names():
         text = resources.files("trainer.presets").joinpath(f"{name}.yaml").read_text("utf-8")
     elif not name.endswith((".yaml", ".yml")):
         raise ConfigError(f"preset {name!r} is not known; give {' or '.join(preset_names())}, or a file.yaml")
     else:
         try:
-            text = Path(name).read_text("utf-8")
+            text = Path(name).read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"training configuration {name!r} cannot be read: {error}") from error
-    values = _yaml(text, name)
+    values = read_yaml(text, f"training configuration {name!r}", ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"training configuration {name!r} must be a mapping")
     base = values.pop("preset", None)
-    return values if base is None else _merge(_read(str(base)), values)
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    return values if base is None else _merge(_read(str(base), (*presets, name)), values)
 
 
 def _merge(under: Any, over: Any) -> Any:

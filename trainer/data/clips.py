@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from schemas.frames import grid_size, spread
+from schemas.video import grid_size, spread
 from trainer.data.shards import DataError, Shards
 
 _COLUMNS = ("video_id", "frame_times_s", "frames")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import apache_beam as beam
 
 from schemas.check import require
+from schemas.configuration.section import Section
 from schemas.example import Example, ExampleCandidate, Split, Stratum
 from schemas.losses import Loss
 from schemas.query import Judgement, Query
@@ -17,8 +19,7 @@ from transforms.ledger import LOSSES, lost
 DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of its judgements
 
 
-@dataclass(frozen=True)
-class CurateRules:
+class CurateRules(Section, frozen=True):
     """Thresholds of RankVideo (arXiv 2602.02444, section 4.2): ``alpha1``, ``alpha2`` as in ``stratum_of`` (nats).
 
     At least ``min_trusted`` trusted negatives a query, at most ``max_negatives`` negatives in all.
@@ -30,6 +31,8 @@ class CurateRules:
     max_negatives: int = 3
 
     def __post_init__(self) -> None:
+        require(-math.inf < self.alpha1 <= 0, "alpha1 must be a number of at most 0", self.alpha1)
+        require(math.isfinite(self.alpha2), "alpha2 must be finite", self.alpha2)
         limits = (self.min_trusted, self.max_negatives)
         require(1 <= self.min_trusted <= self.max_negatives, "1 <= min_trusted <= max_negatives", limits)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from PIL import Image
 
 from schemas.check import require
-from schemas.frames import grid_size, spread
+from schemas.configuration.section import Section
+from schemas.video import grid_size, spread
 
 
-@dataclass(frozen=True, slots=True)
-class FrameGrid:
+class FrameGrid(Section, frozen=True):
     """How many frames of a video go into the shards, and how large.
 
     Sides are multiples of ``patch`` pixels and their product is at most ``max_pixels``, so that the processor of a

@@ -49,7 +49,7 @@ class Decord:
 
 
 class DecordSampler:
-    """A FrameSampler. Each call opens its own reader, because a reader that threads share aborts the process."""
+    """A sampler. Each call opens its own reader, because a reader that threads share aborts the process."""
 
     def sample(self, path: str, policy: FramePolicy) -> SampledFrames:
         """Frames at ``target_times``, taken by decord or, with a warning that says why, by PyAV.

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from schemas.configuration.section import did_you_mean
 from schemas.video import EngineStamp
 from transforms.engines.text_boxes import reading_order, upright_box
-from transforms.protocols.engine import EngineError, did_you_mean, stamp_of
+from transforms.protocols.engine import EngineError, stamp_of
 from transforms.protocols.frames import Image
 from transforms.protocols.screen_text import TextBox
 

@@ -39,7 +39,7 @@ class PyAv:
 
 
 class PyAvSampler:
-    """A FrameSampler; transforms/media/frame_reader.py says how frames are found."""
+    """A sampler; transforms/media/frame_reader.py says how frames are found."""
 
     def __init__(self, precision: Precision = "exact") -> None:
         self._precision = precision

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from transforms.protocols.engine import Engine, EngineError, did_you_mean
+from schemas.configuration.section import did_you_mean
+from transforms.protocols.engine import Engine, EngineError
 
 ENGINES: dict[str, dict[str, str]] = {
     "decode": {"pyav": "pyav:PyAv", "decord": "decord:Decord"},

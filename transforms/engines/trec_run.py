@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,7 +12,7 @@ from schemas.fingerprint import fingerprint
 from schemas.query import Candidate
 from schemas.video import EngineStamp
 from transforms.protocols.engine import EngineError, stamp_of
-from transforms.storage.files import read_bytes
+from transforms.storage.files import digest
 from transforms.storage.trec import read_run
 
 
@@ -49,7 +48,7 @@ class TrecRun:
 
     def stamp(self) -> EngineStamp:
         """Stamped with the hash of the file, wherever it lies."""
-        content = hashlib.sha256(read_bytes(self.path)).hexdigest()[:16]
+        content = digest(self.path)[0][:16]
         return replace(stamp_of(self, "trec", "", content), fingerprint=fingerprint(["trec", content]))
 
 

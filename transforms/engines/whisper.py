@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from schemas.configuration.section import did_you_mean
 from schemas.fingerprint import fingerprint, sha256_file
 from schemas.video import AsrSegment, EngineStamp
-from transforms.protocols.engine import EngineError, did_you_mean
+from transforms.protocols.engine import EngineError
 from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
 
 # What openai-whisper knows, repeated here because importing it takes seconds; a test holds the two together.

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import apache_beam as beam
 
-from schemas.frames import spread
-from schemas.video import Evidence, Video
+from schemas.video import Evidence, Video, spread
 from schemas.visible import one_line
 from transforms.extract.attempt import EngineFailed, attempt, engine_at_work
 from transforms.journal.journal import Journal

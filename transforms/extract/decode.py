@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 
 from schemas.check import require
+from schemas.configuration.section import Section
 from schemas.fingerprint import fingerprint
 from schemas.losses import Loss
 from schemas.video import EngineUse, Evidence, ManifestEntry, Video
@@ -52,8 +53,7 @@ _ADVICE: Mapping[type[Exception], str] = {
 }
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Section, frozen=True):
     """How long native code may work on one video.
 
     Speech and text: ``time_limit_s`` plus ``time_limit_per_media_s`` a second of video. Decoding, which comes before

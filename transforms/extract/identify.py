@@ -15,6 +15,7 @@ from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
 from transforms.journal.open_journal import NOT_RUN
 from transforms.journal.record import Key
+from transforms.storage.address import local_path
 from transforms.storage.cache import CannotFetch, is_remote, localized
 from transforms.storage.files import MACHINE_FULL, size
 
@@ -95,7 +96,7 @@ def _out_of_reach() -> Iterator[None]:
 
 def _state(uri: str) -> str:
     if not is_remote(uri):
-        stat = os.stat(uri)
+        stat = os.stat(local_path(uri))
         return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
     found = size(uri)
     if found is None:

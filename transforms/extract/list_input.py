@@ -2,55 +2,61 @@
 
 from __future__ import annotations
 
-import io
+import codecs
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from schemas.check import InvalidRecord
-from schemas.video import EvidenceWarning, ManifestEntry, Metadata
-from schemas.visible import one_line, visible
-from transforms.storage.files import exists, join, list_files, match, open_seekable, read_bytes
+from schemas.video import EvidenceWarning, ManifestEntry
+from schemas.visible import one_line
+from transforms.extract.read_manifest import METADATA_FIELDS, InputError, metadata_of, read_manifest
+from transforms.storage.address import local_path, writable
+from transforms.storage.files import exists, list_files, match, open_seekable, read_bytes
+from transforms.storage.rows import FORMS, holds_rows
 
-# Containers that hold pictures. A folder's and a glob's other files are not videos; a manifest may name any file.
+__all__ = ["InputError", "Listing", "entries_json", "ignored_text", "list_input", "read_entries"]
+
+# Files that hold pictures. A folder's and a glob's other files are not videos; a manifest may name any file.
 VIDEO_EXTENSIONS = frozenset(
-    ".3g2 .3gp .asf .avi .flv .m2ts .m4a .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogm .ogv .ts .vob .webm .wmv".split()
+    ".264 .265 .3g2 .3gp .3gpp .amv .asf .av1 .avc .avi .divx .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m1v .m2t "
+    ".m2ts .m2v .m4a .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mpv .mts .mxf .nut .obu .ogm .ogv .qt .rm .rmvb "
+    ".tod .tp .trp .ts .vob .webm .wmv .wtv .xvid .y4m".split()
 )
-MANIFEST_EXTENSIONS = (".jsonl", ".ndjson", ".parquet")
-_METADATA_FIELDS = tuple(f.name for f in fields(Metadata))
-
-
-class InputError(ValueError):
-    """An input that cannot be listed; one line that names the file, the line in it, and the fix."""
+_TEXT_TOLD_BY = 4096  # bytes at the start of a file
+_ENDINGS = 8  # named where files are ignored
+_INFO = ".info.json"
+_DAY = re.compile(r"\d{8}")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The videos of an input, and how many other files lay beside them."""
+    """The videos of an input, and how many other files lay beside them, by the ending of their names."""
 
     entries: tuple[ManifestEntry, ...]
-    ignored: int = 0
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 def list_input(spec: str) -> Listing:
     """List the videos that ``spec`` names, on the local disk or any filesystem that Beam can read.
 
-    A manifest (JSON Lines or Parquet) gives ``uri`` and optionally ``video_id``, ``title``, ``description``,
+    A manifest (JSON Lines, Parquet, CSV or TSV) gives ``uri`` and optionally ``video_id``, ``title``, ``description``,
     ``language``, ``published`` and ``event`` a row; its relative addresses are relative to its own folder. Folders are
-    walked; a video's side-car ``<name>.json`` holds the same metadata fields.
+    walked, also behind links; a video's side-car ``<name>.json`` holds the same metadata fields, ``<name>.info.json``
+    what download tools know of it.
 
     Raises:
         InputError: nothing is there, a manifest row cannot be read, or two rows share an id or an address.
     """
-    if spec.endswith(MANIFEST_EXTENSIONS):
-        return _read_manifest(spec)
+    spec = local_path(spec)
+    if holds_rows(spec):
+        return Listing(read_manifest(spec))
     if FileSystems.get_scheme(spec) is not None:
         spec = spec.rstrip("/")
         found = _find_remote(spec)
@@ -64,32 +70,69 @@ def list_input(spec: str) -> Listing:
     videos = sorted(path for path in found if path == spec or _extension(path) in VIDEO_EXTENSIONS)
     if not videos:
         raise InputError(
-            f"--input {spec!r} names no video; give a folder, a glob such as 'videos/*.mp4', or a manifest "
-            f"({', '.join(MANIFEST_EXTENSIONS)})"
+            f"--input {spec!r} names no video{_beside(found)}; give a folder, a glob such as 'videos/*.mp4', or a "
+            f"manifest: {FORMS}"
         )
+    if videos == [spec] and _extension(spec) not in VIDEO_EXTENSIONS and _is_text(spec):
+        raise InputError(f"--input {spec!r} is text and no video; a manifest is {FORMS}, with a column 'uri'")
     side_cars = frozenset(path for path in found if _extension(path) == ".json")
     with ThreadPoolExecutor(10) as pool:  # as many connections as boto3 keeps
         entries = tuple(pool.map(lambda path: _with_side_car(path, side_cars), videos))
-    return Listing(entries, len(found) - len(videos) - len(side_cars & {_side_car(path) for path in videos}))
+    used = side_cars.intersection(side_car for path in videos for side_car in _side_cars(path))
+    return Listing(entries, _endings(path for path in found if path not in used.union(videos)))
+
+
+def ignored_text(ignored: Mapping[str, int]) -> str:
+    """``3 other files ignored: .txt 2, .srt 1``, the most frequent endings first; "" where nothing was."""
+    if not ignored:
+        return ""
+    ordered = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{ending or 'no ending'} {count}" for ending, count in ordered[:_ENDINGS])
+    more = ", …" if len(ordered) > _ENDINGS else ""
+    return f"{sum(ignored.values())} other files ignored: {listed}{more}"
+
+
+def _beside(found: Iterable[str]) -> str:
+    said = ignored_text(_endings(found))
+    return f" ({said})" if said else ""
+
+
+def _endings(paths: Iterable[str]) -> Counter[str]:
+    return Counter(map(_extension, paths))
 
 
 def _find_remote(spec: str) -> list[str]:
     """The files that an address names, or those below it; and the side-cars of the former."""
     is_bucket = not FileSystems.split(spec)[1]
-    if any(c in spec for c in "*?[") or (not is_bucket and exists(spec)):
+    if not is_bucket and exists(spec):
+        return [spec, *filter(exists, _side_cars(spec))]
+    if any(c in spec for c in "*?["):
         found = match(spec)
-        wanted = {_side_car(path) for path in found}.difference(found)
-        return found + [path for path in match(_side_car(spec)) if path in wanted]
+        wanted = {side_car for path in found for side_car in _side_cars(path)}.difference(found)
+        beside = {path for side_car in _side_cars(spec) for path in match(side_car)}
+        return found + sorted(beside & wanted)
     below = list_files(spec)
     return [f"{spec}/{path}" for path in below if not any(part.startswith(".") for part in path.split("/")[:-1])]
 
 
 def _walk(folder: str) -> list[str]:
-    """Every file below a local folder; hidden folders are left out."""
+    """Every file below a local folder, each real folder once; hidden folders are left out.
+
+    Folders behind links come after all others, so that a link to a folder of the same tree renames none of its files.
+    """
     found: list[str] = []
-    for parent, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found.extend(os.path.join(parent, name) for name in names)
+    entered: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        for parent, folders, names in os.walk(waiting.pop(0), onerror=_unreadable):
+            stat = os.stat(parent)
+            if (stat.st_dev, stat.st_ino) in entered:
+                folders.clear()
+                continue
+            entered.add((stat.st_dev, stat.st_ino))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            waiting.extend(path for name in folders if os.path.islink(path := os.path.join(parent, name)))
+            found.extend(os.path.join(parent, name) for name in names)
     return found
 
 
@@ -97,89 +140,50 @@ def _unreadable(error: OSError) -> None:
     raise InputError(f"folder {error.filename!r} cannot be listed: {error.strerror}") from error
 
 
+def _is_text(path: str) -> bool:
+    """Whether a file begins as a text does; False where it cannot be read."""
+    try:
+        if not FileSystems.get_scheme(path) and not os.path.isfile(path):
+            return False
+        with open_seekable(path) as stream:
+            start = stream.read(_TEXT_TOLD_BY)
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)  # the last character may be cut
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool(text.strip()) and all(character.isprintable() or character in "\n\r\t" for character in text)
+
+
 def _extension(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _side_car(path: str) -> str:
-    return os.path.splitext(path)[0] + ".json"
+def _side_cars(path: str) -> tuple[str, str]:
+    """Where what is known of a video may stand beside it: our own side-car, then that of download tools."""
+    stem = os.path.splitext(path)[0]
+    return f"{stem}.json", f"{stem}{_INFO}"
 
 
 def _with_side_car(path: str, side_cars: frozenset[str]) -> ManifestEntry:
-    # A name that is not UTF-8 cannot be written down; spelled out it names no file, and ends as a failure.
-    entry = ManifestEntry(os.fsencode(path).decode("utf-8", "backslashreplace"))
-    side_car = _side_car(path)
-    if side_car not in side_cars and not os.path.isfile(side_car):
+    entry = ManifestEntry(writable(path))
+    side_car = next((name for name in _side_cars(path) if name in side_cars or os.path.isfile(name)), None)
+    if side_car is None:
         return entry
     try:
-        content = msgspec.json.decode(read_bytes(side_car))
+        content = msgspec.json.decode(read_bytes(side_car).removeprefix(codecs.BOM_UTF8))
         if not isinstance(content, dict):
             raise InputError(f"holds a {type(content).__name__}, not an object")
-        return replace(entry, metadata=_metadata(content))
+        return replace(entry, metadata=metadata_of(_of_download(content) if side_car.endswith(_INFO) else content))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InputError, OSError) as error:
         message = one_line(f"the side-car {os.path.basename(side_car)} was not used: {error}")
         return replace(entry, warnings=(EvidenceWarning("metadata", "unreadable side-car", message),))
 
 
-def _metadata(row: dict[str, Any]) -> Metadata:
-    values = {name: row.get(name) for name in _METADATA_FIELDS}
-    for name, value in values.items():
-        if value is not None and not isinstance(value, str):
-            raise InputError(f"{name!r} must be a string, got {value!r}")
-    texts = {name: value for name, value in values.items() if isinstance(value, str)}
-    cleaned = {name: visible(text).strip() if name == "description" else one_line(text) for name, text in texts.items()}
-    return Metadata(**cleaned)
-
-
-def _read_manifest(spec: str) -> Listing:
-    try:
-        data = read_bytes(spec)
-    except OSError as error:
-        raise InputError(f"manifest {spec!r} cannot be read: {error}") from error
-    base = FileSystems.split(spec)[0]
-    entries: list[ManifestEntry] = []
-    seen: dict[tuple[str, str], int] = {}
-    for number, row in _rows(spec, data):
-        try:
-            entry = _entry(row, base)
-        except (InputError, InvalidRecord) as error:
-            raise InputError(f"{spec}, line {number}: {error}") from error
-        for name, value in (("video_id", entry.video_id), ("uri", entry.uri)):
-            first = seen.setdefault((name, value), number) if value is not None else number
-            if first != number:
-                raise InputError(f"{spec}, line {number}: {name} {value!r} was used on line {first} already")
-        entries.append(entry)
-    if not entries:
-        raise InputError(f"manifest {spec!r} holds no row")
-    return Listing(tuple(entries))
-
-
-def _rows(spec: str, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with their line numbers (Parquet: row numbers), from 1; blank lines are skipped."""
-    try:
-        if spec.endswith(".parquet"):
-            yield from enumerate(pq.read_table(io.BytesIO(data)).to_pylist(), start=1)
-            return
-        lines = data.decode("utf-8-sig").split("\n")  # not splitlines: JSON strings may hold other line separators
-    except (UnicodeDecodeError, pa.ArrowException) as error:
-        raise InputError(f"manifest {spec!r} cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                yield number, msgspec.json.decode(line, type=dict[str, Any])
-            except msgspec.DecodeError as error:
-                raise InputError(f"{spec}, line {number}: {error}") from error
-
-
-def _entry(row: dict[str, Any], base: str) -> ManifestEntry:
-    uri, video_id = row.get("uri"), row.get("video_id")
-    if not isinstance(uri, str) or not uri.strip():
-        raise InputError(f"every row needs a 'uri', got {uri!r}")
-    if video_id is not None and not isinstance(video_id, str):
-        raise InputError(f"'video_id' must be a string, got {video_id!r}")
-    if "://" not in uri and not os.path.isabs(uri) and base:
-        uri = join(base, uri)
-    return ManifestEntry(uri, video_id, _metadata(row))
+def _of_download(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata among what download tools write of a video; days are written 20310314 there."""
+    known = {name: content.get(name) for name in METADATA_FIELDS if name not in ("event", "published")}
+    day = content.get("upload_date")
+    published = f"{day[:4]}-{day[4:6]}-{day[6:]}" if isinstance(day, str) and _DAY.fullmatch(day) else None
+    return {**known, "published": published}
 
 
 def read_entries(path: str) -> Iterator[ManifestEntry]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from schemas.check import require
+from schemas.configuration.section import Section
 from schemas.usage import Usage
 
 # The steps whose calls a server may bill: they count against a budget, the work of this machine does not.
@@ -24,8 +25,7 @@ class Deferred(RuntimeError):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(Section, frozen=True):
     """Prices of one step's calls in dollars a million tokens, and the tokens of an average call until it was measured.
 
     ``cached_price`` is that of input tokens which the server had cached, null where it takes nothing off for them. The

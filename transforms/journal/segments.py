@@ -203,10 +203,5 @@ class Index:
         """At most ``n`` of the sorted places; a random sample, since keys are hashes."""
         return [*map(int, self._places[:n])]
 
-    @property
-    def nbytes(self) -> int:
-        """The memory that the sorted records take."""
-        return self._keys.nbytes + self._places.nbytes
-
     def __len__(self) -> int:
         return len(self._keys) + self._apart

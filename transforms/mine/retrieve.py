@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
-from schemas.candidates import Candidates
-from schemas.query import Candidate, Query
+from schemas.query import Candidate, Candidates, Query
 from schemas.video import MODALITIES, Evidence, Modality, Video
 from transforms.protocols.engine import loaded
 from transforms.protocols.first_stage import FirstStage, FirstStageEngine

@@ -11,9 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import threading
-from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from schemas.fingerprint import fingerprint
@@ -22,13 +20,6 @@ from schemas.video import EngineStamp
 
 class EngineError(ValueError):
     """An engine that cannot be had, in one line that names the fix."""
-
-
-def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
-    """``; did you mean 'x'?`` where one of ``known`` is close, then the whole list."""
-    close = get_close_matches(word, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (known: {', '.join(known)})"
 
 
 _models: dict[tuple[type, Any], Any] = {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.check import require
+from schemas.configuration.section import Section
 from schemas.video import EvidenceWarning
 
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
@@ -41,8 +41,7 @@ class SampledFrames:
     origin_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class FramePolicy:
+class FramePolicy(Section, frozen=True):
     """Which frames to take and how large: at most ``max_frames``, spread evenly at no more than ``sample_fps``.
 
     ``max_side`` bounds the longer side in pixels, ``max_pixels`` refuses larger source frames before decoding them.
@@ -59,10 +58,3 @@ class FramePolicy:
         for name in ("max_frames", "max_side", "max_pixels"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1", getattr(self, name))
         require(1 <= self.jpeg_quality <= 100, "jpeg_quality must lie in [1, 100]", self.jpeg_quality)
-
-
-class FrameSampler(Protocol):
-    """A loaded decoder of pictures."""
-
-    def sample(self, path: str, policy: FramePolicy) -> SampledFrames:
-        """Frames of the local file at ``path``. Raises ``NoVideoStream`` or ``UndecodableVideo`` (see decode.py)."""

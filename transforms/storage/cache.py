@@ -15,6 +15,7 @@ from pathlib import Path
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.fingerprint import sha256_file
+from transforms.storage.address import local_path
 from transforms.storage.files import MACHINE_FULL, replacing, size
 
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -106,16 +107,17 @@ def localized(uri: str, folder: str) -> str:
         CannotFetch: a remote file system did not deliver it.
     """
     if not is_remote(uri):
-        _require_regular_file(uri)
-        return uri
-    path = Path(folder) / f"media{Path(uri).suffix}"
-    _download(uri, path)
-    return str(path)
+        path = local_path(uri)
+        _require_regular_file(path)
+        return path
+    copy = Path(folder) / f"media{Path(uri).suffix}"
+    _download(uri, copy)
+    return str(copy)
 
 
 def is_remote(address: str) -> bool:
     """Whether an address is of another filesystem than this machine's own."""
-    return _REMOTE.match(address) is not None
+    return _REMOTE.match(local_path(address)) is not None
 
 
 def own_folder() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import glob
+import hashlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,19 +38,29 @@ def connect(options: PipelineOptions, *places: str | None) -> None:
     FileSystems.set_options(options)
     for place in filter(None, places):
         scheme, _, path = place.rpartition("://")
-        try:
-            FileSystems.get_filesystem(place)
-        except ValueError as error:
-            fix = "pip install 'hardquery[dataflow]'" if scheme == "gs" else "give a folder, s3://… or gs://…"
-            raise StoreError(f"{place}: no filesystem for {scheme}:// is installed; {fix}") from error
+        _require_filesystem(place)
         reason = s3.why_unreachable(path.split("/")[0], options) if scheme == "s3" else None
         if reason:
             raise StoreError(f"{place} cannot be reached: {reason}")
 
 
+def _require_filesystem(path: str) -> None:
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError as error:
+        scheme = path.partition("://")[0]
+        fix = (
+            "pip install 'hardquery[dataflow]'"
+            if scheme == "gs"
+            else "an address is a path, file:///…, s3://… or gs://…"
+        )
+        raise StoreError(f"{path}: no filesystem for {scheme}:// is installed; {fix}") from error
+
+
 @contextmanager
 def _saying(attempt: str, path: str) -> Iterator[None]:
-    """Turn what an object store raises within the block into a StoreError."""
+    """Turn what an object store raises within the block into a StoreError, and that there is no such store."""
+    _require_filesystem(path)
     try:
         yield
     except (s3.S3ClientError, BeamIOError) as error:
@@ -123,6 +135,18 @@ def read_bytes(path: str) -> bytes:
         return stream.read()
 
 
+def digest(path: str) -> tuple[str, int]:
+    """SHA-256 and size of a file, read in blocks of 1 MiB. Raises FileNotFoundError where there is none."""
+    if not exists(path):
+        raise FileNotFoundError(path)
+    sha256, size = hashlib.sha256(), 0
+    with open_seekable(path) as stream:
+        while block := stream.read(1 << 20):
+            sha256.update(block)
+            size += len(block)
+    return sha256.hexdigest(), size
+
+
 def open_seekable(path: str) -> BinaryIO:
     """A seekable stream for pyarrow; on object stores it reads ranges."""
     with _saying("read", path):
@@ -154,4 +178,4 @@ def match(pattern: str) -> list[str]:
 def list_files(root: str) -> list[str]:
     """All files below ``root``, as paths relative to it with forward slashes, sorted; empty where nothing is."""
     base = root.rstrip("/") + "/"
-    return sorted(path[len(base) :] for path in match(base + "**"))
+    return sorted(path[len(base) :] for path in match(glob.escape(base) + "**"))

@@ -1,18 +1,27 @@
-"""Files of the retrieval field: TREC runs, TREC qrels and tab-separated queries, read strictly and written in order."""
+"""Files of the retrieval field: TREC runs, qrels and queries, read strictly and written in order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.query import Candidate
 from transforms.storage.files import replacing
+from transforms.storage.rows import RowError, holds_rows, read_rows
 
 T = TypeVar("T")
+
+# What others call the columns of queries and qrels in tables and JSON Lines; case and punctuation do not matter.
+_QUERIES = {"query_id": "queryid qid id", "query": "query text querytext"}
+_QRELS = {
+    "query_id": "queryid qid",
+    "doc_id": "docid videoid documentid corpusid",
+    "relevance": "relevance rel score grade label",
+}
 
 
 class TrecError(ValueError):
@@ -44,33 +53,39 @@ def read_run(path: str) -> dict[str, list[Candidate]]:
 def read_qrels(path: str) -> dict[str, dict[str, int]]:
     """Relevance by query id and video id, from lines ``qid 0 docid rel``; above zero is relevant.
 
+    Tables with a header (.csv, .tsv) and JSON Lines with columns such as ``query_id``, ``doc_id``, ``relevance`` are
+    read as well.
+
     Raises:
         FileNotFoundError: there is no file.
         TrecError: a line is not of this form, or a video is listed twice for a query.
     """
     qrels: dict[str, dict[str, int]] = {}
-    for number, line in _lines(path):
-        query_id, _, video_id, relevance = _columns(path, number, line, "qid 0 docid rel")
+    for number, (query_id, video_id, relevance) in _named(path, _QRELS) or _qrels_columns(path):
         try:
-            value = int(relevance)
-        except ValueError as error:
-            raise TrecError(f"{path}, line {number}: rel must be an integer, got {relevance!r}") from error
-        _add(qrels.setdefault(query_id, {}), video_id, value, f"{path}, line {number}: {video_id!r} of {query_id!r}")
+            value = float(relevance)
+        except ValueError:
+            value = math.nan
+        if not value.is_integer():
+            raise TrecError(f"{path}, line {number}: rel must be a whole number, got {relevance!r}")
+        where = f"{path}, line {number}: {video_id!r} of {query_id!r}"
+        _add(qrels.setdefault(query_id, {}), video_id, int(value), where)
     return qrels
 
 
 def read_queries(path: str) -> dict[str, str]:
     """Query texts by id, from lines ``id<TAB>text``.
 
+    Tables with a header (.csv, .tsv) and JSON Lines with columns such as ``query_id`` and ``query`` are read as well.
+
     Raises:
         FileNotFoundError: there is no file.
         TrecError: a line is not of this form, or an id is used twice.
     """
     queries: dict[str, str] = {}
-    for number, line in _lines(path):
-        query_id, tab, text = line.partition("\t")
-        if not tab or not text.strip() or len(query_id.split()) != 1:
-            raise TrecError(f"{path}, line {number}: must be 'id<TAB>text', got {line!r}")
+    for number, (query_id, text) in _named(path, _QUERIES) or _queries_columns(path):
+        if not text.strip() or len(query_id.split()) != 1:
+            raise TrecError(f"{path}, line {number}: must be 'id<TAB>text', got {query_id!r} and {text!r}")
         _add(queries, query_id.strip(), text.strip(), f"{path}, line {number}: query id {query_id!r}")
     return queries
 
@@ -110,11 +125,60 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
             stream.write(f"{line}\n".encode())
 
 
-def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers from 1."""
+def _named(path: str, columns: Mapping[str, str]) -> list[tuple[int, list[str]]] | None:
+    """The cells of ``columns``, with line numbers, where the file is a table with a header or JSON Lines; else None."""
+    name = path.removesuffix(".gz")
+    if not holds_rows(name):
+        return None
+    with _opened(path) as stream:
+        data = b"".join(iter(lambda: stream.read(1 << 20), b""))
+    header = data.partition(b"\n")[0].decode("utf-8-sig", "replace").split("\t")
+    if name.lower().endswith(".tsv") and not all(_among(header, known) for known in columns.values()):
+        return None
+    found = []
+    try:
+        for number, row in read_rows(name, data):
+            keys = [_among(row, known) for known in columns.values()]
+            if not all(keys):
+                raise TrecError(
+                    f"{path}, line {number}: needs a value in each of the columns {', '.join(columns)}, got {row}"
+                )
+            found.append((number, [str(row[key]) for key in keys if key]))
+    except RowError as error:
+        raise TrecError(str(error)) from error
+    return found
+
+
+def _among(columns: Iterable[str], known: str) -> str | None:
+    """The first of ``columns`` that is one of the ``known`` names."""
+    names = known.split()
+    return next((name for name in columns if "".join(filter(str.isalnum, name)).lower() in names), None)
+
+
+def _qrels_columns(path: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in _lines(path):
+        query_id, _, video_id, relevance = _columns(path, number, line, "qid 0 docid rel")
+        yield number, [query_id, video_id, relevance]
+
+
+def _queries_columns(path: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in _lines(path):
+        query_id, tab, text = line.partition("\t")
+        if not tab:
+            raise TrecError(f"{path}, line {number}: must be 'id<TAB>text', got {line!r}")
+        yield number, [query_id, text]
+
+
+def _opened(path: str) -> BinaryIO:
     if not FileSystems.exists(path):
         raise FileNotFoundError(f"{path}: no such file")
-    with FileSystems.open(path) as stream:
+    stream: BinaryIO = FileSystems.open(path)
+    return stream
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1."""
+    with _opened(path) as stream:
         for number, line in enumerate(iter(stream.readline, b""), start=1):  # compressed streams only have readline
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from prompts.write_queries import Draft
 from schemas.difficulty import Difficulty, Length
 from schemas.video import MODALITIES, Evidence
@@ -21,9 +23,14 @@ def lexical_gap(text: str, shown: Evidence) -> float:
 
     It is near 1 for evidence in another language, and 0 where there are no content words.
     """
-    held = {stem(word) for modality in MODALITIES for word in words(shown.text(modality))}
+    held = frozenset[str]().union(*(_stems(shown.text(modality)) for modality in MODALITIES))
     stems = {stem(word) for word in content_words(text)}
     return len(stems - held) / len(stems) if stems else 0.0
+
+
+@lru_cache(maxsize=64)  # the queries of a video are written from the same few texts, one after the other
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(map(stem, words(text)))
 
 
 def length_of(text: str) -> Length:

@@ -13,6 +13,7 @@ import apache_beam as beam
 from prompts.evidence import EvidenceBudgets, render_evidence
 from prompts.reply import excerpt
 from schemas.check import require, require_fraction, require_one_of
+from schemas.configuration.section import Section
 from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import MODALITIES, Evidence, Video
@@ -24,8 +25,7 @@ from transforms.text.words import longest_common_run, words
 Found = tuple[str, str] | None  # (reason, detail)
 
 
-@dataclass(frozen=True)
-class TextFilters:
+class TextFilters(Section, frozen=True):
     """Thresholds of the text filters; lengths and runs are counted in words as ``transforms.text.words`` splits them.
 
     A run of up to ``max_copied_words`` words may be shared with the evidence, and the share ``max_overlap`` of the

@@ -1,10 +1,10 @@
-"""Languages: whether a short text is, beyond doubt, in none of the languages that are wanted."""
+"""Languages: in which one a text is, or whether a short text is, beyond doubt, in none of those that are wanted."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -46,6 +46,19 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "zh": ("CJK",),
 }
 
+# The language that letters of a script are taken for, unless they are beyond doubt in another one.
+USUAL = {
+    "ARABIC": "ar",
+    "ARMENIAN": "hy",
+    "CYRILLIC": "ru",
+    "DEVANAGARI": "hi",
+    "GREEK": "el",
+    "LATIN": "en",
+    "TAMIL": "ta",
+}
+_DOUBT = 0.006  # the probability of the usual language that leaves a doubt; see TextFilters.min_language_probability
+_ENOUGH = 300  # characters tell a language
+
 
 def foreign(text: str, languages: Sequence[str], min_probability: float) -> str | None:
     """What shows that ``text`` is in none of ``languages`` (keys of SCRIPTS), or None where it may be in one of them.
@@ -71,8 +84,32 @@ def foreign(text: str, languages: Sequence[str], min_probability: float) -> str 
     return f"likely {likeliest} ({probabilities[likeliest]:.2f})"
 
 
+@cache
 def _script(letter: str) -> str:
     return unicodedata.name(letter, "unknown").split()[0]
+
+
+def script_of(word: str) -> str:
+    """The script of a word's first character, as the first word of its Unicode name; "LATIN" of an ASCII one."""
+    return "LATIN" if word[:1].isascii() else _script(word[0])
+
+
+def languages_of(words: Iterable[str]) -> dict[str, str]:
+    """For each script of USUAL that ``words`` are in, the language (ISO 639) of those in it."""
+    by_script: dict[str, list[str]] = defaultdict(list)
+    for word in words:
+        by_script[script_of(word)].append(word)
+    return {script: _language_of(" ".join(by_script[script]), script) for script in sorted(USUAL.keys() & by_script)}
+
+
+def _language_of(text: str, script: str) -> str:
+    candidates = [language for language, scripts in SCRIPTS.items() if script in scripts]
+    if len(candidates) == 1:
+        return candidates[0]
+    probabilities = _probabilities(text[:_ENOUGH])
+    if probabilities[USUAL[script]] >= _DOUBT:
+        return USUAL[script]
+    return max(sorted(candidates), key=probabilities.__getitem__)
 
 
 @cache

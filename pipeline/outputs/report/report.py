@@ -19,8 +19,7 @@ from pipeline.outputs.report.histogram import HEIGHT, WIDTH, histogram
 from pipeline.outputs.report.summary import STAND_INS, Loss, Summary, duration, stratum_order
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.difficulty import DIMENSIONS
-from schemas.frames import spread
-from schemas.video import MODALITIES
+from schemas.video import MODALITIES, spread
 from schemas.visible import UNREADABLE, visible
 from transforms.ledger import Line, by_stage
 

@@ -33,7 +33,7 @@ def read_key(variable: str, file: str) -> str:
     if file:
         source = f"api_key_file {file!r}"
         try:
-            key = Path(file).read_text("utf-8", errors="replace").strip()
+            key = Path(file).read_text("utf-8-sig", errors="replace").strip()
         except OSError as error:
             raise EngineError(f"{source}: {error.strerror}") from error
     else:

@@ -1,0 +1,40 @@
+import random
+import sys
+import unicodedata
+
+from schemas.visible import _BREAKS, _with_drops, is_invisible, one_line, visible
+
+
+def visible_one_by_one(text: str, instead: str = "") -> str:
+    """What ``visible`` says of itself, asked of every single character."""
+    lines = text.replace("\r\n", "\n").translate(_BREAKS)
+    return "".join(instead if drop else character for character, drop in _with_drops(lines))
+
+
+def one_line_one_by_one(text: str) -> str:
+    spaced = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
+    return " ".join(visible_one_by_one(spaced).split())
+
+
+def test_every_code_point_is_kept_or_dropped_by_the_rules_alone():
+    for start in range(0, sys.maxunicode + 1, 16):
+        text = "".join(map(chr, range(start, start + 16)))
+        assert visible(text, "?") == visible_one_by_one(text, "?")
+        assert one_line(text) == one_line_one_by_one(text)
+
+
+def test_texts_of_any_characters_are_kept_or_dropped_by_the_rules_alone():
+    rng = random.Random(0)
+    special = "\r\n\t \x00\x85\u200b\u200c\u200d\ufe0e\ufe0f\u202e\u2028\ue000\ud800a1कष☀👩\U000e0100\u3164"
+    for _ in range(2_000):
+        text = "".join(rng.choices(special, k=rng.randint(0, 8)))
+        assert visible(text) == visible_one_by_one(text)
+        assert one_line(text) == one_line_one_by_one(text)
+
+
+def test_a_character_that_shows_nothing_is_invisible():
+    assert [character for character in "a\u200b\ue000é\u3164☀" if is_invisible(character)] == [
+        "\u200b",
+        "\ue000",
+        "\u3164",
+    ]

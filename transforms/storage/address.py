@@ -1,0 +1,24 @@
+"""Addresses of files: what of them names a file of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+_FILE_URL = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
+
+
+def local_path(address: str) -> str:
+    """The path that a file:// URL of this machine names (RFC 8089); any other address as it is."""
+    found = _FILE_URL.match(address)
+    return os.fsdecode(unquote_to_bytes(address[found.end() :].encode())) if found else address
+
+
+def writable(path: str) -> str:
+    """``path`` itself, or, where its bytes are no UTF-8 and no text can hold them, as a file:// URL."""
+    try:
+        path.encode()
+        return path
+    except UnicodeEncodeError:
+        return f"file://{quote_from_bytes(os.fsencode(os.path.abspath(path)))}"
