@@ -16,9 +16,8 @@ FIRST = 8
 MATERIALS = 3
 """They are about at least so many videos: all that is asked about one may be refused for what it shows."""
 
-_NUMBERED = re.compile(
-    r"\S*\d\S*"
-)  # counts, times and the ids of requests: words that differ in these alone are the same
+# Counts, times and the ids of requests: words that differ in these alone are the same.
+_NUMBERED = re.compile(r"\S*\d\S*")
 
 
 @dataclass(slots=True)
