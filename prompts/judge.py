@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from prompts.echo import echoes
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, quote, render_evidence
 from prompts.reply import UnparsableReply, excerpt, last_thought, split_thinking, without_tags
 from prompts.template import Prompt, Template, load_template
@@ -19,7 +20,6 @@ HOW_SURE = (
 """What a teacher is asked about a verdict of its own, where nothing else tells how sure it is."""
 
 _PERCENTAGE = re.compile(r"\s*(\d{1,3})\s*%?\.?\s*", re.ASCII)
-_PLACEHOLDER = "rationale"  # what judge.txt says where the rationale goes: a reply that says so repeats the prompt
 _ANSWER_OPENS = re.compile(r"<answer>", re.IGNORECASE)
 # The word is the whole answer: nothing but marks around it, up to the closing tag, a control token, or the end, where a
 # stop string may have left the start of the tag.
@@ -61,15 +61,16 @@ def judge_prompt(
     return (template or load_template("judge")).render(**judge_values(evidence, modalities, video_id, query, budgets))
 
 
-def parse_verdict(reply: str) -> Verdict:
+def parse_verdict(reply: str, template: Template | None = None) -> Verdict:
     """The verdict of a reply: the word after the last ``<answer>`` that follows the last ``</think>``.
 
     The word must be exactly yes or no, in any case; a stop string may have taken the closing tag. The rationale is the
-    last ``<think>`` block. There is no default: whatever else a reply says, it does not say yes or no.
+    last ``<think>`` block; one that is taken from the prompt judges nothing. There is no default: whatever else a reply
+    says, it does not say yes or no. ``template`` is that of the prompt, where it is not this package's own.
 
     Raises:
         UnparsableReply: "empty reply", "truncated", "no answer", "not yes/no", "two answers" (that differ) or
-            "repeats prompt".
+            "echoes the prompt".
     """
     thinking, answer = split_thinking(reply)
     answers = _ANSWER_OPENS.split(answer)[1:]
@@ -79,8 +80,8 @@ def parse_verdict(reply: str) -> Verdict:
     if len(set(labels)) > 1:
         raise UnparsableReply("two answers", excerpt(answer))
     rationale = last_thought(thinking)
-    if rationale == _PLACEHOLDER:
-        raise UnparsableReply("repeats prompt", excerpt(reply))
+    if echoes(rationale, template or load_template("judge")):
+        raise UnparsableReply("echoes the prompt", excerpt(rationale))
     return Verdict(labels[-1], rationale)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from prompts.echo import echoes
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, neutralise, render_evidence
 from prompts.reply import UnparsableReply, excerpt, split_thinking
 from prompts.template import Prompt, Template, load_template
@@ -140,17 +141,18 @@ def queries_prompt(
     return (template or load_template("write_queries")).render(**values)
 
 
-def parse_queries(reply: str, shown: Collection[Modality]) -> list[Draft]:
+def parse_queries(reply: str, shown: Collection[Modality], template: Template | None = None) -> list[Draft]:
     """The queries of a reply, in its order: bare JSON or fenced, after any thinking or introduction.
 
     Texts are put on one line, without invisible characters. An empty rationale is let through; a filter counts it. A
     query rests on no modality but those ``shown``: others that it names are left out, and where it names none of them
     it is taken to rest on all. A query type that the shown modalities do not allow is not mended, for the query itself
-    would then be made up: it is the wrong schema. So is one across modalities ("cross") that needs a single one.
+    would then be made up: it is the wrong schema. So is one across modalities ("cross") that needs a single one. A
+    query or rationale that is taken from the prompt, which is ``template`` where it is not this package's own, is none.
 
     Raises:
-        UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries" or "two answers" (that
-            differ: one of them may be quoted from the evidence).
+        UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries", "echoes the prompt" or
+            "two answers" (that differ: one of them may be quoted from the evidence).
     """
     _, answer = split_thinking(reply)
     try:
@@ -159,7 +161,7 @@ def parse_queries(reply: str, shown: Collection[Modality]) -> list[Draft]:
         raise UnparsableReply("wrong schema", str(error)) from error
     if not found.queries:
         raise UnparsableReply("no queries")
-    return [_draft(item, shown) for item in found.queries]
+    return [_draft(item, shown, template or load_template("write_queries")) for item in found.queries]
 
 
 def ask_again(error: UnparsableReply) -> str:
@@ -213,12 +215,14 @@ def _find_reply(answer: str) -> object:
     raise failure or UnparsableReply("not json", excerpt(answer))
 
 
-def _draft(item: _Item, shown: Collection[Modality]) -> Draft:
+def _draft(item: _Item, shown: Collection[Modality], template: Template) -> Draft:
     try:
         "".join((item.query, item.rationale, *item.evidence)).encode()
     except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
         raise UnparsableReply("not json", "half a surrogate pair in a string") from error
     text, rationale = one_line(item.query), one_line(item.rationale)
+    if echo := next((said for said in (text, rationale) if echoes(said, template)), None):
+        raise UnparsableReply("echoes the prompt", excerpt(echo))
     if not text:
         raise UnparsableReply("wrong schema", "a query is empty")
     if item.query_type not in types_for(shown):

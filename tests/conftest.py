@@ -69,3 +69,24 @@ def random_llm(tmp_path_factory: pytest.TempPathFactory) -> TinyLlm:
 def taught_llm(tmp_path_factory: pytest.TempPathFactory) -> TinyLlm:
     """One that gives verdicts, and says how sure it is, when it is asked by this project's prompts."""
     return make_tiny_llm(tmp_path_factory.mktemp("taught_llm") / "tiny", verdict_lessons())
+
+
+@pytest.fixture(scope="session")
+def whisper_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint over-fitted on three made-up sounds, as openai-whisper's own files are."""
+    pytest.importorskip("whisper")
+    from tests.tiny_whisper import write_memorised_checkpoint
+
+    path = tmp_path_factory.mktemp("whisper") / "memorised.pt"
+    write_memorised_checkpoint(path)
+    return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests measured, as a table: the rates of published weights."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    rows = [(report.nodeid.partition("::")[2], *found) for report in reports for found in report.user_properties]
+    if rows:
+        terminalreporter.write_line("\n| test | measure | value |\n|---|---|---:|")
+        for row in sorted(rows):
+            terminalreporter.write_line(f"| {' | '.join(map(str, row))} |")

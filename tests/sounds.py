@@ -1,4 +1,4 @@
-"""Sound for tests: real tracks, babble that passes for speech, and how far a transcript is from what was said."""
+"""Sound for tests: real tracks, and babble that passes for speech."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
-from transforms.text.words import words
 
 
 def read_track(path: Path) -> Samples:
@@ -42,14 +41,3 @@ def write_flac(path: Path, samples: Samples) -> None:
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.rate = SAMPLE_RATE_HZ
         file.mux([*stream.encode(frame), *stream.encode(None)])
-
-
-def word_error_rate(said: str, heard: str) -> float:
-    """Edits (insertions, deletions, substitutions of words) that lead from one to the other, per word said."""
-    reference, hypothesis = words(said), words(heard)
-    row = list(range(len(hypothesis) + 1))
-    for i, word in enumerate(reference, start=1):
-        above, row = row, [i]
-        for j, other in enumerate(hypothesis, start=1):
-            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (word != other)))
-    return row[-1] / len(reference)

@@ -1,6 +1,7 @@
 """What is read of a whole reply, label and margin together: a table of replies."""
 
 import math
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -9,6 +10,7 @@ from scripted_teacher import ScriptedTeacher
 
 from prompts.margin import LIMIT
 from prompts.reply import UnparsableReply
+from prompts.template import load_template
 from schemas.token import Token
 from transforms.judge.judge_pairs import Pair, judge_pair
 from transforms.protocols.teacher import TeacherReply
@@ -56,6 +58,7 @@ def reply_of(parts, **flags):
     return TeacherReply(b"".join(token.text for token in tokens).decode("utf-8", "replace"), tokens, **flags)
 
 
+ECHO = re.search("<think>(.*?)</think>", load_template("judge").source)[1]
 W = "<think>why</think>"
 T = W + "<answer>"
 E = "</answer>"
@@ -155,7 +158,7 @@ TABLE = {
     "full width": ([T, "ｙｅｓ", E], "not yes/no", None),
     "two answers that differ": ([T, Y, E, "<answer>", N, E], "two answers", None),
     "two answers that agree": ([T, at("yes", yes=0.6, no=0.4), E, "<answer>", Y, E], "yes", 4),
-    "the prompt's own words": (["<think>rationale</think><answer>", Y, E], "repeats prompt", None),
+    "the prompt's own words": ([f"<think>{ECHO}</think><answer>", Y, E], "echoes the prompt", None),
     # Cut off or refused.
     "blank": (["\n", " "], "empty reply", None),
     "cut in the thinking": (["<think>The bridge and no"], "truncated", None),

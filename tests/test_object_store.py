@@ -11,6 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from s3_server import S3, serving, serving_in_child
 
+from pipeline.cache.contents import _files
 from pipeline.outputs.manifest import read_manifest
 from runners.cli.main import main
 from schemas.video import Metadata
@@ -122,6 +123,21 @@ def test_files_below_a_folder_are_listed_and_its_neighbours_and_markers_are_not(
     assert len(list_files(s3.root)) == 4
     assert match(f"{s3.root}/out/*") == [f"{s3.root}/out/a.txt"]
     assert list_files(f"{s3.root}/none") == []
+
+
+def test_a_folder_is_listed_whatever_its_name(s3):
+    for key in ("out [v1]*/a.txt", "out v/b.txt", "out [v1]x/c.txt"):
+        s3.put(key)
+
+    assert list_files(f"{s3.root}/out [v1]*") == ["a.txt"]
+
+
+def test_what_a_cache_holds_is_found_whatever_its_name(s3):
+    s3.put("cache [1]/frames/ab/f.parquet", b"12345")
+
+    [stored] = _files(f"{s3.root}/cache [1]")
+
+    assert (stored.path, stored.size_bytes) == ("frames/ab/f.parquet", 5)
 
 
 def test_more_files_than_one_answer_holds_are_listed(s3, monkeypatch):
@@ -266,6 +282,31 @@ def test_a_glob_and_a_file_name_videos_with_their_side_cars(videos, spec):
     [entry] = list_input(f"{videos}/{spec}").entries
 
     assert (entry.uri, entry.metadata.title) == (f"{videos}/a.mp4", "T")
+
+
+@pytest.mark.parametrize("name", ["Title [abc-1]", "Title [z-a]", "what*? [x", "a**b"])
+def test_an_address_that_is_there_is_that_object_whatever_its_name(s3, name):
+    s3.put(f"v/{name}.mp4", b"x")
+    s3.put(f"v/{name}.json", b'{"title": "T"}')
+    s3.put("v/Title a.mp4", b"x")
+
+    [entry] = list_input(f"{s3.root}/v/{name}.mp4").entries
+
+    assert (entry.uri, entry.metadata.title) == (f"{s3.root}/v/{name}.mp4", "T")
+
+
+@pytest.mark.parametrize("folder", ["Series [z-a]", "Series [1]"])
+def test_a_folder_is_walked_whatever_its_name(s3, folder):
+    s3.put(f"{folder}/a.mp4", b"x")
+
+    assert [entry.uri for entry in list_input(f"{s3.root}/{folder}").entries] == [f"{s3.root}/{folder}/a.mp4"]
+
+
+def test_a_pattern_that_cannot_be_one_is_a_clear_error(s3):
+    s3.put("v/a.mp4", b"x")
+
+    with pytest.raises(InputError, match=r"names no video"):
+        list_input(f"{s3.root}/v/Title [z-a].mp4")
 
 
 def test_a_manifest_names_videos_relative_to_itself(s3):

@@ -5,7 +5,8 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-from sounds import read_track, word_error_rate
+from error_rates import word_error_rate
+from sounds import read_track
 
 from schemas.video import AsrSegment
 from transforms.engines.pocketsphinx import Pocketsphinx, PocketsphinxRecognizer, Word, split_at_pauses

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from transforms.engines.registry import find_engine
-from transforms.engines.whisper import LANGUAGES, MODELS, Whisper, is_doubtful, is_silent, timed_pieces
+from transforms.engines.whisper import MODELS, Whisper
+from transforms.engines.whisper_segments import LANGUAGES, is_doubtful, is_silent, repeats_itself, timed_pieces
 from transforms.protocols.engine import EngineError
 from transforms.protocols.speech import Samples
 
@@ -17,6 +18,7 @@ T = 100  # the first timestamp token in these tests
 
 @dataclass
 class Result:
+    tokens: tuple[int, ...] = ()
     avg_logprob: float = -0.1
     no_speech_prob: float = 0.0
     compression_ratio: float = 1.0
@@ -39,6 +41,9 @@ def test_repetition_and_improbable_text_are_doubtful_but_silence_is_not():
     assert not is_doubtful(Result())
     assert is_doubtful(Result(compression_ratio=2.5))
     assert is_doubtful(Result(avg_logprob=-1.1))
+    assert repeats_itself(Result(compression_ratio=2.5))
+    assert not repeats_itself(Result(avg_logprob=-1.1))
+    assert not repeats_itself(Result(avg_logprob=-1.1, no_speech_prob=0.7, compression_ratio=2.5))
     assert is_silent(Result(avg_logprob=-1.1, no_speech_prob=0.7))
     assert not is_doubtful(Result(avg_logprob=-1.1, no_speech_prob=0.7))
     assert not is_silent(Result(avg_logprob=-0.1, no_speech_prob=0.7))
@@ -82,24 +87,13 @@ def test_the_names_and_languages_are_those_of_the_package():
     assert list(tokenizer.LANGUAGES) == LANGUAGES
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint over-fitted on three made-up sounds, as openai-whisper's own files are."""
-    pytest.importorskip("whisper")
-    from tiny_whisper import write_memorised_checkpoint
-
-    path = tmp_path_factory.mktemp("whisper") / "memorised.pt"
-    write_memorised_checkpoint(path)
-    return path
-
-
-def test_a_check_accepts_a_checkpoint(checkpoint: Path):
-    Whisper(model=str(checkpoint)).check()
+def test_a_check_accepts_a_checkpoint(whisper_checkpoint: Path):
+    Whisper(model=str(whisper_checkpoint)).check()
 
 
 @pytest.fixture(scope="session")
-def recognizer(checkpoint: Path):
-    return Whisper(model=str(checkpoint), device="cpu", batch_size=2).load()
+def recognizer(whisper_checkpoint: Path):
+    return Whisper(model=str(whisper_checkpoint), device="cpu", batch_size=2).load()
 
 
 @pytest.fixture(scope="session")
@@ -125,10 +119,10 @@ def test_each_window_of_a_batch_has_its_own_language(recognizer):
     assert [result.language for result in recognizer.decode([RISING.sound, FALLING.sound])] == ["en", "de"]
 
 
-def test_a_given_language_is_not_detected_again(checkpoint: Path):
+def test_a_given_language_is_not_detected_again(whisper_checkpoint: Path):
     from tiny_whisper import FALLING
 
-    recognizer = Whisper(model=str(checkpoint), device="cpu", language="en").load()
+    recognizer = Whisper(model=str(whisper_checkpoint), device="cpu", language="en").load()
     assert recognizer.decode([FALLING.sound])[0].language == "en"
 
 
@@ -156,11 +150,20 @@ def test_a_result_does_not_depend_on_what_was_recognised_before(recognizer, nois
     assert recognizer.recognize([STUCK.sound, noise]) == first
 
 
-def test_the_stamp_follows_the_bytes_of_the_checkpoint_not_its_place(checkpoint: Path, tmp_path: Path):
-    engine = Whisper(model=str(checkpoint))
+def test_the_stamp_follows_the_bytes_of_the_checkpoint_not_its_place(whisper_checkpoint: Path, tmp_path: Path):
+    engine = Whisper(model=str(whisper_checkpoint))
     elsewhere = tmp_path / "copy.pt"
-    elsewhere.write_bytes(checkpoint.read_bytes())
+    elsewhere.write_bytes(whisper_checkpoint.read_bytes())
 
     assert engine.stamp().model.startswith("sha256:")
     assert engine.stamp() == Whisper(model=str(elsewhere), device="cpu", batch_size=1).stamp()
     assert engine.stamp() != replace(engine, language="de").stamp()
+
+
+def test_what_a_model_computes_in_is_named_and_does_not_follow_the_machine():
+    half = Whisper(device="cuda", precision="float16")
+
+    assert half.stamp() != Whisper(device="cuda").stamp() == Whisper(device="cpu").stamp() == Whisper().stamp()
+    for device in ("auto", "cpu", "mps"):
+        with pytest.raises(ValueError, match=f"precision float16 needs device cuda or cuda:N, got '{device}'"):
+            Whisper(device=device, precision="float16")

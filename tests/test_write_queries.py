@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from unittest.mock import ANY
 
@@ -9,6 +10,7 @@ from scripted_teacher import ScriptedEngine, ScriptedTeacher
 
 from prompts.evidence import DEFAULT_BUDGETS
 from prompts.reply import UnparsableReply
+from prompts.template import load_template
 from schemas.difficulty import Difficulty
 from schemas.losses import Loss
 from schemas.query import VARIANTS, Query
@@ -132,6 +134,14 @@ def test_a_reply_that_cannot_be_read_is_quoted_with_what_is_wrong_and_asked_for_
     assert second.follow_up.startswith("That reply cannot be used: wrong schema: Invalid enum value 'Specific'")
     assert (query.seed, query.attempts, query.reply) == (second.seed, 2, good.text)
     assert query.prompt_sha256 == first.prompt.sha256
+
+
+def test_a_teacher_that_gives_back_the_example_of_its_prompt_is_told_so_and_asked_again():
+    echo = re.search(r'^{"queries": .*}$', load_template("write_queries").source, re.M)[0]
+    (query,), (_, second) = asked_until(TeacherReply(echo), drafts("who rode for nothing"))
+
+    assert second.follow_up.startswith("That reply cannot be used: echoes the prompt: why could nobody")
+    assert (query.text, query.attempts) == ("who rode for nothing", 2)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@ import json
 import re
 from dataclasses import replace
 
+import jsonschema
 import msgspec
 import pytest
 
 from prompts.reply import UnparsableReply
+from prompts.template import Template, load_template
 from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable, reply_schema, types_for
 from schemas.difficulty import DIMENSIONS, Ratings
 from schemas.query import QUERY_TYPES
 from schemas.video import MODALITIES, Evidence, Metadata
 from transforms.synthesize.filter_queries import TextFilters
+from transforms.text.words import longest_common_run, words
 
 ITEM = {
     "evidence": ["asr: free until Sunday"],
@@ -267,4 +270,47 @@ def test_the_prompt_shows_the_very_fields_that_the_parser_reads_in_their_order()
 
     assert list(item) == list(ITEM)
     assert list(item["difficulty"]) == list(DIMENSIONS)
-    assert item["query_type"].strip("<>").split("|") == list(QUERY_TYPES)
+
+
+def example_of_the_prompt():
+    (line,) = re.findall(r'^{"queries": .*}$', load_template("write_queries").source, re.M)
+    return line
+
+
+def test_the_prompt_shows_a_whole_reply_that_the_schema_and_the_filters_pass_and_no_placeholder():
+    (item,) = json.loads(example_of_the_prompt())["queries"]
+
+    jsonschema.validate({"queries": [item]}, reply_schema(MODALITIES, 1))
+    assert not re.findall(r"<[^>]*>", load_template("write_queries").source)
+    quoted = set(re.findall(r'"([^"]+)"', load_template("write_queries").source.partition("evidence was")[2]))
+    shown = "\n".join(quoted - set(item["evidence"]) - {item["query"], item["rationale"]})
+    assert all(piece.partition(": ")[2] in shown for piece in item["evidence"])
+    assert longest_common_run(words(item["query"]), words(shown)) <= 3
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        {"query": json.loads(example_of_the_prompt())["queries"][0]["query"]},
+        {"query": "Why could nobody get beyond the end of the line?"},
+        {"query": "problems of public transport"},
+        {"query": "Name things by what they do or are known for, where that stays clear"},
+        {"rationale": json.loads(example_of_the_prompt())["queries"][0]["rationale"]},
+        {"rationale": "one to three sentences on which facts are joined and what a searcher must infer"},
+    ],
+)
+def test_a_query_or_rationale_that_is_the_prompt_s_own_is_refused_with_its_reply(echo):
+    with pytest.raises(UnparsableReply) as refused:
+        parse_queries(reply_of(ITEM, {**ITEM, **echo}), MODALITIES)
+
+    assert refused.value.reason == "echoes the prompt"
+    assert next(iter(echo.values()))[:40] in refused.value.detail
+
+
+def test_a_placeholder_of_a_prompt_of_one_s_own_is_an_echo_of_it():
+    template = Template("write_queries", 'Reply with {"queries": [{"query": "<the query>"}]}\n---\n{{evidence}}')
+    reply = reply_of({**ITEM, "query": "<the query>"})
+
+    with pytest.raises(UnparsableReply, match="echoes the prompt: <the query>"):
+        parse_queries(reply, MODALITIES, template)
+    assert parse_queries(reply_of(ITEM), MODALITIES, template) == [DRAFT]

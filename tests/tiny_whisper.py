@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
 
 WIDTH = 32
 STEPS = 50
+_POSITIONS = 448  # tokens; faster-whisper takes it that a model writes so many
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,48 @@ def write_memorised_checkpoint(path: Path) -> None:
         optimizer.step()
         schedule.step()
     torch.save({"dims": vars(dims), "model_state_dict": model.half().state_dict()}, path)
+
+
+def write_for_ctranslate2(checkpoint: Path, folder: Path) -> None:
+    """The same weights and tokenizer as faster-whisper reads them."""
+    import torch
+    from ctranslate2.specs.model_spec import index_spec
+    from ctranslate2.specs.whisper_spec import WhisperSpec
+    from whisper.tokenizer import get_tokenizer
+    from whisper_weights import to_ctranslate2
+
+    saved = torch.load(checkpoint)
+    dims = saved["dims"]
+    weights = {name: weight.numpy() for name, weight in saved["model_state_dict"].items()}
+    positions = weights["decoder.positional_embedding"]
+    weights["decoder.positional_embedding"] = np.resize(positions, (_POSITIONS, positions.shape[1]))
+
+    spec = WhisperSpec(dims["n_audio_layer"], dims["n_audio_head"], dims["n_text_layer"], dims["n_text_head"])
+    variables = to_ctranslate2(weights)
+    variables["decoder/projection/weight"] = variables["decoder/embeddings/weight"]
+    for name, weight in variables.items():
+        scope, _, attribute = name.rpartition("/")
+        setattr(index_spec(spec, scope), attribute, weight)
+    tokenizer = get_tokenizer(True, num_languages=99)
+    spec.config.lang_ids = list(tokenizer.all_language_tokens)
+    spec.config.suppress_ids = [*tokenizer.non_speech_tokens, tokenizer.transcribe, tokenizer.translate, tokenizer.sot]
+    spec.config.suppress_ids_begin = [*tokenizer.encode(" "), tokenizer.eot]
+    spec.config.alignment_heads = [(0, 0)]
+
+    folder.mkdir()
+    fast = _fast_tokenizer(tokenizer)
+    fast.save(str(folder / "tokenizer.json"))
+    spec.register_vocabulary([fast.id_to_token(number) for number in range(fast.get_vocab_size())])
+    spec.validate()
+    spec.optimize()
+    spec.save(str(folder))
+
+
+def _fast_tokenizer(tokenizer: Any) -> Any:
+    """openai-whisper's tokenizer in the form of the library ``tokenizers``."""
+    import whisper.tokenizer
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    ranks = Path(whisper.tokenizer.__file__).parent / "assets" / "multilingual.tiktoken"
+    special = sorted(tokenizer.special_tokens, key=tokenizer.special_tokens.__getitem__)
+    return TikTokenConverter(str(ranks), extra_special_tokens=special).converted()

@@ -75,14 +75,21 @@ def bias_questions(judge: Judge, sample: Sequence[Judged]) -> list[Question]:
 def no_first(template: Template) -> Template | None:
     """The prompt with its two example answers in the other order, None where it does not show both.
 
+    Their lines change places, for an answer belongs to what stands before it; on one line, the answers alone.
+
+    >>> no_first(Template("judge", "so: <answer>yes</answer>\\nbut: <answer>no</answer>")).source
+    'but: <answer>no</answer>\\nso: <answer>yes</answer>'
     >>> no_first(Template("judge", "<answer>yes</answer> or <answer>no</answer>")).source
     '<answer>no</answer> or <answer>yes</answer>'
     """
     yes, no, mark = "<answer>yes</answer>", "<answer>no</answer>", "\0"
-    source = template.source
-    if source.count(yes) != 1 or source.count(no) != 1:
+    if template.source.count(yes) != 1 or template.source.count(no) != 1:
         return None
-    return replace(template, source=source.replace(yes, mark).replace(no, yes).replace(mark, no))
+    lines = template.source.split("\n")
+    of_yes, of_no = (next(line for line in lines if answer in line) for answer in (yes, no))
+    if of_yes != of_no:
+        yes, no = of_yes, of_no
+    return replace(template, source=template.source.replace(yes, mark).replace(no, yes).replace(mark, no))
 
 
 def unrelated_questions(judge: Judge, pairs: Sequence[Pair]) -> list[Question]:

@@ -16,7 +16,11 @@ from transforms.protocols.engine import Engine, EngineError
 
 ENGINES: dict[str, dict[str, str]] = {
     "decode": {"pyav": "pyav:PyAv", "decord": "decord:Decord"},
-    "asr": {"pocketsphinx": "pocketsphinx:Pocketsphinx", "whisper": "whisper:Whisper"},
+    "asr": {
+        "pocketsphinx": "pocketsphinx:Pocketsphinx",
+        "whisper": "whisper:Whisper",
+        "faster-whisper": "faster_whisper:FasterWhisper",
+    },
     "ocr": {"rapidocr": "rapidocr:RapidOcr", "easyocr": "easyocr:EasyOcr"},
     "caption": {"pixels": "stand_ins.pixels:Pixels", "openai": "openai.caption:OpenAiCaption"},
     "teacher": {

@@ -60,11 +60,12 @@ def engine_at_work() -> Iterator[None]:
         raise EngineFailed(message, permanent, used, refused) from error
 
 
+ENGINE_FAILED = "engine failed"
 # What an engine's failure on a video is counted as, by the class of the error.
 _REASONS: Mapping[type[Exception], str] = {
     TimeLimitExceeded: "time limit",
     WorkerDied: "worker died",
-    EngineFailed: "engine failed",
+    EngineFailed: ENGINE_FAILED,
     MemoryError: "out of memory",  # the last: libraries have their own kinds of it
 }
 

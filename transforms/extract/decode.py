@@ -20,6 +20,7 @@ from schemas.video import EngineUse, Evidence, ManifestEntry, Video
 from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
 from transforms.extract.identify import Media, OutOfReach
 from transforms.journal.budget import Deferred
+from transforms.journal.deciding import step_key, versions
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.ledger import LOSSES, lost
@@ -30,6 +31,7 @@ from transforms.protocols.frames import FramePolicy
 from transforms.storage.cache import Cache, CachedFile
 from transforms.workers.child_model import run_with_model
 from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied
+from transforms.workers.watchdog import Limit
 
 __all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream", "UndecodableVideo", "decode_video"]
 
@@ -37,16 +39,16 @@ __all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream
 FORMAT = 1
 # What a bad file can do to decoding. Everything else is the machine's fault or the program's, and stops the run.
 BAD_INPUT = (MediaError, TimeLimitExceeded, WorkerDied, MemoryError)  # the last: libraries have their own kinds of it
-# The slowest decoding, in bytes of the file: 40 times the playing speed of a long, small video (50 kB/s), and a third
-# of that of a 4K film. Headers are not asked, since a damaged one may promise any length.
-DECODED_BYTES_PER_S = 2_000_000
+# The slowest decoding, in bytes of the file a second of CPU time: 40 times the playing speed of a long, small video
+# (50 kB/s), and a third of that of a 4K film. Headers are not asked, since a damaged one may promise any length.
+DECODED_BYTES_PER_CPU_S = 2_000_000
 # What the owner of a file can do about an error, by its class; the first that it is of.
 _CHECK = "; check that the file plays, re-encode it, or take it out of the input"
 _ROOM = "; re-encode the file (ffmpeg -i IN OUT.mp4) or give the machine more memory"
 _ADVICE: Mapping[type[Exception], str] = {
     FrameTooLarge: "; if such frames are meant, raise extract.frames.max_pixels",
     MediaError: _CHECK,
-    TimeLimitExceeded: "; if the file plays, raise extract.limits.time_limit_s",
+    TimeLimitExceeded: "; if the file plays, raise extract.limits",
     WorkerDied: _ROOM,
     MemoryError: _ROOM,
     PermissionError: "; grant read permission",
@@ -54,31 +56,33 @@ _ADVICE: Mapping[type[Exception], str] = {
 
 
 class Limits(Section, frozen=True):
-    """How long native code may work on one video.
+    """How long native code may work on one video, in seconds of CPU time, of which a busy machine takes no more.
 
-    Speech and text: ``time_limit_s`` plus ``time_limit_per_media_s`` a second of video. Decoding, which comes before
-    the length is known: ``time_limit_s`` plus a second for every 2 MB of the file. Sound after ``max_duration_s`` is
-    dropped.
+    Speech and text: ``cpu_limit_s`` plus ``cpu_limit_per_media_s`` a second of video. Decoding, which comes before the
+    length is known: ``cpu_limit_s`` plus a second for every 2 MB of the file. Besides, it may sleep for
+    ``asleep_limit_s``, see ``Limit``. Sound after ``max_duration_s`` is dropped.
     """
 
-    time_limit_s: float = 120.0
-    time_limit_per_media_s: float = 4.0
+    cpu_limit_s: float = 120.0
+    cpu_limit_per_media_s: float = 4.0
+    asleep_limit_s: float = 600.0
     max_duration_s: float = 6 * 3600.0
 
     def __post_init__(self) -> None:
-        for name in ("time_limit_s", "max_duration_s"):
+        for name in ("cpu_limit_s", "asleep_limit_s", "max_duration_s"):
             value = getattr(self, name)
             require(math.isfinite(value) and value > 0, f"{name} must be a number of seconds above 0", value)
-        value = self.time_limit_per_media_s
-        require(math.isfinite(value) and value >= 0, "time_limit_per_media_s must be a number of at least 0", value)
+        value = self.cpu_limit_per_media_s
+        require(math.isfinite(value) and value >= 0, "cpu_limit_per_media_s must be a number of at least 0", value)
 
-    def for_file(self, size: int) -> float:
-        """The limit (seconds) for decoding a file of ``size`` bytes."""
-        return self.time_limit_s + size / DECODED_BYTES_PER_S
+    def for_file(self, size: int) -> Limit:
+        """The limit for decoding a file of ``size`` bytes."""
+        return Limit(self.cpu_limit_s + size / DECODED_BYTES_PER_CPU_S, self.asleep_limit_s)
 
-    def for_media(self, duration_s: float) -> float:
-        """The limit (seconds) for a video of this duration."""
-        return self.time_limit_s + self.time_limit_per_media_s * min(duration_s, self.max_duration_s)
+    def for_media(self, duration_s: float) -> Limit:
+        """The limit for a video of this duration."""
+        longest_s = min(duration_s, self.max_duration_s)
+        return Limit(self.cpu_limit_s + self.cpu_limit_per_media_s * longest_s, self.asleep_limit_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +127,8 @@ def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
     with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
         media_file = Media(entry.uri, folder)
         sha256 = media_file.sha256(options.journal)
-        stamp = options.sampler.stamp()
-        key = Key(
-            step="decode",
-            subject=entry.uri,
-            engine=stamp,
-            settings={
-                "frames": fingerprint(options.policy),
-                "max_duration_s": str(options.limits.max_duration_s),
-                "format": str(FORMAT),
-            },
-            inputs={"media": sha256},
-        )
         decoded = options.journal.once(
-            key,
+            decoding_key(entry.uri, sha256, options),
             lambda: _decode(media_file, sha256, folder, options),
             Decoded,
             failures=BAD_INPUT,
@@ -151,9 +143,19 @@ def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
         frame_pack=decoded.frames.key if decoded.frames else None,
         frame_count=decoded.file.frame_count,
         audio=decoded.audio.key if decoded.audio else None,
-        engines=(EngineUse("decode", stamp),),
+        engines=(EngineUse("decode", options.sampler.stamp()),),
         warnings=(*entry.warnings, *decoded.file.warnings),
     )
+
+
+def decoding_key(uri: str, sha256: str, options: Decoding) -> Key:
+    """The key of what comes of a file with these bytes."""
+    settings = {
+        "frames": fingerprint(options.policy),
+        "max_duration_s": str(options.limits.max_duration_s),
+        "format": str(FORMAT),
+    }
+    return step_key("decode", uri, options.sampler.stamp(), settings, {"media": sha256})
 
 
 def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> Decoded:
@@ -169,19 +171,19 @@ def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> D
             folder,
             policy,
             limits.max_duration_s,
-            limit_s=limits.for_file(os.path.getsize(path)),
+            limit=limits.for_file(os.path.getsize(path)),
             workers=options.workers,
         )
     finally:  # neither a result nor a failure of other bytes must stand under this hash
         media_file.require_unchanged()
     frames = audio = None
     if decoded.frame_count:
-        key = _key("frames", ".parquet", sha256, stamp, policy)
+        key = _key("frames", ".parquet", sha256, stamp, policy, versions("frames", stamp))
         frames = options.cache.publish(str(Path(folder) / FRAMES_FILE), key)
     if decoded.media.audio_s is not None:
         # Sound starts with the first picture, and where the policy refuses the pictures, with itself.
         alone = () if decoded.frame_count else ("alone",)
-        key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s, *alone)
+        key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s, versions("sound", stamp), *alone)
         audio = options.cache.publish(str(Path(folder) / AUDIO_FILE), key)
     return Decoded(decoded, frames, audio)
 

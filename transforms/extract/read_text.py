@@ -17,8 +17,8 @@ from schemas.visible import one_line
 from transforms.engines.text_boxes import reading_order
 from transforms.extract.attempt import attempt, engine_at_work
 from transforms.extract.decode import Limits
+from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
-from transforms.journal.record import Key
 from transforms.media.frame_pack import read_frame_pack
 from transforms.protocols.engine import Engine, loaded
 from transforms.protocols.frames import Frame, Image
@@ -183,14 +183,14 @@ def read_video_text(
     """
     if video.frame_pack is None:
         return video
-    frames, limit_s = video.frame_pack, limits.for_media(video.media.duration_s or 0.0)
+    frames, limit = video.frame_pack, limits.for_media(video.media.duration_s or 0.0)
 
     def extract() -> Lines:
         with cache.reading(frames) as path:
-            return run_with_model(_read_pack, engine, path, limit_s=limit_s, workers=workers)
+            return run_with_model(_read_pack, engine, path, limit=limit, workers=workers)
 
     def put(lines: Lines) -> Evidence:
         return replace(video.evidence, ocr=lines)
 
-    key = Key("ocr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"frames": frames})
+    key = step_key("ocr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"frames": frames})
     return attempt(video, key, journal, extract, Lines, put)

@@ -11,6 +11,7 @@ from statistics import fmean
 from prompts.judge import HOW_SURE, parse_percentage, parse_verdict, up_to_answer
 from prompts.margin import LIMIT, decision_margin, logit
 from prompts.reply import UnparsableReply
+from prompts.template import Template
 from schemas.query import ConfidenceSource, Label, Margin
 from transforms.journal.budget import Deferred
 from transforms.protocols.teacher import Ladder, Teacher, TeacherFailed, TeacherReply, TeacherRequest
@@ -21,12 +22,16 @@ _Z = 1.959964  # 95 % of a normal distribution lie within so many standard devia
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A teacher's reply to a request to judge, and the label that was read from it."""
+    """A teacher's reply to a request to judge, and the label that was read from it.
+
+    ``template`` is that of the prompt, where it is not this package's own.
+    """
 
     teacher: Teacher
     request: TeacherRequest
     reply: TeacherReply
     label: Label
+    template: Template | None = None
 
 
 def first_source(teacher: Teacher) -> ConfidenceSource:
@@ -133,7 +138,7 @@ def _sampled(judged: Judged, n: int) -> Iterator[tuple[Label, Margin | None]]:
         if reply is None:
             return
         try:
-            label = parse_verdict(answer_of(reply)).label
+            label = parse_verdict(answer_of(reply), judged.template).label
         except UnparsableReply:
             continue
         yield label, decision_margin(reply.tokens, label=label)

@@ -112,8 +112,8 @@ def judge_pair(
             said = visible(prior.said, UNREADABLE)
             return judgement(label="no", rationale="", margin=prior.margin, confidence_source="prior", reply=said)
         reply = teacher.reply(request)
-        verdict = parse_verdict(answer_of(reply))
-        source, margin = confidence_of(Judged(teacher, request, reply, verdict.label))
+        verdict = parse_verdict(answer_of(reply), template)
+        source, margin = confidence_of(Judged(teacher, request, reply, verdict.label, template))
         return judgement(
             label=verdict.label,
             rationale=verdict.rationale,

@@ -159,6 +159,11 @@ class TeacherEngine(Engine, Protocol):
         """See ``Teacher``."""
         return None
 
+    @property
+    def json_schema(self) -> bool:
+        """Whether what it writes is to be held to the JSON schema of its prompt."""
+        return False
+
     def load(self) -> Teacher: ...
 
     def fitted(self, task: Task) -> tuple[TeacherEngine, Capabilities | None]:

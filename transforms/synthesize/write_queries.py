@@ -86,7 +86,7 @@ def write_queries(
             seed=seed_of(seed, video.video_id, variant),
             subject=f"{video.video_id} {variant}",
         )
-        answer = _ask(teacher, request, modalities)
+        answer = _ask(teacher, request, modalities, template)
         drafts: dict[str, Draft] = {}
         for draft in answer.drafts:
             drafts.setdefault(draft.text, draft)
@@ -115,12 +115,14 @@ def write_queries(
     return ask_fitting(teacher, video.evidence, modalities, budgets, render, ask)
 
 
-def _ask(teacher: Teacher, first: TeacherRequest, modalities: tuple[Modality, ...]) -> _Answer:
+def _ask(
+    teacher: Teacher, first: TeacherRequest, modalities: tuple[Modality, ...], template: Template | None
+) -> _Answer:
     request, attempt = first, 1
     while True:
         reply = teacher.reply(request)
         try:
-            drafts = parse_queries(answer_of(reply), modalities)
+            drafts = parse_queries(answer_of(reply), modalities, template)
             seed = request.seed if reply.seed is None else reply.seed
             return _Answer(drafts, reply.text, seed, attempt)
         except UnparsableReply as error:

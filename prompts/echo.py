@@ -1,0 +1,66 @@
+"""Echoes: what a teacher says in the words of its prompt, so that it has said nothing of the video."""
+
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+from functools import cache
+
+from prompts.template import Template
+
+_SLOT = re.compile(r"\{\{\w+\}\}")
+_WORD = re.compile(r"[^\W_]+")
+_SENTENCE = re.compile(r"[.!?\n\"<>]+")  # the prompt's quotations and tags end one, too
+_CLAUSE = re.compile(r"[.!?\n\"<>:;|]+")
+_QUOTED = re.compile(r'"([^"]+)"')
+_BRACKET = re.compile(r"[<>]")
+_LONG = 8  # words in a row that nobody shares with a prompt by chance
+_MOSTLY = 0.8  # of a text's words, in such runs
+_ALIKE = 0.75  # an example with a word in four exchanged is still the prompt's
+_TELLING = 6  # words: what is shorter is like much else, and must be the same
+
+Words = tuple[str, ...]
+
+
+def echoes(text: str, template: Template) -> bool:
+    """Whether ``text`` is a sentence of the prompt, is an example in it or nearly so, or is taken from it mostly.
+
+    Words alone count, in any case. Nearly so: of two texts of six words or more, three quarters are shared in order.
+    Mostly: four fifths of the words stand in runs of at least eight that the prompt holds, too. A sentence may resemble
+    the prompt's, for an honest rationale goes by what it was told.
+    """
+    words = _words(text)
+    sentences, examples, runs = _own(template)
+    return words in sentences or any(_resembles(words, example) for example in examples) or _consists(words, runs)
+
+
+def _resembles(words: Words, example: Words) -> bool:
+    matcher = SequenceMatcher(None, example, words, autojunk=False)
+    bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # from cheap and high to exact
+    return min(len(words), len(example)) >= _TELLING and all(bound() >= _ALIKE for bound in bounds)
+
+
+def _consists(words: Words, runs: frozenset[Words]) -> bool:
+    starts = (start for start in range(len(words)) if words[start : start + _LONG] in runs)
+    covered = {at for start in starts for at in range(start, start + _LONG)}
+    return bool(covered) and len(covered) >= _MOSTLY * len(words)
+
+
+@cache
+def _own(template: Template) -> tuple[frozenset[Words], frozenset[Words], frozenset[Words]]:
+    """The prompt's sentences, clauses and quotations, but for the answers; its examples; and its runs of words."""
+    source = _SLOT.sub("\n", template.source)
+    sentences = frozenset(_words(part) for breaks in (_SENTENCE, _CLAUSE) for part in breaks.split(source))
+    examples = frozenset(_words(example) for line in source.splitlines() for example in _examples(line))
+    words = _words(source)
+    runs = frozenset(words[start : start + _LONG] for start in range(len(words) - _LONG + 1))
+    return sentences - {(), ("yes",), ("no",)}, examples, runs
+
+
+def _examples(line: str) -> list[str]:
+    """What is quoted, what stands between two tags, and what stands where something is to be put in."""
+    return [*_QUOTED.findall(line), *_BRACKET.split(line)[1:-1]]
+
+
+def _words(text: str) -> Words:
+    return tuple(_WORD.findall(text.casefold()))
