@@ -34,10 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
     0 done, 1 it broke, 2 wrong usage, 3 verify found problems (or diff --exit-code a difference), 4 the run is sound
-    but its budget or a batch left work for later, 130 interrupted.
+    but its budget or a batch left work for later, 5 a step of the run lost all of its items, 130 interrupted. With 3
+    and 5 a run has published nothing.
     """
     parser = _parser()
-    arguments, rest = parser.parse_known_args(_as_meant(sys.argv[1:] if argv is None else argv))
+    arguments, rest = parser.parse_known_args(as_meant(sys.argv[1:] if argv is None else argv))
     if rest and arguments.command not in ("run", "plan"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     warnings.simplefilter("ignore")
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return RUN_ERROR if arguments.command == "run" else 0  # a run that nobody watches any more was cut short
 
 
-def _as_meant(argv: Sequence[str]) -> list[str]:
+def as_meant(argv: Sequence[str]) -> list[str]:
     """What was typed, with the path for a file:// URL, and with an id that begins with a dash told from an option."""
     meant = []
     for argument in argv:
