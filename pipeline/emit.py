@@ -24,6 +24,7 @@ from transforms.emit.frame_grid import FrameGrid, on_grid
 from transforms.emit.shards import Row, WriteShards, WrittenFile
 from transforms.emit.write_parts import WriteParts
 from transforms.media.frame_pack import read_jpegs
+from transforms.mine.retrieve import Ranking
 from transforms.progress import Advance
 from transforms.storage.cache import Cache
 from transforms.storage.files import join, write_bytes
@@ -111,7 +112,7 @@ class Emit(beam.PTransform):
             examples | "Kept" >> beam.Map(lambda one: (one.query_id, None)),
         )
         qrels = (
-            ranked | "Also relevant" >> beam.Map(lambda one: (one.query.query_id, one.query.also_relevant)),
+            ranked | "Relevant" >> beam.Map(lambda one: (one.query.query_id, relevant_of(one))),
             examples | "Labels" >> beam.Map(lambda one: (one.query_id, {c.video_id: c.label for c in one.candidates})),
         )
         files = ((RUN, runs, run_of_kept), (QRELS, qrels, qrels_of_kept))
@@ -224,14 +225,24 @@ def run_of_kept(found: Iterable[tuple[str, Candidates | None]]) -> Iterator[str]
             yield from run_lines({query_id: next(value for value in values if value is not None)}, "first-stage")
 
 
-def qrels_of_kept(found: Iterable[tuple[str, Mapping[str, int] | tuple[str, ...]]]) -> Iterator[str]:
-    """The labels of each example's candidates, and the other videos that people called relevant; in order of queries.
+def relevant_of(ranking: Ranking) -> tuple[tuple[str, int], ...]:
+    """The videos of a query's run that are known to answer it, with the grade that people gave them, else 1.
 
-    A query that became no example has other videos alone.
+    One that is not in the run is left out: nothing that reranks the run could find it.
+    """
+    query, grades = ranking.query, dict(ranking.query.grades)
+    known = sorted({query.video_id, *query.also_relevant})
+    return tuple((video_id, grades.get(video_id, 1)) for video_id in known if ranking.candidates.find(video_id))
+
+
+def qrels_of_kept(found: Iterable[tuple[str, Mapping[str, int] | tuple[tuple[str, int], ...]]]) -> Iterator[str]:
+    """The labels of each example's candidates, and the relevant videos of its run; in order of queries.
+
+    A query that became no example has relevant videos alone.
     """
     for query_id, group in groupby(found, key=itemgetter(0)):
         values = [value for _, value in group]
         labels = next((value for value in values if isinstance(value, Mapping)), None)
         if labels is not None:
-            also = next(value for value in values if not isinstance(value, Mapping))
-            yield from qrels_lines({query_id: {**labels, **dict.fromkeys(also, 1)}})
+            relevant = next(value for value in values if not isinstance(value, Mapping))
+            yield from qrels_lines({query_id: {**labels, **dict(relevant)}})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +12,8 @@ from pipeline.config import ExtractConfig
 from pipeline.engines import Engines
 from pipeline.stage import LedgerBuilder
 from schemas.losses import Loss
-from schemas.video import Video
+from schemas.video import Metadata, Video
+from schemas.visible import one_line
 from transforms.extract.caption import CaptionFrames
 from transforms.extract.decode import DecodeVideos, Decoding
 from transforms.extract.read_text import ReadText
@@ -83,9 +84,29 @@ def _whole(video: Video) -> Iterator[Any]:
         yield video
 
 
-def _keep_one(_: str, videos: Iterable[Video]) -> Iterator[Any]:
-    """Of files with the same bytes, keep the one whose id and address sort first."""
+def copies(videos: Iterable[Video]) -> list[Video]:
+    """Files with the same bytes, by id and address; the first is to be kept, and knows what is said of any of them.
+
+    What it does not say of itself (title, event …) is taken from the first copy that does; where copies disagree it
+    keeps its own, with a warning.
+    """
     kept, *others = sorted(videos, key=lambda video: (video.video_id, video.uri))
+    metadata = kept.evidence.metadata
+    disagreeing = []
+    for field in fields(Metadata):
+        said = [text for text in (getattr(video.evidence.metadata, field.name) for video in (kept, *others)) if text]
+        if said:
+            metadata = replace(metadata, **{field.name: said[0]})
+            others_say = sorted(set(said) - {said[0]})
+            disagreeing += [f"{field.name} {text!r} is not {said[0]!r}" for text in others_say]
+    kept = replace(kept, evidence=replace(kept.evidence, metadata=metadata))
+    if disagreeing:
+        kept = kept.warned("metadata", "copies disagree", one_line("; ".join(disagreeing))[:500])
+    return [kept, *others]
+
+
+def _keep_one(_: str, videos: Iterable[Video]) -> Iterator[Any]:
+    kept, *others = copies(videos)
     yield kept
     for video in others:
         detail = f"{video.uri} has the same bytes as {kept.uri}"

@@ -10,7 +10,7 @@ import apache_beam as beam
 
 from pipeline.stage import LedgerBuilder
 from schemas.losses import Loss
-from schemas.query import Query
+from schemas.query import Query, is_written_id
 from schemas.visible import one_line
 from transforms.ledger import LOSSES, lost
 from transforms.storage.trec import read_qrels, read_queries
@@ -30,12 +30,19 @@ def read_human_queries(queries_path: str, qrels_path: str) -> tuple[HumanQuery, 
 
     Raises:
         TrecError, OSError: a file or line that cannot be read.
-        ValueError: not one query has a relevant video, or two queries have the same text.
+        ValueError: not one query has a relevant video, two queries have the same text, or an id is one
+            of ours.
     """
     texts, qrels = read_queries(queries_path), read_qrels(qrels_path)
     queries = []
     first: dict[str, str] = {}
     for query_id, written in texts.items():
+        if is_written_id(query_id):
+            raise ValueError(
+                f"{queries_path}: {query_id!r} is an id of the form that hardquery gives to queries it writes, and "
+                f"an export has; give people's queries other ids, in both files: sed -i 's/^q-/people-/' "
+                f"{queries_path} {qrels_path}"
+            )
         text = one_line(written)
         if not text:
             raise ValueError(f"{queries_path}: query {query_id!r} has no visible text")
@@ -61,7 +68,8 @@ def with_positive(human: HumanQuery, kept: Mapping[str, str], present: Mapping[s
         grades[video_id] = max(grade, grades.get(video_id, 0))
     positive = min(grades, key=lambda video_id: (video_id not in present, -grades[video_id], video_id))
     others = tuple(sorted(video_id for video_id in grades if video_id != positive))
-    return Query(human.query_id, positive, human.text, "human", also_relevant=others)
+    graded = tuple(sorted(grades.items()))
+    return Query(human.query_id, positive, human.text, "human", also_relevant=others, grades=graded)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from functools import partial
 
 import apache_beam as beam
 import msgspec
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.config import Recipe
@@ -23,12 +24,14 @@ from pipeline.extract import Extract
 from pipeline.human import HumanQuery, PlaceHumanQueries
 from pipeline.judge import Judge
 from pipeline.mine import Mine
-from pipeline.outputs.errors import OutputError, with_fix
+from pipeline.outputs.errors import OutputError, StepLost, UnsoundOutput, with_fix
 from pipeline.outputs.lock import hold
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifest
 from pipeline.outputs.publish import publish, settle
 from pipeline.outputs.report.complete import complete
 from pipeline.outputs.staging import clear_staging, is_half_published, list_output, staging_of
+from pipeline.outputs.tables import Tables
+from pipeline.outputs.verify.verify import check_staged
 from pipeline.stage import LedgerBuilder, Step
 from pipeline.synthesize import Synthesize
 from prompts.template import Template
@@ -36,6 +39,7 @@ from schemas.capabilities import Capabilities
 from schemas.fingerprint import fingerprint
 from transforms.curate.split import split_of
 from transforms.emit.write_parts import join_parts
+from transforms.extract.attempt import ENGINE_FAILED
 from transforms.extract.list_input import Listing, entries_json, read_entries
 from transforms.journal.counts import work_of
 from transforms.journal.journal import Journal
@@ -92,7 +96,7 @@ def put_stages(
 
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
     human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human, ledger)
-    synthesized = (videos, human) | "Synthesize" >> Synthesize(
+    synthesized = (videos, human, splits) | "Synthesize" >> Synthesize(
         recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, ledger
     )
     mined = (synthesized["queries"], visible, extracted["deferred"]) | "Mine" >> Mine(recipe.mine, engines, ledger)
@@ -136,6 +140,8 @@ def execute(
         OutputError: the output folder is not ours, in use by another run, or cannot be written to.
         CannotJournal: the last results cannot be recorded; nothing is published then.
         LedgerOutOfBalance: some step lost or invented items; nothing is published then.
+        StepLost: some step lost all of its items to failures; nothing is published then.
+        UnsoundOutput: what was staged breaks a rule of ``verify``; nothing is published then.
     """
     created, start = datetime.now(UTC), time.monotonic()
     check_output(job.output)
@@ -161,6 +167,7 @@ def execute(
             work=work,
         )
         manifest, lines = finish(job, steps, lambda: info(elapsed_s=round(time.monotonic() - start, 1)))
+        require_sound(staging_of(job.output), manifest)
         confirm()
         publish(job.output)
     return manifest, lines, damage
@@ -191,6 +198,43 @@ def finish(job: Job, steps: Iterable[Step], info: Callable[[], RunInfo]) -> tupl
         warnings[part][reason] = count
     write_bytes(join(staging, "ledger.json"), ledger_json(lines, warnings))
     check_balance(lines, len(job.listing.entries))
+    refuse_lost(lines, warnings, Tables(staging, counts.files))
     for name in (RUN, QRELS):
         join_parts(staging, name, job.shards)
+    FileSystems.delete([join(staging, COUNTS)])  # what is left is the output, and can be looked at as one
     return complete(staging, info(), counts.files), lines
+
+
+def refuse_lost(lines: Iterable[Line], partial_evidence: Mapping[str, Mapping[str, int]], tables: Tables) -> None:
+    """Raise StepLost where a step has nothing to show but failures, and say of what kind they are.
+
+    Rejections and deferrals are no failures; they count as lost where they stand beside failures and nothing came out.
+    An engine that makes a part of the evidence lost all where it failed on every video; a video that is too much for
+    the time or memory of a child process is no engine's failure.
+    """
+    for line in lines:
+        if line.lost_all:
+            step = {"stage": line.stage, "step": line.step}
+            rows = (row for row in tables.rows("failures") if row.items() >= step.items())
+            first = next((f"; the first: {row['message']}" for row in rows), "")
+            raise StepLost(_lost(f"{line.stage}/{line.step}", line.entered, line.failed) + first)
+    videos = tables.count("videos")
+    for part, reasons in partial_evidence.items():
+        failed = reasons.get(ENGINE_FAILED, 0)
+        if videos and failed == videos:
+            rows = (each for row in tables.rows("videos", ["warnings"]) for each in row["warnings"])
+            first = next(f"; the first: {row['message']}" for row in rows if row["part"] == part)
+            raise StepLost(_lost(f"extract/{part}", videos, {ENGINE_FAILED: failed}) + first)
+
+
+def _lost(step: str, entered: int, failed: Mapping[str, int]) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in failed.items())
+    return f"nothing came out of {step}, which was given {entered}: {kinds}"
+
+
+def require_sound(staging: str, manifest: Manifest) -> None:
+    """Raise UnsoundOutput where what is staged breaks a rule of verification."""
+    problems = check_staged(staging, manifest)
+    if problems:
+        others = f" (and {len(problems) - 1} or more others)" if len(problems) > 1 else ""
+        raise UnsoundOutput(f"what was made does not verify: {problems[0]}{others}")

@@ -26,9 +26,9 @@ from transforms.synthesize.write_queries import WriteQueries
 
 @dataclass
 class Synthesize(beam.PTransform):
-    """(Video, Query by people) -> {"written": every Query by the teacher, "queries": those that passed, and people's}.
+    """(Video, Query by people, (video_id, split)) -> {"written": every Query by the teacher, "queries"}.
 
-    Queries by people skip the text filters; of two similar queries theirs is kept.
+    "queries" are those that passed, and people's, which skip the text filters; of two similar queries theirs is kept.
     """
 
     config: SynthesizeConfig
@@ -38,8 +38,10 @@ class Synthesize(beam.PTransform):
     seed: int
     ledger: LedgerBuilder
 
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> dict[str, beam.PCollection]:
-        videos, human = inputs
+    def expand(
+        self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]
+    ) -> dict[str, beam.PCollection]:
+        videos, human, splits = inputs
         config = self.config
         selected = videos | "Select" >> beam.FlatMap(_select).with_outputs(LOSSES, main="videos")
         self.ledger.step("synthesize", "select", videos, selected.videos, selected.losses)
@@ -64,7 +66,8 @@ class Synthesize(beam.PTransform):
         self.ledger.step("synthesize", "filter", written.queries, filtered.queries, filtered.losses)
 
         together = (filtered.queries, human) | "With people's" >> beam.Flatten()
-        distinct = together | "Near duplicates" >> DropNearDuplicates(config.filters.near_duplicate_jaccard)
+        near = DropNearDuplicates(config.filters.near_duplicate_jaccard)
+        distinct = (together, splits) | "Near duplicates" >> near
         self.ledger.step("synthesize", "deduplicate", together, distinct.queries, distinct.losses)
         return {"written": written.queries, "queries": distinct.queries}
 

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.report.calls import StepCalls, calls_of, prompt_cache_warning
+from pipeline.outputs.report.sureness import sureness_hint
 from transforms.ledger import Line, read_partial_evidence
 from transforms.storage.files import join, read_bytes
 
 
-def print_summary(manifest: Manifest, lines: Iterable[Line], output: str) -> None:
+def print_summary(manifest: Manifest, lines: Sequence[Line], output: str) -> None:
     """Print the ledger, the size of the training set and the paths of card and report."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     console.print(ledger_table(lines))
     for part, reasons in read_partial_evidence(read_bytes(join(output, "ledger.json"))).items():
         console.print(f"partial evidence, {part}: {', '.join(f'{n} {reason}' for reason, n in reasons.items())}")
     rows = {table: sum(f.rows or 0 for f in manifest.files if f.path.startswith(f"{table}/")) for table in _COUNTED}
     console.print(", ".join(f"{count} {_COUNTED[table]}" for table, count in rows.items()))
     if not rows["ranking"]:
-        console.print("No query became a ranking group: the table says where they were lost, `hardquery explain` why.")
+        lost = "No query became a ranking group: the table says where they were lost, `hardquery explain` why."
+        console.print(lost, style="bold yellow")
     if asked := calls_of(manifest.work):
         console.print(calls_table(asked))
+    alpha1 = manifest.recipe["curate"]["alpha1"]
+    if hint := sureness_hint(manifest.tables(output), lines, alpha1):
+        console.print(hint, style="yellow")
     if warning := prompt_cache_warning(manifest):
         console.print(warning, style="yellow")
     console.print(f"finished in {manifest.elapsed_s:.0f} s on {manifest.runner}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class Query:
     are those a viewer needs to answer it, ``cited`` is what the teacher quotes from the evidence. ``reply`` is the
     teacher's whole reply, ``seed`` that of the request it answers, the last of so many ``attempts``; ``prompt_sha256``
     is the hash of the prompt, ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other
-    videos that are known to answer it, which therefore are none of its negatives.
+    videos that are known to answer it, which therefore are none of its negatives; ``grades`` are those above zero that
+    people gave, by video.
     """
 
     query_id: str
@@ -63,6 +65,7 @@ class Query:
     reply: str = ""
     prompt_sha256: str = ""
     also_relevant: tuple[str, ...] = ()
+    grades: tuple[tuple[str, int], ...] = ()
     evidence_cut: tuple[EvidenceCut, ...] = ()
     cited: tuple[str, ...] = ()
     difficulty: Difficulty | None = None
@@ -76,6 +79,8 @@ class Query:
         require_text("query", self.text)
         require(self.video_id not in self.also_relevant, "the positive is no other relevant video", self.video_id)
         require_one_of("source", self.source, ("teacher", "human"))
+        ours = self.source == "human" and is_written_id(self.query_id)
+        require(not ours, "a query by people has no id of the form that written queries have", self.query_id)
         if self.source == "teacher":
             require_one_of("query_type", self.query_type or "", QUERY_TYPES)
             require_one_of("variant", self.variant or "", VARIANTS)
@@ -90,6 +95,11 @@ class Query:
     def id_of(video_id: str, variant: Variant, text: str) -> str:
         """The content id of a written query."""
         return content_id("q", video_id, variant, text)
+
+
+def is_written_id(query_id: str) -> bool:
+    """Whether an id is of the form that ``Query.id_of`` gives: no other query may have it."""
+    return re.fullmatch(r"q-[0-9a-f]{16}", query_id) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from tiny_cache import decode, decode_key, judge, judge_key, publish, recorded, 
 from runners.cli.errors import PROBLEMS, RUN_ERROR, USAGE_ERROR
 from runners.cli.main import main
 from schemas.usage import Usage
+from schemas.video import EngineStamp
 from transforms.journal.journal import Journal
-from transforms.journal.record import Failed
+from transforms.journal.record import Failed, Key
 from transforms.protocols.teacher import TeacherReply
 
 
@@ -134,6 +135,19 @@ def test_stats_name_engines_models_and_prompts(cache, said):
     assert code == 0
     for words in ("rules 1.0", "rules-1", "prompt=aa", "pyav 18", "frames: 2 files, 22 bytes"):
         assert words in text
+
+
+def test_stats_show_names_as_they_are(tmp_path, said):
+    stamp = EngineStamp("rules", "1.0", "[red]model[/nope]", "f")
+    journal = Journal(str(tmp_path))
+    journal.once(Key("judge", "q", stamp, {"prompt": "[bold]"}, {"n": "1"}), lambda: 1, int)
+    journal.close()
+
+    code, text = said("stats", "--cache", tmp_path)
+
+    assert code == 0
+    assert "[red]model[/nope]" in text
+    assert "prompt=[bold]" in text
 
 
 def test_a_dry_run_says_what_pruning_frees_and_changes_nothing(cache, said, tmp_path):

@@ -13,10 +13,10 @@ def test_the_run_holds_the_candidates_of_queries_that_became_examples():
     assert list(run_of_kept(found)) == [*of_q1, *(line.replace("q1", "q3") for line in of_q1)]
 
 
-def test_the_qrels_hold_the_labels_of_examples_and_the_other_videos_that_people_named():
-    found = [("q1", ("z",)), ("q1", {"b": 1, "a": 0}), ("q2", ("z",)), ("q3", {"c": 1}), ("q3", ())]
+def test_the_qrels_hold_the_labels_of_examples_and_the_grades_of_what_is_relevant():
+    found = [("q1", (("b", 3), ("z", 1))), ("q1", {"b": 1, "a": 0}), ("q2", (("z", 1),)), ("q3", {"c": 1}), ("q3", ())]
 
-    assert list(qrels_of_kept(found)) == ["q1 0 a 0", "q1 0 b 1", "q1 0 z 1", "q3 0 c 1"]
+    assert list(qrels_of_kept(found)) == ["q1 0 a 0", "q1 0 b 3", "q1 0 z 1", "q3 0 c 1"]
 
 
 def test_each_kind_of_loss_has_a_row_of_the_columns_of_its_table():

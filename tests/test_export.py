@@ -130,7 +130,15 @@ def test_a_missing_probability_stays_null(exported):
     unknown = [row for row in lines(exported[0] / "train.jsonl") if row["teacher_logit_delta"] is None]
 
     assert [row["teacher_p_yes"] for row in unknown] == [None]
-    assert unknown[0]["teacher_label"] == "no"
+    assert unknown[0]["teacher_label"] == 0
+
+
+def test_labels_are_numbers_as_in_the_release_and_the_teachers_is_its_own(exported):
+    rows = lines(exported[0] / "train.jsonl")
+    said = {(row["query_id"], row["video_id"]): row["label"] for _, row in tiny_rows()["judgements"]}
+
+    assert {row["true_label"] for row in rows} == {row["teacher_label"] for row in rows} == {0, 1}
+    assert all(row["teacher_label"] == int(said[row["query_id"], row["doc_id"]] == "yes") for row in rows)
 
 
 def test_evidence_and_path_are_those_of_the_video(exported):
@@ -149,6 +157,84 @@ def test_paths_can_point_to_another_folder(exported, tmp_path):
     assert {row["videos"][0] for row in lines(tmp_path / "perception_validation.jsonl")} == {
         f"/data/videos/flood-{number}.mp4" for number in range(3)
     }
+
+
+def test_two_videos_of_one_file_name_are_refused_below_one_folder(tmp_path):
+    rows = tiny_rows()
+    for place, folder in ((0, "a"), (1, "b")):
+        rows["videos"][place][1]["uri"] = f"/data/{folder}/1.mp4"
+    write_tiny(tmp_path / "out", rows)
+
+    with pytest.raises(
+        UnwritableExport, match=r"/data/a/1\.mp4 and /data/b/1\.mp4 have the same file name.*numeric-ids"
+    ):
+        export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"), "/videos")
+
+    assert not (tmp_path / "to").exists()
+    export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))
+    paths = [row["videos"][0] for row in lines(tmp_path / "to" / "perception_train.jsonl")]
+    assert {"/data/a/1.mp4", "/data/b/1.mp4"} <= set(paths)
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """An export with numeric ids, of an output whose videos are files of this machine, two of them of one name."""
+    folder = tmp_path_factory.mktemp("numbered")
+    rows = tiny_rows()
+    for number, (_, row) in enumerate(rows["videos"]):
+        path = folder / "in" / str(number) / ("clip.webm" if number < 2 else f"{row['video_id']}.mp4")
+        path.parent.mkdir(parents=True)
+        path.write_text(row["video_id"])
+        row["uri"] = str(path)
+    write_tiny(folder / "out", rows)
+    export_rankvideo(str(folder / "out"), str(folder / "to"), numeric_ids=True)
+    return folder / "to"
+
+
+def names_in(folder):
+    header, *rows = [line.split("\t") for line in (folder / "videos.tsv").read_text().splitlines()]
+    assert header == ["doc_id", "video_id", "path", "uri"]
+    return {row[1]: row[0] for row in rows}
+
+
+def path_of_the_release(video_id, folder):
+    """Where the release's reranker looks for a video, in our own words."""
+    return folder / f"{int(video_id) // 100 + 1:06d}" / f"{video_id}.mp4"
+
+
+def test_the_releases_reranker_finds_every_video_of_the_candidate_map(numbered):
+    names = names_in(numbered)
+    originals = {name: video_id for video_id, name in names.items()}
+    asked = json.loads((numbered / "candidates.json").read_text())
+
+    assert asked.keys() == set(names.values())
+    for doc_id in asked:
+        assert path_of_the_release(doc_id, numbered / "videos").read_text() == originals[doc_id]
+
+
+def test_numbered_files_say_the_same_as_those_with_our_ids(numbered, exported):
+    names, plain = names_in(numbered), exported[0]
+    for name in ("train.jsonl", "perception_validation.jsonl"):
+        ours = [row | {"doc_id": names[row["doc_id"]], "videos": []} for row in lines(plain / name)]
+        assert [row | {"videos": []} for row in lines(numbered / name)] == ours
+        for row in lines(numbered / name):
+            assert row["videos"] == [str(path_of_the_release(row["doc_id"], numbered / "videos"))]
+    for name in ("run.trec", "qrels.trec"):
+        ours = [line.split() for line in (plain / name).read_text().splitlines()]
+        expected = [[*row[:2], names[row[2]], *row[3:]] for row in ours]
+        assert [line.split() for line in (numbered / name).read_text().splitlines()] == expected
+    scores = json.loads((plain / "run.json").read_text())
+    assert json.loads((numbered / "run.json").read_text()) == {
+        query_id: {names[video_id]: score for video_id, score in videos.items()} for query_id, videos in scores.items()
+    }
+
+
+def test_numbered_videos_of_another_folder_are_named_and_not_linked(exported, tmp_path):
+    export_rankvideo(str(exported[0].parent / "out"), str(tmp_path), "/data/videos", numeric_ids=True)
+
+    rows = lines(tmp_path / "perception_train.jsonl")
+    assert all(row["videos"] == [f"/data/videos/000001/{row['doc_id']}.mp4"] for row in rows)
+    assert not (tmp_path / "videos").exists()
 
 
 def test_queries_are_tab_separated_and_cover_both_splits(exported):

@@ -7,6 +7,7 @@ import pytest
 from scripted_teacher import ScriptedEngine
 from test_judge import PAIR
 
+from pipeline.planning.changes import not_held
 from pipeline.planning.forecast import calls_behind
 from prompts.evidence import DEFAULT_BUDGETS
 from transforms.journal.budget import Budget
@@ -33,9 +34,9 @@ def test_the_calls_of_a_pair_are_foretold_exactly(ladder, no_rationale_below, is
     engine, pair = ScriptedEngine(script, ladder), replace(PAIR, is_positive=is_positive)
 
     def judge(**options):
-        with closing(Journal(str(tmp_path), **options)) as journal:
+        with closing(Journal(str(tmp_path), note=not_held, **options)) as journal:
             list(_judge(pair, engine, journal, ("caption",), 0, None, DEFAULT_BUDGETS, no_rationale_below))
-            return [miss.key for miss in journal.misses()]
+            return journal.misses()
 
     judge(budget=Budget(max_calls=answered))
     missing = judge(look_only=True)

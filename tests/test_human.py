@@ -43,12 +43,27 @@ def test_two_queries_of_the_same_text_are_refused(files):
         read_human_queries(*files("h1\tWho opened  it\nh2\twho opened it\n", "h1 0 a 1\nh2 0 b 1\n"))
 
 
+def test_an_id_that_hardquery_gives_to_written_queries_is_refused_with_the_command_that_helps(files):
+    written = Query.id_of("a", "caption", "who opened it")
+    queries, qrels = files(f"{written}\twho opened it\n", f"{written} 0 a 1\n")
+
+    with pytest.raises(ValueError, match=r"sed -i 's/\^q-/people-/'"):
+        read_human_queries(queries, qrels)
+
+
+def test_other_ids_that_begin_alike_are_peoples_own(files):
+    [query] = read_human_queries(*files("q-12\twho opened it\n", "q-12 0 a 1\n"))
+
+    assert with_positive(query, {}, {"a": True}).query_id == "q-12"
+
+
 def test_the_positive_is_the_most_relevant_video_that_is_present():
     human = HumanQuery("h1", "who opened it", (("a", 1), ("b", 2), ("c", 2), ("gone", 3)))
 
     query = with_positive(human, {}, {"a": True, "b": True, "c": True})
 
-    assert query == Query("h1", "b", "who opened it", "human", also_relevant=("a", "c", "gone"))
+    grades = (("a", 1), ("b", 2), ("c", 2), ("gone", 3))
+    assert query == Query("h1", "b", "who opened it", "human", also_relevant=("a", "c", "gone"), grades=grades)
 
 
 def test_a_dropped_copy_stands_for_the_video_that_was_kept():
@@ -70,7 +85,7 @@ def test_a_query_without_a_relevant_video_is_a_rejection_and_the_others_go_on():
         videos = pipeline | "Videos" >> beam.Create([SimpleNamespace(video_id="a")])
         aliases = pipeline | "Aliases" >> beam.Create([("copy", "a")])
         placed = (videos, aliases) | PlaceHumanQueries(queries, ledger)
-        assert_that(placed, equal_to([Query("h1", "a", "who opened it", "human")]), label="placed")
+        assert_that(placed, equal_to([Query("h1", "a", "who opened it", "human", grades=(("a", 1),))]), label="placed")
         rejection = Loss(
             "rejected",
             "synthesize",

@@ -158,6 +158,38 @@ def test_a_manifest_names_videos_relative_to_itself(tmp_path):
     assert (second.uri, second.video_id) == ("gs://b/c.mp4", None)
 
 
+@pytest.mark.parametrize("typed", ["videos", "./videos/", "videos/../videos", "../here/videos", "{here}/videos//"])
+def test_addresses_are_the_same_however_the_input_was_typed(typed, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    (here / "videos").mkdir(parents=True)
+    for name in ("a.mp4", "b.mp4"):
+        (here / "videos" / name).touch()
+    monkeypatch.chdir(here)
+
+    listing = list_input(typed.format(here=here))
+
+    assert [entry.uri for entry in listing.entries] == [f"{here}/videos/a.mp4", f"{here}/videos/b.mp4"]
+
+
+@pytest.mark.parametrize("typed", ["list.jsonl", "./list.jsonl", "{here}/list.jsonl"])
+@pytest.mark.parametrize("uri", ["videos/a.mp4", "./videos//a.mp4", "{here}/videos/./a.mp4"])
+def test_addresses_of_a_manifest_are_the_same_however_it_and_they_were_typed(typed, uri, tmp_path, monkeypatch):
+    (tmp_path / "list.jsonl").write_text(json.dumps({"uri": uri.format(here=tmp_path)}))
+    monkeypatch.chdir(tmp_path)
+
+    assert [entry.uri for entry in list_input(typed.format(here=tmp_path)).entries] == [f"{tmp_path}/videos/a.mp4"]
+
+
+def test_two_dots_behind_a_link_lead_to_where_the_file_system_leads(tmp_path, monkeypatch):
+    (tmp_path / "disk" / "old").mkdir(parents=True)
+    (tmp_path / "disk" / "a.mp4").touch()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "disk" / "old")
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert [entry.uri for entry in list_input("link/../a.mp4").entries] == [f"{tmp_path}/disk/a.mp4"]
+
+
 def test_other_line_separators_inside_a_manifest_string_do_not_end_the_line(tmp_path):
     path = tmp_path / "list.jsonl"
     path.write_text('{"uri": "a.mp4", "title": "a\u2028b\x85c"}\n{"uri": "b.mp4"}\r\n', encoding="utf-8")

@@ -11,6 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from s3_server import S3, serving, serving_in_child
 
+from pipeline.cache.contents import _files
 from pipeline.outputs.manifest import read_manifest
 from runners.cli.main import main
 from schemas.video import Metadata
@@ -122,6 +123,21 @@ def test_files_below_a_folder_are_listed_and_its_neighbours_and_markers_are_not(
     assert len(list_files(s3.root)) == 4
     assert match(f"{s3.root}/out/*") == [f"{s3.root}/out/a.txt"]
     assert list_files(f"{s3.root}/none") == []
+
+
+def test_a_folder_is_listed_whatever_its_name(s3):
+    for key in ("out [v1]*/a.txt", "out v/b.txt", "out [v1]x/c.txt"):
+        s3.put(key)
+
+    assert list_files(f"{s3.root}/out [v1]*") == ["a.txt"]
+
+
+def test_what_a_cache_holds_is_found_whatever_its_name(s3):
+    s3.put("cache [1]/frames/ab/f.parquet", b"12345")
+
+    [stored] = _files(f"{s3.root}/cache [1]")
+
+    assert (stored.path, stored.size_bytes) == ("frames/ab/f.parquet", 5)
 
 
 def test_more_files_than_one_answer_holds_are_listed(s3, monkeypatch):

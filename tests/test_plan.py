@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from make_clips import make_clip
 
 from pipeline.config import load_recipe
 from pipeline.outputs.manifest import read_manifest
-from pipeline.planning.changes import why
+from pipeline.planning.changes import not_held
 from pipeline.planning.forecast import Flow, calls_to_follow
 from pipeline.planning.plan import Reason, _step_plan
 from pipeline.planning.rate import Rate
@@ -174,11 +175,11 @@ def test_a_cache_that_cannot_be_read_is_one_line(done, capsys):
 
 def looked_up(root: Path, key: Key, retry: str = "transient") -> str:
     """Why a journal of ``root`` that only looks does not hold a key."""
-    with closing(Journal(str(root), retry, look_only=True)) as looking:
+    with closing(Journal(str(root), retry, look_only=True, note=not_held)) as looking:
         with pytest.raises(Deferred):
             looking.once(key, lambda: pytest.fail("a plan works"), str)
         [miss] = looking.misses()
-    return why(miss)
+    return miss.why
 
 
 def record(root: Path, *keys: Key) -> None:
@@ -222,6 +223,18 @@ def test_a_miss_names_what_changed_since_the_last_record(tmp_path, before, now, 
     assert looked_up(tmp_path, now) == reason
 
 
+def test_a_plan_keeps_a_few_hundred_bytes_of_each_miss():
+    names = [f"q-{number:016x} v-{number:016x}" for number in range(10_000)]
+    keys = (replace(JUDGE, subject=name, settings={"prompt": "aa", "confidence": "logprobs"}) for name in names)
+    tracemalloc.start()
+    kept = [not_held(key, None) for key in keys]
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(kept) == len({miss.subject for miss in kept})
+    assert grown < 250 * len(kept)
+
+
 def test_the_last_of_several_records_is_the_one_compared_with(tmp_path):
     record(tmp_path, replace(ASR, settings={"format": "7"}), replace(ASR, settings={"format": "8"}))
 
@@ -244,14 +257,14 @@ def test_a_changed_media_file_and_lost_frames_are_told_apart(tmp_path):
     clip, root = make_clip(tmp_path / "a.mp4", frames=4), tmp_path / "cache"
 
     def decode(look_only: bool) -> list[str]:
-        with closing(Journal(str(root), look_only=look_only)) as journal:
+        with closing(Journal(str(root), look_only=look_only, note=not_held)) as journal:
             try:
                 decode_video(
                     ManifestEntry(str(clip)),
                     Decoding(PyAv(), FramePolicy(max_frames=1), Limits(), Cache(str(root)), journal),
                 )
             except Deferred:
-                return [why(miss) for miss in journal.misses()]
+                return [miss.why for miss in journal.misses()]
         return []
 
     assert (decode(look_only=True), root.exists()) == (["new"], False)

@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from runners.cli.main import main
 from schemas.query import Candidate
+from trainer import export
 from trainer.data.shards import Shards
 from trainer.export import ExportError, export_model
 from trainer.model.models import load_model, load_processor
@@ -105,6 +106,20 @@ def test_a_stopped_call_goes_on_where_it_was(reranker: Reranker, tmp_path: Path)
     counting = Spy(reranker, asked)
     assert rerank(counting, RUN, QUERIES, partial) == expected
     assert asked == list(counting.clips.in_order(VIDEOS))[2:]
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_call_of_another_depth_or_run_takes_from_a_stopped_one_what_it_wants_and_no_more(
+    reranker: Reranker, tmp_path: Path, depth: int
+) -> None:
+    run = {query_id: candidates[::-1] for query_id, candidates in RUN.items()}
+    expected = [rerank(reranker, wanted, QUERIES, tmp_path / "whole", depth=depth) for wanted in (RUN, run)]
+    partial = tmp_path / "partial"
+    rerank(reranker, RUN, QUERIES, partial, depth=100)  # as if it had been stopped right at its end
+    asked: list[str] = []
+
+    assert [rerank(Spy(reranker, asked), wanted, QUERIES, partial, depth=depth) for wanted in (RUN, run)] == expected
+    assert not asked
 
 
 class Spy(Reranker):
@@ -226,6 +241,27 @@ def test_an_export_keeps_the_base_model_s_tokenizer_files_and_says_what_it_was_t
     manifest = json.loads((run_folder / "run.json").read_text())["manifest_sha256"]
     assert manifest in card
     assert "validation_ndcg_10" in card
+
+
+def test_an_export_touches_nothing_that_lies_beside_it_and_leaves_nothing_where_it_fails(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exported.tmp").mkdir()
+    (tmp_path / "exported.tmp" / "mine").write_text("precious")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "copy_processor", no_room)
+        with pytest.raises(OSError, match="no room"):
+            export_model(run_folder, tmp_path / "exported")
+    assert [path.name for path in tmp_path.iterdir()] == ["exported.tmp"]
+
+    export_model(run_folder, tmp_path / "exported")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exported", "exported.tmp"]
+    assert (tmp_path / "exported.tmp" / "mine").read_text() == "precious"
+
+
+def no_room(*_: object) -> None:
+    raise OSError("no room")
 
 
 @pytest.mark.parametrize("stage", ["perception", "ranking"])

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -249,6 +250,20 @@ def test_a_set_of_shards_with_a_hole_is_named(output):
     assert problems(output) == ["queries/: the part shards in the manifest are not a whole set"]
 
 
+LONG_REASON = {"part": "asr", "reason": "it is as it is", "message": ""}
+SURE = {
+    "stratum": "hard_negative",
+    **dict.fromkeys(("delta", "delta_lo", "delta_hi"), -12.0),
+    "p_yes": 1 / (1 + math.exp(12.0)),
+}
+LIKELY = {
+    "stratum": "hard_negative",
+    "label": "yes",
+    **dict.fromkeys(("delta", "delta_lo", "delta_hi"), 9.0),
+    "p_yes": 1 / (1 + math.exp(-9.0)),
+}
+
+
 def set_values(table, index=0, **values):
     def change(rows):
         rows[table][index][1].update(values)
@@ -259,6 +274,16 @@ def set_values(table, index=0, **values):
 def rate(**ratings):
     def change(rows):
         rows["queries"][0][1]["difficulty"]["rated"] |= ratings
+
+    return change
+
+
+def set_judged(index, **values):
+    """Change a judgement of the first query, the positive being the first."""
+
+    def change(rows):
+        query_id = rows["ranking"][0][1]["query_id"]
+        rows_of(rows, "judgements", query_id=query_id)[index].update(values)
 
     return change
 
@@ -354,15 +379,31 @@ def two_positives(rows):
         pytest.param(fourth_negative, "negatives, at most 3", id="too many negatives"),
         pytest.param(set_in_example(1, label=1), "label is 1 exactly for the positive", id="label"),
         pytest.param(set_in_example(1, stratum="suspected_positive"), "suspected positive", id="stratum"),
-        pytest.param(set_in_example(1, delta=-5.0), "a trusted negative is a no with a margin", id="margin of trusted"),
+        pytest.param(
+            set_in_example(1, delta=-5.0),
+            "its stratum is hard_negative by label no, margin -5.0",
+            id="margin of trusted",
+        ),
         pytest.param(set_in_example(1, delta=-9.5), "p_yes must be sigmoid(delta)", id="p_yes of delta"),
         pytest.param(set_in_example(1, p_yes=None), "p_yes is null exactly where delta is", id="p_yes alone null"),
-        pytest.param(set_in_example(1, confidence_source="label_only"), "is label_only", id="confidence source"),
-        pytest.param(set_in_example(1, confidence_source="prior"), "judged by the prior alone", id="prior alone"),
-        pytest.param(set_in_example(1, confidence_source="luck"), "confidence_source must be one of", id="source"),
-        pytest.param(set_in_example(1, delta_lo=0.0), "delta lies between its bounds", id="bounds of delta"),
-        pytest.param(set_in_example(1, delta_hi=None), "delta lies between its bounds", id="no bound of delta"),
+        pytest.param(set_judged(1, confidence_source="label_only"), "only a label-only judgement", id="no margin"),
+        pytest.param(
+            set_judged(1, confidence_source="prior"), "without a rationale, a pair is only ever", id="prior alone"
+        ),
+        pytest.param(set_in_example(1, confidence_source="prior"), "are those of its judgement", id="not as judged so"),
+        pytest.param(set_in_example(1, confidence_source="luck"), "Invalid enum value 'luck'", id="source"),
+        pytest.param(set_in_example(1, delta_lo=0.0), "needs finite lo <= delta <= hi", id="bounds of delta"),
+        pytest.param(set_in_example(1, delta_hi=None), "Expected `float`, got `null`", id="no bound of delta"),
         pytest.param(set_in_example(1, label_mass=1.5), "label_mass must lie in [0, 1]", id="label mass"),
+        pytest.param(set_in_example(1, rank=99), "are those of its judgement", id="rank not as judged"),
+        pytest.param(
+            set_in_example(1, rationale="made up"), "are those of its judgement", id="rationale not as judged"
+        ),
+        pytest.param(set_judged(1, rank=None), "rank and score are null together", id="score without rank"),
+        pytest.param(set_judged(1, is_positive=True), "is of its query's own video", id="positive of another video"),
+        pytest.param(set_judged(1, **SURE), "its stratum is trusted_negative by label no", id="sure, and called hard"),
+        pytest.param(set_judged(1, **LIKELY), "its stratum is suspected_positive by label yes", id="yes, called hard"),
+        pytest.param(set_in_example(1, **SURE), "its stratum is trusted_negative by label no", id="sure candidate"),
         pytest.param(set_in_example(1, delta_prior=-2.0), "are those of its judgement", id="prior not as judged"),
         pytest.param(
             set_in_example(1, delta=None, p_yes=None, confidence_source="label_only"),
@@ -376,13 +417,17 @@ def two_positives(rows):
         pytest.param(move_example, "is of split train, used in validation", id="example in the wrong split"),
         pytest.param(lend_video, "is of split validation, used in train", id="video in two splits"),
         pytest.param(set_values("queries", rationale=" "), "a kept written query has a rationale", id="no rationale"),
+        pytest.param(set_values("perception", caption="another"), "is not that of its video", id="another caption"),
+        pytest.param(set_values("videos", warnings=[LONG_REASON]), "one to three words", id="reason of a warning"),
+        pytest.param(set_values("rejections", stage="later"), "stage must be one of", id="stage of a rejection"),
+        pytest.param(set_values("failures", error_class=" "), "reason must not be blank", id="class of a failure"),
         pytest.param(set_values("queries", verdict="maybe"), "verdict must be kept, dropped or deferred", id="verdict"),
-        pytest.param(set_values("queries", text=" "), "its text is blank", id="blank query"),
+        pytest.param(set_values("queries", text=" "), "query must not be blank", id="blank query"),
         pytest.param(set_values("queries", attempts=0), "attempts must be at least 1", id="no attempt"),
         pytest.param(set_values("queries", query_type="cross"), "a cross query needs two modalities", id="cross query"),
         pytest.param(rate(causal=3), "causal must be rated from 0 to 2", id="rating"),
         pytest.param(set_values("ranking", query="another"), "its text is not that of its query", id="another text"),
-        pytest.param(set_values("judgements", label="perhaps"), "label must be yes or no", id="judged label"),
+        pytest.param(set_values("judgements", label="perhaps"), "Invalid enum value 'perhaps'", id="judged label"),
         pytest.param(set_values("judgements", stratum="odd"), "stratum must be one of", id="judged stratum"),
         pytest.param(set_values("judgements", reason="why"), "a reason is given exactly where", id="judged reason"),
         pytest.param(set_values("perception", caption=""), "caption must not be blank", id="blank caption"),
@@ -397,6 +442,64 @@ def test_what_is_wrong_between_rows_is_named(output, change, said):
     rewrite(output, rows)
 
     assert [problem for problem in problems(output) if said in problem], problems(output)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("videos", "video_id"),
+        ("videos", "metadata"),
+        ("videos", "media"),
+        ("queries", "query_id"),
+        ("queries", "text"),
+        ("queries", "video_id"),
+        ("judgements", "query_id"),
+        ("judgements", "video_id"),
+        ("judgements", "is_positive"),
+        ("ranking", "query_id"),
+        ("ranking", "query"),
+        ("ranking", "candidates"),
+        ("perception", "video_id"),
+        ("perception", "caption"),
+        ("rejections", "reason"),
+        ("rejections", "query_id"),
+        ("failures", "error_class"),
+        ("failures", "uri"),
+    ],
+)
+def test_what_must_not_be_null_is_a_problem_line_of_its_table(output, table, column):
+    rows = tiny_rows()
+    rows[table][0][1][column] = None
+    rewrite(output, rows)
+
+    [found] = [problem for problem in problems(output) if "got `null` - at `$." in problem]
+
+    assert found.startswith(f"{table}/")
+    assert f".{'reason' if column == 'error_class' else column}`" in found  # the class of an error is its reason
+
+
+def test_a_null_id_of_a_candidate_is_a_problem_line(output):
+    rows = tiny_rows()
+    set_in_example(1, video_id=None)(rows)
+    rewrite(output, rows)
+
+    assert [problem for problem in problems(output) if "got `null` - at `$.candidates[" in problem]
+
+
+def test_a_row_that_is_no_record_is_not_missed_by_those_that_refer_to_it(output):
+    rows = tiny_rows()
+    rows["videos"][0][1]["media"] = None
+    rows["queries"][0][1]["rationale"] = None
+    rewrite(output, rows)
+
+    assert [problem for problem in problems(output) if "is not in" in problem] == []
+
+
+def test_thresholds_that_are_none_are_a_problem_of_the_manifest(output):
+    manifest = read_manifest(str(output))
+    write_manifest(str(output), replace(manifest, recipe={**manifest.recipe, "curate": {"alpha1": "low"}}))
+
+    assert [problem for problem in problems(output) if problem.startswith("manifest.json: recipe.curate: ")]
 
 
 def test_a_query_in_both_splits_is_named(output):

@@ -158,3 +158,12 @@ def test_the_stamp_follows_the_bytes_of_the_checkpoint_not_its_place(whisper_che
     assert engine.stamp().model.startswith("sha256:")
     assert engine.stamp() == Whisper(model=str(elsewhere), device="cpu", batch_size=1).stamp()
     assert engine.stamp() != replace(engine, language="de").stamp()
+
+
+def test_what_a_model_computes_in_is_named_and_does_not_follow_the_machine():
+    half = Whisper(device="cuda", precision="float16")
+
+    assert half.stamp() != Whisper(device="cuda").stamp() == Whisper(device="cpu").stamp() == Whisper().stamp()
+    for device in ("auto", "cpu", "mps"):
+        with pytest.raises(ValueError, match=f"precision float16 needs device cuda or cuda:N, got '{device}'"):
+            Whisper(device=device, precision="float16")

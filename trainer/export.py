@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +66,19 @@ def export_model(run: Path, to: Path) -> Path:
     if to.exists() and any(to.iterdir()):
         raise ExportError(f"{to} is not empty; name another folder")
     config = load_config(str(run / "config.yaml"), [f"model={json.dumps(str(run))}"])
-    unfinished = to.with_name(f"{to.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)  # what an export that was killed has left
     model = load_for_scoring(config)
-    model.save_pretrained(unfinished)
-    copy_processor(config, unfinished)
-    shutil.copyfile(run / "config.yaml", unfinished / "config.yaml")
-    record = json.loads(record_path.read_text("utf-8"))
-    (unfinished / "README.md").write_text(_card(record, config.as_dict(), run / "metrics.jsonl"), "utf-8")
-    if to.exists():
-        to.rmdir()
-    unfinished.rename(to)
+    unfinished = to.with_name(f".{to.name}.{uuid.uuid4().hex}.tmp")  # nobody else's: what is there is not touched
+    try:
+        model.save_pretrained(unfinished)
+        copy_processor(config, unfinished)
+        shutil.copyfile(run / "config.yaml", unfinished / "config.yaml")
+        record = json.loads(record_path.read_text("utf-8"))
+        (unfinished / "README.md").write_text(_card(record, config.as_dict(), run / "metrics.jsonl"), "utf-8")
+        if to.exists():
+            to.rmdir()
+        unfinished.rename(to)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return to
 
 

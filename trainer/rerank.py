@@ -107,8 +107,8 @@ def rerank(
 
     Candidates are scored by video, ``at_once`` queries in one pass, so that a video's frames go through the model as
     seldom as can be. Every video's scores are written to ``partial`` when it is done: the same call goes on from
-    there. At most ``allowed`` videos may lack frames; those keep their place behind the scored ones. ``told`` is
-    called with the number of pairs that were just done.
+    there, and so does one with another depth or another run. At most ``allowed`` videos may lack frames; those keep
+    their place behind the scored ones. ``told`` is called with the number of pairs that were just done.
 
     Raises:
         RerankError: a query has no text, more videos than allowed have no frames, or ``partial`` holds scores of
@@ -127,7 +127,7 @@ def rerank(
         )
     scores: Scores = {query_id: {} for query_id in run}
     header = {"model": reranker.identity, "queries": fingerprint(dict(queries))}
-    done = _resume(partial, header, scores)
+    done = _resume(partial, header, wanted, scores)
     with partial.open("a", encoding="utf-8") as lines:
         for video_id in reranker.clips.in_order(wanted.keys() - set(missing)):
             asked = [query_id for query_id in wanted[video_id] if (query_id, video_id) not in done]
@@ -142,8 +142,14 @@ def rerank(
     return {query_id: _reordered(run[query_id], scores[query_id]) for query_id in run}
 
 
-def _resume(partial: Path, header: Mapping[str, str], scores: Scores) -> set[tuple[str, str]]:
-    """Read what an earlier call has scored, into ``scores``; a last line that a kill cut short is dropped."""
+def _resume(
+    partial: Path, header: Mapping[str, str], wanted: Mapping[str, Sequence[str]], scores: Scores
+) -> set[tuple[str, str]]:
+    """Read what an earlier call has scored, into ``scores``; a last line that a kill cut short is dropped.
+
+    The header names all that decides a score. Which pairs are scored is decided by the run and the depth, so that
+    scores of a call with others serve this one: those that it wants, by video the queries, and no more.
+    """
     content = partial.read_bytes() if partial.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
     if not whole:
@@ -158,7 +164,7 @@ def _resume(partial: Path, header: Mapping[str, str], scores: Scores) -> set[tup
     done = set()
     for record in records:
         for query_id, score in record["scores"].items():
-            if query_id in scores:
+            if query_id in wanted.get(record["video_id"], ()):
                 scores[query_id][record["video_id"]] = score
                 done.add((query_id, record["video_id"]))
     return done

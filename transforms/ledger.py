@@ -76,6 +76,11 @@ class Line:
         others = sum(sum(group.values()) for group in (self.rejected, self.failed, self.deferred))
         return self.entered - self.left - others
 
+    @property
+    def lost_all(self) -> bool:
+        """Whether nothing came out, and not by a rule or a budget alone: of what was tried, something failed."""
+        return self.left == 0 and bool(self.failed)
+
 
 class LedgerOutOfBalance(RuntimeError):
     """Some step lost or invented items; the message names the step and the difference."""

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import apache_beam as beam
 
 T = TypeVar("T")
-Outcome = Literal["in", "done", "cached", "failed"]
+Event = Literal["in", "done", "cached", "failed"]
 
 
 @dataclass(slots=True)
@@ -46,18 +46,18 @@ _counts: dict[str, StepCount] = {}
 _lock = threading.Lock()
 
 
-def advance(step: str, outcome: Outcome, n: int = 1, now: float | None = None) -> None:
+def advance(step: str, event: Event, n: int = 1, now: float | None = None) -> None:
     """Add ``n`` to a step's count; ``now`` is in seconds on any clock (default: a monotonic one)."""
     moment = time.monotonic() if now is None else now
     with _lock:
         count = _counts.setdefault(step, StepCount(first_s=moment))
-        if outcome == "in":
+        if event == "in":
             count.given += n
             return
-        if outcome == "cached":
+        if event == "cached":
             count.cached += n
             return
-        if outcome == "done":
+        if event == "done":
             count.done += n
         else:
             count.failed += n
@@ -81,16 +81,16 @@ class Advance(beam.PTransform):
     """Passes items through and counts them at a step."""
 
     step: str
-    outcome: Outcome
+    event: Event
 
     def expand(self, items: beam.PCollection) -> beam.PCollection:
-        return items | beam.ParDo(_Advance(self.step, self.outcome))
+        return items | beam.ParDo(_Advance(self.step, self.event))
 
 
 class _Advance(beam.DoFn):
-    def __init__(self, step: str, outcome: Outcome) -> None:
-        self.step, self.outcome = step, outcome
+    def __init__(self, step: str, event: Event) -> None:
+        self.step, self.event = step, event
 
     def process(self, item: T) -> Iterator[T]:
-        advance(self.step, self.outcome)
+        advance(self.step, self.event)
         yield item

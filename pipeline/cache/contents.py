@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -135,7 +136,7 @@ def keys_in(line: Line) -> tuple[str, ...]:
 def _files(root: str) -> Iterator[Stored]:
     if is_remote(root):
         base = root.rstrip("/") + "/"
-        for found in FileSystems.match([base + "**"])[0].metadata_list:
+        for found in FileSystems.match([glob.escape(base) + "**"])[0].metadata_list:
             if not found.path.endswith("/"):
                 yield Stored(found.path[len(base) :], found.size_in_bytes, found.last_updated_in_seconds)
         return

@@ -23,6 +23,21 @@ class OutputError(ValueError):
     """An output folder that must not or cannot be written to; one line that says why."""
 
 
+class NotPublished(RuntimeError):
+    """A run came to its end, and what it made must not take the place of an earlier output; the message says why.
+
+    It stays in the staging folder, where it can be looked at, until the next run.
+    """
+
+
+class UnsoundOutput(NotPublished):
+    """What was staged breaks the rules of verification."""
+
+
+class StepLost(NotPublished):
+    """A step lost all of its items to failures."""
+
+
 class NotAnOutput(ValueError):
     """A folder that is not a finished output, or one of another version; one line that says which."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from schemas.video import EngineStamp
-from transforms.journal.record import Key, Miss, Record
+from transforms.journal.record import Key, Record
 
 NEW = "new"
 UNUSABLE = "record unusable"  # it names files that are gone, or another version wrote it
@@ -15,18 +17,37 @@ _DIGEST = re.compile(r"[0-9a-f]{16,}")
 _OF_A_REQUEST = {"prompt", "count", "evidence", "query"}
 
 
-def why(miss: Miss) -> str:
+@dataclass(frozen=True, slots=True)
+class NotHeld:
+    """Of a result that is not in the journal what a plan asks, in a tenth of its key's memory: there may be millions.
+
+    ``digest`` is that of its key; ``confidence`` is what is asked of a judge's, "" of other steps.
+    """
+
+    step: str
+    subject: str
+    digest: int
+    confidence: str
+    why: str
+
+
+def not_held(key: Key, before: Record | None) -> NotHeld:
+    """The note of a key, given the last record of its subject."""
+    confidence = key.settings.get("confidence", "")
+    return NotHeld(key.step, key.subject, int(key.digest, 16), sys.intern(confidence), sys.intern(why(key, before)))
+
+
+def why(key: Key, before: Record | None) -> str:
     """The reason in a few words; misses with the same cause have the same one.
 
     "new" where nothing of the subject is recorded, else what changed: values of the run with both values, those of the
     one subject by name; "failed before (ErrorClass)" where nothing did and a failure is tried again.
     """
-    before = miss.before
     if before is None:
         return NEW
-    if miss.key.step == "media":
+    if key.step == "media":
         return "media"
-    changed = list(changes(before, miss.key))
+    changed = list(changes(before, key))
     if changed:
         return ", ".join(changed)
     return f"failed before ({before.failed.error_class})" if before.failed else UNUSABLE

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipeline.config import Recipe
+from pipeline.planning.changes import NotHeld
 from schemas.query import Variant
-from transforms.journal.record import Key
 from transforms.protocols.teacher import Ladder
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -64,19 +64,18 @@ class Flow:
         return self._count(line, "out") / entered if entered else 1.0
 
 
-def calls_behind(ladder: Ladder, missing: Collection[Key], no_rationale_below: float | None) -> int:
+def calls_behind(ladder: Ladder, missing: Collection[NotHeld], no_rationale_below: float | None) -> int:
     """How many calls of the judge follow those that are ``missing``, and could not be looked up yet.
 
     All samples of a pair are looked up at once. So are a prior and the question with a rationale, unless the prior may
     make that one needless.
     """
-    looked_up = {key.subject for key in missing}
+    looked_up = {one.subject for one in missing} if no_rationale_below is not None else set()
     calls = 0
-    for key in missing:
-        confidence = key.settings["confidence"]
-        at_once = no_rationale_below is None or key.subject.removesuffix(" prior") in looked_up
-        if confidence != "prior" or not at_once:
-            calls += calls_to_follow(ladder, confidence)
+    for one in missing:
+        at_once = no_rationale_below is None or one.subject.removesuffix(" prior") in looked_up
+        if one.confidence != "prior" or not at_once:
+            calls += calls_to_follow(ladder, one.confidence)
     return calls
 
 

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
-from pipeline.planning.changes import why
+from pipeline.planning.changes import NotHeld, not_held
 from pipeline.planning.forecast import Counts, Flow, calls_behind
 from pipeline.planning.rate import Rate
 from pipeline.run import Job, put_stages
@@ -26,7 +26,7 @@ from transforms.extract.list_input import entries_json
 from transforms.journal.budget import PAID_STEPS, Cost
 from transforms.journal.counts import add, work_of
 from transforms.journal.journal import Journal
-from transforms.journal.record import STEPS, Miss
+from transforms.journal.record import STEPS
 from transforms.ledger import Key as LedgerKey
 from transforms.storage.address import local_path
 from transforms.storage.cache import CacheFailed, is_remote
@@ -119,16 +119,17 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
     Raises:
         CannotLook: the cache cannot be read.
     """
+    job = replace(job, journal=replace(job.journal, note=not_held))
     with closing(job.journal), tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
         _open(job.journal)
         entries_path = os.path.join(folder, "entries.jsonl")
         Path(entries_path).write_bytes(entries_json(job.listing.entries))
         _look(job, pipeline, entries_path)
         counts = work_of(run(pipeline))
-        misses: dict[str, list[Miss]] = {step: [] for step in STEPS}
+        misses: dict[str, list[NotHeld]] = {step: [] for step in STEPS}
         for miss in job.journal.misses():
-            misses[miss.key.step].append(miss)
-        unseen = _probe([miss.key.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
+            misses[miss.step].append(miss)
+        unseen = _probe([miss.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
         steps = _steps(job, counts, misses, unseen)
         lengths = [headers and headers.duration_s for headers in unseen.headers.values()]
         bad = sum(headers is None for headers in unseen.headers.values())
@@ -185,19 +186,18 @@ def _probe(uris: Sequence[str], workers: int) -> _Unseen:
     return _Unseen(headers, frozenset(uris).difference(local))
 
 
-def _steps(job: Job, counts: Counts, misses: Mapping[str, list[Miss]], unseen: _Unseen) -> tuple[StepPlan, ...]:
+def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen: _Unseen) -> tuple[StepPlan, ...]:
     # Equal files are decoded once, and equal questions asked once: the others find the result.
-    distinct = {step: {miss.key.digest: miss for miss in found} for step, found in misses.items()}
+    distinct = {step: {miss.digest: miss for miss in found} for step, found in misses.items()}
     answered = {step: counts.get(step, {}).get("cached", 0) for step in STEPS}
     calls = {step: answered[step] + len(misses[step]) for step in STEPS}
     ladder = job.engines.judge.ladder
-    missing = [miss.key for miss in distinct["judge"].values()]
-    follow = calls_behind(ladder, missing, job.recipe.judge.no_rationale_below)
+    follow = calls_behind(ladder, distinct["judge"].values(), job.recipe.judge.no_rationale_below)
     calls["judge"] += follow
     flow = Flow(job.recipe, counts, calls, answered, len(job.human), ladder)
 
     # Of files that were not hashed nobody knows whether they are copies, or decoded under another name.
-    uris = [miss.key.subject for step in ("media", "decode") for miss in distinct[step].values()]
+    uris = [miss.subject for step in ("media", "decode") for miss in distinct[step].values()]
     waiting = unseen.having(uris, "has_video") + counts.get("extract/evidence", {}).get("deferred", 0)
     more_writing = flow.write_calls(waiting)
     behind: dict[str, float] = {
@@ -215,10 +215,10 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[Miss]], unseen: _
         stamp = stamps.get("writer" if step == "write" else step)
         if stamp is None:
             continue
-        reasons = Counter(why(miss) for miss in distinct[step].values())
+        reasons = Counter(miss.why for miss in distinct[step].values())
         due = [name for name in upstream if name in plans and plans[name].to_run]
         if step == "decode":
-            reasons.update(why(miss) for miss in distinct["media"].values())
+            reasons.update(miss.why for miss in distinct["media"].values())
         elif due:
             reasons[f"depends on {', '.join(due)}"] += max(0, round(behind[step]))
         if step == "judge" and follow:

@@ -108,7 +108,7 @@ def _stats(contents: Contents, arguments: argparse.Namespace) -> bool:
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
         return True
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)  # names of models hold anything
     console.print(_steps_table(found))
     console.print("failed: tried again by later runs; hours: of work, added up over all threads")
     asked = [step for step in found.steps if step.requests or step.input_tokens or step.output_tokens]

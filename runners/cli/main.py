@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
     0 done, 1 it broke, 2 wrong usage, 3 verify found problems (or diff --exit-code a difference), 4 the run is sound
-    but its budget or a batch left work for later, 130 interrupted.
+    but its budget or a batch left work for later, 5 a step of the run lost all of its items, 130 interrupted. With 3
+    and 5 a run has published nothing.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(_as_meant(sys.argv[1:] if argv is None else argv))

@@ -36,6 +36,12 @@ def add_commands(commands: Any) -> None:
     export.add_argument("output", metavar="OUT")
     export.add_argument("--to", metavar="DIR", help="destination (default: OUT/exports/FORMAT)")
     export.add_argument("--video-dir", metavar="DIR", help="name videos as DIR/<file name> instead of by their address")
+    export.add_argument(
+        "--numeric-ids",
+        action="store_true",
+        help="number the videos, and link their files into folders of a hundred below DIR/videos, as the release's "
+        "reranker expects; videos.tsv says which is which (with --video-dir, there, and without links)",
+    )
     export.set_defaults(act=_export)
 
 
@@ -90,6 +96,8 @@ def _export(arguments: argparse.Namespace, _: list[str]) -> int:
     connect_stores(arguments.output, arguments.to)
     destination = arguments.to or join(arguments.output, "exports", arguments.format)
     with one_line(NotAnOutput):
-        for path in EXPORTS[arguments.format](arguments.output, destination, arguments.video_dir):
+        for path in EXPORTS[arguments.format](
+            arguments.output, destination, arguments.video_dir, arguments.numeric_ids
+        ):
             print(path)
     return 0

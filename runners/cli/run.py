@@ -5,13 +5,32 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from runners.cli.errors import DEFERRED, RUN_ERROR, UsageError, one_line
+from runners.cli.errors import DEFERRED, LOST, PROBLEMS, RUN_ERROR, USAGE_ERROR, UsageError, one_line
 from runners.options import add_batch, add_budget, add_options
 from schemas.visible import UNREADABLE, visible
+
+if TYPE_CHECKING:
+    from pipeline.outputs.errors import NotPublished
+
+
+_EPILOG = f"""\
+Every other option goes to Beam, such as --runner=DataflowRunner --project=… --temp_location=gs://…
+
+The judge sees what judge.modalities names and nothing else: in rankvideo captions alone, as in the paper, though
+queries are written from all evidence. --set 'judge.modalities=[caption,asr,ocr,metadata]' shows it all.
+
+An output is published when it is complete and verified; until then an earlier one stays as it is. Exit codes:
+  0  published
+  {RUN_ERROR}  the run broke off; the same command continues
+  {USAGE_ERROR}  wrong usage; nothing was done
+  {PROBLEMS}  not published: what was made does not verify
+  {DEFERRED}  published, but a budget or a batch left work for later; the same command continues
+  {LOST}  not published: nothing came out of some step, and what was tried failed
+"""
 
 
 def add_commands(commands: Any) -> None:
@@ -21,7 +40,7 @@ def add_commands(commands: Any) -> None:
         "run",
         help="videos in, training shards out",
         description="Extract evidence, write queries, mine and judge candidates, and write Parquet shards.",
-        epilog="Every other option goes to Beam, such as --runner=DataflowRunner --project=… --temp_location=gs://…",
+        epilog=_EPILOG,
         formatter_class=raw,
         allow_abbrev=False,
     )
@@ -49,7 +68,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
-    from pipeline.outputs.errors import OutputError
+    from pipeline.outputs.errors import NotPublished, OutputError, StepLost
     from pipeline.run import execute
     from runners import local
     from runners.cli.batch import say_what_next
@@ -78,17 +97,45 @@ def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
         )
     except OutputError as error:
         raise UsageError(str(error)) from error
+    except NotPublished as error:
+        _say_not_published(error, job.output, console)
+        return LOST if isinstance(error, StepLost) else PROBLEMS
     except Exception as error:  # whatever stopped the run is said in one line; the variable below shows where
         _say_stopped(error, job.output, console)
         if os.environ.get("HARDQUERY_TRACEBACK"):
             raise
         return RUN_ERROR
     for found in damage:
-        console.print(f"journal: {found}; what it held was done again", style="yellow", highlight=False, soft_wrap=True)
+        said = f"journal: {found}; what it held was done again"
+        console.print(said, style="yellow", highlight=False, soft_wrap=True, markup=False)
     print_summary(manifest, lines, job.output)
     if arguments.batch:
         say_what_next(arguments.batch, manifest.work, job.output, arguments.cache)
     return DEFERRED if any(line.deferred for line in lines) else 0
+
+
+def _say_not_published(error: NotPublished, output: str, console: Console) -> None:
+    from pipeline.outputs.errors import StepLost
+    from pipeline.outputs.staging import staging_of
+
+    staging = staging_of(output)
+    if isinstance(error, StepLost):
+        fix = (
+            f"What was tried stands in {staging}, in the tables failures and videos. When the cause is mended, the "
+            "same command tries again what time may cure, and with --retry-failures all everything that failed."
+        )
+    else:
+        fix = (
+            "This is a fault of hardquery, or of queries and qrels that it was given: "
+            f"`hardquery verify {staging}` says what breaks which rule. All results are in the cache, and the next run "
+            "need not pay for them again."
+        )
+    _say(f"hardquery: not published: {error}", console, "red")
+    _say(f"The output folder is as it was before the run. {fix}", console)
+
+
+def _say(text: str, console: Console, style: str = "") -> None:
+    console.print(visible(text, UNREADABLE), style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def _say_stopped(error: BaseException, output: str, console: Console) -> None:
@@ -96,8 +143,7 @@ def _say_stopped(error: BaseException, output: str, console: Console) -> None:
     from pipeline.outputs.staging import is_half_published
     from runners.cause import cause
 
-    stopped = visible(f"hardquery: the run stopped: {with_fix(cause(error))}", UNREADABLE)
-    console.print(stopped, style="red", highlight=False, soft_wrap=True, markup=False)
+    _say(f"hardquery: the run stopped: {with_fix(cause(error))}", console, "red")
     with suppress(Exception):  # a file system that is out of reach has just been named
         state = "is half published" if is_half_published(output) else "is as it was before the run"
         console.print(f"The output folder {state}; the same command continues.", soft_wrap=True)

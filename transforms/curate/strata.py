@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.example import Stratum
-from schemas.query import Judgement
+from schemas.query import Judgement, Label
 
 
 def stratum_of(judgement: Judgement, alpha1: float = -6.0, alpha2: float = -8.0) -> Stratum:
@@ -17,9 +17,14 @@ def stratum_of(judgement: Judgement, alpha1: float = -6.0, alpha2: float = -8.0)
     Without a margin the careful side is taken: a no is never trusted, since nothing says how sure the teacher is, and
     a yes is always suspected, since training on a false negative costs more than losing a hard one.
     """
-    if judgement.is_positive:
-        return "positive"
     delta = None if judgement.margin is None else judgement.margin.delta
-    if judgement.label == "no":
+    return stratum(judgement.is_positive, judgement.label, delta, alpha1, alpha2)
+
+
+def stratum(is_positive: bool, label: Label, delta: float | None, alpha1: float, alpha2: float) -> Stratum:
+    """See ``stratum_of``; ``delta`` is None where there is no margin."""
+    if is_positive:
+        return "positive"
+    if label == "no":
         return "trusted_negative" if delta is not None and delta <= alpha1 else "hard_negative"
     return "suspected_positive" if delta is None or delta > alpha2 else "hard_negative"

@@ -54,12 +54,13 @@ def engine_at_work() -> Iterator[None]:
         raise EngineFailed(message, bool(getattr(error, "permanent", False)), used) from error
 
 
+ENGINE_FAILED = "engine failed"
 # What an engine's failure on a video is counted as, by the class of the error.
 _REASONS = {
     "TimeLimitExceeded": "time limit",
     "WorkerDied": "worker died",
     "MemoryError": "out of memory",
-    "EngineFailed": "engine failed",
+    "EngineFailed": ENGINE_FAILED,
 }
 
 

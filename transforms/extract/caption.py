@@ -10,14 +10,17 @@ import apache_beam as beam
 from schemas.video import Evidence, Video, spread
 from schemas.visible import one_line
 from transforms.extract.attempt import EngineFailed, attempt, engine_at_work
+from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
-from transforms.journal.record import Key
 from transforms.media.frame_pack import read_frame_pack
 from transforms.protocols.caption import Caption, Captioner
 from transforms.protocols.engine import Engine, loaded
 from transforms.protocols.frames import Frame
 from transforms.storage.cache import Cache
 from transforms.workers.window import flat_map
+
+# Raise it when a captioner is given other frames of the same pack than before, or its words are cleaned otherwise.
+FORMAT = 1
 
 
 def caption(engine: Engine, frames: Sequence[Frame]) -> Caption:
@@ -70,5 +73,6 @@ def caption_video(video: Video, engine: Engine, cache: Cache, journal: Journal, 
     def put(said: Caption) -> Evidence:
         return replace(video.evidence, caption=said.text)
 
-    key = Key("caption", video.uri, engine.stamp(), {"max_frames": str(max_frames)}, {"frames": pack})
+    settings = {"format": str(FORMAT), "max_frames": str(max_frames)}
+    key = step_key("caption", video.uri, engine.stamp(), settings, {"frames": pack})
     return attempt(video, key, journal, extract, Caption, put)

@@ -20,6 +20,7 @@ from schemas.video import EngineUse, Evidence, ManifestEntry, Video
 from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
 from transforms.extract.identify import Media, OutOfReach
 from transforms.journal.budget import Deferred
+from transforms.journal.deciding import step_key, versions
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.ledger import LOSSES, lost
@@ -127,20 +128,8 @@ def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
     with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
         media_file = Media(entry.uri, folder)
         sha256 = media_file.sha256(options.journal)
-        stamp = options.sampler.stamp()
-        key = Key(
-            step="decode",
-            subject=entry.uri,
-            engine=stamp,
-            settings={
-                "frames": fingerprint(options.policy),
-                "max_duration_s": str(options.limits.max_duration_s),
-                "format": str(FORMAT),
-            },
-            inputs={"media": sha256},
-        )
         decoded = options.journal.once(
-            key,
+            decoding_key(entry.uri, sha256, options),
             lambda: _decode(media_file, sha256, folder, options),
             Decoded,
             failures=BAD_INPUT,
@@ -155,9 +144,19 @@ def decode_video(entry: ManifestEntry, options: Decoding) -> Video:
         frame_pack=decoded.frames.key if decoded.frames else None,
         frame_count=decoded.file.frame_count,
         audio=decoded.audio.key if decoded.audio else None,
-        engines=(EngineUse("decode", stamp),),
+        engines=(EngineUse("decode", options.sampler.stamp()),),
         warnings=(*entry.warnings, *decoded.file.warnings),
     )
+
+
+def decoding_key(uri: str, sha256: str, options: Decoding) -> Key:
+    """The key of what comes of a file with these bytes."""
+    settings = {
+        "frames": fingerprint(options.policy),
+        "max_duration_s": str(options.limits.max_duration_s),
+        "format": str(FORMAT),
+    }
+    return step_key("decode", uri, options.sampler.stamp(), settings, {"media": sha256})
 
 
 def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> Decoded:
@@ -180,12 +179,12 @@ def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> D
         media_file.require_unchanged()
     frames = audio = None
     if decoded.frame_count:
-        key = _key("frames", ".parquet", sha256, stamp, policy)
+        key = _key("frames", ".parquet", sha256, stamp, policy, versions("frames", stamp))
         frames = options.cache.publish(str(Path(folder) / FRAMES_FILE), key)
     if decoded.media.audio_s is not None:
         # Sound starts with the first picture, and where the policy refuses the pictures, with itself.
         alone = () if decoded.frame_count else ("alone",)
-        key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s, *alone)
+        key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s, versions("sound", stamp), *alone)
         audio = options.cache.publish(str(Path(folder) / AUDIO_FILE), key)
     return Decoded(decoded, frames, audio)
 

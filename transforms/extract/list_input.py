@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 from schemas.video import EvidenceWarning, ManifestEntry
 from schemas.visible import one_line
 from transforms.extract.read_manifest import METADATA_FIELDS, InputError, metadata_of, read_manifest
-from transforms.storage.address import local_path, writable
+from transforms.storage.address import absolute, local_path, writable
 from transforms.storage.files import exists, list_files, match, open_seekable, read_bytes
 from transforms.storage.rows import FORMS, holds_rows
 
@@ -46,6 +46,8 @@ class Listing:
 def list_input(spec: str) -> Listing:
     """List the videos that ``spec`` names, on the local disk or any filesystem that Beam can read.
 
+    Addresses are absolute, whatever ``spec`` is: they are written into shards, and read by who knows whom and where.
+
     A manifest (JSON Lines, Parquet, CSV or TSV) gives ``uri`` and optionally ``video_id``, ``title``, ``description``,
     ``language``, ``published`` and ``event`` a row; its relative addresses are relative to its own folder. Folders are
     walked, also behind links; a video's side-car ``<name>.json`` holds the same metadata fields, ``<name>.info.json``
@@ -54,7 +56,7 @@ def list_input(spec: str) -> Listing:
     Raises:
         InputError: nothing is there, a manifest row cannot be read, or two rows share an id or an address.
     """
-    spec = local_path(spec)
+    spec = absolute(local_path(spec))
     if holds_rows(spec):
         return Listing(read_manifest(spec))
     if FileSystems.get_scheme(spec) is not None:

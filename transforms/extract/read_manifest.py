@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 from schemas.check import InvalidRecord
 from schemas.video import ManifestEntry, Metadata
 from schemas.visible import one_line, visible
-from transforms.storage.address import local_path, writable
+from transforms.storage.address import absolute, local_path, writable
 from transforms.storage.files import join, read_bytes
 from transforms.storage.rows import RowError, read_rows
 
@@ -69,8 +69,8 @@ def _entry(row: Mapping[str, Any], base: str, where: str) -> ManifestEntry:
     if video_id is not None and not isinstance(video_id, str):
         raise InputError(f"{where}: 'video_id' must be a string, got {video_id!r}")
     uri = local_path(uri)
-    if "://" not in uri and not os.path.isabs(uri) and base:
-        uri = join(base, uri)
+    if "://" not in uri:
+        uri = absolute(uri if os.path.isabs(uri) else join(base, uri))
     try:
         return ManifestEntry(writable(uri), video_id, metadata_of(row))
     except (InputError, InvalidRecord) as error:

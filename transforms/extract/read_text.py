@@ -17,8 +17,8 @@ from schemas.visible import one_line
 from transforms.engines.text_boxes import reading_order
 from transforms.extract.attempt import attempt, engine_at_work
 from transforms.extract.decode import Limits
+from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
-from transforms.journal.record import Key
 from transforms.media.frame_pack import read_frame_pack
 from transforms.protocols.engine import Engine, loaded
 from transforms.protocols.frames import Frame, Image
@@ -192,5 +192,5 @@ def read_video_text(
     def put(lines: Lines) -> Evidence:
         return replace(video.evidence, ocr=lines)
 
-    key = Key("ocr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"frames": frames})
+    key = step_key("ocr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"frames": frames})
     return attempt(video, key, journal, extract, Lines, put)

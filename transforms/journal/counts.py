@@ -14,14 +14,14 @@ from apache_beam.metrics.metric import MetricsFilter
 from schemas.usage import Usage
 from transforms.progress import advance
 
-Outcome = Literal["cached", "run", "failed", "deferred"]
+WorkOutcome = Literal["cached", "run", "failed", "deferred"]
 EARLIER = "earlier_"  # before the names of what other runs used
 CACHEABLE, SILENT = "cacheable_tokens", "silent"
 _NAMESPACE = "hardquery"
 _aside: ContextVar[list[tuple[str, str, int]] | None] = ContextVar("aside", default=None)
 
 
-def count(step: str, outcome: Outcome, usage: Usage | None = None) -> None:
+def count(step: str, outcome: WorkOutcome, usage: Usage | None = None) -> None:
     """Take down what became of one result: found, made, not to be had, or left for later; and what was used for it.
 
     Counts are what is known of a ``Usage``, by name. Besides, ``cacheable_tokens`` are the input tokens of which the

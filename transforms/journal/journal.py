@@ -20,7 +20,8 @@ class Journal:
     """Where results are kept and what to do about those that are not there; cheap, and picklable to any worker.
 
     ``root`` is the cache's folder or URL. ``retry`` says which recorded failures are tried again. With ``look_only``
-    nothing is done: what is missing is noted and deferred. With ``batch``, a folder of this machine, questions that
+    nothing is done: what is missing is deferred, and what ``note`` makes of its key and of the last record of its
+    subject is kept. With ``batch``, a folder of this machine, questions that
     would be asked of a server go there instead, and are deferred until their replies are recorded. Two journals of one
     ``run`` and process share their files.
     """
@@ -31,6 +32,7 @@ class Journal:
     look_only: bool = False
     batch: str = ""
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    note: Callable[[Key, Record | None], Any] = Miss
 
     def once(
         self,
@@ -65,8 +67,8 @@ class Journal:
         """Whether there is any record of a step."""
         return len(self._open().log(step)) > 0
 
-    def misses(self) -> list[Miss]:
-        """What a journal that only looks did not find, in no particular order."""
+    def misses(self) -> list[Any]:
+        """What was noted of all that a journal which only looks did not find, in no particular order."""
         return list(self._open().misses)
 
     def some(self, step: str, n: int) -> list[Record]:
@@ -87,7 +89,9 @@ class Journal:
     def _open(self) -> OpenJournal:
         with _opening:
             if self.run not in _opened:
-                _opened[self.run] = OpenJournal(self.root, self.retry, self.budget, self.look_only, self.batch)
+                _opened[self.run] = OpenJournal(
+                    self.root, self.retry, self.budget, self.look_only, self.batch, self.note
+                )
             return _opened[self.run]
 
 

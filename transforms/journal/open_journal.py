@@ -17,7 +17,7 @@ from schemas.usage import Usage
 from transforms.journal.batch_files import BatchFiles, batch_files
 from transforms.journal.budget import Budget, Deferred, Spending
 from transforms.journal.counts import add, count, count_earlier
-from transforms.journal.record import Failed, Key, Miss, Record, RecordedFailure, record_of
+from transforms.journal.record import Failed, Key, Record, RecordedFailure, record_of
 from transforms.journal.segments import CannotJournal, line_of
 from transforms.journal.step_log import StepLog
 from transforms.storage.cache_lock import sharing
@@ -37,7 +37,15 @@ class OpenJournal:
     One thread at a time works on a key. Options are those of ``Journal``, which hands out what is open in a process.
     """
 
-    def __init__(self, root: str, retry: Retry, budget: Budget, look_only: bool, batch: str) -> None:
+    def __init__(
+        self,
+        root: str,
+        retry: Retry,
+        budget: Budget,
+        look_only: bool,
+        batch: str,
+        note: Callable[[Key, Record | None], Any],
+    ) -> None:
         self._using = ExitStack()
         if not look_only or os.path.isdir(root):  # looking makes no folder
             self._using.enter_context(sharing(root))
@@ -50,7 +58,8 @@ class OpenJournal:
         if batch:
             self._batch = self._using.enter_context(batch_files(batch))
             self._batch.drop(self._settled)
-        self.misses: list[Miss] = []
+        self._note = note
+        self.misses: list[Any] = []
 
     def log(self, step: str) -> StepLog:
         """The log of a step, read on first use."""
@@ -149,7 +158,7 @@ class OpenJournal:
     def _miss(self, key: Key) -> None:
         data = self.log(key.step).last_of(_subject_digest(key.subject))
         before = record_of(data) if data is not None else None
-        self.misses.append(Miss(key, before and replace(before, value=_NULL)))  # values would fill the memory
+        self.misses.append(self._note(key, before and replace(before, value=_NULL)))  # values would fill the memory
 
     def _do(self, key: Key, digest: str, work: Callable[[], T], kind: Any, failures: tuple[type[Exception], ...]) -> T:
         try:

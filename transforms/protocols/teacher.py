@@ -42,6 +42,15 @@ class Batched(Protocol):
         """The body of the chat completions call that asks this; None for what is asked at another endpoint."""
 
 
+@runtime_checkable
+class Constrained(Protocol):
+    """Options of a teacher whose server can hold what is written to the JSON schema of its prompt."""
+
+    @property
+    def json_schema(self) -> bool:
+        """Whether it is asked to."""
+
+
 Task = Literal["write_queries", "judge"]
 PriorWay = Literal["prefill", "systemone", "decisions"]
 """How a teacher answers without a rationale: it goes on from the answer tag, or a decision endpoint of its server."""

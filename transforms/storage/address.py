@@ -22,3 +22,16 @@ def writable(path: str) -> str:
         return path
     except UnicodeEncodeError:
         return f"file://{quote_from_bytes(os.fsencode(os.path.abspath(path)))}"
+
+
+def absolute(address: str) -> str:
+    """The address as it is understood in every folder, and however it was typed; "" and those of a store as they are.
+
+    Folders behind links keep the names that they are reached by, unless a ".." leads back out of one.
+    """
+    if not address or "://" in address:
+        return address
+    plain = os.path.abspath(address)
+    if os.pardir in address.split(os.sep) and os.path.realpath(address) != os.path.realpath(plain):
+        return os.path.realpath(address)
+    return plain

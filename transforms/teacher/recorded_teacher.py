@@ -6,13 +6,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from prompts.margin import essential
+from prompts.write_queries import reply_schema
 from schemas.fingerprint import fingerprint
+from schemas.video import MODALITIES
+from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
 from transforms.protocols.teacher import (
     Batched,
     Bounded,
+    Constrained,
     ContextOverflow,
     Ladder,
     TeacherEngine,
@@ -68,16 +72,17 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
     turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}
     prior = {"prior": request.prior} if request.prior else {}
     logprobs = {"logprobs": "asked for"} if request.logprobs else {}
-    return Key(
-        step=_STEPS[request.task],
-        subject=request.subject,
-        engine=engine.stamp(),
+    return step_key(
+        _STEPS[request.task],
+        request.subject,
+        engine.stamp(),
         settings={
             "prompt": request.prompt.version,
             "count": str(request.count),
             "confidence": request.confidence,
             **prior,
             **logprobs,
+            **_schema(engine, request),
         },
         inputs={
             "evidence": fingerprint(request.evidence),
@@ -87,3 +92,9 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
             **turns,
         },
     )
+
+
+def _schema(engine: TeacherEngine, request: TeacherRequest) -> dict[str, str]:
+    """The schema that a writer's reply is held to, in its full form: it is code, which no prompt's hash covers."""
+    held = request.task == "write_queries" and isinstance(engine, Constrained) and engine.json_schema
+    return {"schema": fingerprint(reply_schema(MODALITIES, 1))} if held else {}

@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pipeline.outputs.manifest import ROLES
 from pipeline.outputs.report.calls import calls_of
 from pipeline.outputs.report.summary import STAND_INS, Summary, duration, stratum_order
-from schemas.example import SPLITS, Split
+from schemas.example import SPLITS
+from schemas.tables import TABLES
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]\w+)?", re.IGNORECASE)
@@ -34,7 +35,7 @@ def render_card(summary: Summary) -> str:
             strata=sorted(summary.strata.items(), key=lambda item: stratum_order(item[0])),
             funnels=(summary.video_funnel(), summary.query_funnel(), summary.pair_funnel()),
             asked=calls_of(summary.manifest.work, all_runs=True),
-            first_config="ranking" if any(summary.examples.values()) else "perception",
+            first_config=next((each["config_name"] for each in configs(summary) if "default" in each), "videos"),
             duration=duration(summary.duration_s),
             empty=[split for split in SPLITS if not summary.examples[split]],
         )
@@ -70,28 +71,33 @@ def front_matter(summary: Summary) -> dict[str, Any]:
 
 
 def configs(summary: Summary) -> list[dict[str, Any]]:
-    """Which files belong to which config and split; the first config is the default.
+    """A config for every table, with the files of its splits; the first one that has rows is the default.
 
-    What has no row is left out: `datasets` cannot load an empty split.
+    `datasets` cannot load an empty split, and would not load the others beside it: one without rows is left out where
+    another has some. An empty table has all its splits, of no rows each, which can be streamed.
     """
-    files = {
-        "ranking": [_split_files("ranking", split) for split in SPLITS if summary.examples[split]],
-        "perception": [_split_files("perception", split) for split in SPLITS if summary.perception[split]],
-        "videos": [{"split": "train", "path": "videos/part-*.parquet"}] if summary.rows["videos"] else [],
+    rows: dict[str, dict[str, int]] = {
+        "ranking": {str(split): count for split, count in summary.examples.items()},
+        "perception": {str(split): count for split, count in summary.perception.items()},
+        **{name: {"train": summary.rows[name]} for name, table in TABLES.items() if not table.split},
     }
-    present = [name for name, listed in files.items() if listed]
+    present = [name for name, splits in rows.items() if any(splits.values())]
     return [
-        {"config_name": name, **({"default": True} if name == present[0] else {}), "data_files": files[name]}
-        for name in present
+        {
+            "config_name": name,
+            **({"default": True} if name in present[:1] else {}),
+            "data_files": [
+                {"split": split, "path": f"{name}/{split if TABLES[name].split else 'part'}-*.parquet"}
+                for split, count in splits.items()
+                if count or name not in present
+            ],
+        }
+        for name, splits in rows.items()
     ]
 
 
 def _title(summary: Summary) -> str:
     return f"Video reranking data ({summary.manifest.recipe['name']})"
-
-
-def _split_files(table: str, split: Split) -> dict[str, str]:
-    return {"split": split, "path": f"{table}/{split}-*.parquet"}
 
 
 def languages(summary: Summary) -> list[str]:

@@ -17,6 +17,7 @@ from pipeline.outputs.manifest import ROLES, Manifest
 from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
 from pipeline.outputs.report.histogram import HEIGHT, WIDTH, histogram
 from pipeline.outputs.report.summary import STAND_INS, Loss, Summary, duration, stratum_order
+from pipeline.outputs.report.sureness import sureness_hint
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.difficulty import DIMENSIONS
 from schemas.video import MODALITIES, spread
@@ -67,6 +68,8 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
             matrix=_matrix(summary),
             hard=_hard(summary),
             histogram=histogram(summary.margins, thresholds),
+            hint=sureness_hint(tables, summary.lines, float(curate["alpha1"])) if "alpha1" in curate else "",
+            unseen=summary.unseen_by_judge,
             canvas=(WIDTH, HEIGHT),
             failures=list(islice(tables.rows("failures"), _LISTED)),
             failed=tables.count("failures"),

@@ -13,7 +13,8 @@ from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
 from schemas.losses import STAGES
 from schemas.query import QUERY_TYPES, VARIANTS
-from schemas.video import MODALITIES
+from schemas.tables import TABLES
+from schemas.video import MODALITIES, Modality
 from transforms.ledger import Line, read_ledger
 from transforms.storage.files import join, read_bytes
 
@@ -90,6 +91,13 @@ class Summary:
         }
 
     @property
+    def unseen_by_judge(self) -> list[Modality]:
+        """Modalities that queries were written from and the judge was not shown."""
+        seen = self.manifest.recipe.get("judge", {}).get("modalities", MODALITIES)
+        variants = {variant for _, variant in self.written}
+        return [name for name in MODALITIES if name not in seen and variants & {name, "all"}]
+
+    @property
     def query_types(self) -> list[str]:
         """Query types that occur, in their fixed order; "" stands for queries without a type."""
         return [name for name in (*QUERY_TYPES, "") if any(key[0] == name for key in self.written)]
@@ -146,7 +154,7 @@ def summarize(output: str, manifest: Manifest) -> Summary:
     summary = Summary(
         manifest=manifest,
         lines=read_ledger(read_bytes(join(output, "ledger.json"))),
-        rows={name: tables.count(name) for name in ("videos", "queries", "judgements", "ranking", "perception")},
+        rows={name: tables.count(name) for name in TABLES},
         examples={split: tables.count("ranking", split) for split in SPLITS},
         perception={split: tables.count("perception", split) for split in SPLITS},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 import pyarrow as pa
@@ -36,17 +37,35 @@ def verify(output: str) -> list[Problem]:
     damaged = [*_check_files(output, manifest, present), *_check_shards(output, manifest, present)]
     problems = [*damaged, *_check_others(manifest, present), *_check_exports(output, present)]
     if not damaged:
-        tables = manifest.tables(output)
-        try:
-            problems += check_rows(tables, manifest.recipe)
-            problems += check_run(tables)
-            problems += check_qrels(tables)
-            problems += check_ledger(tables, manifest.entries)
-        except UnreadableOutput as error:
-            problems.append(Problem(error.file, f"cannot be read: {error.reason}"))
+        problems += _check_content(output, manifest)
     if problems and read_manifest(output) != manifest:
         raise NotAnOutput(f"{output} has been published anew while it was verified: verify it again")
     return problems
+
+
+def check_staged(staging: str, manifest: Manifest, most: int = 50) -> list[Problem]:
+    """What is wrong with an output that has just been written, ``most`` problems at most.
+
+    These are the rules of ``verify``, but for the hashes: they were taken as the files were written, a moment ago.
+    """
+    damaged = list(_check_shards(staging, manifest, set(list_output(staging))))
+    return damaged or list(islice(_check_content(staging, manifest), most))
+
+
+def _check_content(output: str, manifest: Manifest) -> Iterator[Problem]:
+    """Rows, runs and accounts of an output whose shards are as the manifest says.
+
+    Runs and accounts are held against rows, and so looked at only where all rows have what a row must.
+    """
+    tables = manifest.tables(output)
+    try:
+        if not (yield from check_rows(tables, manifest.recipe)):
+            return
+        yield from check_run(tables)
+        yield from check_qrels(tables)
+        yield from check_ledger(tables, manifest.entries)
+    except UnreadableOutput as error:
+        yield Problem(error.file, f"cannot be read: {error.reason}")
 
 
 def verdict(output: str, problems: list[Problem], shown: int = 50) -> str:

