@@ -27,7 +27,7 @@ from schemas.video import AsrSegment, Box, Evidence, MediaFacts, Metadata, OcrLi
 from tests.llama_server import VERDICT_GRAMMAR, LlamaServer, serving
 from tests.real_weights import smollm2
 from transforms.engines.openai.teacher import OpenAiTeacher
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import Teacher
 from transforms.synthesize.filter_queries import TextFilters, reject_reason
 from transforms.synthesize.write_queries import write_queries
@@ -115,7 +115,7 @@ def judge(teacher: Teacher, engine: OpenAiTeacher, pair: Pair, tries: int = TRIE
     reasons = []
     for attempt in range(1, tries + 1):
         try:
-            judgement = judge_pair(teacher, engine.stamp(), pair, JUDGED_BY, seed=attempt)
+            judgement = judge_pair(teacher, engine.stamp(), pair, JudgeOptions(JUDGED_BY, seed=attempt))
             return Asked(pair, judgement, attempt, "".join(reasons[:1]))
         except UnparsableReply as error:
             reasons.append(error.reason)

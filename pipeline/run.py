@@ -42,6 +42,7 @@ from transforms.emit.write_parts import join_parts
 from transforms.extract.attempt import ENGINE_FAILED
 from transforms.extract.list_input import Listing, entries_json, read_entries
 from transforms.journal.counts import work_of
+from transforms.journal.deciding import libraries_of
 from transforms.journal.journal import Journal
 from transforms.ledger import Line, check_balance, ledger_json, lines_of
 from transforms.storage.cache import Cache
@@ -153,11 +154,13 @@ def execute(
             steps = build(pipeline, job, entries_path)
             work = work_of(run(pipeline))
             damage = job.journal.damage()
+        stamps = job.engines.stamps()
         info = partial(
             RunInfo,
             recipe=job.recipe.as_dict(),
             recipe_fingerprint=job.recipe.fingerprint,
-            engines=job.engines.stamps(),
+            engines=stamps,
+            libraries=libraries_of(stamps),
             servers=job.servers,
             prompts={name: PromptText(template.version, template.source) for name, template in job.prompts.items()},
             input=job.input,

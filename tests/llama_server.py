@@ -35,12 +35,12 @@ class LlamaServer:
         request = urllib.request.Request(
             f"{self.url}/{path}", json.dumps(body).encode(), {"content-type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with urllib.request.urlopen(request, timeout=600) as reply:
             return json.load(reply)
 
     def metrics(self) -> dict[str, float]:
         """The server's counters since it started, by name without their prefix."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as reply:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=600) as reply:
             lines = reply.read().decode().splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name.removeprefix("llamacpp:"): float(value) for name, value in pairs}

@@ -291,6 +291,16 @@ def test_what_cannot_be_done_is_one_line(
     assert said in capsys.readouterr().err
 
 
+def test_a_journal_that_cannot_be_read_is_one_line(
+    output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "journal" / "judge" / "a.jsonl"
+    (folder / "in").mkdir(parents=True)
+
+    assert main(["judge-audit", output, "--sample", "1", "--cache", str(tmp_path)]) == 1
+    assert f"hardquery: cannot read the journal {folder}: Is a directory\n" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_output_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge-audit", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err

@@ -7,6 +7,8 @@ from transforms.workers import event_loop
 from transforms.workers.batcher import Batcher
 from transforms.workers.window import shut_down
 
+HANG_S = 300.0  # so long waits only who hangs
+
 
 class TooLarge(RuntimeError):
     pass
@@ -56,22 +58,23 @@ def test_what_waits_while_a_batch_is_answered_is_the_next_batch():
     def work(items, stopped):
         batches.append(sorted(items))
         at_work.set()
-        assert more.wait(10)
+        assert more.wait(HANG_S)
         return items
 
     batcher = Batcher(work, 8, TooLarge)
     with ThreadPoolExecutor(8) as threads:
         first = threads.submit(batcher.ask, 0)
-        assert at_work.wait(10)
+        assert at_work.wait(HANG_S)
         others = [threads.submit(batcher.ask, number) for number in range(1, 8)]
         while len(batcher._waiting) < 7:
             pass
         more.set()
-        assert [future.result(10) for future in (first, *others)] == list(range(8))
+        assert [future.result(HANG_S) for future in (first, *others)] == list(range(8))
     assert batches == [[0], list(range(1, 8))]
 
 
-def test_a_batch_that_is_too_large_is_halved_and_so_are_all_later_ones():
+def test_a_batch_that_is_too_large_is_halved_and_so_are_all_later_ones(monkeypatch):
+    monkeypatch.setattr("transforms.workers.batcher.QUIET_S", HANG_S)  # batches are full
     work = Doubler(room=2)
     batcher = Batcher(work, 8, TooLarge)
 
@@ -106,7 +109,7 @@ def test_its_thread_ends_when_there_is_nothing_to_do():
 
     for thread in threading.enumerate():
         if thread.name == "batcher":
-            thread.join(10)
+            thread.join(HANG_S)
             assert not thread.is_alive()
     assert batcher.ask(2) == 4
 
@@ -124,14 +127,14 @@ def test_the_end_of_the_run_ends_the_wait_and_tells_the_work():
     batcher = Batcher(work, 1, TooLarge)
     with ThreadPoolExecutor(2) as threads:
         asked = [threads.submit(batcher.ask, number) for number in range(2)]
-        assert at_work.wait(10)
+        assert at_work.wait(HANG_S)
         while len(batcher._waiting) < 1:
             pass
         shut_down()
         for future in asked:
             with pytest.raises(CancelledError):
-                future.result(10)
-    assert told.wait(10)
+                future.result(HANG_S)
+    assert told.wait(HANG_S)
 
 
 def test_asking_works_again_after_the_end_of_a_run():

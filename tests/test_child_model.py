@@ -13,6 +13,7 @@ from schemas.video import EngineStamp
 from transforms.protocols.engine import EngineError, loaded
 from transforms.workers.child_model import run_with_model
 from transforms.workers.sandbox import shut_down
+from transforms.workers.watchdog import Limit
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def test_each_child_loads_once_and_one_at_a_time(tmp_path: Path):
     engine = Diary(str(tmp_path / "diary"))
 
     def ask(_: int) -> tuple[int, int]:
-        return run_with_model(who_loaded, engine, limit_s=30.0, workers=2)
+        return run_with_model(who_loaded, engine, limit=Limit(30.0), workers=2)
 
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(ask, range(4)))
@@ -65,5 +66,5 @@ def test_each_child_loads_once_and_one_at_a_time(tmp_path: Path):
 
 def test_a_model_that_cannot_be_loaded_is_an_error_in_one_line(tmp_path: Path):
     with pytest.raises(EngineError, match="the engine 'diary' cannot be loaded: FileNotFoundError") as raised:
-        run_with_model(who_loaded, Diary(str(tmp_path / "no" / "diary")), limit_s=30.0)
+        run_with_model(who_loaded, Diary(str(tmp_path / "no" / "diary")), limit=Limit(30.0))
     assert "\n" not in str(raised.value)

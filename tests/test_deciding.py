@@ -22,7 +22,7 @@ from transforms.journal import deciding
 from transforms.journal.budget import Deferred
 from transforms.journal.deciding import ENGINE_LIBRARIES, STEP_LIBRARIES
 from transforms.journal.journal import Journal
-from transforms.journal.record import STEPS, Key, Miss, Record
+from transforms.journal.record import STEPS, Key, Record
 from transforms.protocols.frames import FramePolicy
 from transforms.protocols.teacher import TeacherRequest
 from transforms.storage.cache import Cache
@@ -67,9 +67,7 @@ def keys(tmp_path):
 
 def changes(before: dict[str, Key], after: dict[str, Key]) -> dict[str, str]:
     """What ``plan`` says of each step that has another key."""
-    return {
-        step: why(Miss(key, recorded(before[step]))) for step, key in after.items() if key.digest != before[step].digest
-    }
+    return {step: why(key, recorded(before[step])) for step, key in after.items() if key.digest != before[step].digest}
 
 
 def recorded(key: Key) -> Record:
@@ -167,6 +165,14 @@ def test_files_of_the_cache_have_other_keys_where_their_bytes_may_differ(monkeyp
     for library in ("av", "ffmpeg"):
         assert under(library)[0] != frames
         assert under(library)[1] != sound
+
+
+def test_the_libraries_of_a_run_are_those_of_its_engines_at_their_steps():
+    stamps = {"decode": PyAv().stamp(), "ocr": RapidOcr().stamp(), "writer": Rules().stamp(), "first_stage": None}
+    found = deciding.libraries_of(stamps)
+
+    assert found == deciding.versions("decode", stamps["decode"]) | deciding.versions("ocr", stamps["ocr"])
+    assert {"pillow", "ffmpeg", "onnxruntime"} <= found.keys()
 
 
 def test_a_library_that_is_not_installed_is_one_of_the_versions():

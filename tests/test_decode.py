@@ -197,7 +197,7 @@ def test_a_file_that_is_neither_is_an_error(tmp_path, cache):
 
 
 def test_a_crash_or_a_hang_costs_only_its_own_file(clip, cache, tmp_path):
-    limits = Limits(time_limit_s=1.0, time_limit_per_media_s=0.0)
+    limits = Limits(asleep_limit_s=1.0)
     with pytest.raises(RecordedFailure, match="SIGSEGV"):
         decode(clip.rename(tmp_path / "segfault.mp4"), cache, Saboteur(), limits=limits)
     clip = make_clip(tmp_path / "other.mp4", frames=48)  # of the same bytes it would be known to crash
@@ -208,7 +208,7 @@ def test_a_crash_or_a_hang_costs_only_its_own_file(clip, cache, tmp_path):
 
 def run(entries: list[ManifestEntry], cache: Cache, sampler=None) -> tuple[list[Video], list[Loss]]:
     """The two outputs of DecodeVideos, sorted by uri."""
-    limits = Limits(time_limit_s=5.0, time_limit_per_media_s=0.0)
+    limits = Limits(asleep_limit_s=2.0)
     with tempfile.TemporaryDirectory() as folder:
         with closing(Journal(cache.root)) as journal, beam.Pipeline("FnApiRunner") as pipeline:
             options = Decoding(sampler or PyAv(), POLICY, limits, cache, journal)
@@ -234,7 +234,7 @@ def test_every_bad_file_is_one_failure_with_its_error_and_what_to_do(clip, cache
     expected = {
         "empty.mp4": ("UnreadableMedia", "check that the file plays"),
         "folder.mp4": ("IsADirectoryError", "is a folder"),
-        "hang.mp4": ("TimeLimitExceeded", "raise extract.limits.time_limit_s"),
+        "hang.mp4": ("TimeLimitExceeded", "raise extract.limits"),
         "missing.mp4": ("FileNotFoundError", "No such file"),
         "pipe.mp4": ("OSError", "no regular file"),
         "segfault.mp4": ("WorkerDied", "SIGSEGV"),
@@ -269,11 +269,11 @@ def test_a_decoder_that_cannot_be_loaded_stops_the_run(clip, cache):
 
 
 def test_the_limit_of_a_decode_grows_with_the_file_and_not_beyond_reason():
-    assert Limits().for_file(0) == 120.0
-    assert 600 < Limits().for_file(1_100_000_000) < 1200
+    assert Limits().for_file(0).cpu_s == 120.0
+    assert 600 < Limits().for_file(1_100_000_000).cpu_s < 1200
 
 
-@pytest.mark.parametrize("name", ["time_limit_s", "time_limit_per_media_s", "max_duration_s"])
+@pytest.mark.parametrize("name", ["cpu_limit_s", "cpu_limit_per_media_s", "asleep_limit_s", "max_duration_s"])
 @pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
 def test_limits_that_make_no_sense_are_refused(name, value):
     with pytest.raises(ValueError, match=name):

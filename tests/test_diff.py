@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_output import tiny_rows, write_tiny
@@ -355,6 +356,17 @@ def test_another_version_of_the_code_is_named_where_nothing_else_differs(a, b):
     (cause,) = why(rows["judgements"])
     assert cause.startswith("hardquery: ")
     assert cause.endswith(" -> 9.9")
+
+
+def test_another_version_of_a_library_is_named_where_nothing_else_differs(a, b):
+    def repainted(row):
+        row["frames"] = [{**frame, "bytes": frame["bytes"] + b"x"} for frame in row["frames"]]
+
+    older, newer = ({"pillow": version, "ffmpeg": "8.1.2"} for version in ("12.3.0", "12.4.0"))
+    first = output(Path(a).parent / "older", libraries=older)
+    _, rows = found_rows(first, b(edited("videos", repainted), libraries=newer))
+
+    assert why(rows["videos"]) == {"pillow: 12.3.0 -> 12.4.0"}
 
 
 def test_control_characters_of_rows_recipes_and_prompts_do_not_reach_the_terminal(a, b):

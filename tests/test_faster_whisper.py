@@ -12,6 +12,7 @@ from transforms.engines.registry import find_engine
 from transforms.extract.transcribe import transcribe
 from transforms.protocols.engine import EngineError
 from transforms.workers.child_model import run_with_model
+from transforms.workers.watchdog import Limit
 
 faster_whisper = pytest.importorskip("faster_whisper")
 TINY = FasterWhisper(model="tiny")
@@ -201,7 +202,9 @@ def test_it_transcribes_in_a_child_process_as_a_run_does(model: Path, tmp_path: 
     from sounds import babble, write_flac
 
     write_flac(tmp_path / "sound.flac", babble(3.0))
-    segments = run_with_model(transcribe, FasterWhisper(model=str(model)), str(tmp_path / "sound.flac"), limit_s=60)
+    segments = run_with_model(
+        transcribe, FasterWhisper(model=str(model)), str(tmp_path / "sound.flac"), limit=Limit(60.0)
+    )
 
     assert segments
     assert all(0 <= segment.start_s <= segment.end_s <= 3.1 for segment in segments)

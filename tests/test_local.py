@@ -33,7 +33,7 @@ def test_a_pipeline_runs_to_its_end_and_watching_is_told(workers):
     _ = pipeline | beam.Create([1, 2, 3]) | beam.Map(lambda x: x)
     watched = []
 
-    local.run(pipeline, lambda over: watched.append(over.wait(60)))
+    local.run(pipeline, lambda over: watched.append(over.wait(300)))
 
     assert watched == [True]
 

@@ -184,7 +184,7 @@ def test_a_lock_in_a_bucket_is_refreshed_until_another_run_takes_it(bucket, monk
 
     with hold(bucket) as confirm:
         monkeypatch.setattr(lock, "_write", write)
-        assert seen.wait(10)
+        assert seen.wait(300)
         confirm()
         taken = other()
         while json.loads(read_bytes(join(bucket, LOCK)))["token"] != taken.token:

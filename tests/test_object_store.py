@@ -284,6 +284,31 @@ def test_a_glob_and_a_file_name_videos_with_their_side_cars(videos, spec):
     assert (entry.uri, entry.metadata.title) == (f"{videos}/a.mp4", "T")
 
 
+@pytest.mark.parametrize("name", ["Title [abc-1]", "Title [z-a]", "what*? [x", "a**b"])
+def test_an_address_that_is_there_is_that_object_whatever_its_name(s3, name):
+    s3.put(f"v/{name}.mp4", b"x")
+    s3.put(f"v/{name}.json", b'{"title": "T"}')
+    s3.put("v/Title a.mp4", b"x")
+
+    [entry] = list_input(f"{s3.root}/v/{name}.mp4").entries
+
+    assert (entry.uri, entry.metadata.title) == (f"{s3.root}/v/{name}.mp4", "T")
+
+
+@pytest.mark.parametrize("folder", ["Series [z-a]", "Series [1]"])
+def test_a_folder_is_walked_whatever_its_name(s3, folder):
+    s3.put(f"{folder}/a.mp4", b"x")
+
+    assert [entry.uri for entry in list_input(f"{s3.root}/{folder}").entries] == [f"{s3.root}/{folder}/a.mp4"]
+
+
+def test_a_pattern_that_cannot_be_one_is_a_clear_error(s3):
+    s3.put("v/a.mp4", b"x")
+
+    with pytest.raises(InputError, match=r"names no video"):
+        list_input(f"{s3.root}/v/Title [z-a].mp4")
+
+
 def test_a_manifest_names_videos_relative_to_itself(s3):
     lines = [{"uri": "videos/a.mp4"}, {"uri": "s3://other/b.mp4"}, {"uri": "/disk/c.mp4"}]
     path = s3.put("sets/list.jsonl", "\n".join(map(json.dumps, lines)).encode())

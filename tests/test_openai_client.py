@@ -16,7 +16,7 @@ from transforms.workers import event_loop, window
 GOOD = completion("yes")
 BUSY = Reply({"error": {"message": "slow down"}}, status=429, headers={"retry-after": "60"})
 BROKEN = Reply({"error": {"message": "does not match the expected format"}}, status=500)
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 
 
 async def no_pause(_):

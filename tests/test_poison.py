@@ -23,7 +23,7 @@ from transforms.protocols.frames import FramePolicy, Image, SampledFrames
 from transforms.protocols.screen_text import TextBox
 from transforms.workers.child_limits import memory_bytes
 
-TIME_LIMIT_S = 4
+ASLEEP_LIMIT_S = 5
 
 
 def crash() -> None:
@@ -117,14 +117,13 @@ def test_a_poison_video_costs_that_video_only(videos, tmp_path, monkeypatch, cap
         return poisoned[modality] if options.get("engine") == "poisoned" else find_engine(modality, options)
 
     monkeypatch.setattr("pipeline.engines.find_engine", find)
-    monkeypatch.setattr("transforms.workers.sandbox._GRACE_S", 0.5)
     output = tmp_path / "out"
     settings = [
         "extract.decode={engine: poisoned}",
         "extract.ocr={engine: poisoned}",
         "extract.asr=null",
         "extract.frames.max_frames=2",
-        f"extract.limits={{time_limit_s: {TIME_LIMIT_S}, time_limit_per_media_s: 0}}",
+        f"extract.limits.asleep_limit_s={ASLEEP_LIMIT_S}",
         "emit.frames=null",
     ]
     command = ["run", "demo", "--input", str(videos), "--output", str(output), "--workers", "2"]

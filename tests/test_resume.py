@@ -144,7 +144,7 @@ def test_two_runs_at_once_share_a_cache(folder):
         for name in ("left", "right")
     ]
 
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert [process.wait(timeout=3600) for process in both] == [0, 0]
     assert hashes(folder, "left") == hashes(folder, "right") == before
     assert run(folder, *cache, output="third") == {}
 

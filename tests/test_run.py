@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline.outputs.errors import OutputError
+from pipeline.outputs.explain.explain import explain
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify.verify import verify
 from pipeline.run import check_output
@@ -57,7 +58,7 @@ def run_demo(folder: Path, entries: list[dict], samples: Path, workers: int) -> 
     known = {line.split()[0] for line in qrels if line.split()[3] != "0"}
     queries = [q for q in (samples / "queries.tsv").read_text().splitlines() if q.split("\t")[0] in known]
     (folder / "qrels.trec").write_text("\n".join(qrels))
-    (folder / "queries.tsv").write_text("\n".join(queries))
+    (folder / "queries.tsv").write_text("\n".join([*queries, "unjudged\tsomething that nobody has judged so far"]))
     arguments = ["run", "demo", "--input", str(manifest), "--output", str(folder / "out"), "--workers", str(workers)]
     arguments += ["--queries", str(folder / "queries.tsv"), "--qrels", str(folder / "qrels.trec")]
     assert main([*arguments, *(f"--set={setting}" for setting in SETTINGS)]) == 0
@@ -76,6 +77,13 @@ def test_every_file_ends_as_a_video_or_a_failure(output, entries):
     assert {row["stage"] for row in failures} == {"extract"}
     assert {os.path.basename(row["uri"]) for row in failures} == {"empty.mp4", "text.mp4", "folder.mp4", "missing.mp4"}
     assert all(row["error_class"] and row["message"] for row in failures)
+
+
+def test_a_query_by_people_that_nobody_judged_is_a_rejection(output):
+    [rejection] = [row for row in rows(output, "rejections") if row["query_id"] == "unjudged"]
+
+    assert rejection["reason"] == "no relevant video"
+    assert "no relevant video: its qrels name none: something that nobody" in explain(str(output), "unjudged")
 
 
 def test_the_output_verifies_and_its_books_balance(output):

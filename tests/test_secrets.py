@@ -143,7 +143,7 @@ def run(manifest: Path, server: ScriptedServer, variable: str, file: str) -> tup
     ambient |= {"HARDQUERY_TRACEBACK": "1", "OPENAI_LOG": "debug", "OMP_NUM_THREADS": "1"}
     if variable:
         ambient["CANARY_KEY"] = variable
-    ended = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=ambient, timeout=300)
+    ended = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=ambient, timeout=3600)
     return ended.returncode, ended.stdout + ended.stderr
 
 

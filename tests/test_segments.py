@@ -105,7 +105,7 @@ print(n)
 
 def test_a_full_disk_leaves_no_half_line_and_what_comes_later_is_whole(tmp_path):
     with in_a_child(FILL, str(tmp_path)) as child:
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=600)
     assert child.returncode == 0, err
     (path,) = tmp_path.iterdir()
     n = int(out)

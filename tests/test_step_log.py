@@ -140,6 +140,6 @@ assert there.damage == [], there.damage
 def test_two_processes_append_and_find_what_the_other_does(tmp_path):
     children = [in_a_child(BOTH, str(tmp_path), *numbers) for numbers in (("0", "1000"), ("1000", "0"))]
     for child in children:
-        _, err = child.communicate(timeout=120)
+        _, err = child.communicate(timeout=600)
         assert child.returncode == 0, err
     assert len(StepLog(str(tmp_path), "judge")) == 600

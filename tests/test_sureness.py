@@ -8,14 +8,16 @@ from transforms.curate.strata import stratum
 from transforms.ledger import Line
 
 
-def hint(folder, deltas, alpha1=-6.0, entered=10, lost=0):
-    """Of an output whose judge said no with these margins."""
+def hint(folder, deltas, alpha1=-6.0, entered=10, lost=0, yes=0):
+    """Of an output whose judge said no with these margins, and yes of so many other negatives."""
     rows = tiny_rows()
     model = next(row for _, row in rows["judgements"] if row["label"] == "no" and row["stratum"] != "positive")
     rows["judgements"] = [
         ("part", model | {"query_id": f"q{i}", "delta": delta, "stratum": stratum(False, "no", delta, alpha1, -8.0)})
         for i, delta in enumerate(deltas)
     ]
+    said_yes = model | {"label": "yes", "delta": 4.0, "stratum": "suspected_positive"}
+    rows["judgements"] += [("part", said_yes | {"query_id": f"y{i}"}) for i in range(yes)]
     tables = write_tiny(folder, rows).tables(str(folder))
     line = Line("curate", "queries", entered, entered - lost, rejected={"no trusted negative": lost} if lost else {})
     return sureness_hint(tables, [line], alpha1)
@@ -35,6 +37,13 @@ def test_a_judge_that_trusts_too_few_is_named_with_the_threshold_that_parts_them
     assert "--set curate.alpha1=-4 " in said
 
 
+def test_where_the_judge_says_yes_of_most_no_threshold_is_proposed(tmp_path):
+    said = hint(tmp_path, [-9.0, -8.0, -1.0], lost=8, yes=20)
+
+    assert "it says yes of 20 of 23" in said
+    assert "--set" not in said
+
+
 def test_without_any_margin_no_threshold_is_proposed(tmp_path):
     said = hint(tmp_path, [None] * 4, lost=10)
 
@@ -52,6 +61,7 @@ def test_where_all_margins_are_alike_no_threshold_is_proposed(tmp_path):
         pytest.param([-20.0] * 49, 0, id="too few to say"),
         pytest.param([-20.0] * 60 + [-2.0] * 20, 0, id="some are hard"),
         pytest.param([-4.0] * 60, 4, id="most queries have a trusted one"),
+        pytest.param([], 10, id="there is no other video"),
     ],
 )
 def test_nothing_is_said_where_the_threshold_tells_negatives_apart(tmp_path, deltas, lost):

@@ -30,6 +30,7 @@ from transforms.protocols.teacher import Bounded, ContextOverflow, TeacherFailed
 from transforms.synthesize.write_queries import WriteQueries
 from transforms.workers.window import shut_down
 
+ROUNDING = 1e-5  # nats at float32, as the engine's docstring says
 WORDS = "the tram leaves its depot when everyone rides free until Sunday and line five is shown at noon".split()
 WRITTEN = json.dumps(
     {
@@ -139,10 +140,10 @@ def test_a_margin_is_the_sum_over_the_whole_vocabulary(judge_folder):
     margin = decision_margin(reply.tokens)
     yes, no, neither = sums["yes"], sums["no"], sums["none yet"]
 
-    assert margin.delta == pytest.approx(math.log(yes / no), abs=1e-6)
-    assert margin.lo == pytest.approx(math.log(yes / (no + neither)), abs=1e-6)
-    assert margin.hi == pytest.approx(math.log((yes + neither) / no), abs=1e-6)
-    assert margin.label_mass == pytest.approx(yes + no, abs=1e-7)
+    assert margin.delta == pytest.approx(math.log(yes / no), abs=ROUNDING)
+    assert margin.lo == pytest.approx(math.log(yes / (no + neither)), abs=ROUNDING)
+    assert margin.hi == pytest.approx(math.log((yes + neither) / no), abs=ROUNDING)
+    assert margin.label_mass == pytest.approx(yes + no, rel=ROUNDING)
     assert margin.censored is None
     assert reply.text == f"<think>It fits.</think><answer>{'yes' if margin.delta > 0 else 'no'}</answer>"
 
@@ -156,7 +157,7 @@ def test_margins_are_the_same_in_a_batch_and_alone(judge_folder):
 
     assert [reply.text for reply in together] == [reply.text for reply in alone]
     for one, other in zip(together, alone, strict=True):
-        assert decision_margin(one.tokens).delta == pytest.approx(decision_margin(other.tokens).delta, abs=1e-4)
+        assert decision_margin(one.tokens).delta == pytest.approx(decision_margin(other.tokens).delta, abs=ROUNDING)
     assert len({decision_margin(reply.tokens).delta for reply in alone}) == len(requests)
 
 
@@ -311,7 +312,7 @@ def test_a_prior_is_read_where_the_answer_would_start(qwen_folder):
         sums[spelling_of(tokenizer.decode([number]).encode())] += probability
     margin = decision_margin(reply.tokens, continues=True)
     assert engine.ladder.prior == "prefill"
-    assert margin.delta == pytest.approx(math.log(sums["yes"] / sums["no"]), abs=1e-6)
+    assert margin.delta == pytest.approx(math.log(sums["yes"] / sums["no"]), abs=ROUNDING)
     assert reply.usage.output_tokens == 1
 
 
@@ -388,7 +389,7 @@ def test_the_end_of_the_run_ends_replies_that_are_being_written(rambling_folder,
 
     with ThreadPoolExecutor(1) as threads:
         reply = threads.submit(teacher.reply, writing_request())
-        assert at_work.wait(10)
+        assert at_work.wait(300)
         shut_down()
         with pytest.raises(CancelledError):
             reply.result(10)

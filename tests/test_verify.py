@@ -546,6 +546,15 @@ def test_a_human_query_whose_video_is_unknown_is_no_problem(output):
     assert all(problem.startswith("ledger.json") for problem in problems(output))
 
 
+def test_a_human_query_without_a_relevant_video_is_in_no_table_of_queries(output):
+    rows = tiny_rows()
+    rejection = {**rows["rejections"][0][1], "video_id": "", "query_id": "h-1", "reason": "no relevant video"}
+    rows["rejections"].append(("part", rejection))
+    rewrite(output, rows)
+
+    assert all(problem.startswith("ledger.json") for problem in problems(output))
+
+
 def test_frames_are_not_asked_for_where_the_recipe_leaves_them_out(output):
     rows = tiny_rows()
     for _, row in rows["videos"]:
@@ -566,6 +575,11 @@ def test_frames_are_not_asked_for_where_the_recipe_leaves_them_out(output):
         ("qrels.trec", lambda text: text.replace(" 1\n", " 0\n", 1), "label 1 in ranking, but not in the qrels"),
         ("qrels.trec", lambda text: text.replace(" 0\n", " 2\n", 1), "label 0 in ranking, but not in the qrels"),
         ("qrels.trec", lambda text: "one two\n" + text, "cannot be read"),
+        (
+            "qrels.trec",
+            lambda text: f"{text}{text.split()[0]} 0 elsewhere 1\n",
+            "'elsewhere' is judged, and not in the",
+        ),
         ("run.trec", lambda text: "one two\n" + text, "cannot be read"),
         ("run.trec", lambda text: "".join(text.splitlines(True)[5:]), "an example's query is not in the run"),
         ("run.trec", lambda text: "".join(text.splitlines(True)[1:]), "ranks do not count from 1"),

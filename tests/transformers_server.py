@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_S = 120.0
+START_S = 900.0
 _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
@@ -52,7 +52,7 @@ def _answers(child: subprocess.Popen[bytes], url: str) -> bool:
     deadline = time.monotonic() + START_S
     while child.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with urllib.request.urlopen(url, timeout=60):
                 return True
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.1)

@@ -53,7 +53,8 @@ class RunInfo:
     ``recipe`` is the resolved recipe, ``engines`` a stamp by role (see ROLES), ``prompts`` the prompt files by name,
     ``entries`` the number of videos listed in the input, ``created`` the UTC start in ISO 8601.
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
-    ``servers`` is what was found of the teachers' servers when the run began, by role.
+    ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
+    of those that decide results besides the engines' own.
     """
 
     recipe: Mapping[str, Any]
@@ -67,6 +68,7 @@ class RunInfo:
     elapsed_s: float
     work: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from runners.cli.errors import connect_stores, one_line, sentence
+from runners.cli.errors import BrokenOff, connect_stores, one_line, sentence
 
 if TYPE_CHECKING:  # heavy, and --help is quick
     from pipeline.audit.ask import Judge
@@ -52,8 +52,11 @@ def add_commands(commands: Any) -> None:
 
 
 def _act(arguments: argparse.Namespace, _: list[str]) -> int:
+    from transforms.storage.cache import CacheFailed
+
     connect_stores(arguments.output, arguments.cache)
-    with one_line(ValueError, OSError):  # every error of this call is a clear one-line subclass of the two
+    # Every error of this call is a clear one-line subclass of these.
+    with one_line(CacheFailed, into=BrokenOff), one_line(ValueError, OSError):
         _audit(arguments)
     return 0
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     and 5 a run has published nothing.
     """
     parser = _parser()
-    arguments, rest = parser.parse_known_args(_as_meant(sys.argv[1:] if argv is None else argv))
+    arguments, rest = parser.parse_known_args(as_meant(sys.argv[1:] if argv is None else argv))
     if rest and arguments.command not in ("run", "plan"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     warnings.simplefilter("ignore")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return RUN_ERROR if arguments.command == "run" else 0  # a run that nobody watches any more was cut short
 
 
-def _as_meant(argv: Sequence[str]) -> list[str]:
+def as_meant(argv: Sequence[str]) -> list[str]:
     """What was typed, with the path for a file:// URL, and with an id that begins with a dash told from an option."""
     meant = []
     for argument in argv:

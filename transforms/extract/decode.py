@@ -31,6 +31,7 @@ from transforms.protocols.frames import FramePolicy
 from transforms.storage.cache import Cache, CachedFile
 from transforms.workers.child_model import run_with_model
 from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied
+from transforms.workers.watchdog import Limit
 
 __all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream", "UndecodableVideo", "decode_video"]
 
@@ -38,9 +39,9 @@ __all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream
 FORMAT = 1
 # What a bad file can do to decoding. Everything else is the machine's fault or the program's, and stops the run.
 BAD_INPUT = (MediaError, MemoryError, TimeLimitExceeded, WorkerDied)
-# The slowest decoding, in bytes of the file: 40 times the playing speed of a long, small video (50 kB/s), and a third
-# of that of a 4K film. Headers are not asked, since a damaged one may promise any length.
-DECODED_BYTES_PER_S = 2_000_000
+# The slowest decoding, in bytes of the file a second of CPU time: 40 times the playing speed of a long, small video
+# (50 kB/s), and a third of that of a 4K film. Headers are not asked, since a damaged one may promise any length.
+DECODED_BYTES_PER_CPU_S = 2_000_000
 # What the owner of a file can do about an error, by its class.
 _CHECK = "; check that the file plays, re-encode it, or take it out of the input"
 _ROOM = "; re-encode the file (ffmpeg -i IN OUT.mp4) or give the machine more memory"
@@ -51,7 +52,7 @@ _ADVICE = {
     "UndecodableVideo": _CHECK,
     "UndecodableAudio": _CHECK,
     "FrameTooLarge": "; if such frames are meant, raise extract.frames.max_pixels",
-    "TimeLimitExceeded": "; if the file plays, raise extract.limits.time_limit_s",
+    "TimeLimitExceeded": "; if the file plays, raise extract.limits",
     "WorkerDied": _ROOM,
     "MemoryError": _ROOM,
     "PermissionError": "; grant read permission",
@@ -59,31 +60,33 @@ _ADVICE = {
 
 
 class Limits(Section, frozen=True):
-    """How long native code may work on one video.
+    """How long native code may work on one video, in seconds of CPU time, of which a busy machine takes no more.
 
-    Speech and text: ``time_limit_s`` plus ``time_limit_per_media_s`` a second of video. Decoding, which comes before
-    the length is known: ``time_limit_s`` plus a second for every 2 MB of the file. Sound after ``max_duration_s`` is
-    dropped.
+    Speech and text: ``cpu_limit_s`` plus ``cpu_limit_per_media_s`` a second of video. Decoding, which comes before the
+    length is known: ``cpu_limit_s`` plus a second for every 2 MB of the file. Besides, it may sleep for
+    ``asleep_limit_s``, see ``Limit``. Sound after ``max_duration_s`` is dropped.
     """
 
-    time_limit_s: float = 120.0
-    time_limit_per_media_s: float = 4.0
+    cpu_limit_s: float = 120.0
+    cpu_limit_per_media_s: float = 4.0
+    asleep_limit_s: float = 600.0
     max_duration_s: float = 6 * 3600.0
 
     def __post_init__(self) -> None:
-        for name in ("time_limit_s", "max_duration_s"):
+        for name in ("cpu_limit_s", "asleep_limit_s", "max_duration_s"):
             value = getattr(self, name)
             require(math.isfinite(value) and value > 0, f"{name} must be a number of seconds above 0", value)
-        value = self.time_limit_per_media_s
-        require(math.isfinite(value) and value >= 0, "time_limit_per_media_s must be a number of at least 0", value)
+        value = self.cpu_limit_per_media_s
+        require(math.isfinite(value) and value >= 0, "cpu_limit_per_media_s must be a number of at least 0", value)
 
-    def for_file(self, size: int) -> float:
-        """The limit (seconds) for decoding a file of ``size`` bytes."""
-        return self.time_limit_s + size / DECODED_BYTES_PER_S
+    def for_file(self, size: int) -> Limit:
+        """The limit for decoding a file of ``size`` bytes."""
+        return Limit(self.cpu_limit_s + size / DECODED_BYTES_PER_CPU_S, self.asleep_limit_s)
 
-    def for_media(self, duration_s: float) -> float:
-        """The limit (seconds) for a video of this duration."""
-        return self.time_limit_s + self.time_limit_per_media_s * min(duration_s, self.max_duration_s)
+    def for_media(self, duration_s: float) -> Limit:
+        """The limit for a video of this duration."""
+        longest_s = min(duration_s, self.max_duration_s)
+        return Limit(self.cpu_limit_s + self.cpu_limit_per_media_s * longest_s, self.asleep_limit_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> D
             folder,
             policy,
             limits.max_duration_s,
-            limit_s=limits.for_file(os.path.getsize(path)),
+            limit=limits.for_file(os.path.getsize(path)),
             workers=options.workers,
         )
     finally:  # neither a result nor a failure of other bytes must stand under this hash

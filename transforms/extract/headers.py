@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from transforms.media.container import UnreadableMedia, best_stream, open_media
 from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied, run_isolated
+from transforms.workers.watchdog import Limit
 
-_LIMIT_S = 5.0
+_LIMIT = Limit(cpu_s=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Headers:
 def probe(path: str, workers: int = 1) -> Headers | None:
     """The headers of a local file, read in one of ``workers`` child processes; None where nothing can be read."""
     try:
-        return run_isolated(read_headers, path, limit_s=_LIMIT_S, workers=workers)
+        return run_isolated(read_headers, path, limit=_LIMIT, workers=workers)
     except (UnreadableMedia, TimeLimitExceeded, WorkerDied, MemoryError):
         return None
 

@@ -104,16 +104,16 @@ def _endings(paths: Iterable[str]) -> Counter[str]:
 
 
 def _find_remote(spec: str) -> list[str]:
-    """The files that an address names, or those below it; and the side-cars of the former."""
+    """The file that an address names, else those below it, else those that fit it as a pattern; and side-cars."""
     is_bucket = not FileSystems.split(spec)[1]
     if not is_bucket and exists(spec):
         return [spec, *filter(exists, _side_cars(spec))]
-    if any(c in spec for c in "*?["):
+    below = [] if "*" in spec else list_files(spec)
+    if not below and any(c in spec for c in "*?["):
         found = match(spec)
         wanted = {side_car for path in found for side_car in _side_cars(path)}.difference(found)
         beside = {path for side_car in _side_cars(spec) for path in match(side_car)}
         return found + sorted(beside & wanted)
-    below = list_files(spec)
     return [f"{spec}/{path}" for path in below if not any(part.startswith(".") for part in path.split("/")[:-1])]
 
 

@@ -183,11 +183,11 @@ def read_video_text(
     """
     if video.frame_pack is None:
         return video
-    frames, limit_s = video.frame_pack, limits.for_media(video.media.duration_s or 0.0)
+    frames, limit = video.frame_pack, limits.for_media(video.media.duration_s or 0.0)
 
     def extract() -> Lines:
         with cache.reading(frames) as path:
-            return run_with_model(_read_pack, engine, path, limit_s=limit_s, workers=workers)
+            return run_with_model(_read_pack, engine, path, limit=limit, workers=workers)
 
     def put(lines: Lines) -> Evidence:
         return replace(video.evidence, ocr=lines)

@@ -53,11 +53,11 @@ def transcribe_video(
     """
     if video.audio is None:
         return video
-    audio, limit_s = video.audio, limits.for_media(video.media.audio_s or 0.0)
+    audio, limit = video.audio, limits.for_media(video.media.audio_s or 0.0)
 
     def extract() -> Segments:
         with cache.reading(audio) as path:
-            return run_with_model(transcribe, engine, path, limit_s=limit_s, workers=workers)
+            return run_with_model(transcribe, engine, path, limit=limit, workers=workers)
 
     def put(segments: Segments) -> Evidence:
         return replace(video.evidence, asr=segments)

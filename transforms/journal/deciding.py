@@ -51,6 +51,13 @@ def versions(work: str, engine: EngineStamp) -> dict[str, str]:
     return {name: version_of(name) for name in (*STEP_LIBRARIES[work], *ENGINE_LIBRARIES.get(engine.name, ()))}
 
 
+def libraries_of(engines: Mapping[str, EngineStamp]) -> dict[str, str]:
+    """The version of every library that decides what the engines of a run make, given by their roles in it."""
+    steps = {"writer": "write", **{step: step for step in STEP_LIBRARIES}}
+    known = [versions(steps[role], engine) for role, engine in engines.items() if role in steps]
+    return {name: found[name] for found in known for name in sorted(found)}
+
+
 @cache
 def version_of(library: str) -> str:
     """The version that is installed, "none" where none is. ``ffmpeg`` is what PyAV was built with, or links to."""

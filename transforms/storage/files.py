@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -169,7 +170,11 @@ def size(path: str) -> int | None:
 
 
 def match(pattern: str) -> list[str]:
-    """All files that a pattern names: "*" stays within a folder, "**" does not."""
+    """All files that a pattern names: "*" stays within a folder, "**" does not; none where it can be no pattern."""
+    try:
+        re.compile(FileSystem.translate_pattern(pattern))
+    except re.error:  # such as "[z-a]"
+        return []
     with _saying("list", pattern):
         found = FileSystems.match([pattern])[0].metadata_list
     return [metadata.path for metadata in found if not metadata.path.endswith("/")]  # as consoles mark empty folders

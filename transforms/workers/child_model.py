@@ -12,14 +12,15 @@ from transforms.protocols.engine import Engine, EngineError, loaded
 from transforms.storage.cache import own_folder
 from transforms.storage.file_lock import FileLock
 from transforms.workers.sandbox import PreparationFailed, run_isolated
+from transforms.workers.watchdog import Limit
 
 T = TypeVar("T")
 
 
-def run_with_model(function: Callable[..., T], engine: Engine, *args: object, limit_s: float, workers: int = 1) -> T:
+def run_with_model(function: Callable[..., T], engine: Engine, *args: object, limit: Limit, workers: int = 1) -> T:
     """Call ``function(engine, *args)`` in a child process in which ``loaded(engine)`` is at hand.
 
-    The limit (seconds) does not count the loading.
+    Loading counts towards no limit.
 
     Raises:
         EngineError: the model cannot be loaded, so no other video would fare better.
@@ -27,7 +28,7 @@ def run_with_model(function: Callable[..., T], engine: Engine, *args: object, li
     """
     try:
         return run_isolated(
-            function, engine, *args, limit_s=limit_s, workers=workers, prepare=partial(_load, cast(Hashable, engine))
+            function, engine, *args, limit=limit, workers=workers, prepare=partial(_load, cast(Hashable, engine))
         )
     except PreparationFailed as error:
         raise EngineError(f"the engine {engine.stamp().name!r} cannot be loaded: {error}") from error

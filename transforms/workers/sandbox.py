@@ -1,9 +1,8 @@
-"""Running a function where it can do no harm: in a child process with a time limit, free to crash or to hang."""
+"""Running a function where it can do no harm: in a child process with a limit, free to crash or to hang."""
 
 from __future__ import annotations
 
 import atexit
-import math
 import multiprocessing
 import os
 import pickle
@@ -11,12 +10,11 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,13 +24,14 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from transforms.workers.child_limits import limit_this_process
+from transforms.workers.watchdog import Limit, Watchdog, used_up
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
 
 class TimeLimitExceeded(RuntimeError):
-    """The function ran past its time limit; its process was killed."""
+    """The function used more CPU time than it may, or slept for too long; its process was killed."""
 
 
 class WorkerDied(RuntimeError):
@@ -43,13 +42,9 @@ class PreparationFailed(RuntimeError):
     """The child could not be prepared for the function, which was never called."""
 
 
-# A model of gigabytes may have to be downloaded first, and by one child after the other.
-PREPARATION_LIMIT_S = 3600.0
-_NOTICE_INTERRUPT_S = 0.5
-# A child kills itself at its limit. One that cannot, because its signals are blocked, is killed this much later.
-_GRACE_S = 5.0
+_LOOK_S = 0.5
 
-_ALARM = int(getattr(signal, "SIGALRM", 0))
+_SPENT = int(getattr(signal, "SIGPROF", 0))
 
 _pools: dict[int, ProcessPool] = {}
 _pending: set[Future[Any]] = set()
@@ -59,24 +54,24 @@ _lock = threading.Lock()
 def run_isolated(
     function: Callable[..., T],
     *args: object,
-    limit_s: float,
+    limit: Limit,
     workers: int = 1,
     prepare: Callable[[], object] | None = None,
 ) -> T:
     """Call ``function(*args)`` in one of ``workers`` child processes and return what it returns.
 
     The children are shared by all threads of this process and live on between calls, so a model that a function loads
-    stays loaded. ``prepare`` is called first, in the same child; it may take an hour, and only then does the time limit
-    (seconds) begin. Functions, arguments and result must be picklable, the functions importable by their names.
+    stays loaded. ``prepare`` is called first, in the same child; it may take an hour, and counts towards no limit.
+    Functions, arguments and result must be picklable, the functions importable by their names.
 
     Raises:
-        TimeLimitExceeded: the child was killed at the limit; only this call is lost.
+        TimeLimitExceeded: the child was killed at its limit; only this call is lost.
         MemoryError: it asked for more than a child may have; only this call is lost.
         WorkerDied: the child crashed, exited or was killed; only this call is lost.
         PreparationFailed: ``prepare`` raised an error, took too long, or its child died of it.
         Exception: whatever the function itself raised, with the child's traceback as a note.
     """
-    call = _Call(function, args, limit_s, prepare)
+    call = _Call(function, args, limit, prepare)
     try:
         ok, value = _ask(call, workers)
     except BrokenProcessPool:
@@ -94,39 +89,31 @@ class _Call:
 
     function: Callable[..., Any]
     args: tuple[object, ...]
-    limit_s: float
+    limit: Limit
     prepare: Callable[[], object] | None
 
 
 def _ask(call: _Call, workers: int) -> tuple[bool, Any]:
     """What ``_answer`` says in a child, or how that child ended."""
     with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
-        prepared = Path(folder) / "prepared"  # a dead child cannot say how far it got; this file can
-        future = _submit(call, prepared, workers)
-        deadline, overdue = math.inf, False
+        watchdog = Watchdog(Path(folder), call.limit)  # a dead child cannot say how far it got; its files can
+        future = _submit(call, watchdog, workers)
         try:
             # Not one long wait: a Ctrl-C that the kernel hands to another thread is noticed only between two waits.
-            while not future.done():
-                wait([future], timeout=_NOTICE_INTERRUPT_S)
-                if deadline == math.inf and prepared.exists():
-                    deadline = time.monotonic() + call.limit_s + _GRACE_S
-                if time.monotonic() > deadline and not overdue:
-                    overdue = True
-                    with suppress(ProcessLookupError):
-                        os.kill(int(prepared.read_text()), signal.SIGKILL)
+            while not future.done():  # which a cancelled one is, and ``wait`` would not say
+                if wait([future], timeout=_LOOK_S).not_done:
+                    watchdog.look(_LOOK_S)
             answer: tuple[bool, Any] = future.result()
             return answer
-        except TimeoutError:
-            end, out_of_time = f"no answer within {PREPARATION_LIMIT_S:g} s; the process was killed", True
         except ProcessExpired as error:
-            end, out_of_time = f"the process {_cause_of_death(error.exitcode)}", overdue or error.exitcode == -_ALARM
+            ended_itself = error.exitcode == -_SPENT and watchdog.prepared
+            exceeded = watchdog.said or (used_up(call.limit) if ended_itself else "")
+            end = f"{exceeded}; the process was killed" if exceeded else _cause_of_death(error.exitcode)
         finally:
             _pending.discard(future)
-        if call.prepare is not None and not prepared.exists():
+        if call.prepare is not None and not watchdog.prepared:
             raise PreparationFailed(end)
-    if out_of_time:
-        raise TimeLimitExceeded(f"no answer within {call.limit_s:g} s; the process was killed")
-    raise WorkerDied(end)
+    raise TimeLimitExceeded(end) if exceeded else WorkerDied(end)
 
 
 def shut_down() -> None:
@@ -148,7 +135,7 @@ def shut_down() -> None:
 atexit.register(shut_down)
 
 
-def _submit(call: _Call, prepared: Path, workers: int) -> Future[Any]:
+def _submit(call: _Call, watchdog: Watchdog, workers: int) -> Future[Any]:
     """Queue one call on the pool of this size, starting the pool when there is none that works."""
     with _lock:
         pool = _pools.get(workers)
@@ -161,9 +148,7 @@ def _submit(call: _Call, prepared: Path, workers: int) -> Future[Any]:
             pool = ProcessPool(max_workers=workers, initializer=_settle_in, context=spawn)
             _pools[workers] = pool
         with _interrupts_held():
-            # Once prepared, the child watches the clock itself; the pool's limit is for one that is not, or cannot.
-            spare_s = PREPARATION_LIMIT_S if call.prepare else 0.0
-            future: Future[Any] = pool.schedule(_answer, args=(call, prepared), timeout=call.limit_s + spare_s)
+            future: Future[Any] = pool.schedule(_answer, args=(call, watchdog))
         _pending.add(future)
         return future
 
@@ -183,9 +168,9 @@ def _interrupts_held() -> Iterator[None]:
 
 def _cause_of_death(exitcode: int) -> str:
     if exitcode >= 0:
-        return f"exited with code {exitcode}"
+        return f"the process exited with code {exitcode}"
     name = signal.Signals(-exitcode).name
-    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"the process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def _settle_in() -> None:
@@ -193,8 +178,8 @@ def _settle_in() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = "1"
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for native code to return
-    if _ALARM:
-        signal.signal(_ALARM, signal.SIG_DFL)
+    if _SPENT:
+        signal.signal(_SPENT, signal.SIG_DFL)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -226,29 +211,37 @@ def _follow(parent: BaseProcess) -> None:
 
 
 @contextmanager
-def _alarm(limit_s: float) -> Iterator[None]:
-    """Death at the limit, in native code too: the default action of SIGALRM needs no interpreter."""
-    if not _ALARM:
+def _bounded(cpu_s: float) -> Iterator[None]:
+    """Death when this process has used so much CPU time, in native code too: SIGPROF's default needs no interpreter."""
+    if not _SPENT:
         yield
         return
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _answer(call: _Call, prepared: Path) -> tuple[bool, Any]:
+def _answer(call: _Call, watchdog: Watchdog) -> tuple[bool, Any]:
     """In the child: (True, result) or (False, error)."""
+    watchdog.begin()
+    try:
+        return _prepared_answer(call, watchdog)
+    finally:
+        watchdog.end()
+
+
+def _prepared_answer(call: _Call, watchdog: Watchdog) -> tuple[bool, Any]:
     try:
         if call.prepare is not None:
             call.prepare()
-        _say_prepared(prepared)
+        watchdog.say_prepared()
     except BaseException as error:  # noqa: BLE001 - whatever it is, it would meet every call
         failed = PreparationFailed(f"{type(error).__name__}: {error}")
         return False, _noted(failed)
     try:
-        with _alarm(call.limit_s):
+        with _bounded(call.limit.cpu_s):
             return True, call.function(*call.args)
     except MemoryError as error:
         return False, _noted(MemoryError(str(error) or "no memory was left for the child process"))
@@ -256,13 +249,6 @@ def _answer(call: _Call, prepared: Path) -> tuple[bool, Any]:
         return False, WorkerDied(f"the function called sys.exit({error.code!r})")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again in the parent
         return False, _picklable(_noted(error))
-
-
-def _say_prepared(file: Path) -> None:
-    """Write this process's id to ``file``, at once or not at all."""
-    draft = file.with_suffix(".draft")
-    draft.write_text(str(os.getpid()))
-    draft.replace(file)
 
 
 def _noted(error: E) -> E:

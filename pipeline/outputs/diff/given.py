@@ -111,10 +111,10 @@ class Given:
 
     @property
     def version(self) -> Causes:
-        """Whether other code wrote the outputs."""
-        if self.a.hardquery == self.b.hardquery:
-            return NOTHING
-        return frozenset({Cause("version", f"hardquery: {self.a.hardquery} -> {self.b.hardquery}")})
+        """Whether other code wrote the outputs: ours, or that of a library."""
+        a, b = ({"hardquery": manifest.hardquery, **manifest.libraries} for manifest in (self.a, self.b))
+        differing = [name for name in a if name in b and a[name] != b[name]]
+        return frozenset(Cause("version", f"{name}: {a[name]} -> {b[name]}") for name in differing)
 
     def explain(self, what: str, *found: Causes) -> Causes:
         """The first of ``found`` that holds any cause, else the version of the code, else that ``what`` has none."""

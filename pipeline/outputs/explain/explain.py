@@ -41,8 +41,9 @@ def explain(output: str, wanted: str) -> str:
             return page(_video(tables, videos[0]))
         if failures := tables.matching("failures", column, wanted):
             return page(_failed(failures))
-    if rejections := tables.matching("rejections", "video_id", wanted):
-        return page(_rejected(rejections))
+    for column in ("query_id", "video_id"):
+        if rejections := tables.matching("rejections", column, wanted):
+            return page(_rejected(wanted, rejections))
     raise UnknownId(_not_found(output, tables, wanted))
 
 
@@ -225,8 +226,8 @@ def _failed(failures: Sequence[Row]) -> Lines:
         yield from wrapped(f"{row['stage']}/{row['step']}: {row['error_class']}: {row['message']}")
 
 
-def _rejected(rejections: Sequence[Row]) -> Lines:
-    yield f"REJECTED {rejections[0]['video_id']}"
+def _rejected(wanted: str, rejections: Sequence[Row]) -> Lines:
+    yield f"REJECTED {wanted}"
     for row in rejections:
         yield from wrapped(f"{row['stage']}/{row['step']}: {row['reason']}: {row['detail'] or 'no detail'}")
 

@@ -22,27 +22,26 @@ def sureness_hint(tables: Tables, lines: Iterable[Line], alpha1: float) -> str:
     Of the negatives, those count that the judge calls no. ``alpha1`` is that of the run, in nats.
     """
     strata: Counter[str] = Counter()
-    bins: Counter[int] = Counter()  # of margins, each BIN_NATS wide and counted by its upper end
+    bins: Counter[int] = Counter()  # of margins of a no, each BIN_NATS wide and counted by its upper end
     for row in tables.rows("judgements", ["label", "delta", "stratum"]):
-        if row["label"] == "no" and row["stratum"] != "positive":
-            strata[row["stratum"]] += 1
-            if row["delta"] is not None:
-                bins[math.ceil(row["delta"] / BIN_NATS)] += 1
-    negatives, trusted = strata.total(), strata["trusted_negative"]
-    curated = next(
-        (line for line in lines if (line.stage, line.step) == ("curate", "queries")), Line("curate", "queries")
-    )
-    lost = curated.rejected.get(_UNTRUSTED, 0)
+        strata[row["stratum"]] += 1
+        if row["label"] == "no" and row["stratum"] != "positive" and row["delta"] is not None:
+            bins[math.ceil(row["delta"] / BIN_NATS)] += 1
+    trusted, suspected = strata["trusted_negative"], strata["suspected_positive"]
+    negatives = trusted + strata["hard_negative"]
     if negatives >= _ENOUGH and trusted >= _NEARLY_ALL * negatives:
         return (
             f"The judge is sure of nearly every negative: {trusted:,} of {negatives:,} that it calls no are trusted at "
             f"curate.alpha1 = {alpha1:g}, and few are left to be hard. {_try(bins)}"
         )
-    if lost and lost >= _MANY * curated.entered:
-        return (
-            f"The judge is not sure enough: {lost:,} of {curated.entered:,} queries have no negative with a margin of "
-            f"at most curate.alpha1 = {alpha1:g}. {_try(bins)}"
-        )
+    queries = next((line for line in lines if (line.stage, line.step) == ("curate", "queries")), None)
+    lost = queries.rejected.get(_UNTRUSTED, 0) if queries else 0
+    if queries and lost >= _MANY * queries.entered and negatives + suspected:
+        said = f"{lost:,} of {queries.entered:,} queries have no negative with a margin of at most curate.alpha1 = "
+        if trusted >= _MANY * negatives:
+            why = f"it says yes of {suspected:,} of {negatives + suspected:,}, and no threshold makes those negatives."
+            return f"The judge finds too few negatives: {said}{alpha1:g}; {why} `hardquery judge-audit` looks into it."
+        return f"The judge is not sure enough: {said}{alpha1:g}. {_try(bins)}"
     return ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from pipeline.outputs.errors import UnreadableOutput
@@ -13,12 +13,28 @@ from transforms.storage.files import join
 from transforms.storage.trec import TrecError, read_qrels
 
 QRELS = "qrels.trec"
+Qrels = Mapping[str, Mapping[str, int]]
 
 _CANDIDATES = ["query_id", *(f"candidates.list.element.{name}" for name in ("video_id", "label", "rank"))]
 
 
-def check_run(tables: Tables) -> Iterator[Problem]:
-    """Lines are grouped by query, ranks count from 1, scores fall, and examples' candidates stand at their ranks."""
+def check_trec(tables: Tables) -> Iterator[Problem]:
+    """Everything that is wrong with run and qrels."""
+    try:
+        qrels = read_qrels(join(tables.output, QRELS))
+    except TrecError as error:
+        yield Problem(QRELS, f"cannot be read: {error}")
+        qrels = None
+    yield from _check_run(tables, qrels or {})
+    if qrels is not None:
+        yield from _check_qrels(tables, qrels)
+
+
+def _check_run(tables: Tables, qrels: Qrels) -> Iterator[Problem]:
+    """Lines are grouped by query, ranks count from 1, scores fall, and what is judged stands where it must.
+
+    Candidates of examples stand at their ranks, and all videos of the qrels are there: recall can reach 1.
+    """
     expected = {
         row["query_id"]: {c["video_id"]: c["rank"] for c in row["candidates"] if c["rank"] is not None}
         for row in tables.rows("ranking", _CANDIDATES)
@@ -37,6 +53,8 @@ def check_run(tables: Tables) -> Iterator[Problem]:
             ranks = {video_id: rank for video_id, rank, _ in placed}
             for video_id in sorted(ranks.keys() - videos):
                 yield Problem(RUN, f"video {video_id!r} is not in videos", query_id)
+            for video_id in sorted(qrels.get(query_id, {}).keys() - ranks.keys()):
+                yield Problem(QRELS, f"video {video_id!r} is judged, and not in the run", query_id)
             for video_id, rank in expected.get(query_id, {}).items():
                 if ranks.get(video_id) != rank:
                     rule = f"rank {ranks.get(video_id)} in the run, {rank} in ranking"
@@ -48,13 +66,8 @@ def check_run(tables: Tables) -> Iterator[Problem]:
         yield Problem(RUN, "an example's query is not in the run", query_id)
 
 
-def check_qrels(tables: Tables) -> Iterator[Problem]:
+def _check_qrels(tables: Tables, qrels: Qrels) -> Iterator[Problem]:
     """Every example's positive is relevant, and none of its negatives is."""
-    try:
-        qrels = read_qrels(join(tables.output, QRELS))
-    except TrecError as error:
-        yield Problem(QRELS, f"cannot be read: {error}")
-        return
     for row in tables.rows("ranking", _CANDIDATES):
         relevant = qrels.get(row["query_id"], {})
         for candidate in row["candidates"]:

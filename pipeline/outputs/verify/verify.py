@@ -16,7 +16,7 @@ from pipeline.outputs.publish import describe
 from pipeline.outputs.staging import list_output
 from pipeline.outputs.verify.ledger import check_ledger
 from pipeline.outputs.verify.rows import check_rows
-from pipeline.outputs.verify.runs import check_qrels, check_run
+from pipeline.outputs.verify.runs import check_trec
 from schemas.tables import TABLES, Table
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, open_seekable, read_bytes
@@ -61,8 +61,7 @@ def _check_content(output: str, manifest: Manifest) -> Iterator[Problem]:
     try:
         if not (yield from check_rows(tables, manifest.recipe)):
             return
-        yield from check_run(tables)
-        yield from check_qrels(tables)
+        yield from check_trec(tables)
         yield from check_ledger(tables, manifest.entries)
     except UnreadableOutput as error:
         yield Problem(error.file, f"cannot be read: {error.reason}")

@@ -40,8 +40,8 @@ class TransformersTeacher:
     ``{enable_thinking: false}``. At ``temperature`` 0 the likeliest token is taken; of the sampling parameters that a
     model ships, none is used.
 
-    A reply depends on those that share its batch by rounding alone: margins were seen to differ by 2e-6 nats at
-    float32, and by 0.03 at bfloat16.
+    A reply depends on those that share its batch, on the machine and on the versions of its libraries by rounding
+    alone: margins differ by less than 1e-5 nats at float32 (2.7e-6 were seen), and by 0.03 at bfloat16.
 
     ``confidence`` lists where the confidence of a judgement may come from, as for a server (see ``OpenAiTeacher``). Its
     first reply is read from all logits, so that "logprobs" gives an exact margin for every reply that has come to its
