@@ -26,7 +26,7 @@ from transforms.protocols.engine import stamp_of
 from transforms.protocols.teacher import Ladder, TeacherReply, TeacherRequest
 from transforms.text.words import content_words, stem, words
 
-REVISION = "3"
+REVISION = "4"
 """Part of the stamp; raised whenever the same request may get another reply."""
 
 STRONGEST = 12.0
