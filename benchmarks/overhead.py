@@ -32,7 +32,7 @@ def bare_loop(source: str, folder: str) -> int:
     from transforms.extract.list_input import list_input
     from transforms.extract.read_text import read_text
     from transforms.extract.transcribe import transcribe
-    from transforms.judge.judge_pairs import Pair, judge_pair
+    from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
     from transforms.media.audio import write_audio
     from transforms.media.container import MediaError
     from transforms.mine.filter_rankings import candidates_to_judge
@@ -77,7 +77,7 @@ def bare_loop(source: str, folder: str) -> int:
         if ranking.positive is not None:
             for candidate in candidates_to_judge(ranking, split.__getitem__, recipe.mine.candidates):
                 pair = Pair(query, by_id[candidate.video_id], candidate, candidate is ranking.positive)
-                judge_pair(judge, stamp, pair, recipe.judge.modalities, 0)
+                judge_pair(judge, stamp, pair, JudgeOptions(recipe.judge.modalities))
                 judged += 1
     return judged
 

@@ -28,7 +28,7 @@ from tests.tiny_llm import make_tiny_llm
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.journal.counts import work_of
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import JudgePairs, Pair
+from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair
 
 VIDEOS, QUERIES = 6, 20
 MODALITIES = ("caption", "asr", "metadata")
@@ -78,7 +78,7 @@ def measure(model: Path, pairs: Sequence[Pair], prompt: str | None) -> tuple[int
         body = {"grammar": VERDICT_GRAMMAR}
         engine = OpenAiTeacher(model="tiny", base_url=server.base_url, in_flight=SLOTS, extra_body=body, confidence=())
         pipeline = local.make_pipeline(local.pipeline_options([], workers=1))
-        judge = JudgePairs(engine, journal, MODALITIES, template=template)
+        judge = JudgePairs(engine, journal, JudgeOptions(MODALITIES, template=template))
         _ = pipeline | beam.Create(pairs, reshuffle=False) | judge
         start = time.monotonic()
         work = work_of(local.run(pipeline, _wait))["judge"]

@@ -24,10 +24,10 @@ from pipeline.audit.figures import area_under_curve
 from prompts.reply import UnparsableReply
 from schemas.query import Judgement, Query
 from schemas.video import AsrSegment, Box, Evidence, MediaFacts, Metadata, OcrLine, Video
-from tests.llama_server import LlamaServer, serving
+from tests.llama_server import VERDICT_GRAMMAR, LlamaServer, serving
 from tests.real_weights import smollm2
 from transforms.engines.openai.teacher import OpenAiTeacher
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import Teacher
 from transforms.synthesize.filter_queries import TextFilters, reject_reason
 from transforms.synthesize.write_queries import write_queries
@@ -35,8 +35,9 @@ from transforms.synthesize.write_queries import write_queries
 SAMPLES = Path(__file__).parent.parent / "samples"
 JUDGED_BY = ("asr", "ocr", "metadata")
 TRIES = 3
+HELD = {"grammar": VERDICT_GRAMMAR}
 MAX_TOKENS = 700  # a whole reply takes about 200
-WARM = 0.7  # the temperature at which the recipe rankvideo has queries written; at 0, another seed changes little
+WARM = 0.7  # the temperature at which the recipe rankvideo has queries written; at 0, another seed changes nothing
 
 
 def scripted_videos() -> list[Video]:
@@ -114,7 +115,7 @@ def judge(teacher: Teacher, engine: OpenAiTeacher, pair: Pair, tries: int = TRIE
     reasons = []
     for attempt in range(1, tries + 1):
         try:
-            judgement = judge_pair(teacher, engine.stamp(), pair, JUDGED_BY, seed=attempt)
+            judgement = judge_pair(teacher, engine.stamp(), pair, JudgeOptions(JUDGED_BY, seed=attempt))
             return Asked(pair, judgement, attempt, "".join(reasons[:1]))
         except UnparsableReply as error:
             reasons.append(error.reason)
@@ -180,11 +181,11 @@ def main() -> None:
                 print(f"    {each.query.rationale if each.query else ''}")
         print("\n| judging | read at the first try | within three | first reply not read | yes of positives |", end="")
         print(" yes of others | margin of positives | of others | AUC |\n|---|---:|---:|---|---:|---:|---:|---:|---:|")
-        for name, temperature in (("temperature 0", 0.0), (f"temperature {WARM}", WARM)):
-            options = teacher_at(server, temperature=temperature)
+        ways = {"free": {"temperature": WARM}, "held to the form by a grammar": {"extra_body": HELD}}
+        for name, way in ways.items():
+            options = teacher_at(server, **way)
             teacher = options.load()
-            tries = TRIES if temperature else 1
-            asked = [judge(teacher, options, pair, tries) for pair in labelled_pairs(videos)]
+            asked = [judge(teacher, options, pair) for pair in labelled_pairs(videos)]
             print(f"| {name} | {judging_row(asked)}", flush=True)
             for each in asked if args.show else ():
                 said = each.judgement.reply if each.judgement else each.reason

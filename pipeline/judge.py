@@ -18,7 +18,7 @@ from schemas.query import Candidate, QueryText
 from schemas.video import Video
 from transforms.join import JoinVideos
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import JudgePairs, Pair
+from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair
 from transforms.mine.filter_rankings import candidates_to_judge
 from transforms.mine.retrieve import Ranking
 from transforms.progress import Advance
@@ -50,16 +50,11 @@ class Judge(beam.PTransform):
         # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
         joined = (assigned, videos) | "With evidence" >> JoinVideos(order=itemgetter(1), key=itemgetter(0))
         pairs = joined.joined | "Pairs" >> beam.MapTuple(_pair)
-        judge = JudgePairs(
-            self.engines.judge,
-            self.journal,
-            self.config.modalities,
-            self.seed,
-            self.prompt,
-            self.config.evidence,
-            self.config.no_rationale_below,
+        config = self.config
+        options = JudgeOptions(
+            config.modalities, self.seed, config.evidence, self.prompt, no_rationale_below=config.no_rationale_below
         )
-        judged = pairs | "Judge" >> judge
+        judged = pairs | "Judge" >> JudgePairs(self.engines.judge, self.journal, options)
         self.ledger.step("judge", "judge", assigned, judged.judgements, judged.losses)
         return {"judgements": judged.judgements | "Done" >> Advance("judge", "done"), "losses": judged.losses}
 

@@ -30,7 +30,7 @@ from transforms.journal import batch_files
 from transforms.journal.batch_files import BatchInUse, having_alone, reply_files, request_files
 from transforms.journal.budget import Budget, Cost, Deferred
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.teacher.recorded_teacher import RecordedTeacher
 
 
@@ -167,7 +167,7 @@ def test_every_sample_of_a_judgement_is_asked_in_the_same_round(folder, tmp_path
     pair = Pair(Query("q1", "tram", "a red tram", "human"), VIDEO, None, is_positive=True)
 
     def judge(journal):
-        return judge_pair(RecordedTeacher(engine, journal), engine.stamp(), pair, ("caption",))
+        return judge_pair(RecordedTeacher(engine, journal), engine.stamp(), pair, JudgeOptions())
 
     def yes(asked: Asked) -> Reply:
         return completion("<think>It is.</think><answer>yes</answer>")

@@ -19,7 +19,7 @@ from transforms.engines.openai.teacher import OpenAiTeacher, ServedTeacher
 from transforms.journal.budget import Budget, Deferred
 from transforms.journal.journal import Journal
 from transforms.judge.confidence import margin_of_mean, margin_of_percentage, margin_of_share
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import Ladder, TeacherFailed, TeacherReply
 from transforms.teacher.recorded_teacher import RecordedTeacher
 
@@ -41,7 +41,7 @@ def judged(answers, rungs=ALL, samples=4):
         return answer(request) if callable(answer) else answer
 
     teacher = ScriptedTeacher(script, Ladder(rungs, samples))
-    return judge_pair(teacher, ENGINE, PAIR, ("caption",)), teacher.asked
+    return judge_pair(teacher, ENGINE, PAIR, JudgeOptions()), teacher.asked
 
 
 def drawn(*words):
@@ -191,7 +191,7 @@ def test_every_further_call_is_journaled_by_its_rung_and_counts_against_the_budg
 
     def run(calls):
         with closing(Journal(str(tmp_path), budget=Budget(max_calls=calls))) as journal:
-            return judge_pair(RecordedTeacher(engine, journal), ENGINE, PAIR, ("caption",))
+            return judge_pair(RecordedTeacher(engine, journal), ENGINE, PAIR, JudgeOptions())
 
     for calls in (0, 2, 2):
         with pytest.raises(Deferred, match="max calls"):
@@ -210,7 +210,12 @@ def test_a_longer_ladder_asks_for_no_reply_again(tmp_path):
     with closing(Journal(str(tmp_path))) as journal:
         teacher = RecordedTeacher(ScriptedEngine(lambda r: asked.append(r) or TeacherReply(TEXT, PLAIN)), journal)
         for ladder in (("logprobs",), ("logprobs", "sampling")):
-            judge_pair(replace(teacher, engine=replace(teacher.engine, ladder=Ladder(ladder, 4))), ENGINE, PAIR, ())
+            judge_pair(
+                replace(teacher, engine=replace(teacher.engine, ladder=Ladder(ladder, 4))),
+                ENGINE,
+                PAIR,
+                JudgeOptions(()),
+            )
 
     assert len(asked) == 1
     assert short.stamp() == long.stamp()
@@ -228,7 +233,7 @@ def test_the_server_is_asked_in_the_way_of_each_rung():
 
     with ScriptedServer(answer) as server:
         engine = OpenAiTeacher(model="m", base_url=server.base_url, confidence=ALL, samples=2, top_logprobs=7)
-        judgement = judge_pair(ServedTeacher(engine, ChatClient(engine)), ENGINE, PAIR, ("caption",))
+        judgement = judge_pair(ServedTeacher(engine, ChatClient(engine)), ENGINE, PAIR, JudgeOptions())
         first, prefill, *samples, statement = (asked.body for asked in server.asked)
 
     assert (judgement.confidence_source, judgement.margin) == ("verbalized", margin_of_percentage(85))
@@ -254,7 +259,7 @@ def test_one_token_from_a_server_that_goes_on_is_a_margin():
 
     with ScriptedServer(answer) as server:
         engine = OpenAiTeacher(model="m", base_url=server.base_url, confidence=ALL)
-        judgement = judge_pair(ServedTeacher(engine, ChatClient(engine)), ENGINE, PAIR, ("caption",))
+        judgement = judge_pair(ServedTeacher(engine, ChatClient(engine)), ENGINE, PAIR, JudgeOptions())
 
     assert judgement.confidence_source == "logprobs_prefill"
     assert judgement.margin.delta == pytest.approx(2.198)

@@ -15,7 +15,7 @@ from schemas.video import AsrSegment, Evidence, MediaFacts, Video
 from transforms.engines.openai.chat import ChatClient
 from transforms.engines.openai.teacher import OpenAiTeacher, ServedTeacher
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import ContextOverflow, TeacherReply
 from transforms.synthesize.write_queries import write_queries
 from transforms.teacher.fitting import prompt_tokens, scaled_to_fit, text_tokens
@@ -42,16 +42,16 @@ def render(budgets):
 def judged(script, room=None):
     teacher = ShortTeacher(script)
     teacher.prompt_tokens = room
-    return judge_pair(teacher, ENGINE, PAIR, SEEN), teacher.asked
+    return judge_pair(teacher, ENGINE, PAIR, JudgeOptions(SEEN)), teacher.asked
 
 
 def test_what_a_budget_cuts_is_in_the_judgement():
     budgets = EvidenceBudgets(caption=60, asr=100)
-    judgement = judge_pair(ShortTeacher(lambda _: REPLY), ENGINE, PAIR, SEEN, budgets=budgets)
+    judgement = judge_pair(ShortTeacher(lambda _: REPLY), ENGINE, PAIR, JudgeOptions(SEEN, budgets=budgets))
 
     assert judgement.evidence_cut == evidence_cut(EVIDENCE, SEEN, budgets)
     assert [(cut.modality, cut.shown) for cut in judgement.evidence_cut] == [("caption", 59), ("asr", 100)]
-    assert judge_pair(ShortTeacher(lambda _: REPLY), ENGINE, PAIR, SEEN).evidence_cut == ()
+    assert judge_pair(ShortTeacher(lambda _: REPLY), ENGINE, PAIR, JudgeOptions(SEEN)).evidence_cut == ()
 
 
 def test_a_prompt_that_fits_is_left_as_it_is():
@@ -104,7 +104,7 @@ def test_a_second_run_knows_that_a_prompt_was_too_long(tmp_path):
     silent = ScriptedEngine(lambda _: pytest.fail("it was asked"))
     for asked in (engine, silent):
         with closing(Journal(str(tmp_path))) as journal:
-            judgement = judge_pair(RecordedTeacher(asked, journal), ENGINE, PAIR, SEEN)
+            judgement = judge_pair(RecordedTeacher(asked, journal), ENGINE, PAIR, JudgeOptions(SEEN))
 
     assert len(judgement.evidence_cut) == 2
 
@@ -113,7 +113,7 @@ def test_a_served_teacher_keeps_to_its_context_and_obeys_its_server():
     refusal = {"message": "This model's maximum context length is 700 tokens", "code": "context_length_exceeded"}
     with ScriptedServer([Reply({"error": refusal}, status=400), completion(REPLY.text)]) as server:
         engine = OpenAiTeacher(model="m", base_url=server.base_url, context_tokens=1100, max_tokens=100)
-        judgement = judge_pair(ServedTeacher(engine, ChatClient(engine)), ENGINE, PAIR, SEEN)
+        judgement = judge_pair(ServedTeacher(engine, ChatClient(engine)), ENGINE, PAIR, JudgeOptions(SEEN))
 
     first, second = (asked.body["messages"][1]["content"] for asked in server.asked)
     assert prompt_tokens(render(DEFAULT_BUDGETS)) > 1000

@@ -9,10 +9,9 @@ from test_judge import PAIR
 
 from pipeline.planning.changes import not_held
 from pipeline.planning.forecast import calls_behind
-from prompts.evidence import DEFAULT_BUDGETS
 from transforms.journal.budget import Budget
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import _judge
+from transforms.judge.judge_pairs import JudgeOptions, _judge
 from transforms.protocols.teacher import Ladder, TeacherReply
 
 SAMPLING, LABEL_ONLY = Ladder(("sampling",), 8), Ladder(())
@@ -35,7 +34,7 @@ def test_the_calls_of_a_pair_are_foretold_exactly(ladder, no_rationale_below, is
 
     def judge(**options):
         with closing(Journal(str(tmp_path), note=not_held, **options)) as journal:
-            list(_judge(pair, engine, journal, ("caption",), 0, None, DEFAULT_BUDGETS, no_rationale_below))
+            list(_judge(pair, engine, journal, JudgeOptions(no_rationale_below=no_rationale_below)))
             return journal.misses()
 
     judge(budget=Budget(max_calls=answered))

@@ -7,7 +7,6 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from scripted_teacher import ScriptedEngine, ScriptedTeacher
 
-from prompts.evidence import DEFAULT_BUDGETS
 from prompts.reply import UnparsableReply
 from schemas.check import InvalidRecord
 from schemas.losses import Loss
@@ -17,7 +16,7 @@ from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
 from transforms.engines.stand_ins.rules import RuleTeacher
 from transforms.journal.budget import Budget
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import JudgePairs, Pair, _judge, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair, _judge, judge_pair
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import TeacherFailed, TeacherReply
 
@@ -42,7 +41,7 @@ def reply_of(word, **probabilities):
 
 def judged(reply, pair=PAIR, modalities=("caption",), seed=0):
     teacher = ScriptedTeacher(lambda _: reply)
-    return judge_pair(teacher, STAMP, pair, modalities, seed), teacher.asked[0]
+    return judge_pair(teacher, STAMP, pair, JudgeOptions(modalities, seed)), teacher.asked[0]
 
 
 def test_a_judgement_carries_its_whole_story():
@@ -92,7 +91,7 @@ def test_a_label_that_disagrees_with_its_margin_is_kept_with_it():
 
 
 def test_the_rules_say_so_in_every_row():
-    judgement = judge_pair(RuleTeacher(), STAMP, PAIR, ("caption",))
+    judgement = judge_pair(RuleTeacher(), STAMP, PAIR, JudgeOptions())
 
     assert (judgement.label, judgement.confidence_source) == ("yes", "rules")
     assert judgement.margin.delta == pytest.approx(12.0)
@@ -131,7 +130,7 @@ def test_an_engine_that_no_request_can_reach_stops_the_run(journal):
         raise EngineError("HTTP 401")
 
     with pytest.raises(EngineError):
-        list(_judge(PAIR, ScriptedEngine(refuse), journal, ("caption",), 0, None, DEFAULT_BUDGETS))
+        list(_judge(PAIR, ScriptedEngine(refuse), journal, JudgeOptions()))
 
 
 def test_seeds_follow_from_the_pair_and_the_recipe():

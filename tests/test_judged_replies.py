@@ -12,7 +12,7 @@ from prompts.margin import LIMIT
 from prompts.reply import UnparsableReply
 from prompts.template import load_template
 from schemas.token import Token
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import TeacherReply
 
 PAIR = Pair(query(), video("pos", "A bridge that a flood closed."), None, is_positive=True)
@@ -20,7 +20,7 @@ SENTINEL = -9999.0
 
 
 def judged(reply):
-    return judge_pair(ScriptedTeacher(lambda _: reply), ENGINE, PAIR, ("caption",))
+    return judge_pair(ScriptedTeacher(lambda _: reply), ENGINE, PAIR, JudgeOptions())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from transforms.text.language import SCRIPTS, foreign
+from transforms.text.language import SCRIPTS, foreign, languages_of
 
 ENGLISH = """
 who explained why the launch was delayed
@@ -92,3 +92,19 @@ def test_threads_get_the_same_answers():
     alone = [foreign(text, ["en"], 0.006) for text in texts]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda text: foreign(text, ["en"], 0.006), texts * 4)) == alone * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "languages"),
+    [
+        ("sushi restaurant tokyo", {"LATIN": "en"}),
+        ("", {}),
+        ("2024", {"LATIN": "en"}),
+        ("наводнение в москве", {"CYRILLIC": "ru"}),
+        ("El terremoto de México destruyó muchas casas", {"LATIN": "es"}),
+        ("Hochwasser in Passau: Feuerwehr rettet Menschen 東京", {"LATIN": "de"}),
+        ("the river flood наводнение в москве", {"CYRILLIC": "ru", "LATIN": "en"}),
+    ],
+)
+def test_each_script_of_a_text_has_its_usual_language_unless_it_is_beyond_doubt_another(text, languages):
+    assert languages_of(text.split()) == languages

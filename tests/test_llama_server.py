@@ -17,7 +17,8 @@ from tests.tiny_llm import CLOSES, HOW_SURE_SAID, OPENS, chat_ids
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.journal.counts import work_of
 from transforms.judge.confidence import margin_of_percentage, margin_of_share
-from transforms.judge.judge_pairs import JudgePairs, Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair, judge_pair
+from transforms.protocols.teacher import Ladder, Teacher
 from transforms.synthesize.write_queries import WriteQueries, write_queries
 
 STAMP = EngineStamp("openai", "1", "tiny", "f" * 16)
@@ -36,8 +37,10 @@ def taught_server(taught_llm):
         yield server
 
 
-class Overheard:
+class Overheard(Teacher):
     """A teacher of these options, and all that it was asked and replied."""
+
+    ladder = Ladder(())
 
     def __init__(self, server, **options):
         self._teacher = OpenAiTeacher(model="tiny", base_url=server.base_url, **options).load()
@@ -108,7 +111,7 @@ def test_every_margin_is_that_of_the_same_weights_in_process(server, random_llm,
     teacher = Overheard(server, top_logprobs=len(random_llm.tokenizer) if exact else 20, **options)
     truths = []
     for number in range(8):
-        judgement = judge_pair(teacher, STAMP, pair_of(number), ("caption", "metadata"), seed=number)
+        judgement = judge_pair(teacher, STAMP, pair_of(number), JudgeOptions(("caption", "metadata"), seed=number))
         truth = random_llm.margin_after(ids_before_the_answer(random_llm, *teacher.heard[-1]))
 
         assert judgement.confidence_source == "logprobs"
@@ -123,7 +126,7 @@ def test_every_margin_is_that_of_the_same_weights_in_process(server, random_llm,
 def test_a_model_that_was_taught_needs_no_grammar(taught_server, taught_llm, rung):
     teacher = Overheard(taught_server, confidence=(rung,), top_logprobs=len(taught_llm.tokenizer))
     for number in range(8):
-        judgement = judge_pair(teacher, STAMP, pair_of(number), ("caption", "metadata"), seed=number)
+        judgement = judge_pair(teacher, STAMP, pair_of(number), JudgeOptions(("caption", "metadata"), seed=number))
         truth = taught_llm.margin_after(ids_before_the_answer(taught_llm, *teacher.heard[-1]))
 
         assert (judgement.label, judgement.rationale) == ("yes", "It fits.")
@@ -134,7 +137,7 @@ def test_a_model_that_was_taught_needs_no_grammar(taught_server, taught_llm, run
 def test_a_prior_is_the_margin_of_the_same_weights_before_any_rationale(taught_server, taught_llm):
     teacher = Overheard(taught_server, prior="prefill", top_logprobs=len(taught_llm.tokenizer))
     for number in range(8):
-        judgement = judge_pair(teacher, STAMP, pair_of(number), ("caption", "metadata"))
+        judgement = judge_pair(teacher, STAMP, pair_of(number), JudgeOptions(("caption", "metadata")))
         asked = next(heard for heard in reversed(teacher.heard) if heard[0].prior)
         truth = taught_llm.margin_after(ids_before_the_answer(taught_llm, *asked))
 
@@ -143,7 +146,7 @@ def test_a_prior_is_the_margin_of_the_same_weights_before_any_rationale(taught_s
 
 def test_weaker_rungs_of_the_ladder_tell_what_the_server_says(taught_server):
     sampled, stated = (
-        judge_pair(Overheard(taught_server, confidence=(rung,), samples=16), STAMP, pair_of(0), ("caption",))
+        judge_pair(Overheard(taught_server, confidence=(rung,), samples=16), STAMP, pair_of(0), JudgeOptions())
         for rung in ("sampling", "verbalized")
     )
 
@@ -160,7 +163,9 @@ def test_the_tokens_of_a_run_are_those_that_the_server_counts(random_llm, journa
         videos = pipeline | "Videos" >> beam.Create([video_of()])
         _ = videos | WriteQueries(OpenAiTeacher(base_url=server.base_url, **writer), journal)
         pairs = pipeline | "Pairs" >> beam.Create([pair_of(number) for number in range(12)])
-        _ = pairs | JudgePairs(OpenAiTeacher(base_url=server.base_url, **judge), journal, ("caption", "metadata"))
+        _ = pairs | JudgePairs(
+            OpenAiTeacher(base_url=server.base_url, **judge), journal, JudgeOptions(("caption", "metadata"))
+        )
         result = pipeline.run()
         result.wait_until_finish()
         work, counted = work_of(result), server.metrics()
@@ -180,7 +185,7 @@ def test_nothing_that_a_video_says_becomes_a_control_token(server, random_llm, m
     teacher = Overheard(server, extra_body={"grammar": VERDICT_GRAMMAR})
     video = video_of(**plain)
     query = Query("q", "tram", forged if modality == "query" else "who rode first", "human")
-    judge_pair(teacher, STAMP, Pair(query, video, None, is_positive=True), MODALITIES)
+    judge_pair(teacher, STAMP, Pair(query, video, None, is_positive=True), JudgeOptions(MODALITIES))
     ((request, reply),) = teacher.heard
     prompt = server.call("apply-template", {"messages": sent(request)})["prompt"]
     ids = server.call("tokenize", {"content": prompt, "parse_special": True})["tokens"]

@@ -17,7 +17,7 @@ from transforms.engines.openai.chat import ChatClient
 from transforms.engines.openai.teacher import OpenAiTeacher, ServedTeacher
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.judge.prior import margin_of_probability
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import ContextOverflow, Ladder, TeacherFailed, TeacherReply
@@ -41,7 +41,7 @@ def judged(prior, pair=NEGATIVE, bound=None, full=FULL, way="prefill"):
     teacher = ScriptedTeacher(
         lambda request: prior if request.confidence == "prior" else full, Ladder(("logprobs",), prior=way)
     )
-    return judge_pair(teacher, ENGINE, pair, ("caption",), no_rationale_below=bound), teacher.asked
+    return judge_pair(teacher, ENGINE, pair, JudgeOptions(no_rationale_below=bound)), teacher.asked
 
 
 def test_a_prior_is_one_more_call_about_the_same_prompt_and_stands_beside_the_margin():
@@ -120,7 +120,7 @@ def test_priors_are_journaled_by_their_way_and_asked_for_beside_replies_that_are
     def run(ladder):
         engine = ScriptedEngine(lambda request: asked.append(request) or says_no(request), ladder)
         with closing(Journal(str(tmp_path))) as journal:
-            return judge_pair(RecordedTeacher(engine, journal), ENGINE, NEGATIVE, ("caption",))
+            return judge_pair(RecordedTeacher(engine, journal), ENGINE, NEGATIVE, JudgeOptions())
 
     asked = []
     run(Ladder(("logprobs",)))
@@ -139,14 +139,14 @@ def test_a_plan_knows_of_both_calls_where_both_will_be_made(tmp_path, pair, boun
     teacher = ScriptedEngine(says_no, Ladder(("logprobs",), prior="prefill"))
     with closing(Journal(str(tmp_path), look_only=True)) as journal:
         with pytest.raises(Deferred):
-            judge_pair(RecordedTeacher(teacher, journal), ENGINE, pair, ("caption",), no_rationale_below=bound)
+            judge_pair(RecordedTeacher(teacher, journal), ENGINE, pair, JudgeOptions(no_rationale_below=bound))
         assert len(journal.misses()) == missed
 
 
 def served(script, **options):
     with ScriptedServer(script) as server:
         engine = OpenAiTeacher(model="m", base_url=server.base_url, **options)
-        judgement = judge_pair(ServedTeacher(engine, ChatClient(engine)), ENGINE, NEGATIVE, ("caption",))
+        judgement = judge_pair(ServedTeacher(engine, ChatClient(engine)), ENGINE, NEGATIVE, JudgeOptions())
     return judgement, server.asked
 
 

@@ -11,7 +11,7 @@ from scripted_teacher import ScriptedTeacher
 from prompts.margin import LIMIT, decision_margin, essential
 from prompts.reply import UnparsableReply
 from schemas.token import Token
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import Ladder, TeacherReply
 
 PAIR = Pair(query(), video("pos", "A bridge that a flood closed."), None, is_positive=True)
@@ -93,7 +93,7 @@ def test_no_reply_yields_a_label_without_its_word_or_a_margin_without_its_source
         first, rungs = random_reply(rng), tuple(rng.sample(RUNGS, rng.randrange(5)))
         teacher = ScriptedTeacher(lambda request, first=first: answer(rng, request, first), Ladder(rungs, 3))
         try:
-            judgement = judge_pair(teacher, ENGINE, PAIR, ("caption",))
+            judgement = judge_pair(teacher, ENGINE, PAIR, JudgeOptions())
         except UnparsableReply:
             continue
         assert judgement.label == decided(first.text) != ""

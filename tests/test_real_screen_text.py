@@ -55,7 +55,7 @@ def test_signs_and_captions_of_the_sample_corpus_are_read(reader: EasyOcrReader,
             rates.append(min(character_error_rate(written, read) for read in ["", *(line.text for line in lines)]))
     record_property("character error rate", f"{fmean(rates):.3f}")
 
-    assert fmean(rates) < 0.1
+    assert fmean(rates) < 0.2
 
 
 def test_a_printed_page_is_read(reader: EasyOcrReader, extra_media: Path, record_property):

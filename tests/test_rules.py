@@ -273,4 +273,4 @@ def test_its_probabilities_add_up_to_one_and_it_calls_them_rules():
 def test_its_stamp_names_it_as_rules():
     stamp = find_engine("teacher", {"engine": "rules"}).stamp()
 
-    assert (stamp.name, stamp.model) == ("rules", "rules-3")
+    assert (stamp.name, stamp.model) == ("rules", "rules-4")

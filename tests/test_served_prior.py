@@ -10,7 +10,7 @@ from ranking_records import ENGINE, query, video
 from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_prompt
 from transforms.engines.openai.teacher import OpenAiTeacher
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import TeacherReply, TeacherRequest
 from transforms.teacher.fitting import ask_fitting
 
@@ -34,7 +34,9 @@ def test_transformers_serve_decides_as_the_same_weights_do_in_process(random_llm
         teacher = OpenAiTeacher(model=str(random_llm.folder), base_url=base_url, prior="systemone", attempts=1).load()
         pairs = [Pair(query(), one, None, is_positive=False) for one in STOPS]
         # Every prior stays below this bound, so that no rationale is asked for: a random model gives none.
-        judgements = [judge_pair(teacher, ENGINE, pair, SEEN, no_rationale_below=math.inf) for pair in pairs]
+        judgements = [
+            judge_pair(teacher, ENGINE, pair, JudgeOptions(SEEN, no_rationale_below=math.inf)) for pair in pairs
+        ]
 
     for judgement, one in zip(judgements, STOPS, strict=True):
         prompt = prompt_of(one)

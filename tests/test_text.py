@@ -1,3 +1,7 @@
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from transforms.text.words import bare, content_words, longest_common_run, stem, words
@@ -120,6 +124,21 @@ def test_stemming_joins_the_forms_of_an_english_word():
 )
 def test_endings_are_taken_off_by_the_words_script_or_the_language_given(one: str, other: str, language: str | None):
     assert stem(one, language) == stem(other, language)
+
+
+def test_threads_that_stem_at_the_same_time_get_the_stems_of_their_own_words():
+    chance = random.Random(0)
+    endings = ["ing", "ation", "ness", "fully", "ized", "ies", "edly", "ational"]
+    made = ["".join(chance.choices("abcdeiorstlnm", k=6)) + chance.choice(endings) for _ in range(4000)]
+    expected = [stem(word) for word in made]
+    stem.cache_clear()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(stem, made)) == expected
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_a_language_without_a_stemmer_loses_its_accents_alone():

@@ -12,7 +12,7 @@ from tests.tiny_llm import HOW_SURE_SAID
 from tests.transformers_server import serving
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.judge.confidence import margin_of_percentage, margin_of_share
-from transforms.judge.judge_pairs import JudgePairs, Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair, judge_pair
 from transforms.synthesize.write_queries import WriteQueries
 
 STAMP = EngineStamp("openai", "1", "tiny", "f" * 16)
@@ -41,7 +41,7 @@ def pair_of(number):
 
 
 def judge(options, **more):
-    return judge_pair(OpenAiTeacher(**options, **more).load(), STAMP, pair_of(0), MODALITIES)
+    return judge_pair(OpenAiTeacher(**options, **more).load(), STAMP, pair_of(0), JudgeOptions(MODALITIES))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_a_rejection_and_never_a_no(options, journal):
                 assert outcome.reason in ("no answer", "not yes/no", "empty reply", "truncated", "two answers")
 
     with beam.Pipeline() as pipeline:
-        outcome = pipeline | beam.Create(pairs) | JudgePairs(engine, journal, MODALITIES)
+        outcome = pipeline | beam.Create(pairs) | JudgePairs(engine, journal, JudgeOptions(MODALITIES))
         judged = outcome.judgements | "Judged" >> beam.Map(lambda found: ("judged", found))
         rejected = outcome.losses | "Rejected" >> beam.Map(lambda found: ("rejected", found))
         assert_that((judged, rejected) | beam.Flatten(), check)

@@ -39,7 +39,7 @@ from schemas.visible import is_invisible, one_line, visible
 from transforms.engines.stand_ins.rules import RuleTeacher
 from transforms.extract.list_input import list_input
 from transforms.extract.read_text import merge_lines
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.screen_text import TextBox
 from transforms.protocols.teacher import TeacherReply
 from transforms.synthesize.write_queries import write_queries
@@ -281,7 +281,7 @@ def test_a_gullible_teacher_gives_rejections_and_never_a_label_or_query_from_dat
     teacher = ScriptedTeacher(script)
 
     with pytest.raises(UnparsableReply) as judged:
-        judge_pair(teacher, STAMP, pair_of(evidence, query), MODALITIES)
+        judge_pair(teacher, STAMP, pair_of(evidence, query), JudgeOptions(MODALITIES))
     assert 1 <= len(judged.value.reason.split()) <= 3
     assert not any(map(is_invisible, judged.value.detail))
     with pytest.raises(UnparsableReply):
@@ -293,7 +293,7 @@ def test_a_gullible_teacher_gives_rejections_and_never_a_label_or_query_from_dat
 def test_the_rule_teacher_keeps_its_own_format_on_any_data(place, payload):
     evidence, query = poisoned(place, one_line(payload))
 
-    judgement = judge_pair(RuleTeacher(), STAMP, pair_of(evidence, query), MODALITIES)
+    judgement = judge_pair(RuleTeacher(), STAMP, pair_of(evidence, query), JudgeOptions(MODALITIES))
     written = write_queries(RuleTeacher(), STAMP, video_of(evidence), "all", 2)
 
     delta = judgement.margin.delta
@@ -349,7 +349,7 @@ def test_queries_and_judgements_reach_the_tables_without_what_is_not_seen():
     judging = ScriptedTeacher(lambda _: TeacherReply(f"<think>why {DIRTY}</think><answer>no</answer>{DIRTY}"))
 
     [query] = write_queries(writing, STAMP, video_of(HONEST), "all", 2)
-    judgement = judge_pair(judging, STAMP, pair_of(HONEST, "a tram"), MODALITIES)
+    judgement = judge_pair(judging, STAMP, pair_of(HONEST, "a tram"), JudgeOptions(MODALITIES))
 
     assert_visible([row_of(query), row_of(judgement)])
     assert MARK in query.text

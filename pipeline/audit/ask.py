@@ -15,7 +15,7 @@ from schemas.query import Judgement
 from schemas.video import Modality
 from transforms.journal.counts import counted_aside
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.engine import Waits
 from transforms.protocols.teacher import TeacherEngine, TeacherFailed
 from transforms.teacher.recorded_teacher import RecordedTeacher
@@ -143,10 +143,7 @@ def _ask(judge: Judge, question: Question) -> tuple[Judgement | None, str]:
             teacher,
             judge.engine.stamp(),
             question.pair,
-            judge.modalities,
-            seed=question.seed,
-            budgets=judge.budgets,
-            template=question.template,
+            JudgeOptions(judge.modalities, question.seed, judge.budgets, question.template),
         )
     except UnparsableReply as error:
         return None, error.reason

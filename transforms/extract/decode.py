@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,24 +38,20 @@ __all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream
 # Part of every key in the cache: raise it when the same file and options give other pixels or samples than before.
 FORMAT = 2
 # What a bad file can do to decoding. Everything else is the machine's fault or the program's, and stops the run.
-BAD_INPUT = (MediaError, MemoryError, TimeLimitExceeded, WorkerDied)
+BAD_INPUT = (MediaError, TimeLimitExceeded, WorkerDied, MemoryError)  # the last: libraries have their own kinds of it
 # The slowest decoding, in bytes of the file a second of CPU time: 40 times the playing speed of a long, small video
 # (50 kB/s), and a third of that of a 4K film. Headers are not asked, since a damaged one may promise any length.
 DECODED_BYTES_PER_CPU_S = 2_000_000
-# What the owner of a file can do about an error, by its class.
+# What the owner of a file can do about an error, by its class; the first that it is of.
 _CHECK = "; check that the file plays, re-encode it, or take it out of the input"
 _ROOM = "; re-encode the file (ffmpeg -i IN OUT.mp4) or give the machine more memory"
-_ADVICE = {
-    "UnreadableMedia": _CHECK,
-    "NoVideoStream": _CHECK,
-    "NoAudioStream": _CHECK,
-    "UndecodableVideo": _CHECK,
-    "UndecodableAudio": _CHECK,
-    "FrameTooLarge": "; if such frames are meant, raise extract.frames.max_pixels",
-    "TimeLimitExceeded": "; if the file plays, raise extract.limits",
-    "WorkerDied": _ROOM,
-    "MemoryError": _ROOM,
-    "PermissionError": "; grant read permission",
+_ADVICE: Mapping[type[Exception], str] = {
+    FrameTooLarge: "; if such frames are meant, raise extract.frames.max_pixels",
+    MediaError: _CHECK,
+    TimeLimitExceeded: "; if the file plays, raise extract.limits",
+    WorkerDied: _ROOM,
+    MemoryError: _ROOM,
+    PermissionError: "; grant read permission",
 }
 
 
@@ -228,8 +224,9 @@ def _decode_or_fail(entry: ManifestEntry, options: Decoding) -> Iterator[Any]:
         yield lost(Loss("deferred", "extract", "decode", deferred.reason, video_id=entry.video_id or ""))
     except (RecordedFailure, OutOfReach) as error:
         advance("decode", "failed")
-        message = f"{error.message}{_ADVICE.get(error.error_class, '')}"
-        yield lost(Loss("failed", "extract", "decode", error.error_class, message, entry.video_id or "", uri=entry.uri))
+        advice = next((advice for kind, advice in _ADVICE.items() if issubclass(error.kind, kind)), "")
+        message, video_id = f"{error.message}{advice}", entry.video_id or ""
+        yield lost(Loss("failed", "extract", "decode", error.error_class, message, video_id, uri=entry.uri))
 
 
 def _key(kind: str, suffix: str, *parts: object) -> str:

@@ -49,16 +49,21 @@ class Pair:
         require(same, "a pair's candidate and video are the same video", self.candidate)
 
 
-def judge_pair(
-    teacher: Teacher,
-    stamp: EngineStamp,
-    pair: Pair,
-    modalities: tuple[Modality, ...],
-    seed: int = 0,
-    budgets: EvidenceBudgets = DEFAULT_BUDGETS,
-    template: Template | None = None,
-    no_rationale_below: float | None = None,
-) -> Judgement:
+@dataclass(frozen=True, slots=True)
+class JudgeOptions:
+    """How a judge is asked: about which modalities of a video, cut to which budgets, by which prompt (None: ours).
+
+    ``no_rationale_below`` is a margin in nats; see ``judge_pair``.
+    """
+
+    modalities: tuple[Modality, ...] = ("caption",)
+    seed: int = 0
+    budgets: EvidenceBudgets = DEFAULT_BUDGETS
+    template: Template | None = None
+    no_rationale_below: float | None = None
+
+
+def judge_pair(teacher: Teacher, stamp: EngineStamp, pair: Pair, options: JudgeOptions) -> Judgement:
     """The teacher's verdict on one pair, from the given modalities of the video, cut to the budgets and to what fits.
 
     The label is the word of the teacher's first reply. The margin comes from the first rung of the teacher's ladder
@@ -74,10 +79,10 @@ def judge_pair(
         TeacherFailed: there is no reply, or none yet to a further request.
     """
     query, video = pair.query, pair.video
-    seen = only(video.evidence, modalities)
+    seen = only(video.evidence, options.modalities)
 
     def render(budgets: EvidenceBudgets) -> Prompt:
-        return judge_prompt(video.evidence, modalities, video.video_id, query.text, budgets, template)
+        return judge_prompt(video.evidence, options.modalities, video.video_id, query.text, budgets, options.template)
 
     def ask(prompt: Prompt, cut: tuple[EvidenceCut, ...]) -> Judgement:
         request = TeacherRequest(
@@ -85,14 +90,14 @@ def judge_pair(
             prompt=prompt,
             evidence=seen,
             query=neutralise(query.text),
-            seed=seed_of(seed, query.query_id, video.video_id),
+            seed=seed_of(options.seed, query.query_id, video.video_id),
             subject=f"{query.query_id} {video.video_id}",
             confidence=first_source(teacher),
         )
         try:
             prior = prior_of(teacher, request)
         except Deferred:
-            if no_rationale_below is None or pair.is_positive:  # both belong into one plan, and into one batch
+            if options.no_rationale_below is None or pair.is_positive:  # both belong into one plan, and into one batch
                 with suppress(Deferred):
                     teacher.reply(request)
             raise
@@ -108,12 +113,12 @@ def judge_pair(
             delta_prior=prior.margin.delta if prior else None,
             evidence_cut=cut,
         )
-        if prior and not pair.is_positive and _at_most(prior.margin, no_rationale_below):
+        if prior and not pair.is_positive and _at_most(prior.margin, options.no_rationale_below):
             said = visible(prior.said, UNREADABLE)
             return judgement(label="no", rationale="", margin=prior.margin, confidence_source="prior", reply=said)
         reply = teacher.reply(request)
-        verdict = parse_verdict(answer_of(reply), template)
-        source, margin = confidence_of(Judged(teacher, request, reply, verdict.label, template))
+        verdict = parse_verdict(answer_of(reply), options.template)
+        source, margin = confidence_of(Judged(teacher, request, reply, verdict.label, options.template))
         return judgement(
             label=verdict.label,
             rationale=verdict.rationale,
@@ -122,7 +127,7 @@ def judge_pair(
             reply=visible(reply.text, UNREADABLE),
         )
 
-    return ask_fitting(teacher, video.evidence, modalities, budgets, render, ask)
+    return ask_fitting(teacher, video.evidence, options.modalities, options.budgets, render, ask)
 
 
 def _at_most(margin: Margin, bound: float | None) -> bool:
@@ -139,44 +144,22 @@ class JudgePairs(beam.PTransform):
 
     teacher: TeacherEngine
     journal: Journal
-    modalities: tuple[Modality, ...] = ("caption",)
-    seed: int = 0
-    template: Template | None = None
-    budgets: EvidenceBudgets = DEFAULT_BUDGETS
-    no_rationale_below: float | None = None
+    options: JudgeOptions = JudgeOptions()
 
     def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
-        judge = flat_map(
-            self.teacher,
-            _judge,
-            self.teacher,
-            self.journal,
-            modalities=self.modalities,
-            seed=self.seed,
-            template=self.template,
-            budgets=self.budgets,
-            no_rationale_below=self.no_rationale_below,
-        )
+        judge = flat_map(self.teacher, _judge, self.teacher, self.journal, self.options)
         return pairs | "Judge" >> judge.with_outputs(LOSSES, main="judgements")
 
 
 def _judge(
-    pair: Pair,
-    engine: TeacherEngine,
-    journal: Journal,
-    modalities: tuple[Modality, ...],
-    seed: int,
-    template: Template | None,
-    budgets: EvidenceBudgets,
-    no_rationale_below: float | None = None,
+    pair: Pair, engine: TeacherEngine, journal: Journal, options: JudgeOptions
 ) -> Iterator[Judgement | beam.pvalue.TaggedOutput]:
     query_id, video_id = pair.query.query_id, pair.video.video_id
     try:
-        if set(modalities).isdisjoint(pair.video.evidence.present):
+        if set(options.modalities).isdisjoint(pair.video.evidence.present):
             # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
-            raise UnparsableReply("no evidence", f"the video has no {' or '.join(modalities)}")
-        teacher = RecordedTeacher(engine, journal)
-        yield judge_pair(teacher, engine.stamp(), pair, modalities, seed, budgets, template, no_rationale_below)
+            raise UnparsableReply("no evidence", f"the video has no {' or '.join(options.modalities)}")
+        yield judge_pair(RecordedTeacher(engine, journal), engine.stamp(), pair, options)
     except UnparsableReply as error:
         yield lost(Loss("rejected", "judge", "judge", error.reason, error.detail, video_id, query_id))
     except TeacherFailed as error:

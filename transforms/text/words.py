@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
@@ -13,7 +14,7 @@ import regex
 
 from transforms.text.language import USUAL, script_of
 
-REVISION = "2"
+REVISION = "3"
 """Part of the stamps of engines that compare words; raised whenever a text may get other words or stems."""
 
 # Scripts written without spaces between words: Han, kana, hangul and their marks of iteration and length, and all whose
@@ -111,11 +112,17 @@ def stem(word: str, language: str | None = None) -> str:
     return bare(_snowball(stemmer).stemWord(word) if stemmer else word)
 
 
-@cache
+_own = threading.local()
+
+
 def _snowball(name: str) -> Any:
+    """A stemmer of this thread alone: one holds the word that it is at, and two threads would mix up theirs."""
     import snowballstemmer
 
-    return snowballstemmer.stemmer(name)
+    stemmers: dict[str, Any] = _own.__dict__
+    if name not in stemmers:
+        stemmers[name] = snowballstemmer.stemmer(name)
+    return stemmers[name]
 
 
 def _folded(text: str) -> str:
