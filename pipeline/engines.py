@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -9,9 +10,11 @@ from pipeline.config import EngineOptions, Recipe, RecipeError
 from schemas.capabilities import Capabilities
 from schemas.video import EngineStamp
 from transforms.engines.registry import find_engine
+from transforms.judge.confidence import least_margin
 from transforms.protocols.engine import Engine, EngineError
-from transforms.protocols.teacher import Batched, Fits, Task, TeacherEngine
+from transforms.protocols.teacher import Task, TeacherEngine
 
+_MOST = 20.0  # nats: more samples than anybody draws
 _TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
 
 
@@ -57,7 +60,34 @@ def find_engines(recipe: Recipe) -> Engines:
     engines = Engines(**found)
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
+    require_reach(recipe, engines.judge)
     return engines
+
+
+def require_reach(recipe: Recipe, judge: TeacherEngine, lacks: str = "") -> None:
+    """Refuse a judge none of whose margins can be that of a trusted negative: all calls would be paid for nothing.
+
+    ``lacks`` is what its server was found to lack.
+
+    Raises:
+        RecipeError: its sources of confidence do not come down to ``curate.alpha1``, with the arithmetic.
+    """
+    ladder, alpha1 = judge.ladder, recipe.curate.alpha1
+    if ladder.prior is not None and recipe.judge.no_rationale_below is not None:
+        return  # the margins of priors count
+    least = least_margin(ladder)
+    if least is not None and least <= alpha1:
+        return
+    sources = " and ".join(source for source in ladder.rungs if source not in ladder.lacking)
+    reach = "judgements have no margin" if least is None else f"margins from {sources} are at least {least:.2f}"
+    samples = math.ceil(math.exp(min(-alpha1, _MOST)) - 1)
+    fixes = [f"confidence: [sampling] with samples: {samples}, whose margins are at least -ln({samples} + 1)"]
+    if least is not None:
+        fixes.insert(0, f"curate.alpha1 to {math.ceil(100 * least) / 100:g}")
+    raise RecipeError(
+        f"judge.teacher: {reach}, and a trusted negative has one of at most {alpha1:g} (curate.alpha1): no query could "
+        f"be kept; set {' or '.join(fixes)}" + (f"; {lacks}" if lacks else "")
+    )
 
 
 def find_judge(recipe: Recipe) -> TeacherEngine:
@@ -67,14 +97,9 @@ def find_judge(recipe: Recipe) -> TeacherEngine:
         RecipeError: it is unknown, something that it needs is missing, or it cannot do its work.
     """
     try:
-        engine = cast(TeacherEngine, find_engine("teacher", recipe.judge.teacher))
-        if isinstance(engine, Fits):
-            return engine.fitted("judge")[0]
-        if hasattr(engine, "check"):
-            engine.check()
+        return cast(TeacherEngine, find_engine("teacher", recipe.judge.teacher)).fitted("judge")[0]
     except EngineError as error:
         raise RecipeError(f"recipe key judge.teacher: {error}") from error
-    return engine
 
 
 def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, dict[str, Capabilities]]:
@@ -90,11 +115,13 @@ def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, di
     found: dict[str, Capabilities] = {}
     for f in fields(engines):
         engine = getattr(engines, f.name)
-        if in_batch and isinstance(engine, Batched):
+        task = _TASKS.get(f.name)
+        if task and in_batch and engine.takes_batches:
             continue
         try:
-            if f.name in _TASKS and isinstance(engine, Fits):
-                as_served[f.name], found[f.name] = engine.fitted(_TASKS[f.name])
+            if task:
+                as_served[f.name], server = engine.fitted(task)
+                found.update({f.name: server} if server else {})
             elif hasattr(engine, "check"):
                 engine.check()
         except EngineError as error:

@@ -59,6 +59,7 @@ _NEEDED: dict[QueryType, Modality] = {"ocr": "ocr", "speech": "asr", "text": "me
 _CITED = 8  # pieces of evidence a query
 # Characters. Every string and list has an end, so that a model that would not stop is made to; far beyond what the
 # prompt asks for, and below the 2,000 repetitions at which llama.cpp refuses a grammar.
+_BOUNDS = ("maxLength", "minItems", "maxItems")
 _LONGEST = {"evidence": 300, "rationale": 1000, "query": 500}
 
 
@@ -83,6 +84,17 @@ def reply_schema(shown: Collection[Modality], count: int) -> dict[str, Any]:
         "difficulty": _object({name: {"type": "integer", "enum": [*range(HIGHEST + 1)]} for name in DIMENSIONS}),
     }
     return _object({"queries": _array(_object(properties), count)})
+
+
+def without_bounds(schema: Any) -> Any:
+    """The schema without the ends of its strings and lists, for servers that do not know how to keep to them.
+
+    >>> without_bounds({"type": "array", "items": {"type": "string", "maxLength": 9}, "minItems": 1})
+    {'type': 'array', 'items': {'type': 'string'}}
+    """
+    if not isinstance(schema, dict):
+        return schema
+    return {name: without_bounds(value) for name, value in schema.items() if name not in _BOUNDS}
 
 
 def _string(name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.config import load_recipe
-from pipeline.engines import Engines, check_engines, find_engines
+from pipeline.engines import Engines, check_engines, find_engines, require_reach
 from pipeline.human import read_human_queries
 from pipeline.run import Job, check_output
 from runners import local
@@ -18,7 +18,6 @@ from schemas.capabilities import Capabilities
 from transforms.extract.list_input import ignored_text, list_input
 from transforms.journal.budget import Budget, Cost
 from transforms.journal.journal import Journal
-from transforms.protocols.teacher import Batched
 from transforms.storage.cache import Cache, is_remote
 from transforms.storage.files import connect, join
 
@@ -52,6 +51,7 @@ def prepare(
     servers: dict[str, Capabilities] = {}
     if local.is_local(options) and not look_only:
         engines, servers = check_engines(engines, in_batch=bool(batch))
+        require_reach(recipe, engines.judge, servers["judge"].lacks if "judge" in servers else "")
     connect(options, arguments.input, output, arguments.cache, arguments.queries, arguments.qrels)
     human = read_human_queries(arguments.queries, arguments.qrels) if arguments.queries else ()
     check_output(output)
@@ -73,7 +73,7 @@ def _batch_folder(arguments: argparse.Namespace, engines: Engines, is_local: boo
         raise ValueError(f"--batch {folder!r}: name a folder of this machine")
     if not is_local:
         raise ValueError("--batch writes files on one machine; leave --runner out")
-    if not any(isinstance(engine, Batched) for engine in (engines.writer, engines.judge)):
+    if not (engines.writer.takes_batches or engines.judge.takes_batches):
         raise ValueError(
             "--batch needs a teacher behind an OpenAI-compatible server, such as --set judge.teacher.engine=openai; "
             "the recipe's teachers answer at once"

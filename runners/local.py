@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -73,6 +73,18 @@ def runner_name(options: PipelineOptions) -> str:
     return "FnApiRunner" if is_local(options) else str(options.view_as(StandardOptions).runner)
 
 
+def _send_input(bundle: Any, bundle_id: str, transform_id: str, chunks: Iterable[bytes] | None) -> None:
+    """Beam's own, but in many messages: it makes one of all that a worker gets, which takes memory and ends at 2 GB.
+
+    Each chunk holds whole elements.
+    """
+    stream = bundle._worker_handler.data_conn.output_stream(bundle_id, transform_id)
+    for chunk in chunks or ():
+        stream.write(chunk)
+        stream.maybe_flush()
+    stream.close()
+
+
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """An empty pipeline on the runner that the options name.
 
@@ -85,6 +97,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     # Once in so many ms, a thread of Beam would empty the buffers that workers write to, with a lock that no writer
     # takes: what is being written at that moment is torn in two or lost, in silence. At 0, writers alone empty them.
     worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
+    fn_runner.BundleManager._send_input_to_worker = _send_input
     # Options are shipped to workers only if the runner is given them as provision information.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = fn_runner.ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))

@@ -55,7 +55,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_budget(parser: argparse.ArgumentParser) -> None:
     """The options that bound what a run may spend."""
     bounds = (
-        ("--max-calls", int, "N", "calls of captioner and teacher"),
+        (
+            "--max-calls",
+            int,
+            "N",
+            "calls of captioner and teacher (trying out a server does not count)",
+        ),
         ("--max-tokens", int, "N", "tokens of these calls, in and out (or a little later: calls under way end)"),
         ("--max-cost", float, "DOLLARS", "dollars by the prices in the recipe's section costs (or a little later)"),
     )

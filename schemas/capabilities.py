@@ -12,21 +12,26 @@ Support = Literal["yes", "ignored", "refused", "unknown"]
 class Capabilities:
     """What the server at ``server`` makes of a request; "unknown" is what was not asked, or not answered for now.
 
-    ``json_schema`` says whether it constrains replies to a schema, ``logprobs`` whether it reports log-probabilities,
-    ``alternatives`` of how many tokens at each place, and ``logprobs_mode`` whether they are the model's ("raw") or
-    follow the temperature ("processed"); ``n`` whether it gives several replies to one request, ``prefill`` whether it
-    goes on from the start of an answer. ``usage`` names the counts that it reports (see ``Usage``), ``context_tokens``
-    is how much it reads and writes at a time, None where it does not say. ``lacks`` says in a line what it lacks of
-    what the recipe asks for, and what is done instead.
+    ``json_schema`` says whether it constrains replies to a schema, ``schema_bounds`` whether it takes one that bounds
+    strings and lists; ``logprobs`` whether it reports log-probabilities, ``alternatives`` of how many tokens at each
+    place, ``top_logprobs`` for how many it lets itself be asked, where these are fewer than wanted, and
+    ``logprobs_mode`` whether they are the model's ("raw") or follow the temperature ("processed"); ``n`` whether it
+    gives several replies to one request, ``prefill`` whether it goes on from the start of an answer. ``usage`` names
+    the counts that it reports (see ``Usage``), ``context_tokens`` is how much it reads and writes at a time, None where
+    it does not say, ``reads_tokens`` how much of a longer prompt it was seen to read without a word. ``lacks`` says in
+    a line what it lacks of what the recipe asks for, and what is done instead.
     """
 
     server: str
     json_schema: Support = "unknown"
+    schema_bounds: Support = "unknown"
     logprobs: Support = "unknown"
     alternatives: int | None = None
+    top_logprobs: int | None = None
     logprobs_mode: Literal["raw", "processed", "unknown"] = "unknown"
     n: Support = "unknown"
     prefill: Support = "unknown"
     usage: tuple[str, ...] = ()
     context_tokens: int | None = None
+    reads_tokens: int | None = None
     lacks: str = ""

@@ -42,7 +42,7 @@ SPOILT: dict[Task, dict[str, Reply]] = {
         "refusal": completion(None, refusal=REFUSAL),
     },
 }
-BAD_REQUEST = Reply({"error": {"message": "the prompt is too long"}}, status=400)
+BAD_REQUEST = Reply({"error": {"message": "the prompt is not to be had"}}, status=400)
 
 # By turns within each task, so that each of them meets every fate, however few its requests are.
 _FATES: tuple[Fate, ...] = ("well", "stubborn", "well", "spoilt", "well", "refused", *["well"] * 14)

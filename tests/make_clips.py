@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 BITS = 24
 Image = NDArray[np.uint8]
+Draw = Callable[[int, int, int], Image]  # number, width, height
 
 
 def draw_barcode(image: Image, number: int) -> Image:
@@ -58,7 +60,7 @@ def make_clip(
     audio_start_s: float = 0.0,
     rotation: int = 0,
     aspect: Fraction | None = None,
-    draw: Callable[[int, int, int], Image] = picture,
+    draw: Draw = picture,
 ) -> Path:
     """A clip whose container follows from the file's suffix.
 
@@ -87,6 +89,65 @@ def make_clip(
                 out.mux(sound.encode(chunk))
             out.mux(sound.encode(None))
     return path
+
+
+@dataclass(frozen=True)
+class Track:
+    """One stream of ``make_tracks``: what is encoded, and how."""
+
+    codec: str
+    frames: Sequence[av.VideoFrame | av.AudioFrame]
+    options: dict[str, str] = field(default_factory=dict)
+    is_default: bool = False
+
+
+def film_frames(
+    numbers: Iterable[int], rate: int = 24, size: tuple[int, int] = (240, 136), late_ms: int = 0, draw: Draw = picture
+) -> list[av.VideoFrame]:
+    """Frames with these numbers, shown at number/rate seconds after ``late_ms`` milliseconds."""
+    frames = []
+    for number in numbers:
+        frame = av.VideoFrame.from_ndarray(draw(number, *size), format="rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = late_ms * rate + number * 1000, Fraction(1, 1000 * rate)
+        frame.duration = 1000
+        frames.append(frame)
+    return frames
+
+
+def make_tracks(path: Path, *tracks: Track, container: dict[str, str] | None = None) -> Path:
+    """A file of any streams, interleaved by time; the container follows from the suffix, its options are given."""
+    packets = []
+    with av.open(str(path), "w", options=container or {}) as out:
+        for track in tracks:
+            first = track.frames[0]
+            if isinstance(first, av.VideoFrame):
+                stream = out.add_stream(track.codec, rate=24, options=track.options)
+                stream.width, stream.height = first.width, first.height
+                stream.pix_fmt = "yuvj420p" if track.codec == "mjpeg" else "yuv420p"
+                stream.codec_context.time_base = first.time_base
+            else:
+                stream = out.add_stream(track.codec, rate=first.sample_rate, layout=first.layout.name)
+            if track.is_default:
+                stream.disposition = av.stream.Disposition.default
+            for frame in [*track.frames, None]:
+                for packet in stream.encode(frame):
+                    if isinstance(first, av.VideoFrame):
+                        packet.duration = round(first.duration * first.time_base / packet.time_base)
+                    packets.append(packet)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            out.mux(packet)
+    return path
+
+
+def sound_frames(channels: NDArray[np.int16], rate: int = 48_000, layout: str = "mono") -> list[av.AudioFrame]:
+    """``channels`` [channels, n] in blocks of 1024 samples."""
+    frames = []
+    for offset in range(0, channels.shape[1], 1024):
+        block = np.ascontiguousarray(channels[:, offset : offset + 1024].T.reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(block, format="s16", layout=layout)
+        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), offset
+        frames.append(frame)
+    return frames
 
 
 def audio_frames(samples: NDArray[np.int16], rate: int, start: int = 0) -> Iterator[av.AudioFrame]:

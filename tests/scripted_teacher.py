@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schemas.video import EngineStamp
-from transforms.protocols.teacher import Ladder, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 
 Script = Callable[[TeacherRequest], TeacherReply | TeacherFailed]
 
@@ -15,8 +15,10 @@ Script = Callable[[TeacherRequest], TeacherReply | TeacherFailed]
 LADDER = Ladder(("logprobs",))
 
 
-class ScriptedTeacher:
+class ScriptedTeacher(Teacher):
     """Answers with what the script returns, raises it if it is a failure, and remembers what it was asked."""
+
+    ladder: Ladder = LADDER
 
     def __init__(self, script: Script, ladder: Ladder = LADDER) -> None:
         self.script = script
@@ -32,7 +34,7 @@ class ScriptedTeacher:
 
 
 @dataclass(frozen=True)
-class ScriptedEngine:
+class ScriptedEngine(TeacherEngine):
     """The engine half, for transforms; the script is a module-level function."""
 
     script: Script

@@ -1,3 +1,4 @@
+import gc
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from make_clips import audio_frames, make_audio, make_clip, tone
+from make_clips import Track, audio_frames, film_frames, make_audio, make_clip, make_tracks, sound_frames, tone
 from peak_memory import peak_growth_mb
 
 from schemas.fingerprint import sha256_file
@@ -18,10 +19,10 @@ HOUR_S = 3600.0
 
 def decode(path, origin_s=0.0, max_duration_s=HOUR_S):
     audio = f"{path}.flac"
-    duration_s, warnings = write_audio(str(path), audio, origin_s, max_duration_s)
+    written = write_audio(str(path), audio, origin_s, max_duration_s)
     samples = np.concatenate(list(read_windows(audio)))
-    assert duration_s == len(samples) / RATE
-    return samples, [warning.reason for warning in warnings]
+    assert written.duration_s == len(samples) / RATE
+    return samples, [warning.reason for warning in written.warnings]
 
 
 def loudness(samples: np.ndarray, from_s: float, to_s: float) -> float:
@@ -129,9 +130,9 @@ def test_a_hole_before_a_damaged_timestamp_is_kept(tmp_path):
 def test_a_hole_of_hours_costs_neither_memory_nor_disk(tmp_path):
     write_with_hole(tmp_path / "hole.mkv", tone(1.0, RATE), tone(1.0, RATE), after_start_s=20 * HOUR_S)
     with peak_growth_mb() as growth:
-        duration_s, _ = write_audio(str(tmp_path / "hole.mkv"), str(tmp_path / "a.flac"), 0.0, max_duration_s=HOUR_S)
+        written = write_audio(str(tmp_path / "hole.mkv"), str(tmp_path / "a.flac"), 0.0, max_duration_s=HOUR_S)
         assert growth() < 30
-    assert duration_s <= HOUR_S
+    assert written.duration_s <= HOUR_S
     assert (tmp_path / "a.flac").stat().st_size < 1_000_000
 
 
@@ -197,6 +198,78 @@ def test_channels_are_mixed_down(tmp_path, layout):
     samples, _ = decode(tmp_path / "a.wav")
     assert len(samples) == RATE // 2
     assert loudness(samples, 0.1, 0.4) > 5_000
+
+
+def test_of_several_tracks_the_first_that_can_be_heard_is_taken(tmp_path):
+    film = Track("libx264", film_frames(range(72)), {"preset": "ultrafast"})
+    silent, loud = (Track("aac", sound_frames(track[None])) for track in (np.zeros(144_000, np.int16), tone(3.0)))
+    for name, tracks, used in (("a.mp4", (silent, loud), 2), ("b.mkv", (silent, silent, loud, loud), 3)):
+        clip = make_tracks(tmp_path / name, film, *tracks)
+        written = write_audio(str(clip), str(tmp_path / "a.flac"), 0.0, HOUR_S)
+        assert loudness(np.concatenate(list(read_windows(str(tmp_path / "a.flac")))), 0.5, 2.5) > 5_000
+        [warning] = written.warnings
+        assert warning.reason == "several sound tracks"
+        assert warning.message == f"the file holds {len(tracks)} sound tracks; the one used is number {used}"
+
+
+def test_where_all_tracks_are_silent_the_first_is_taken(tmp_path):
+    silent = Track("aac", sound_frames(np.zeros((1, 48_000), np.int16)))
+    samples, warnings = decode(make_tracks(tmp_path / "a.mp4", silent, silent))
+    assert len(samples) == pytest.approx(RATE, abs=2_000)
+    assert warnings == ["several sound tracks"]
+
+
+def test_a_track_that_cannot_be_decoded_does_not_hide_the_next(tmp_path):
+    clip = make_tracks(tmp_path / "a.mkv", *[Track("flac", sound_frames(tone(2.0)[None]))] * 2)
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "damaged.mkv"), "w") as out:
+        streams = [out.add_stream_from_template(stream) for stream in source.streams.audio]
+        for packet in source.demux(audio=(0, 1)):
+            if packet.size:
+                broken = packet.stream.index == 0
+                copy = av.Packet(b"\x55" * packet.size if broken else bytes(packet))
+                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                copy.stream = streams[packet.stream.index]
+                out.mux(copy)
+    samples, warnings = decode(tmp_path / "damaged.mkv")
+    assert loudness(samples, 0.5, 1.5) > 5_000
+    assert warnings == ["several sound tracks"]
+
+
+@pytest.mark.parametrize("share", [-1.0, -0.9])
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.wav", "pcm_s16le"), ("a.mkv", "libopus")])
+def test_channels_that_cancel_out_are_not_mixed(tmp_path, name, codec, share):
+    channels = np.stack([tone(2.0), (share * tone(2.0)).astype(np.int16)])
+    samples, warnings = decode(make_tracks(tmp_path / name, Track(codec, sound_frames(channels, layout="stereo"))))
+    assert loudness(samples, 0.2, 1.8) == pytest.approx(2 / np.pi * 16_000, rel=0.1)
+    assert warnings == ["one channel used"]
+
+
+@pytest.mark.parametrize(("layout", "channel"), [("stereo", 1), ("5.1", 2), ("5.1", 0), ("7.1", 2), ("7.1", 4)])
+def test_one_channel_alone_is_mixed_as_ever(tmp_path, layout, channel):
+    channels = np.zeros((av.AudioLayout(layout).nb_channels, 96_000), np.int16)
+    channels[channel] = tone(2.0)
+    clip = make_tracks(tmp_path / "a.wav", Track("pcm_s16le", sound_frames(channels, layout=layout)))
+    samples, warnings = decode(clip)
+    with av.open(str(clip)) as source:
+        resampler = av.AudioResampler("s16", "mono", RATE)
+        mixed = [part.to_ndarray()[0] for frame in source.decode() for part in resampler.resample(frame)]
+    np.testing.assert_array_equal(samples[:30_000], np.concatenate(mixed)[:30_000])
+    assert warnings == []
+
+
+def test_a_channel_without_a_standard_place_brings_nothing_down(tmp_path):
+    channels = np.zeros((8, 96_000), np.int16)
+    channels[2] = tone(2.0)
+    clip = make_tracks(tmp_path / "a.mov", Track("pcm_s16le", sound_frames(channels, layout="7.1")))
+    data = bytearray(clip.read_bytes())
+    at = data.index(b"chan") + 8
+    data[at : at + 8] = bytes.fromhex("0080000800000000")  # the tag of a layout that FFmpeg keeps as a list
+    clip.write_bytes(data)
+    for _ in range(3):
+        samples, warnings = decode(clip)
+        gc.collect()
+    assert loudness(samples, 0.2, 1.8) == pytest.approx(2 / np.pi * 16_000 / np.sqrt(8), rel=0.1)
+    assert warnings == []
 
 
 def test_a_real_late_track_is_laid_on_the_pictures_clock(extra_media, tmp_path):

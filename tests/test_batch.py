@@ -23,8 +23,10 @@ from tests.batch_questions import (
     question,
     written,
 )
+from tests.probe_double import Double
 from tests.scripted_server import Asked, Reply, ScriptedServer
 from tests.tiny_cache import judge
+from transforms.engines.openai.probe import QUESTION
 from transforms.journal.batch_files import request_files
 
 
@@ -48,8 +50,8 @@ FAST = (
 
 def respond(asked: Asked) -> Reply:
     """Writes and judges; what a third of the judge's questions hold is a bad request."""
-    if asked.path.endswith("/models"):
-        return Reply({"data": []})
+    if not asked.body or asked.body["messages"][0]["content"].endswith(QUESTION):
+        return Double()(asked)
     if "response_format" in asked.body:
         return faulty_server.write(asked)
     return faulty_server.BAD_REQUEST if asked.body["seed"] % 3 == 0 else faulty_server.judge(asked)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from schemas.video import Evidence
 from tests.batch_double import jsonl
 from tests.batch_questions import (
     ENGINE,
     KEY,
+    answer,
     answered,
     ask,
     journal_lines,
@@ -21,10 +23,10 @@ from tests.batch_questions import (
     thought,
     written,
 )
-from tests.scripted_server import Reply, ScriptedServer, completion
+from tests.scripted_server import Asked, Reply, ScriptedServer, completion
 from transforms.journal import batch_files
 from transforms.journal.batch_files import reply_files, request_files
-from transforms.protocols.teacher import ContextOverflow, TeacherFailed
+from transforms.protocols.teacher import ContextOverflow, RequestRefused, TeacherFailed
 
 
 @pytest.fixture(autouse=True)
@@ -80,12 +82,13 @@ def test_a_line_that_is_read_twice_is_recorded_once(folder, tmp_path):
     ],
 )
 def test_an_error_line_is_a_recorded_failure_permanent_or_not_by_its_status(folder, tmp_path, line, message, permanent):
-    ask(folder, tmp_path, question())
-    (custom_id,) = (asked["custom_id"] for asked in lines_of(folder))
+    ask(folder, tmp_path, question(), question(1))
+    custom_id, _ = (asked["custom_id"] for asked in lines_of(folder))
+    lines = [{**line, "custom_id": custom_id}, answered(folder)[1]]
 
-    found = read(folder, tmp_path, written(tmp_path / "errors.jsonl", [{**line, "custom_id": custom_id}]))
+    found = read(folder, tmp_path, written(tmp_path / "errors.jsonl", lines))
 
-    assert (found.failures, found.troubles) == (1, [])
+    assert (found.failures, found.replies, found.troubles) == (1, 1, [])
     (failed,) = ask(folder, tmp_path, question(), retry="none")
     assert str(failed).startswith(message)
     assert failed.permanent == permanent
@@ -108,13 +111,32 @@ def test_a_prompt_that_is_too_long_is_known_as_such(folder, tmp_path, told):
 
 def test_a_failure_reads_as_that_of_a_live_run(folder, tmp_path):
     bad = Reply({"error": {"message": "the prompt is\nbad", "type": "x"}}, status=400)
-    with ScriptedServer([bad]) as server:
-        (live,) = ask("", tmp_path / "live", question(), engine=replace(ENGINE, base_url=server.base_url))
-    ask(folder, tmp_path, question())
-    read(folder, tmp_path, written(tmp_path / "e.jsonl", answered(folder, lambda _: bad)))
-    (batched,) = ask(folder, tmp_path, question())
+    questions = question(), question(1)
 
+    def reply(asked: Asked) -> Reply:
+        return answer(asked) if asked.body["messages"][1]["content"] == "user 1" else bad
+
+    with ScriptedServer(reply) as server:
+        live, _ = ask("", tmp_path / "live", *questions, engine=replace(ENGINE, base_url=server.base_url))
+    ask(folder, tmp_path, *questions)
+    read(folder, tmp_path, written(tmp_path / "e.jsonl", answered(folder, reply)))
+    batched, _ = ask(folder, tmp_path, *questions)
+
+    assert type(batched) is type(live) is RequestRefused
     assert (str(batched), batched.permanent) == (str(live), live.permanent)
+
+
+def test_of_a_batch_that_was_refused_as_a_whole_nothing_is_final_and_the_words_are_told(folder, tmp_path):
+    questions = [question(n, evidence=Evidence(caption=f"Tram {n}.")) for n in range(12)]
+    ask(folder, tmp_path, *questions)
+    refused = answered(folder, lambda _: Reply({"error": {"message": "no max_tokens"}}, status=400))
+
+    found = read(folder, tmp_path, written(tmp_path / "e.jsonl", refused))
+
+    assert [trouble.examples for trouble in found.troubles] == [
+        ["judge: the first questions were all refused in the same words: HTTP 400: no max_tokens"]
+    ]
+    assert set(ask(folder, tmp_path, *questions)) == {"batch"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import os
 import pickle
+import sys
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from schemas.video import EngineStamp, ManifestEntry, Metadata, Video
 from transforms.engines.pyav import PyAv
 from transforms.extract.decode import DecodeVideos, Decoding, Limits, decode_video
 from transforms.extract.identify import OutOfReach
+from transforms.extract.list_input import list_input
 from transforms.journal.journal import Journal
 from transforms.journal.record import RecordedFailure
 from transforms.media.audio import read_windows
@@ -199,10 +201,9 @@ def test_a_file_that_is_neither_is_an_error(tmp_path, cache):
 def test_a_crash_or_a_hang_costs_only_its_own_file(clip, cache, tmp_path):
     limits = Limits(asleep_limit_s=1.0)
     with pytest.raises(RecordedFailure, match="SIGSEGV"):
-        decode(clip.rename(tmp_path / "segfault.mp4"), cache, Saboteur(), limits=limits)
-    clip = make_clip(tmp_path / "other.mp4", frames=48)  # of the same bytes it would be known to crash
+        decode(make_clip(tmp_path / "segfault.mp4", frames=24), cache, Saboteur(), limits=limits)
     with pytest.raises(RecordedFailure, match="no answer within"):
-        decode((tmp_path / "segfault.mp4").rename(tmp_path / "hang.mp4"), cache, Saboteur(), limits=limits)
+        decode(clip.rename(tmp_path / "hang.mp4"), cache, Saboteur(), limits=limits)
     assert decode((tmp_path / "hang.mp4").rename(tmp_path / "fine.mp4"), cache, Saboteur()).frame_count == 4
 
 
@@ -248,6 +249,64 @@ def test_every_bad_file_is_one_failure_with_its_error_and_what_to_do(clip, cache
         assert (failure.stage, failure.step, failure.reason) == ("extract", "decode", error_class)
         assert message in failure.detail
         assert failure.video_id == f"id-{len(name)}"
+
+
+def test_pictures_that_bring_down_the_decoder_do_not_cost_the_sound(cache, tmp_path):
+    clip = make_clip(tmp_path / "segfault.mp4", frames=24, audio=tone(1.0))
+    [video], failures = run([ManifestEntry(str(clip))], cache, Saboteur())
+    assert failures == []
+    assert (video.frame_count, video.frame_pack) == (0, None)
+    assert video.media.audio_s == pytest.approx(1, abs=0.1)
+    assert [(warning.reason, warning.message) for warning in video.warnings] == [
+        ("undecodable video", "decoding the pictures brings the process down")
+    ]
+
+
+@dataclass(frozen=True)
+class Deafening(Saboteur):
+    """A decoder in whose process the sound meets the worst of native code."""
+
+    def load(self):
+        import ctypes
+
+        from transforms.extract import decode_file
+
+        decode_file.write_audio = lambda *_: ctypes.CDLL(None).abort()
+        return self
+
+    def stamp(self) -> EngineStamp:
+        return EngineStamp("deafening", "1", "", "1")
+
+
+def test_sound_that_brings_down_the_decoder_does_not_cost_the_pictures(cache, tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", frames=48, audio=tone(2.0))
+    [video], failures = run([ManifestEntry(str(clip))], cache, Deafening())
+    assert failures == []
+    assert video.frame_count == 2
+    assert video.audio is None
+    assert [warning.reason for warning in video.warnings] == ["undecodable audio"]
+
+
+def test_frames_of_several_sizes_become_frames_of_one(cache, tmp_path):
+    parts = [
+        make_clip(tmp_path / f"{width}.ts", pts=range(first, first + 48), size=(width, height))
+        for first, width, height in ((0, 240, 136), (48, 320, 180))
+    ]
+    (tmp_path / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    [video], _ = run([ManifestEntry(str(tmp_path / "a.ts"))], cache)
+    frames = read_frame_pack(str(Path(cache.root, video.frame_pack)))
+    assert {frame.image.shape for frame in frames} == {(180, 320, 3)}
+    assert (video.media.width, video.media.height) == (320, 180)
+    assert "size changes" in [warning.reason for warning in video.warnings]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other filesystems take UTF-8 only")
+def test_a_name_that_is_no_utf8_is_decoded(clip, cache, tmp_path):
+    clip.rename(tmp_path / "caf\udce9.mp4")
+    [video], failures = run(list_input(str(tmp_path)).entries, cache)
+    assert failures == []
+    assert video.uri == f"file://{tmp_path}/caf%E9.mp4"
+    assert video.frame_count == 4
 
 
 def test_a_machine_that_is_not_fit_stops_the_run(clip, cache, tmp_path):

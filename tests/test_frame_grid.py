@@ -28,6 +28,12 @@ def test_frames_come_out_as_jpeg_of_the_grid_size():
     assert Image.open(io.BytesIO(frame)).size == grid_size(640, 360, 128 * 32 * 32, 32)
 
 
+def test_frames_of_several_sizes_come_out_in_one():
+    _, frames = on_grid([(0.0, jpeg(640, 360)), (1.0, jpeg(320, 200))], FrameGrid())
+
+    assert {Image.open(io.BytesIO(frame)).size for frame in frames} == {grid_size(640, 360, 128 * 32 * 32, 32)}
+
+
 def test_an_odd_number_of_frames_is_refused():
     with pytest.raises(InvalidRecord, match="even"):
         FrameGrid(frames=5)

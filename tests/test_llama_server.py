@@ -18,6 +18,7 @@ from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.journal.counts import work_of
 from transforms.judge.confidence import margin_of_percentage, margin_of_share
 from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair, judge_pair
+from transforms.protocols.teacher import Ladder, Teacher
 from transforms.synthesize.write_queries import WriteQueries, write_queries
 
 STAMP = EngineStamp("openai", "1", "tiny", "f" * 16)
@@ -36,8 +37,10 @@ def taught_server(taught_llm):
         yield server
 
 
-class Overheard:
+class Overheard(Teacher):
     """A teacher of these options, and all that it was asked and replied."""
+
+    ladder = Ladder(())
 
     def __init__(self, server, **options):
         self._teacher = OpenAiTeacher(model="tiny", base_url=server.base_url, **options).load()

@@ -52,6 +52,25 @@ def test_every_element_of_a_long_bundle_arrives(workers, monkeypatch):
     local.run(pipeline, threading.Event.wait)
 
 
+def test_a_worker_gets_much_input_in_many_messages(monkeypatch):
+    sizes = []
+    send = data_plane._GrpcDataChannel._enqueue_to_send
+
+    def noted(channel, message):
+        sizes.append(message.ByteSize())
+        send(channel, message)
+
+    monkeypatch.setattr(data_plane._GrpcDataChannel, "_enqueue_to_send", noted)
+    pipeline = local.make_pipeline(local.pipeline_options([], 2))
+    emitted = pipeline | beam.Create([0], reshuffle=False) | beam.FlatMap(lambda _: (2000 * "x" for _ in range(25_000)))
+    none = pipeline | "None" >> beam.Create([], reshuffle=False)
+
+    assert_that((emitted, none) | beam.Flatten() | beam.combiners.Count.Globally(), equal_to([25_000]))
+
+    local.run(pipeline, threading.Event.wait)
+    assert 5_000_000 < max(sizes) < 15_000_000
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_thread_empties_the_buffers_of_a_worker(workers, monkeypatch):
     made = []

@@ -1,5 +1,6 @@
 import base64
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scripted_server import Reply, ScriptedServer, completion
 
 from transforms.engines.openai.caption import OpenAiCaption, jpeg_data_url
 from transforms.engines.registry import find_engine
+from transforms.extract.attempt import EngineFailed, engine_at_work
 from transforms.protocols.engine import EngineError
 from transforms.protocols.frames import Frame
 from transforms.protocols.teacher import TeacherFailed
@@ -99,3 +101,20 @@ def test_the_stamp_follows_the_prompt_and_the_options(monkeypatch):
 def test_a_nonsensical_size_is_refused():
     with pytest.raises(EngineError, match="max_side must be at least 16"):
         find_engine("caption", {"engine": "openai", "model": "m", "base_url": "http://localhost/v1", "max_side": 1})
+
+
+def test_a_server_that_refuses_the_plainest_question_is_an_error_before_any_work():
+    refusal = Reply({"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."}}, 400)
+    with ScriptedServer([refusal]) as server, pytest.raises(EngineError, match=r"max_tokens: null, temperature: null"):
+        OpenAiCaption(model="vlm", base_url=server.base_url).check()
+
+
+def test_a_refused_caption_says_so_to_the_journal_that_waits_for_an_answer():
+    refusal = Reply({"error": {"message": "no pictures"}}, 400)
+    with ScriptedServer([refusal]) as server:
+        captioner = OpenAiCaption(model="vlm", base_url=server.base_url).load()
+        with pytest.raises(EngineFailed, match="RequestRefused: HTTP 400") as failed, engine_at_work():
+            captioner.caption(frames_of((1, 2, 3)))
+
+    assert (failed.value.refused, failed.value.permanent) == (True, True)
+    assert pickle.loads(pickle.dumps(failed.value)).refused

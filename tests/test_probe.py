@@ -1,92 +1,29 @@
-"""What is found of a server before a run, and what a teacher does without; each double is a server that was met."""
+"""What is found of a server before a run; each double is a server that was met."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from llama_server import serving
 from scripted_server import Asked, Reply, ScriptedServer, completion
 
-from pipeline.config import RecipeError, load_recipe
-from pipeline.engines import check_engines, find_engines
-from prompts.template import Prompt
 from schemas.capabilities import Capabilities
-from schemas.video import Evidence
-from transforms.engines.openai.probe import ANSWER, SAID, fitted, probe
-from transforms.engines.openai.teacher import OpenAiTeacher
+from tests.probe_double import BUSY, LADDER, PAIR, Double, found, judge, mentions, posted, probe
+from transforms.engines.openai.probe import SAID
+from transforms.engines.openai.teacher import OpenAiTeacher, Served
 from transforms.protocols.engine import EngineError
-from transforms.protocols.teacher import TeacherRequest
-
-REFUSED = Reply({"error": {"message": "unknown field"}}, status=400)
-BUSY = Reply({"error": {"message": "slow down"}}, status=429)
-PAIR = TeacherRequest("judge", Prompt("system", "user"), Evidence(caption="A tram."), confidence="logprobs")
-LADDER = ("logprobs", "logprobs_prefill", "sampling")
-LOGITS = {"one": 3.0, "One": 1.0, "1": -1.0, "It": -2.0}
 
 
-@dataclass(frozen=True)
-class Double:
-    """A server: each field is how it takes an option, "yes", "ignored", "refused" or "busy"."""
-
-    json_schema: str = "yes"
-    logprobs: str = "yes"
-    n: str = "yes"
-    prefill: str = "yes"
-    any: str = "yes"
-    echo: bool = False  # llama.cpp repeats what it goes on from
-    processed: bool = False
-    spaces: str = ""  # what it puts between the words of JSON
-    models: dict | None = None
-
-    def __call__(self, asked: Asked) -> Reply:
-        body = asked.body
-        if asked.path.endswith("/models"):
-            return Reply(self.models or {"object": "list", "data": [{"id": "m"}]})
-        prefilled = body["messages"][-1]["role"] == "assistant"
-        used = {"json_schema": "response_format" in body, "logprobs": "logprobs" in body, "n": "n" in body}
-        used |= {"prefill": prefilled, "any": True}
-        ways = [getattr(self, option) for option, is_used in used.items() if is_used]
-        if "refused" in ways:
-            return REFUSED
-        if "busy" in ways:
-            return BUSY
-        if used["json_schema"] and self.json_schema == "yes":
-            text = json.dumps(ANSWER, indent=None, separators=("," + self.spaces, ":" + self.spaces))
-            cut = len(text.split()) > 1 and len(text) > 60
-            return completion(text[:40] if cut else text, finish="length" if cut else "stop")
-        text = (SAID if self.echo else "") + " five" if prefilled and self.prefill == "yes" else "one"
-        tokens = None
-        if used["logprobs"] and self.logprobs == "yes":
-            tokens = [self._token(text.removeprefix(SAID), body)]
-        reply = completion(text, tokens)
-        if used["n"] and self.n == "yes":
-            return Reply({**reply.body, "choices": reply.body["choices"] * body["n"]})
-        return reply
-
-    def _token(self, text: str, body: dict) -> dict:
-        cooling = body.get("temperature", 1.0) if self.processed else 1.0
-        scaled = {word: logit / cooling for word, logit in LOGITS.items()}
-        total = math.log(sum(map(math.exp, scaled.values())))
-        top = [{"token": word, "logprob": logit - total} for word, logit in scaled.items()]
-        listed = [*top, {"token": "<pad>", "logprob": -9999.0}][: body["top_logprobs"]]
-        return {"token": text, "logprob": top[0]["logprob"], "bytes": list(text.encode()), "top_logprobs": listed}
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    monkeypatch.setattr("transforms.engines.openai.probed_server.pause_s", lambda *_: 0.0)
 
 
-def judge(server: ScriptedServer, **options) -> OpenAiTeacher:
-    return OpenAiTeacher(model="m", base_url=server.base_url, **{"confidence": LADDER, "top_logprobs": 5, **options})
-
-
-def found(double: Double, task: str = "judge", **options) -> tuple[Capabilities, ScriptedServer]:
-    with ScriptedServer(double) as server:
-        return probe(judge(server, **options), task), server
-
-
-def test_a_server_that_does_it_all_is_asked_four_tokens_and_lacks_nothing():
+def test_a_server_that_does_it_all_is_asked_five_tokens_and_lacks_nothing():
     with ScriptedServer(Double(models={"data": [{"id": "other"}, {"id": "m", "max_model_len": 9000}]})) as server:
-        teacher, capabilities = fitted(judge(server), "judge")
+        teacher, capabilities = judge(server).fitted("judge")
 
     assert capabilities == Capabilities(
         server=server.base_url,
@@ -98,24 +35,24 @@ def test_a_server_that_does_it_all_is_asked_four_tokens_and_lacks_nothing():
         usage=("input_tokens", "output_tokens"),
         context_tokens=9000,
     )
-    assert teacher == judge(server)
-    posted = [asked.body for asked in server.asked if asked.body]
-    assert [body["max_tokens"] for body in posted] == [1] * 4
+    assert teacher == replace(judge(server), served=Served(logprobs=True))
+    assert [body["max_tokens"] for body in posted(server)] == [1] * 5
 
 
-def test_a_writer_is_asked_for_a_schema_alone():
+def test_a_writer_is_asked_for_schemas():
     capabilities, server = found(Double(), "write_queries")
 
-    assert (capabilities.json_schema, capabilities.logprobs) == ("yes", "unknown")
-    [body] = [asked.body for asked in server.asked if asked.body]
-    assert body["response_format"]["json_schema"]["strict"]
-    assert body["max_tokens"] < 100
+    assert (capabilities.json_schema, capabilities.schema_bounds, capabilities.logprobs) == ("yes", "yes", "unknown")
+    asked = [body for body in posted(server) if "response_format" in body]
+    assert all(body["response_format"]["json_schema"]["strict"] and body["max_tokens"] < 100 for body in asked)
+    assert [mentions(body, "maxLength") for body in asked].count(True) == 1
 
 
-def test_a_writer_without_a_schema_is_asked_nothing():
-    _, server = found(Double(), "write_queries", json_schema=False)
+def test_a_writer_without_a_schema_is_asked_the_plainest_question():
+    models = {"data": [{"id": "m", "max_model_len": 9000}]}
+    _, server = found(Double(models=models), "write_queries", json_schema=False)
 
-    assert not [asked for asked in server.asked if asked.body]
+    assert [body["max_tokens"] for body in posted(server)] == [1]
 
 
 @pytest.mark.parametrize("option", ["logprobs", "n", "prefill"])
@@ -147,26 +84,41 @@ def test_a_server_that_refuses_a_schema_is_an_error_that_names_the_option():
         found(Double(json_schema="refused"), "write_queries")
 
 
-@pytest.mark.parametrize("task", ["judge", "write_queries"])
-def test_where_any_question_is_refused_it_is_not_for_the_option(task):
-    capabilities, server = found(Double(any="refused"), task)
+@pytest.mark.parametrize(("task", "json_schema"), [("judge", True), ("write_queries", True), ("write_queries", False)])
+def test_a_server_that_refuses_every_question_is_an_error_with_its_words(task, json_schema):
+    with pytest.raises(EngineError, match=r"refuses even the plainest question \(HTTP 400: unknown field\)"):
+        found(Double(any="refused"), task, json_schema=json_schema)
 
-    assert capabilities == Capabilities(server=server.base_url)
+
+def test_the_words_of_a_reasoning_model_come_with_the_options_that_it_wants():
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    refusal = Reply({"error": {"message": words, "code": "unsupported_parameter"}}, status=400)
+    with ScriptedServer([refusal]) as server, pytest.raises(EngineError) as refused:
+        probe(judge(server), "judge")
+
+    assert words in str(refused.value)
+    assert "max_tokens: null, temperature: null and extra_body: {max_completion_tokens: 4096}" in str(refused.value)
 
 
-@pytest.mark.parametrize("task", ["judge", "write_queries"])
-def test_a_busy_server_is_not_known_and_nothing_changes(task):
-    with ScriptedServer(Double(any="busy")) as server:
-        teacher, capabilities = fitted(judge(server, prior="prefill"), task)
+def test_a_server_that_is_busy_for_a_moment_is_asked_again():
+    seen = set()
 
-    assert teacher == judge(server, prior="prefill")
-    assert replace(capabilities, lacks="") == Capabilities(server=server.base_url)
-    assert ("follow the temperature" in capabilities.lacks) == (task == "judge")
+    def busy_first(asked):
+        request = json.dumps(asked.body)
+        if request in seen or not asked.body:
+            return Double()(asked)
+        seen.add(request)
+        return Reply(status=503) if "n" in asked.body else BUSY
+
+    with ScriptedServer(busy_first) as server:
+        capabilities = probe(judge(server), "judge")
+
+    assert (capabilities.logprobs, capabilities.n, capabilities.logprobs_mode) == ("yes", "yes", "raw")
 
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(b"<html>"), Reply({"choices": []}), Reply(status=500), Reply(dropped=True), Reply(status=404)],
+    [Reply(b"<html>"), Reply({"choices": []}), Reply(status=500), Reply(dropped=True), Reply({"error": "odd"})],
 )
 def test_a_server_that_answers_nonsense_is_not_known(reply):
     def nonsense(asked):
@@ -208,112 +160,6 @@ def test_the_context_is_what_the_list_of_models_says(entry, tokens):
     assert found(Double(models={"data": [{"id": "a file's name", **entry}]}))[0].context_tokens == tokens
 
 
-@pytest.mark.parametrize(
-    ("double", "lacking", "line"),
-    [
-        (
-            Double(logprobs="ignored", prefill="ignored"),
-            ("logprobs", "logprobs_prefill"),
-            "gives no log-probabilities (ignored): margins come from sampling instead of from logprobs, "
-            "logprobs_prefill",
-        ),
-        (
-            Double(logprobs="refused"),
-            ("logprobs", "logprobs_prefill"),
-            "gives no log-probabilities (refused): margins come from sampling instead of from logprobs, "
-            "logprobs_prefill",
-        ),
-        (
-            Double(prefill="ignored"),
-            ("logprobs_prefill",),
-            "does not go on from the start of an answer (ignored): margins come from logprobs, then sampling instead "
-            "of from logprobs_prefill",
-        ),
-        (
-            Double(processed=True),
-            ("logprobs",),
-            "gives log-probabilities of temperature 0 instead of 1: margins come from logprobs_prefill, then sampling "
-            "instead of from logprobs",
-        ),
-    ],
-)
-def test_a_judge_does_without_what_its_server_lacks_and_says_so_in_a_line(double, lacking, line):
-    with ScriptedServer(double) as server:
-        before = judge(server)
-        teacher, capabilities = fitted(before, "judge")
-
-    assert capabilities.lacks == f"{server.base_url} {line}"
-    assert teacher.lacking == teacher.ladder.lacking == lacking
-    assert teacher.stamp() == before.stamp()
-    assert teacher.ladder.rungs == LADDER  # by which a pair's first question is known to the journal
-
-
-def test_at_temperature_1_processed_log_probabilities_are_the_model_s():
-    with ScriptedServer(Double(processed=True)) as server:
-        teacher, capabilities = fitted(judge(server, temperature=1.0), "judge")
-
-    assert (teacher.lacking, capabilities.lacks) == ((), "")
-
-
-def test_a_judge_without_any_rung_left_is_told_of_another():
-    with ScriptedServer(Double(logprobs="ignored")) as server:
-        _, capabilities = fitted(judge(server, confidence=("logprobs",)), "judge")
-
-    assert "margins are null (confidence: [sampling] would measure them)" in capabilities.lacks
-
-
-def test_a_prior_that_the_server_cannot_tell_is_not_asked_for():
-    with ScriptedServer(Double(prefill="ignored")) as server:
-        teacher, capabilities = fitted(judge(server, confidence=("logprobs",), prior="prefill"), "judge")
-
-    assert teacher.prior is None
-    assert capabilities.lacks.endswith("does not go on from the start of an answer (ignored): delta_prior is null")
-
-
-def test_what_else_is_less_than_was_asked_for_is_told():
-    models = {"data": [{"id": "m", "max_model_len": 4096}]}
-    with ScriptedServer(Double(models=models)) as server:
-        _, of_judge = fitted(judge(server, top_logprobs=20), "judge")
-        _, of_writer = fitted(judge(server, max_tokens=100), "write_queries")
-
-    assert "reports only 5 of 20 alternatives of a token" in of_judge.lacks
-    assert "has a context of 4096 tokens, which max_tokens (4096) fills" in of_judge.lacks
-    assert of_writer.lacks == ""
-
-
-def test_a_teacher_that_lacks_log_probabilities_does_not_ask_for_them():
-    with ScriptedServer(Double(logprobs="refused")) as server:
-        teacher, _ = fitted(judge(server), "judge")
-        reply = teacher.load().reply(PAIR)
-
-    assert reply.text == "one"
-    assert "logprobs" not in server.asked[-1].body
-
-
-def settings(server: ScriptedServer, **options) -> list[str]:
-    teacher = json.dumps({"engine": "openai", "model": "m", "base_url": server.base_url, **options})
-    return [f"synthesize.teacher={teacher}", f"judge.teacher={teacher}"]
-
-
-def test_the_engines_of_a_run_are_fitted_to_their_servers():
-    with ScriptedServer(Double(logprobs="ignored", json_schema="ignored")) as server:
-        engines = find_engines(load_recipe("demo", settings(server)))
-        as_served, servers = check_engines(engines)
-
-    assert (as_served.judge.lacking, as_served.writer.lacking) == (("logprobs", "logprobs_prefill"), ())
-    assert as_served.stamps() == engines.stamps()
-    assert set(servers) == {"writer", "judge"}
-    assert "ignores JSON schemas: replies are parsed all the same" in servers["writer"].lacks
-    assert "gives no log-probabilities" in servers["judge"].lacks
-
-
-def test_a_server_that_cannot_do_a_role_s_work_stops_the_run_before_it_begins():
-    with ScriptedServer(Double(json_schema="refused")) as server:
-        engines = find_engines(load_recipe("demo", settings(server)))
-        with pytest.raises(RecipeError, match=r"^writer: .*set json_schema: false"):
-            check_engines(engines)
-
-
 def test_llama_cpp_is_found_to_do_it_all(random_llm):
     with serving(random_llm.gguf) as server:
         teacher = OpenAiTeacher(model="tiny", base_url=server.base_url, confidence=LADDER, top_logprobs=50)
@@ -323,3 +169,112 @@ def test_llama_cpp_is_found_to_do_it_all(random_llm):
     assert (of_judge.n, of_judge.prefill, of_writer.json_schema) == ("yes", "yes", "yes")
     assert "cached_tokens" in of_judge.usage
     assert of_judge.context_tokens == 8192
+
+
+@dataclass(frozen=True)
+class Strict:
+    """A server that refuses what ``refuses`` says of a request's body."""
+
+    refuses: object
+    words: str = "no"
+    double: Double = field(default_factory=Double)
+
+    def __call__(self, asked: Asked) -> Reply:
+        if asked.body and self.refuses(asked.body):
+            return Reply({"error": {"message": self.words}}, status=400)
+        return self.double(asked)
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [(5, 5), (8, 5), (1, 1), (19, 10)])
+def test_a_server_that_allows_fewer_alternatives_is_asked_for_fewer(limit, allowed):
+    server_like = Strict(lambda body: body.get("top_logprobs", 0) > limit, f"top_logprobs must be at most {limit}")
+    with ScriptedServer(server_like) as server:
+        before = judge(server, top_logprobs=20)
+        teacher, capabilities = before.fitted("judge")
+        teacher.load().reply(PAIR)
+
+    assert (capabilities.logprobs, capabilities.prefill, capabilities.logprobs_mode) == (
+        "yes",
+        "yes",
+        "raw" if allowed > 1 else "unknown",
+    )
+    assert f"allows only {allowed} of 20 alternatives of a token" in capabilities.lacks
+    assert server.asked[-1].body["top_logprobs"] == allowed
+    assert teacher.stamp() == before.stamp()
+
+
+def test_a_server_that_refuses_bounds_in_a_schema_is_sent_none():
+    request = replace(PAIR, task="write_queries", count=2)
+    with ScriptedServer(Strict(lambda body: mentions(body, "maxLength"))) as server:
+        before = judge(server)
+        teacher, capabilities = before.fitted("write_queries")
+        teacher.load().reply(request)
+        before.load()
+
+    assert (capabilities.json_schema, capabilities.schema_bounds) == ("yes", "refused")
+    assert "refuses a JSON schema that bounds strings and lists" in capabilities.lacks
+    sent = server.asked[-1].body
+    assert mentions(sent, "evidence")
+    assert not any(mentions(sent, bound) for bound in ("maxLength", "minItems", "maxItems"))
+    assert teacher.stamp() == before.stamp()
+
+
+def test_bounds_are_not_blamed_where_the_schema_is_refused_without_them_too():
+    capabilities, _ = found_of(Strict(lambda body: mentions(body, "evidence")), "write_queries")
+
+    assert capabilities.schema_bounds == "unknown"
+
+
+def found_of(server_like: object, task: str) -> tuple[Capabilities, ScriptedServer]:
+    with ScriptedServer(server_like) as server:
+        return probe(judge(server), task), server
+
+
+def counting(window: int | None):
+    """A server that reads the last tokens of a prompt, at most ``window``, and says how many it read."""
+
+    def reply(asked: Asked) -> Reply:
+        answer = Double()(asked)
+        if "choices" in answer.body:
+            words = sum(len(message["content"].split()) for message in asked.body["messages"])
+            answer.body["usage"] = {"prompt_tokens": min(words, window or words), "completion_tokens": 1}
+        return answer
+
+    return reply
+
+
+@pytest.mark.parametrize("task", ["judge", "write_queries"])
+@pytest.mark.parametrize("window", [300, 2048, 4096])
+def test_a_server_that_reads_only_the_end_of_a_prompt_is_found_by_its_own_count(task, window):
+    with ScriptedServer(counting(window)) as server:
+        _, capabilities = judge(server, temperature=1.0).fitted(task)
+
+    assert capabilities.reads_tokens == window
+    assert f"reads only {window} tokens of a longer prompt and says nothing" in capabilities.lacks
+
+
+@pytest.mark.parametrize("server_like", [counting(None), Double(), Strict(lambda body: len(json.dumps(body)) > 9000)])
+def test_a_server_that_reads_it_all_or_refuses_or_does_not_count_cuts_nothing(server_like):
+    assert found_of(server_like, "judge")[0].reads_tokens is None
+
+
+def test_a_server_that_says_how_much_it_reads_is_sent_no_long_prompt():
+    _, server = found_of(Double(models={"data": [{"id": "m", "max_model_len": 9000}]}), "judge")
+
+    assert max(len(json.dumps(body)) for body in posted(server)) < 1000
+
+
+def muttering(asked: Asked) -> Reply:
+    """A model that cannot count, or is bound by a grammar: whatever it is asked, and from wherever it goes on."""
+    return completion("yes", [{"token": "yes", "logprob": -0.1, "top_logprobs": []}]) if asked.body else Reply({})
+
+
+def test_a_server_that_refuses_to_be_told_nonsense_goes_on_whatever_its_model_says():
+    def vllm(asked):
+        if asked.body.get("continue_final_message") and asked.body.get("add_generation_prompt"):
+            words = "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
+            return Reply({"error": {"message": words}}, status=400)
+        return muttering(asked)
+
+    assert found_of(vllm, "judge")[0].prefill == "yes"
+    assert found_of(muttering, "judge")[0].prefill == "ignored"

@@ -3,7 +3,17 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from make_clips import make_audio, make_clip, make_huge_picture_clip, read_barcode, tone
+from make_clips import (
+    Track,
+    film_frames,
+    make_audio,
+    make_clip,
+    make_huge_picture_clip,
+    make_tracks,
+    read_barcode,
+    sound_frames,
+    tone,
+)
 from peak_memory import peak_growth_mb
 
 from transforms.engines.pyav import PyAv, PyAvSampler
@@ -131,7 +141,7 @@ def test_without_a_declared_duration_the_file_is_read_to_its_end(tmp_path):
     with av.open(str(streamed)) as container:
         assert container.duration is None
     sampled = sample(streamed)
-    assert sampled.duration_s == pytest.approx(95 / 24, abs=0.01)
+    assert sampled.duration_s == pytest.approx(4, abs=0.01)
     assert numbers(sampled) == [int(t * 24 + 1e-3) for t in target_times(sampled.duration_s, DENSE)]
 
 
@@ -142,6 +152,46 @@ def test_a_file_cut_short_gives_what_is_there_and_says_so(tmp_path):
     assert 8 < len(sampled.frames) < 24
     assert numbers(sampled) == [round(frame.time_s * 24) for frame in sampled.frames]
     assert sampled.duration_s < 8
+
+
+@pytest.mark.parametrize("late_ms", [0, 7, 64])
+@pytest.mark.parametrize(("name", "codec", "sound"), [("a.webm", "libvpx", "libopus"), ("a.mkv", "libx264", "aac")])
+def test_a_file_cut_short_keeps_its_frames_where_sound_begins_first(tmp_path, name, codec, sound, late_ms):
+    options = B_FRAMES if codec == "libx264" else {"g": "50", "deadline": "realtime", "cpu-used": "8"}
+    film = Track(codec, film_frames(range(120), late_ms=late_ms), options)
+    clip = make_tracks(tmp_path / name, Track(sound, sound_frames(tone(5.0)[None])), film)
+    for share in (0.2, 0.5, 0.9):
+        sampled = sample(cut(clip, tmp_path / f"cut-{name}", share))
+        assert len(sampled.frames) == pytest.approx(20 * share, abs=2)
+        assert numbers(sampled) == pytest.approx([frame.time_s * 24 for frame in sampled.frames], abs=0.1)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.ts", "libx264")])
+@pytest.mark.parametrize("fps", [24, 25, 30])
+@pytest.mark.parametrize("late_ms", [0, 21])
+def test_a_target_at_a_frame_s_own_time_is_that_frame(tmp_path, name, codec, fps, late_ms):
+    film = Track(codec, film_frames(range(6 * fps), fps, late_ms=late_ms), B_FRAMES)
+    clip = make_tracks(tmp_path / name, film)
+    for spacing in (2, 3, 6):  # targets in the middle of so many frames: on a frame, or half way to the next
+        sampled = sample(clip, FramePolicy(sample_fps=fps / spacing, max_frames=99))
+        shown = [spacing * n + spacing // 2 for n in range(6 * fps // spacing)]
+        half = len(shown) // 2  # some containers tell the end, by which targets are spread, less than exactly
+        assert numbers(sampled)[:half] == shown[:half]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [("a.avi", "mpeg4", {"g": "12"}), ("a.avi", "libx264", B_FRAMES), ("a.mpg", "mpeg2video", {"g": "12"})],
+)
+def test_a_hole_in_the_file_is_told(tmp_path, name, codec, options):
+    clip = make_clip(tmp_path / name, frames=240, codec=codec, options=options)
+    data = bytearray(clip.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3_000] = bytes(3_000)
+    clip.write_bytes(data)
+    sampled = sample(clip)
+    assert len(sampled.frames) > 20
+    assert "damaged packets" in reasons(sampled)
 
 
 def test_damaged_packets_are_skipped_and_counted(tmp_path):

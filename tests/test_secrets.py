@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,7 +17,9 @@ from pipeline.config import RecipeError, load_recipe
 from pipeline.engines import find_engines
 from pipeline.outputs.manifest import read_manifest
 from runners.cli.main import main
+from tests.probe_double import Double
 from transforms.engines.openai.chat import ChatClient
+from transforms.engines.openai.probe import QUESTION
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.engines.registry import find_engine
 from transforms.engines.server.api_key import HIDDEN, KeyKeeper, credential_in
@@ -70,6 +73,11 @@ def writing(text: str) -> str:
     return json.dumps({"queries": items})
 
 
+def tries_out(asked: Asked) -> bool:
+    """Whether a question is one of those by which a server is tried out."""
+    return str(asked.body["messages"][0]["content"]).endswith(QUESTION)
+
+
 class Gossip:
     """A server that answers each kind of question, and tells everybody the key in every way it can think of."""
 
@@ -84,6 +92,8 @@ class Gossip:
         turn = self.turns[kind] = self.turns.get(kind, -1) + 1
         encoded = base64.b64encode(f"Authorization: Bearer {key}".encode()).decode()
         told = {"x-api-key": key, "set-cookie": f"key={key}", "x-debug": encoded}
+        if tries_out(asked) and kind != "write":
+            return replace(Double()(asked), headers=told)
         good = self.answer(kind, f"key {key}, Bearer {key}{key}, {encoded}", turn)
         faults = [
             Reply(good.body, headers=told),
@@ -91,6 +101,8 @@ class Gossip:
             Reply({"error": {"message": f"cut {key[:20]}… or\n{key}", "code": key, "type": key}}, status=422),
             Reply(f"<html>{key} {encoded}</html>".encode(), status=500, headers=told),
             Reply({"choices": [{"message": {"content": [key]}, "finish_reason": key}]}),
+            Reply({"choices": [{"message": {"content": key}, "finish_reason": key}]}),
+            Reply({"error": {"message": key, "code": 400}}),
             Reply(f'{{"choices": "{key}'.encode()),
             Reply(status=302, headers={"location": f"nowhere://{key}/"}),
             Reply(f"{key}".encode(), headers={"content-encoding": "gzip", **told}),
@@ -177,8 +189,8 @@ def test_a_server_that_tells_the_key_everywhere_gets_it_written_nowhere(manifest
 @pytest.mark.parametrize("status", [401, 429])
 def test_a_run_that_the_server_stops_shows_no_key_even_with_its_traceback(manifest, tmp_path, status):
     def refuse(asked: Asked) -> Reply:
-        if asked.path.endswith("/models"):
-            return Reply({"data": []})
+        if not asked.body or tries_out(asked):
+            return Double()(asked)
         key = key_of(asked)
         error = {"message": f"Incorrect API key provided: {key}", "code": "insufficient_quota", "param": key}
         return Reply({"error": error}, status=status, headers={"www-authenticate": f"Bearer {key}"})

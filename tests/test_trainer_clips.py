@@ -26,6 +26,17 @@ def test_a_clip_has_the_frames_and_times_of_its_row(tmp_path):
         assert np.array_equal(clip.frames[2], stored)
 
 
+def test_frames_that_were_stored_in_several_sizes_are_given_in_one(tmp_path):
+    rows = tiny_tables()
+    frames = rows["videos"]["part"][0]["frames"]
+    encoded = io.BytesIO()
+    Image.open(io.BytesIO(frames[1]["bytes"])).resize((96, 48)).save(encoded, "JPEG")
+    frames[1] = frames[1] | {"bytes": encoded.getvalue()}
+    clips = Clips(Shards(str(write_output(tmp_path, rows))), BUDGET)
+
+    assert clips[rows["videos"]["part"][0]["video_id"]].frames.shape == (FRAMES, 32, 32, 3)
+
+
 def test_a_clip_with_too_many_frames_is_thinned_out_evenly(tmp_path):
     clips = Clips(Shards(str(tiny_output(tmp_path))), FrameBudget(2, 32 * 32, 16))
 

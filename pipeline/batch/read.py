@@ -102,15 +102,25 @@ def _take(line: bytes, place: str, reader: BatchReader, batch: BatchFiles, journ
         reading.not_asked += 1
     elif isinstance(outcome, EngineError):
         reading.refused.note(str(outcome))
-    elif _record(journal, msgspec.json.decode(about, type=Key), outcome):
+    else:
+        _note(_record(journal, msgspec.json.decode(about, type=Key), outcome), outcome, reading)
+
+
+def _note(news: bool | EngineError, outcome: TeacherReply | TeacherFailed, reading: Reading) -> None:
+    if isinstance(news, EngineError):
+        reading.refused.note(str(news))
+    elif news:
         reading.replies += isinstance(outcome, TeacherReply)
         reading.failures += isinstance(outcome, TeacherFailed)
     else:
         reading.before += 1
 
 
-def _record(journal: Journal, key: Key, outcome: TeacherReply | TeacherFailed) -> bool:
-    """Whether the outcome is news: a failure is only where nothing is recorded, a reply also where a failure is."""
+def _record(journal: Journal, key: Key, outcome: TeacherReply | TeacherFailed) -> bool | EngineError:
+    """Whether the outcome is news: a failure is only where nothing is recorded, a reply also where a failure is.
+
+    Or the error of a batch that was refused from its beginning on: its other lines are read all the same.
+    """
     before = journal.found(key.step, key.digest)
     if before is not None and (before.failed is None or isinstance(outcome, TeacherFailed)):
         return False
@@ -125,4 +135,6 @@ def _record(journal: Journal, key: Key, outcome: TeacherReply | TeacherFailed) -
             journal.once(key, answer, TeacherReply, failures=(TeacherFailed,))
     except RecordedFailure:
         pass
+    except EngineError as error:
+        return error
     return True

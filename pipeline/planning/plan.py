@@ -24,7 +24,7 @@ from schemas.video import Video
 from transforms.extract.headers import Headers, probe
 from transforms.extract.list_input import entries_json
 from transforms.journal.budget import PAID_STEPS, Cost
-from transforms.journal.counts import add, work_of
+from transforms.journal.counts import UNTOLD, add, work_of
 from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS
 from transforms.ledger import Key as LedgerKey
@@ -81,7 +81,8 @@ class Plan:
     """What a run would do. ``videos`` are all that the input lists.
 
     ``media_s`` leaves out videos of ``unknown_length`` (remote ones that were never decoded, or files whose headers do
-    not say), and those that are ``unreadable``: not there, no media, or known not to decode.
+    not say), and those that are ``unreadable``: not there, no media, or known not to decode. ``untold`` are cached
+    replies of a judge without log-probabilities, which a run asks for again where its server reports them.
     """
 
     videos: int
@@ -90,6 +91,7 @@ class Plan:
     unreadable: int
     steps: tuple[StepPlan, ...]
     damage: tuple[str, ...]
+    untold: int = 0
 
 
 class CannotLook(OSError):
@@ -140,6 +142,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
             unreadable=counts.get("extract/decode", {}).get("failed", 0) + bad,
             steps=steps,
             damage=tuple(job.journal.damage()),
+            untold=counts.get("judge", {}).get(UNTOLD, 0),
         )
 
 

@@ -71,6 +71,11 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
     console.print(_table(plan))
     if not any(step.to_run for step in plan.steps):
         console.print("Everything is cached: a run writes the output and pays for nothing.")
+    if plan.untold:
+        console.print(
+            f"{plan.untold:,} cached replies of the judge are without log-probabilities: a run asks for them again if "
+            "its server is found to report them"
+        )
     paid = [step for step in plan.steps if step.input_tokens or step.output_tokens]
     if any(step.requests is not None for step in plan.steps):
         console.print("Each result of a paid step is one call; requests are calls and, at the rate so far, retries.")

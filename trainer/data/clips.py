@@ -82,14 +82,21 @@ class Clips:
         stored = self._shards.group(path, group, _COLUMNS).slice(row, 1).to_pylist()[0]
         chosen = spread(len(stored["frames"]), self._budget.frames)
         try:
-            frames = [_decode(stored["frames"][i]["bytes"], self._budget) for i in chosen]
+            images = [stored["frames"][i]["bytes"] for i in chosen]
+            size = self._budget.size(*_size(images[0]))
+            frames = [_decode(image, size) for image in images]
         except OSError as error:
             raise DataError(f"video {video_id!r} in {self._shards.root}/{path}: {error}") from error
         return Clip(np.stack(frames), tuple(stored["frame_times_s"][i] for i in chosen))
 
 
-def _decode(jpeg: bytes, budget: FrameBudget) -> npt.NDArray[np.uint8]:
+def _size(jpeg: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(jpeg)) as image:
-        size = budget.size(*image.size)
+        return image.size
+
+
+def _decode(jpeg: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A frame at the size that all of its video are given."""
+    with Image.open(io.BytesIO(jpeg)) as image:
         picture = image.convert("RGB")
     return np.asarray(picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC))

@@ -39,20 +39,21 @@ def on_grid(jpegs: Sequence[tuple[float, bytes]], grid: FrameGrid) -> tuple[list
         grid: how many, how large.
 
     Returns:
-        Times in seconds and JPEGs, at most ``grid.frames`` and an even number of each (a single frame is given twice).
+        Times in seconds and JPEGs of one size, at most ``grid.frames`` and an even number of each (a single frame is
+        given twice).
     """
     wanted = min(grid.frames, len(jpegs) - len(jpegs) % 2) or 2
     chosen = [jpegs[i] for i in spread(len(jpegs), wanted)]
     if len(chosen) == 1:
         chosen *= 2
-    return [time_s for time_s, _ in chosen], [_fit(jpeg, grid) for _, jpeg in chosen]
+    with Image.open(io.BytesIO(chosen[0][1])) as first:
+        size = grid_size(*first.size, grid.max_pixels, grid.patch)
+    return [time_s for time_s, _ in chosen], [_fit(jpeg, size, grid.jpeg_quality) for _, jpeg in chosen]
 
 
-def _fit(jpeg: bytes, grid: FrameGrid) -> bytes:
+def _fit(jpeg: bytes, size: tuple[int, int], quality: int) -> bytes:
     with Image.open(io.BytesIO(jpeg)) as image:
-        fitted = image.convert("RGB").resize(
-            grid_size(*image.size, grid.max_pixels, grid.patch), Image.Resampling.BICUBIC
-        )
+        fitted = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     encoded = io.BytesIO()
-    fitted.save(encoded, "JPEG", quality=grid.jpeg_quality)
+    fitted.save(encoded, "JPEG", quality=quality)
     return encoded.getvalue()

@@ -12,17 +12,22 @@ import numpy as np
 from schemas.video import EngineStamp, EvidenceWarning
 from transforms.engines.pyav import PyAvSampler
 from transforms.media.container import MediaError
-from transforms.media.video_stream import VideoFile, has_square_pixels, open_video, target_times
+from transforms.media.frame_reader import FrameReader
+from transforms.media.video_stream import (
+    ROUNDING_S,
+    VideoFile,
+    colour_matrix,
+    has_square_pixels,
+    open_video,
+    orientation,
+    target_times,
+)
 from transforms.protocols.engine import stamp_of
 from transforms.protocols.frames import Frame, FramePolicy, Image, SampledFrames
 
 # Elsewhere decord 0.6.0 loses frames (MPEG-TS, AVI, WMV), cannot decode (AV1) or fails (no declared duration).
 CONTAINERS = {"mov", "mp4", "matroska", "webm"}
 CODECS = {"h264", "hevc", "vp8", "vp9"}
-
-
-# decord gives times as float32; frames are further apart than this.
-ROUNDING_S = 1e-3
 
 
 class NotForDecord(ValueError):
@@ -78,6 +83,7 @@ def _sample(path: str, video: VideoFile, policy: FramePolicy) -> SampledFrames:
         raise NotForDecord(f"decord is not exact on {video.codec} in {video.container_name}")
     if duration_s is None or not has_square_pixels(video.aspect):
         raise NotForDecord("decord needs a declared duration and square pixels")
+    _require_plain(video)
     reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
     starts = reader.get_frame_timestamp(range(len(reader)))[:, 0].tolist()  # float32 seconds from the first frame
     if abs(starts[0]) > ROUNDING_S or starts != sorted(starts):
@@ -102,6 +108,19 @@ def _sample(path: str, video: VideoFile, policy: FramePolicy) -> SampledFrames:
         duration_s=duration_s,
         origin_s=float((video.stream.start_time or 0) * tick),
     )
+
+
+def _require_plain(video: VideoFile) -> None:
+    """Raise ``NotForDecord`` for pictures that decord would show in another way than players do."""
+    if video.stream is not video.container.streams.best("video"):
+        raise NotForDecord("decord takes another of the file's streams")
+    first = FrameReader(video).first()
+    if first is None:
+        raise NotForDecord("no frame can be decoded to tell how it is shown")
+    if orientation(first.frame).mirrored:
+        raise NotForDecord("decord does not mirror")
+    if colour_matrix(first.frame) != first.frame.colorspace:
+        raise NotForDecord("decord takes untagged HD colours for those of SD")
 
 
 def _shrunk(image: Image, max_side: int) -> Image:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Literal
 
 from schemas.video import EngineStamp, EvidenceWarning
+from transforms.media.clock import clock_warnings
 from transforms.media.container import FrameTooLarge, UndecodableVideo
 from transforms.media.frame_reader import Decoded, FrameReader
-from transforms.media.video_stream import VideoFile, open_video, show, shown_size, target_times
+from transforms.media.video_stream import ROUNDING_S, VideoFile, open_video, show, shown_size, target_times
 from transforms.protocols.engine import stamp_of
 from transforms.protocols.frames import Frame, FramePolicy, SampledFrames
 
@@ -75,12 +77,13 @@ class PyAvSampler:
         times = target_times(duration_s, policy)
         half_spacing = int(duration_s / len(times) / 2 / tick)
 
+        sizes = [shown_size(first.frame, video.aspect)]
         shown: dict[int, Frame] = {}  # by timestamp, because targets may share a frame
         warnings: list[EvidenceWarning] = []
         for time_s in times:
             target = origin + int(Fraction(time_s) / tick)
             found = reader.keyframe_near(target, half_spacing) if self._precision == "keyframe" else None
-            found = found or _shown_at(target, reader, video)
+            found = found or _shown_at(origin + int(Fraction(time_s + ROUNDING_S) / tick), reader, video)
             if found is None:
                 message = f"the headers promise {duration_s:.1f} s, but nothing is shown after {time_s:.1f} s"
                 warnings.append(EvidenceWarning("decode", "truncated", message))
@@ -90,13 +93,16 @@ class PyAvSampler:
                 # In damaged files a frame may claim to come before the first.
                 shown_s = max(float((found.pts - origin) * tick), 0.0)
                 shown[found.pts] = show(found.frame, video.aspect, shown_s, policy.max_side)
+                sizes.append(shown_size(found.frame, video.aspect))
         if not shown:
             shown[origin] = show(first.frame, video.aspect, 0.0, policy.max_side)
-        if reader.damaged:
+        if reader.damaged or reader.flawed:
             message = f"{reader.damaged} packets of the video could not be decoded"
+            if reader.flawed:
+                message += f", {reader.flawed} pictures only in part"
             warnings.append(EvidenceWarning("decode", "damaged packets", message))
-
-        width, height = shown_size(first.frame, video.aspect)
+        warnings.extend(clock_warnings(video.clock, float(origin * tick)))
+        width, height = max(sizes, key=math.prod)
         return SampledFrames(
             frames=tuple(sorted(shown.values(), key=lambda frame: frame.time_s)),
             container=video.container_name,

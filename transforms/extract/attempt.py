@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,16 +24,21 @@ T = TypeVar("T")
 class EngineFailed(RuntimeError):
     """An engine raised an error on this video; another video may fare better.
 
-    ``permanent`` where the engine says that asking again could not help; ``usage`` where it asked a server.
+    ``permanent`` where the engine says that asking again could not help; ``usage`` where it asked a server, and
+    ``refused`` where that would not take the question.
     """
 
-    def __init__(self, message: str, permanent: bool = False, usage: Usage | None = None) -> None:
+    def __init__(
+        self, message: str, permanent: bool = False, usage: Usage | None = None, refused: bool = False
+    ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.usage = usage
+        self.refused = refused
 
-    def __reduce__(self) -> tuple[type[EngineFailed], tuple[str, bool, Usage | None]]:
-        return EngineFailed, (str(self), self.permanent, self.usage)  # it may come out of a child process
+    def __reduce__(self) -> tuple[type[EngineFailed], tuple[str, bool, Usage | None, bool]]:
+        # It may come out of a child process.
+        return EngineFailed, (str(self), self.permanent, self.usage, self.refused)
 
 
 @contextmanager
@@ -51,16 +56,17 @@ def engine_at_work() -> Iterator[None]:
         message = one_line(f"{type(error).__name__}: {error}")[:500]
         usage = getattr(error, "usage", None)
         used = usage if isinstance(usage, Usage) else None
-        raise EngineFailed(message, bool(getattr(error, "permanent", False)), used) from error
+        permanent, refused = (bool(getattr(error, name, False)) for name in ("permanent", "refused"))
+        raise EngineFailed(message, permanent, used, refused) from error
 
 
 ENGINE_FAILED = "engine failed"
 # What an engine's failure on a video is counted as, by the class of the error.
-_REASONS = {
-    "TimeLimitExceeded": "time limit",
-    "WorkerDied": "worker died",
-    "MemoryError": "out of memory",
-    "EngineFailed": ENGINE_FAILED,
+_REASONS: Mapping[type[Exception], str] = {
+    TimeLimitExceeded: "time limit",
+    WorkerDied: "worker died",
+    EngineFailed: ENGINE_FAILED,
+    MemoryError: "out of memory",  # the last: libraries have their own kinds of it
 }
 
 
@@ -75,10 +81,10 @@ def attempt(
     """
     assert key.engine is not None, "evidence is made by an engine"
     try:
-        found = journal.once(key, extract, kind, failures=(TimeLimitExceeded, WorkerDied, MemoryError, EngineFailed))
+        found = journal.once(key, extract, kind, failures=tuple(_REASONS))
     except Deferred as deferred:
         return replace(video, deferred=deferred.reason)
     except RecordedFailure as failure:
-        reason = _REASONS.get(failure.error_class, "out of memory")  # libraries have their own kinds of MemoryError
+        reason = next(reason for kind, reason in _REASONS.items() if issubclass(failure.kind, kind))
         return video.warned(key.step, reason, failure.message)
     return video.with_part(key.step, key.engine, put(found))

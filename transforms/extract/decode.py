@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from schemas.configuration.section import Section
 from schemas.fingerprint import fingerprint
 from schemas.losses import Loss
 from schemas.video import EngineUse, Evidence, ManifestEntry, Video
-from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, DecodedFile, decode_file
+from transforms.extract.decode_file import AUDIO_FILE, FRAMES_FILE, PARTS, DecodedFile, Part, decode_file
 from transforms.extract.identify import Media, OutOfReach
 from transforms.journal.budget import Deferred
 from transforms.journal.deciding import step_key, versions
@@ -36,26 +36,22 @@ from transforms.workers.watchdog import Limit
 __all__ = ["DecodeVideos", "Decoding", "FrameTooLarge", "Limits", "NoVideoStream", "UndecodableVideo", "decode_video"]
 
 # Part of every key in the cache: raise it when the same file and options give other pixels or samples than before.
-FORMAT = 1
+FORMAT = 2
 # What a bad file can do to decoding. Everything else is the machine's fault or the program's, and stops the run.
-BAD_INPUT = (MediaError, MemoryError, TimeLimitExceeded, WorkerDied)
+BAD_INPUT = (MediaError, TimeLimitExceeded, WorkerDied, MemoryError)  # the last: libraries have their own kinds of it
 # The slowest decoding, in bytes of the file a second of CPU time: 40 times the playing speed of a long, small video
 # (50 kB/s), and a third of that of a 4K film. Headers are not asked, since a damaged one may promise any length.
 DECODED_BYTES_PER_CPU_S = 2_000_000
-# What the owner of a file can do about an error, by its class.
+# What the owner of a file can do about an error, by its class; the first that it is of.
 _CHECK = "; check that the file plays, re-encode it, or take it out of the input"
 _ROOM = "; re-encode the file (ffmpeg -i IN OUT.mp4) or give the machine more memory"
-_ADVICE = {
-    "UnreadableMedia": _CHECK,
-    "NoVideoStream": _CHECK,
-    "NoAudioStream": _CHECK,
-    "UndecodableVideo": _CHECK,
-    "UndecodableAudio": _CHECK,
-    "FrameTooLarge": "; if such frames are meant, raise extract.frames.max_pixels",
-    "TimeLimitExceeded": "; if the file plays, raise extract.limits",
-    "WorkerDied": _ROOM,
-    "MemoryError": _ROOM,
-    "PermissionError": "; grant read permission",
+_ADVICE: Mapping[type[Exception], str] = {
+    FrameTooLarge: "; if such frames are meant, raise extract.frames.max_pixels",
+    MediaError: _CHECK,
+    TimeLimitExceeded: "; if the file plays, raise extract.limits",
+    WorkerDied: _ROOM,
+    MemoryError: _ROOM,
+    PermissionError: "; grant read permission",
 }
 
 
@@ -167,17 +163,7 @@ def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> D
     limits, policy, stamp = options.limits, options.policy, options.sampler.stamp()
     path = media_file.path
     try:
-        decoded = run_with_model(
-            decode_file,
-            options.sampler,
-            path,
-            sha256,
-            folder,
-            policy,
-            limits.max_duration_s,
-            limit=limits.for_file(os.path.getsize(path)),
-            workers=options.workers,
-        )
+        decoded = _decode_what_can_be(path, sha256, folder, options)
     finally:  # neither a result nor a failure of other bytes must stand under this hash
         media_file.require_unchanged()
     frames = audio = None
@@ -190,6 +176,34 @@ def _decode(media_file: Media, sha256: str, folder: str, options: Decoding) -> D
         key = _key("audio", ".flac", sha256, stamp, limits.max_duration_s, versions("sound", stamp), *alone)
         audio = options.cache.publish(str(Path(folder) / AUDIO_FILE), key)
     return Decoded(decoded, frames, audio)
+
+
+def _decode_what_can_be(path: str, sha256: str, folder: str, options: Decoding) -> DecodedFile:
+    """Pictures and sound; where that brings down the child, one of them: neither may cost the other."""
+    attempts: tuple[tuple[Part, ...], ...] = (PARTS, ("pictures",), ("sound",))
+    crashes: list[WorkerDied] = []
+    for parts in attempts:
+        try:
+            return run_with_model(
+                decode_file,
+                options.sampler,
+                path,
+                sha256,
+                folder,
+                options.policy,
+                options.limits.max_duration_s,
+                parts,
+                limit=options.limits.for_file(os.path.getsize(path)),
+                workers=options.workers,
+            )
+        except WorkerDied as died:
+            if not died.crashed:  # killed, which says nothing of the file
+                raise
+            crashes.append(died)
+        except MediaError:
+            if not crashes:
+                raise
+    raise crashes[0]
 
 
 @dataclass
@@ -210,8 +224,9 @@ def _decode_or_fail(entry: ManifestEntry, options: Decoding) -> Iterator[Any]:
         yield lost(Loss("deferred", "extract", "decode", deferred.reason, video_id=entry.video_id or ""))
     except (RecordedFailure, OutOfReach) as error:
         advance("decode", "failed")
-        message = f"{error.message}{_ADVICE.get(error.error_class, '')}"
-        yield lost(Loss("failed", "extract", "decode", error.error_class, message, entry.video_id or "", uri=entry.uri))
+        advice = next((advice for kind, advice in _ADVICE.items() if issubclass(error.kind, kind)), "")
+        message, video_id = f"{error.message}{advice}", entry.video_id or ""
+        yield lost(Loss("failed", "extract", "decode", error.error_class, message, video_id, uri=entry.uri))
 
 
 def _key(kind: str, suffix: str, *parts: object) -> str:

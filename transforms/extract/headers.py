@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transforms.media.container import UnreadableMedia, best_stream, open_media
+from transforms.media.container import UnreadableMedia, film_stream, open_media, sound_streams
 from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied, run_isolated
 from transforms.workers.watchdog import Limit
 
@@ -32,5 +32,4 @@ def read_headers(path: str) -> Headers:
     """The headers of a local file. Raises ``UnreadableMedia`` where it is no media file."""
     with open_media(path) as container:
         duration_s = container.duration / 1e6 if container.duration and container.duration > 0 else None
-        has_video, has_audio = (best_stream(container, kind) is not None for kind in ("video", "audio"))
-        return Headers(has_video, has_audio, duration_s)
+        return Headers(film_stream(container, path) is not None, bool(sound_streams(container, path)), duration_s)

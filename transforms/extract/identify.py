@@ -25,11 +25,12 @@ class ChangedMeanwhile(OSError):
 
 
 class OutOfReach(Exception):
-    """Media that cannot be read; ``error_class`` and ``message`` are those of the filesystem's own error."""
+    """Media that cannot be read; ``kind``, ``error_class`` and ``message`` are those of the filesystem's own error."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
-        self.error_class, self.message = type(error).__name__, str(error)
+        self.kind: type[Exception] = type(error)
+        self.error_class, self.message = self.kind.__name__, str(error)
 
 
 @dataclass(frozen=True)

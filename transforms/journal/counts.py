@@ -17,6 +17,7 @@ from transforms.progress import advance
 WorkOutcome = Literal["cached", "run", "failed", "deferred"]
 EARLIER = "earlier_"  # before the names of what other runs used
 CACHEABLE, SILENT = "cacheable_tokens", "silent"
+UNTOLD = "untold"  # replies without the log-probabilities that they were asked for, which a plan found
 _NAMESPACE = "hardquery"
 _aside: ContextVar[list[tuple[str, str, int]] | None] = ContextVar("aside", default=None)
 

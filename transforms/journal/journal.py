@@ -40,21 +40,24 @@ class Journal:
         work: Callable[[], T],
         kind: Any,
         failures: tuple[type[Exception], ...] = (),
-        usable: Callable[[T], bool] | None = None,
+        usable: Callable[[T], int] | None = None,
         question: Callable[[], Mapping[str, Any] | None] | None = None,
     ) -> T:
         """The recorded result of ``key``, else what ``work`` returns, which is recorded first.
 
         ``kind`` is the result's type. What is returned was written as JSON and read again, so that a first run sees
         what every later one will. A recorded result that is not ``usable`` any more (a file it names is gone) is made
-        again. ``failures`` are the errors of ``work`` that are this key's own, and are recorded; an error's attribute
-        ``permanent`` says whether trying again could help. ``question`` makes the body of the chat completions call
+        again; of several the most usable counts, by a number that is 0 where one is not. ``failures`` are the errors of
+        ``work`` that are this key's own, and are recorded; an error's attribute ``permanent`` says whether trying again
+        could help, and ``refused`` that a server would not take the question, which is believed of one that has
+        answered another (see ``FirstAnswers``). ``question`` makes the body of the chat completions call
         that ``work`` would make, for a batch; None where there is no such call.
 
         Raises:
             RecordedFailure: ``work`` failed, now or before.
             Deferred: the budget leaves no room for the work, or this journal only looks, or it waits for a batch.
             CannotJournal: the result cannot be recorded.
+            EngineError: the first questions of the step were all refused.
             Exception: any other error of ``work``.
         """
         return self._open().once(key, work, kind, failures, usable, question)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from schemas.usage import Usage
 from transforms.journal.batch_files import BatchFiles, batch_files
 from transforms.journal.budget import Budget, Deferred, Spending
 from transforms.journal.counts import add, count, count_earlier
+from transforms.journal.first_answers import FirstAnswers
 from transforms.journal.record import Failed, Key, Record, RecordedFailure, record_of
 from transforms.journal.segments import CannotJournal, line_of
 from transforms.journal.step_log import StepLog
@@ -52,6 +54,7 @@ class OpenJournal:
         self._root, self._retry, self._look_only = root, retry, look_only
         self._spending = Spending(budget)
         self._logs: dict[str, StepLog] = {}
+        self._first: dict[str, FirstAnswers] = {}
         self._under_way: dict[str, tuple[threading.Lock, list[None]]] = {}
         self._changing = threading.Lock()
         self._batch: BatchFiles | None = None
@@ -69,6 +72,10 @@ class OpenJournal:
                 self._using.callback(self._logs[step].close)
             return self._logs[step]
 
+    def _first_of(self, step: str) -> FirstAnswers:
+        with self._changing:
+            return self._first.setdefault(step, FirstAnswers(step))
+
     def logs(self) -> list[StepLog]:
         """Those in use."""
         with self._changing:
@@ -77,6 +84,8 @@ class OpenJournal:
     def close(self) -> None:
         """Write out and release all files. Raises ``CannotJournal``, unless nothing but looking was done."""
         try:
+            for first in self._first.values():
+                first.close()
             self._using.close()
         except CannotJournal:
             if not self._look_only:  # which needs no right to write
@@ -88,7 +97,7 @@ class OpenJournal:
         work: Callable[[], T],
         kind: Any,
         failures: tuple[type[Exception], ...],
-        usable: Callable[[T], bool] | None,
+        usable: Callable[[T], int] | None,
         question: Callable[[], Mapping[str, Any] | None] | None,
     ) -> T:
         """The recorded result of ``key``, else what ``work`` returns, recorded first; see ``Journal.once``."""
@@ -96,7 +105,7 @@ class OpenJournal:
         with self._alone(digest):
             found = self._recorded(key, digest, kind, usable)
             if isinstance(found, Failed):
-                raise RecordedFailure(found)
+                raise RecordedFailure(found, failures)
             if found is not None:
                 return found
             if self._look_only and key.step != "media":
@@ -131,9 +140,10 @@ class OpenJournal:
             add(key.step, BATCHED, 1)
         raise Deferred(BATCH)
 
-    def _recorded(self, key: Key, digest: str, kind: Any, usable: Callable[[T], bool] | None) -> T | Failed | None:
-        """The first usable value, else the last failure if it stands, else None; what is found is counted."""
+    def _recorded(self, key: Key, digest: str, kind: Any, usable: Callable[[T], int] | None) -> T | Failed | None:
+        """The most usable value, else the last failure if it stands, else None; what is found is counted."""
         failed: Failed | None = None
+        values: list[T] = []
         for data in self.log(key.step).find(digest):
             try:
                 record = msgspec.json.decode(data, type=Record)
@@ -141,12 +151,17 @@ class OpenJournal:
                 if record.failed is not None:
                     failed = record.failed
                     continue
-                value: T = msgspec.json.decode(record.value, type=kind)
+                values.append(msgspec.json.decode(record.value, type=kind))
             except msgspec.DecodeError:
                 continue  # written by another version
-            if usable is None or usable(value):
+            if usable is None:
+                break
+        if values:
+            self._first_of(key.step).note_answer()
+            worth = [1 if usable is None else usable(value) for value in values]
+            if best := max(worth):
                 count(key.step, "cached")
-                return value
+                return values[worth.index(best)]
         if failed is None or not self._stands(failed):
             return None
         count(key.step, "cached")
@@ -161,9 +176,11 @@ class OpenJournal:
         self.misses.append(self._note(key, before and replace(before, value=_NULL)))  # values would fill the memory
 
     def _do(self, key: Key, digest: str, work: Callable[[], T], kind: Any, failures: tuple[type[Exception], ...]) -> T:
+        first = self._first_of(key.step)
         try:
             with self._spending.call(key.step) as call:
                 start = time.monotonic()
+                asked = first.ask(material=next(iter(key.inputs.values()), key.subject))
                 try:
                     value = work()
                 except failures as error:
@@ -172,9 +189,19 @@ class OpenJournal:
                     usage = getattr(error, "usage", None)
                     if usage is not None and usage.input_tokens is not None:
                         call.usage = usage  # it was answered, and billed
-                    self._append(key, digest, time.monotonic() - start, usage, failed=failed)
                     count(key.step, "failed", usage)
-                    raise RecordedFailure(failed) from error
+                    append = partial(self._append, key, digest, time.monotonic() - start, usage)
+                    if getattr(error, "refused", False):
+                        record = partial(_record_failed, append, failed)
+                        first.note_refusal(asked, failed.message, record)
+                    else:
+                        first.note_failure(asked)
+                        append(failed=failed)
+                    raise RecordedFailure(failed, failures) from error
+                except BaseException:
+                    first.note_failure(asked)
+                    raise
+                first.note_answer()
                 usage = call.usage = getattr(value, "usage", None)
                 encoded = msgspec.json.encode(value)
                 self._append(key, digest, time.monotonic() - start, usage, msgspec.Raw(encoded))
@@ -229,6 +256,10 @@ class OpenJournal:
                 waiting.pop()
                 if not waiting:
                     del self._under_way[digest]
+
+
+def _record_failed(append: Callable[..., None], failed: Failed, permanent: bool) -> None:
+    append(failed=replace(failed, permanent=permanent))
 
 
 def _subject_digest(subject: str) -> str:

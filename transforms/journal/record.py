@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -67,11 +67,23 @@ class Record:
 
 
 class RecordedFailure(RuntimeError):
-    """Work that failed, now or in an earlier run whose failure stands; the same class and message either way."""
+    """Work that failed, now or in an earlier run whose failure stands; the same class and message either way.
 
-    def __init__(self, failed: Failed) -> None:
+    ``kind`` is the class of the error: that of ``error_class`` among the ``kinds`` that were to be recorded and what is
+    derived from them, else the last of these, if any.
+    """
+
+    def __init__(self, failed: Failed, kinds: Sequence[type[Exception]]) -> None:
         super().__init__(failed.message)
         self.error_class, self.message, self.permanent = failed.error_class, failed.message, failed.permanent
+        named = (kind for kind in _derived(kinds) if kind.__name__ == failed.error_class)
+        self.kind: type[Exception] = next(named, kinds[-1] if kinds else Exception)
+
+
+def _derived(kinds: Sequence[type[Exception]]) -> Iterator[type[Exception]]:
+    for kind in kinds:
+        yield kind
+        yield from _derived(kind.__subclasses__())
 
 
 @dataclass(frozen=True, slots=True)

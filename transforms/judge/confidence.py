@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from prompts.judge import HOW_SURE, parse_percentage, parse_verdict, up_to_answer
-from prompts.margin import decision_margin, logit
+from prompts.margin import LIMIT, decision_margin, logit
 from prompts.reply import UnparsableReply
 from prompts.template import Template
 from schemas.query import ConfidenceSource, Label, Margin
 from transforms.journal.budget import Deferred
-from transforms.protocols.teacher import Teacher, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.protocols.teacher import Ladder, Teacher, TeacherFailed, TeacherReply, TeacherRequest
 from transforms.teacher.asking import answer_of, seed_of
 
 _Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
@@ -55,6 +55,23 @@ def confidence_of(judged: Judged) -> tuple[ConfidenceSource, Margin | None]:
         if margin is not None:
             return source, margin
     return "label_only", None
+
+
+def least_margin(ladder: Ladder) -> float | None:
+    """The lowest margin (nats) that a verdict may have by this ladder; None where none has any.
+
+    >>> round(least_margin(Ladder(("sampling",), samples=8)), 2), round(least_margin(Ladder(("verbalized",))), 2)
+    (-2.2, -5.3)
+    """
+    reached: dict[ConfidenceSource, float] = {"verbalized": margin_of_percentage(0).delta}
+    if not _told_in_samples(ladder):
+        reached["sampling"] = margin_of_share(0, max(1, ladder.samples)).delta
+    return min((reached.get(rung, -LIMIT) for rung in ladder.rungs if rung not in ladder.lacking), default=None)
+
+
+def _told_in_samples(ladder: Ladder) -> bool:
+    """Whether samples tell their log-probabilities: at temperature 1 they are the model's, whatever they follow."""
+    return "logprobs" in ladder.rungs and ("logprobs" not in ladder.lacking or ladder.tells_logprobs)
 
 
 def margin_of_share(yes: int, n: int) -> Margin:

@@ -6,9 +6,11 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from transforms.media.clock import DECODE_TIMES, SEEKABLE, is_any
 from transforms.media.container import packets
 from transforms.media.video_stream import VideoFile
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Only here do index, seek and timestamps agree; elsewhere (MPEG-TS, AVI, OGG, FLV) the reader decodes from the start.
-SEEKABLE = {"mov", "mp4", "matroska", "webm"}
 # A seek that lands after its target is repeated this much earlier, and at last from the start.
 RETREATS_S = (0, 2, 8, 32)
 # How many packets ahead to look for a later frame that makes this one needless; B-frames are reordered by far fewer.
@@ -36,19 +36,23 @@ class Decoded:
 class FrameReader:
     """Frames of one open file by timestamp; ask ``first`` once, then rising times.
 
-    ``damaged`` counts the packets that could not be read or decoded.
+    ``damaged`` counts the packets that could not be read or decoded, ``flawed`` the pictures with parts made up.
     """
 
     def __init__(self, video: VideoFile) -> None:
-        self._container, self._stream = video.container, video.stream
+        self._container, self._stream, self._clock = video.container, video.stream, video.clock
         self._codec = video.stream.codec_context
         self._ticks_per_s = 1 / video.time_base
-        self._keys = self._keyframes() if SEEKABLE & set(video.container_name.split(",")) else []
+        # Where the file's clock is set anew, or counts decoding, a time is found only by decoding up to it.
+        one_clock = is_any(video.container, SEEKABLE) and not video.clock.jumps_s
+        self._keys = self._keyframes() if one_clock else []
+        # There: a heap of the times of pictures that were read and are yet to be shown.
+        self._due: list[int] | None = [] if is_any(video.container, DECODE_TIMES) else None
         self._start = min([self._stream.start_time or 0, *self._keys[:1]])
         self._target: int | None = None
         self._shown: Decoded | None = None  # the last frame not after the target
         self._ahead: Decoded | None = None  # the first frame after it
-        self.damaged = 0
+        self.damaged = self.flawed = 0
         self._frames = self._decode()
 
     def first(self) -> Decoded | None:
@@ -126,7 +130,7 @@ class FrameReader:
         """Frames from the current position on, without the non-reference frames that the target makes needless."""
         from av.error import FFmpegError
 
-        unread = packets(self._container, self._stream)
+        unread = self._clock.packets(self._container, self._stream)
         queue = deque(islice(unread, LOOK_AHEAD))
         while queue:
             packet = queue.popleft()
@@ -135,17 +139,33 @@ class FrameReader:
                 self.damaged += 1
                 continue
             self._codec.skip_frame = "NONREF" if self._is_needless(packet, queue) else "DEFAULT"
+            if self._due is not None and packet.pts is not None:
+                heappush(self._due, packet.pts)
             try:
                 frames = self._codec.decode(packet)
             except FFmpegError:
                 self.damaged += 1
                 continue
-            yield from _timed(frames)
+            self.flawed += sum(frame.is_corrupt for frame in frames)
+            yield from _timed(frames) if self._due is None else self._in_order(frames, self._due)
+
+    def _in_order(self, frames: Iterable[VideoFrame], due: list[int]) -> Iterator[Decoded]:
+        """Frames with the time at which they are shown, where their own ``pts`` is when they were to be decoded.
+
+        Decoders give frames in the order of showing, so each is due at the earliest of the times not yet taken. No
+        picture from before a keyframe is shown after it: times that are left over belonged to damaged pictures.
+        """
+        for frame in frames:
+            settled = frame.key_frame or not self._codec.has_b_frames
+            while settled and frame.pts is not None and len(due) > 1 and due[0] < frame.pts:
+                heappop(due)
+            if due:
+                yield Decoded(heappop(due), frame)
 
     def _is_needless(self, packet: Packet[VideoStream], later: Iterable[Packet[VideoStream] | None]) -> bool:
         """Whether a frame that follows is shown at the target in place of this one; holds for any frame rate."""
         target, pts = self._target, packet.pts
-        if target is None or pts is None or pts >= target:
+        if target is None or pts is None or pts >= target or self._due is not None:
             return False
         return any(other is not None and other.pts is not None and pts < other.pts <= target for other in later)
 
@@ -154,7 +174,7 @@ class FrameReader:
         from av.error import FFmpegError
 
         if len(self._stream.index_entries) <= 1:  # Matroska reads its index on the first seek
-            for pts in (1 << 40, 0):
+            for pts in (1 << 40, self._stream.start_time or 0):
                 try:
                     self._container.seek(pts, stream=self._stream)
                 except FFmpegError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol
 
 from prompts.template import Prompt
 from schemas.capabilities import Capabilities
@@ -12,44 +12,6 @@ from schemas.token import Token
 from schemas.usage import Usage
 from schemas.video import Evidence
 from transforms.protocols.engine import Engine
-
-
-@runtime_checkable
-class Fits(Protocol):
-    """Options of a teacher whose server may lack what they ask for."""
-
-    def fitted(self, task: Task) -> tuple[TeacherEngine, Capabilities]:
-        """A teacher that asks its server for what it can do, and what was found of the server, which is asked.
-
-        The stamp is the same. Raises ``EngineError`` where the server cannot serve the task.
-        """
-
-
-@runtime_checkable
-class Bounded(Protocol):
-    """A teacher, or its engine, that states how much its model reads at a time."""
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """The most tokens of a prompt that leave room for the reply; None where that is not known."""
-
-
-@runtime_checkable
-class Batched(Protocol):
-    """Options of a teacher whose questions can also be put into a file, for a server to answer later."""
-
-    def batch_body(self, request: TeacherRequest) -> dict[str, Any] | None:
-        """The body of the chat completions call that asks this; None for what is asked at another endpoint."""
-
-
-@runtime_checkable
-class Constrained(Protocol):
-    """Options of a teacher whose server can hold what is written to the JSON schema of its prompt."""
-
-    @property
-    def json_schema(self) -> bool:
-        """Whether it is asked to."""
-
 
 Task = Literal["write_queries", "judge"]
 PriorWay = Literal["prefill", "systemone", "decisions"]
@@ -84,6 +46,11 @@ class TeacherRequest:
     logprobs: bool = False
     prior: PriorWay | None = None
 
+    @property
+    def asks_for_logprobs(self) -> bool:
+        """Whether the reply is to hold log-probabilities."""
+        return self.logprobs or self.prior == "prefill" or self.confidence in ("logprobs", "logprobs_prefill")
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherReply:
@@ -91,7 +58,8 @@ class TeacherReply:
 
     ``p_yes`` is the probability of yes where the teacher states one instead of writing an answer. ``truncated`` says
     that the server stopped it at its token limit, ``refused`` that the model declined to answer, in the words of the
-    text, or that the server filtered the answer.
+    text, or that the server filtered the answer. ``seed`` is the one that was sent, where it is not the request's own.
+    ``bare`` says that the reply came without tokens from a teacher that was seen to report them.
     """
 
     text: str
@@ -100,14 +68,19 @@ class TeacherReply:
     truncated: bool = False
     refused: bool = False
     p_yes: float | None = None
+    seed: int | None = None
+    bare: bool = False
 
 
 class TeacherFailed(RuntimeError):
     """The teacher could not be asked, or did not answer in a form that can be read at all.
 
     ``permanent`` says that the same request will fare no better later: it was refused for good, not merely unlucky.
-    ``usage`` is what was asked of the server all the same, None where there is none.
+    ``refused`` says so of a server that would not take the request, and may mean more than this one. ``usage`` is what
+    was asked of the server all the same, None where there is none.
     """
+
+    refused: ClassVar[bool] = False
 
     def __init__(self, message: str, *, permanent: bool = False, usage: Usage | None = None) -> None:
         super().__init__(message)
@@ -122,18 +95,37 @@ class ContextOverflow(TeacherFailed):
         super().__init__(message, permanent=permanent, usage=usage)
 
 
+class RequestRefused(TeacherFailed):
+    """The server takes no such request (HTTP 400 and the like)."""
+
+    refused: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, permanent: bool = True, usage: Usage | None = None) -> None:
+        super().__init__(message, permanent=permanent, usage=usage)
+
+
+class ServerFailed(TeacherFailed):
+    """The server answered the last attempt with an error of its own (HTTP 429, 5xx), or with what cannot be read."""
+
+
+class ServerSilent(TeacherFailed):
+    """The last attempt had no answer at all: no connection, or none in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ladder:
     """Where the confidence of a judgement may come from, tried in order; "sampling" draws ``samples`` replies.
 
     ``prior`` is the way in which every pair is also asked about without a rationale, None where it is not. ``lacking``
-    are rungs that the server turned out not to serve: they are passed over.
+    are rungs that the server turned out not to serve: they are passed over. ``tells_logprobs`` says that the server was
+    seen to report log-probabilities.
     """
 
     rungs: tuple[ConfidenceSource, ...]
     samples: int = 0
     prior: PriorWay | None = None
     lacking: tuple[ConfidenceSource, ...] = ()
+    tells_logprobs: bool = False
 
 
 class Teacher(Protocol):
@@ -142,14 +134,45 @@ class Teacher(Protocol):
     @property
     def ladder(self) -> Ladder: ...
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """The most tokens of a prompt that leave room for the reply; None where that is not known."""
+        return None
+
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """Answer one request. Raises ``TeacherFailed`` when there is no answer."""
 
 
 class TeacherEngine(Engine, Protocol):
-    """Options of a teacher; its ladder is known without loading it."""
+    """Options of a teacher; its ladder is known without loading it. What has a body here is that of a teacher without a
+    server, and inherited.
+    """
+
+    takes_batches: ClassVar[bool] = False
+    """Whether its questions can also be put into a file, for a server to answer later."""
 
     @property
     def ladder(self) -> Ladder: ...
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """See ``Teacher``."""
+        return None
+
+    @property
+    def json_schema(self) -> bool:
+        """Whether what it writes is to be held to the JSON schema of its prompt."""
+        return False
+
     def load(self) -> Teacher: ...
+
+    def fitted(self, task: Task) -> tuple[TeacherEngine, Capabilities | None]:
+        """A teacher that asks its server for what it can do, and what was found of the server, which is asked.
+
+        The stamp is the same. Raises ``EngineError`` where the teacher, or its server, cannot do the task.
+        """
+        return self, None
+
+    def batch_body(self, request: TeacherRequest) -> dict[str, Any] | None:
+        """The body of the chat completions call that asks this; None for what is not asked in one."""
+        return None

@@ -123,7 +123,8 @@ def _ask(
         reply = teacher.reply(request)
         try:
             drafts = parse_queries(answer_of(reply), modalities, template)
-            return _Answer(drafts, reply.text, request.seed, attempt)
+            seed = request.seed if reply.seed is None else reply.seed
+            return _Answer(drafts, reply.text, seed, attempt)
         except UnparsableReply as error:
             if error.reason == "refused":
                 raise

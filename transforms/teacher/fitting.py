@@ -11,7 +11,7 @@ from prompts.evidence import EvidenceBudgets, evidence_cut, tighten
 from prompts.template import Prompt
 from schemas.query import EvidenceCut
 from schemas.video import Evidence, Modality
-from transforms.protocols.teacher import Bounded, ContextOverflow, Teacher
+from transforms.protocols.teacher import ContextOverflow, Teacher
 
 T = TypeVar("T")
 Ask = Callable[[Prompt, tuple[EvidenceCut, ...]], T]
@@ -41,7 +41,7 @@ def ask_fitting(
     def asked(budgets: EvidenceBudgets) -> T:
         return ask(render(budgets), evidence_cut(evidence, modalities, budgets))
 
-    room = teacher.prompt_tokens if isinstance(teacher, Bounded) else None
+    room = teacher.prompt_tokens
     fitting = budgets if room is None else scaled_to_fit(evidence, budgets, render, room)
     try:
         return asked(fitting)

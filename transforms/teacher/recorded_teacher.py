@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 from prompts.margin import essential
 from prompts.write_queries import reply_schema
 from schemas.fingerprint import fingerprint
 from schemas.video import MODALITIES
+from transforms.journal.counts import UNTOLD, add
 from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
-from transforms.protocols.teacher import (
-    Batched,
-    Bounded,
-    Constrained,
-    ContextOverflow,
-    Ladder,
-    TeacherEngine,
-    TeacherFailed,
-    TeacherReply,
-    TeacherRequest,
-)
+from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 
 _STEPS = {"write_queries": "write", "judge": "judge"}
 
 
 @dataclass(frozen=True)
-class RecordedTeacher:
-    """Asks the engine's teacher what the journal does not hold; a ``Teacher`` itself."""
+class RecordedTeacher(Teacher):
+    """Asks the engine's teacher what the journal does not hold."""
 
     engine: TeacherEngine
     journal: Journal
@@ -42,28 +34,40 @@ class RecordedTeacher:
 
     @property
     def prompt_tokens(self) -> int | None:
-        """See ``Bounded``."""
-        return self.engine.prompt_tokens if isinstance(self.engine, Bounded) else None
+        """See ``Teacher``."""
+        return self.engine.prompt_tokens
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """The recorded or the new reply; alternatives of tokens that decide nothing are left out.
 
+        The key does not know whether log-probabilities could come, for that is the server's doing. A recorded reply
+        that has them is taken before one that has not, and one without is asked for again where there are some to be
+        had now; unless they were when it came, for then it has none of its own.
+
         Raises:
             TeacherFailed: there is no reply, now or in an earlier run whose failure stands.
             Deferred: the question is left for a later run.
+            EngineError: no question of this kind is answered.
         """
+        due = request.asks_for_logprobs and self.ladder.tells_logprobs
 
         def ask() -> TeacherReply:
             reply: TeacherReply = loaded(self.engine).reply(request)
-            return replace(reply, tokens=essential(reply.tokens))
+            return replace(reply, tokens=essential(reply.tokens), bare=due and not reply.tokens)
+
+        def worth(reply: TeacherReply) -> int:
+            return 2 if reply.tokens else int(reply.bare or not due)
 
         key = _key(self.engine, request)
-        question = partial(self.engine.batch_body, request) if isinstance(self.engine, Batched) else None
+        question = partial(self.engine.batch_body, request) if self.engine.takes_batches else None
         try:
-            return self.journal.once(key, ask, TeacherReply, failures=(TeacherFailed,), question=question)
+            reply = self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
         except RecordedFailure as failure:
-            kind = ContextOverflow if failure.error_class == ContextOverflow.__name__ else TeacherFailed
+            kind = cast(type[TeacherFailed], failure.kind)
             raise kind(failure.message, permanent=failure.permanent) from failure
+        if self.journal.look_only and request.asks_for_logprobs and not (reply.tokens or reply.bare):
+            add(key.step, UNTOLD, 1)
+        return reply
 
 
 def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
@@ -96,5 +100,5 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
 
 def _schema(engine: TeacherEngine, request: TeacherRequest) -> dict[str, str]:
     """The schema that a writer's reply is held to, in its full form: it is code, which no prompt's hash covers."""
-    held = request.task == "write_queries" and isinstance(engine, Constrained) and engine.json_schema
+    held = request.task == "write_queries" and engine.json_schema
     return {"schema": fingerprint(reply_schema(MODALITIES, 1))} if held else {}

@@ -35,7 +35,14 @@ class TimeLimitExceeded(RuntimeError):
 
 
 class WorkerDied(RuntimeError):
-    """The process that ran the function ended before it answered: a crash in native code, or killed from outside."""
+    """The process that ran the function ended before it answered: a crash in native code, or killed from outside.
+
+    ``crashed`` is true where the signal is one that a fault in native code raises, and nobody sends from outside.
+    """
+
+    def __init__(self, message: str, crashed: bool = False) -> None:
+        super().__init__(message)
+        self.crashed = crashed
 
 
 class PreparationFailed(RuntimeError):
@@ -44,6 +51,7 @@ class PreparationFailed(RuntimeError):
 
 _LOOK_S = 0.5
 
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, getattr(signal, "SIGBUS", signal.SIGABRT)}
 _SPENT = int(getattr(signal, "SIGPROF", 0))
 
 _pools: dict[int, ProcessPool] = {}
@@ -109,11 +117,12 @@ def _ask(call: _Call, workers: int) -> tuple[bool, Any]:
             ended_itself = error.exitcode == -_SPENT and watchdog.prepared
             exceeded = watchdog.said or (used_up(call.limit) if ended_itself else "")
             end = f"{exceeded}; the process was killed" if exceeded else _cause_of_death(error.exitcode)
+            crashed = -error.exitcode in _CRASHES
         finally:
             _pending.discard(future)
         if call.prepare is not None and not watchdog.prepared:
             raise PreparationFailed(end)
-    raise TimeLimitExceeded(end) if exceeded else WorkerDied(end)
+    raise TimeLimitExceeded(end) if exceeded else WorkerDied(end, crashed)
 
 
 def shut_down() -> None:

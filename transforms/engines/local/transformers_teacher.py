@@ -17,7 +17,16 @@ from transforms.engines.local.answer_words import Decision
 from transforms.engines.local.language_model import LanguageModel, Row, Written, language_model
 from transforms.engines.local.model_folder import context_of, folder_of, missing_from, model_id
 from transforms.protocols.engine import EngineError, version_of
-from transforms.protocols.teacher import ContextOverflow, Ladder, TeacherFailed, TeacherReply, TeacherRequest
+from transforms.protocols.teacher import (
+    ContextOverflow,
+    Ladder,
+    Task,
+    Teacher,
+    TeacherEngine,
+    TeacherFailed,
+    TeacherReply,
+    TeacherRequest,
+)
 from transforms.workers.batcher import Batcher, Stopped
 
 Rung = Literal["logprobs", "sampling", "verbalized"]
@@ -30,7 +39,7 @@ _THINKING_OPENS = re.compile(r"<think>\s*\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformersTeacher:
+class TransformersTeacher(TeacherEngine):
     """Options of the teacher.
 
     ``model`` is the path of a folder that ``save_pretrained`` wrote, known by its bytes, or a name on the Hugging Face
@@ -86,7 +95,7 @@ class TransformersTeacher:
 
     @property
     def prompt_tokens(self) -> int | None:
-        """See ``Bounded``."""
+        """See ``TeacherEngine``."""
         context = context_of(self.model, self.revision)
         return None if context is None else context - self.max_new_tokens - _TAG_TOKENS
 
@@ -112,6 +121,11 @@ class TransformersTeacher:
                 f"engine 'transformers': max_new_tokens {self.max_new_tokens} leaves no room for a prompt: the model "
                 f"reads {self.prompt_tokens + self.max_new_tokens + _TAG_TOKENS} tokens"
             )
+
+    def fitted(self, task: Task) -> tuple[TransformersTeacher, None]:
+        """See ``TeacherEngine``."""
+        self.check()
+        return self, None
 
     def load(self) -> LocalTeacher:
         """The model on its device; raises ``EngineError`` where it cannot be loaded. Engines share their weights."""
@@ -147,7 +161,7 @@ class _Draft:
     context: list[int] | None = None
 
 
-class LocalTeacher:
+class LocalTeacher(Teacher):
     """Writes and judges in batches. A verdict is written up to its answer tag, and decided by one forward pass more.
 
     The decision lies between yes and no alone, see ``AnswerWords``: it is always readable, and its margin's

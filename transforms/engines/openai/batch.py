@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from schemas.usage import Usage
-from transforms.engines.openai.completion import read_completion
+from transforms.engines.openai.chat import BAD_GATEWAY
+from transforms.engines.openai.completion import NoAnswer, read_completion
 from transforms.engines.server.api_key import KeyKeeper
-from transforms.engines.server.faults import FaultReader
+from transforms.engines.server.faults import Fault, FaultReader
 from transforms.protocols.engine import EngineError
-from transforms.protocols.teacher import ContextOverflow, TeacherFailed, TeacherReply
+from transforms.protocols.teacher import ContextOverflow, ServerFailed, TeacherFailed, TeacherReply
 
 _NOT_ASKED = ("batch_expired", "batch_cancelled")
 _NULL = msgspec.Raw(b"null")
@@ -63,9 +64,11 @@ class BatchReader:
             return self._broken(response.status_code, error)
         return self._fault(response.status_code, msgspec.json.decode(response.body) or error)
 
-    def _reply(self, body: bytes) -> TeacherReply | TeacherFailed:
+    def _reply(self, body: bytes) -> TeacherReply | TeacherFailed | EngineError:
         try:
             reply = read_completion(body)
+        except NoAnswer as said:
+            return self._outcome_of(self._faults.fault_within(BAD_GATEWAY, said.error))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _failed(f"the reply is no chat completion ({self._faults.line(error)})")
         return self._keeper.clean(replace(reply, usage=(reply.usage or Usage()).sent(_REQUESTS)))
@@ -83,22 +86,14 @@ class BatchReader:
         return fault if isinstance(fault, ContextOverflow) else _failed(self._faults.line(error))
 
     def _fault(self, status: int, body: Any) -> TeacherFailed | EngineError:
-        fault = self._faults.fault(_status_error(status, body))
+        return self._outcome_of(self._faults.fault(status, body))
+
+    def _outcome_of(self, fault: Fault) -> TeacherFailed | EngineError:
         if isinstance(fault.final, TeacherFailed):
             fault.final.usage = Usage().sent(_REQUESTS)
             return fault.final
         return EngineError(fault.problem) if fault.final else _failed(fault.problem)
 
 
-def _failed(problem: str) -> TeacherFailed:
-    return TeacherFailed(problem, usage=Usage().sent(_REQUESTS))
-
-
-def _status_error(status: int, body: Any) -> Any:
-    """The error that the library raises for such a response of a live server."""
-    import httpx2
-    from openai import APIStatusError
-
-    response = httpx2.Response(status, request=httpx2.Request("POST", "http://batch"))
-    data = body.get("error", body) if isinstance(body, Mapping) else body
-    return APIStatusError(f"Error code: {status}", response=response, body=data)
+def _failed(problem: str) -> ServerFailed:
+    return ServerFailed(problem, usage=Usage().sent(_REQUESTS))

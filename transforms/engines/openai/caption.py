@@ -14,6 +14,7 @@ from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
 from transforms.engines.openai.chat import ChatClient
 from transforms.engines.openai.options import ChatOptions
+from transforms.engines.openai.probe import probe_captioner
 from transforms.protocols.caption import Caption
 from transforms.protocols.frames import Frame, Image
 from transforms.protocols.teacher import TeacherFailed
@@ -36,12 +37,12 @@ class OpenAiCaption(ChatOptions):
         require(self.max_side >= 16, "max_side must be at least 16 pixels", self.max_side)
 
     def check(self) -> None:
-        """Ask the servers for their models, so that a wrong address or key shows before any work starts.
+        """Ask a question of one token, so that a wrong address, key or option shows before any work starts.
 
         Raises:
-            EngineError: there is no key, a server refuses it, or none answers.
+            EngineError: there is no key, a server refuses it or the question, or none answers.
         """
-        ChatClient(self).check()
+        probe_captioner(self)
 
     def load(self) -> ServedCaptioner:
         return ServedCaptioner(self, ChatClient(self))

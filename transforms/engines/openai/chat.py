@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from schemas.usage import Usage
-from transforms.engines.openai.completion import read_completion
+from transforms.engines.openai.completion import NoAnswer, read_completion
 from transforms.engines.openai.options import ChatOptions
 from transforms.engines.server.api_key import KeyKeeper
 from transforms.engines.server.connection import Connection
@@ -22,13 +22,15 @@ from transforms.engines.server.endpoints import UNREACHABLE, Server, Servers
 from transforms.engines.server.faults import Fault, FaultReader
 from transforms.engines.server.retry import pause_s
 from transforms.protocols.engine import EngineError
-from transforms.protocols.teacher import TeacherFailed, TeacherReply
+from transforms.protocols.teacher import ServerFailed, ServerSilent, TeacherFailed, TeacherReply
 from transforms.workers.event_loop import EventLoop, event_loop
 
 Messages = Sequence[Mapping[str, object]]
 Read = Callable[[bytes], TeacherReply]
 
 CHECK_TIMEOUT_S = 10.0
+BAD_GATEWAY = 502
+"""The status of an error that a server states inside a reply, without one of its own."""
 STUMBLES = 2
 """So many times a request is tried again that the server answered with an error 500, which may be its own fault."""
 
@@ -104,11 +106,13 @@ class ChatClient:
 
         Connection errors, timeouts, 408, 409, 429, 5xx and replies that cannot be read are tried again, with growing
         pauses, at least as long as the server asks for (up to two minutes); an error 500 at most twice, with another
-        seed where one is given. The first attempt is given up sooner than the others (see ``Deadline``).
+        seed where one is given, which the reply then holds. The first attempt is given up sooner than the others (see
+        ``Deadline``).
 
         Raises:
             ContextOverflow: the request is longer than the model's context.
-            TeacherFailed: this request is refused for good (``permanent``), or every attempt failed.
+            RequestRefused: this request is refused for good.
+            ServerFailed, ServerSilent: every attempt failed, the last one with a reply or without.
             EngineError: every request would be (wrong key, address or model, an exhausted account), or no server has
                 answered ``UNREACHABLE`` requests in a row.
             CancelledError: the run was stopped.
@@ -124,7 +128,8 @@ class ChatClient:
             server, outcome = await self._attempt(request, connections, apart_from=server)
             if isinstance(outcome, TeacherReply):
                 self._unreachable = 0
-                return replace(outcome, usage=(outcome.usage or Usage()).sent(attempt + 1))
+                seed = request.body["seed"] if stumbles and "seed" in request.body else None
+                return replace(outcome, usage=(outcome.usage or Usage()).sent(attempt + 1), seed=seed)
             if outcome.reached:
                 self._unreachable = 0
             if outcome.final is not None:
@@ -161,6 +166,8 @@ class ChatClient:
             return content
         try:
             return self._keeper.clean(request.read(content))
+        except NoAnswer as said:
+            return connection.faults.fault_within(BAD_GATEWAY, said.error)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return Fault(f"the reply is no chat completion ({connection.faults.line(error)})")
 
@@ -168,7 +175,7 @@ class ChatClient:
         gave_up = f"gave up on {url} after {attempts} attempts; the last: {last.problem}"
         self._unreachable += not last.reached
         if self._unreachable < UNREACHABLE or not servers.gone:
-            return TeacherFailed(gave_up)
+            return ServerFailed(gave_up) if last.reached else ServerSilent(gave_up)
         before = UNREACHABLE - 1
         return EngineError(f"{gave_up}; so did the {before} requests before it: is the server still there?")
 

@@ -20,6 +20,9 @@ from transforms.protocols.engine import EngineError, version_of
 # Options that decide how the server is reached, and not what it answers.
 _TRANSPORT = ("base_url", "api_key_env", "api_key_file", "timeout_s", "attempts", "in_flight")
 
+CONTINUE: Mapping[str, Any] = {"continue_final_message": True, "add_generation_prompt": False}
+"""How vLLM and SGLang are told to go on from the last message; llama.cpp does so whenever it is the assistant's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatOptions:

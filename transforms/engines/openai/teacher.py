@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
-from prompts.write_queries import reply_schema
+from prompts.write_queries import reply_schema, without_bounds
 from schemas.capabilities import Capabilities
 from schemas.check import require
 from schemas.video import EngineStamp
 from transforms.engines.openai.chat import ChatClient
 from transforms.engines.openai.decisions import ENDPOINTS
-from transforms.engines.openai.options import ChatOptions
+from transforms.engines.openai.options import CONTINUE, ChatOptions
+from transforms.engines.openai.probe import probe_judge, probe_writer
 from transforms.protocols.engine import EngineError
-from transforms.protocols.teacher import Ladder, PriorWay, Task, TeacherReply, TeacherRequest
+from transforms.protocols.teacher import (
+    Ladder,
+    PriorWay,
+    Task,
+    Teacher,
+    TeacherEngine,
+    TeacherReply,
+    TeacherRequest,
+)
 
 Rung = Literal["logprobs", "logprobs_prefill", "sampling", "verbalized"]
 
-CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
-"""How vLLM and SGLang are told to go on from the last message; llama.cpp does so whenever it is the assistant's."""
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the server turned out to serve when the run began: rungs that are ``lacking`` are passed over.
+
+    ``logprobs`` says that it was seen to report log-probabilities, ``top_logprobs`` for how many alternatives it can be
+    asked at most, None where that is as many as wanted, and ``schema_bounds`` that a schema may bound strings and
+    lists.
+    """
+
+    lacking: tuple[Rung, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    schema_bounds: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAiTeacher(ChatOptions):
+class OpenAiTeacher(ChatOptions, TeacherEngine):
     """Options of the teacher.
 
     ``json_schema: false`` is for servers that cannot constrain a reply. ``confidence`` lists where the confidence of a
@@ -46,9 +67,10 @@ class OpenAiTeacher(ChatOptions):
     ``context_tokens`` is how much the model reads and writes at a time: evidence is cut further where a prompt is
     estimated to leave no room for ``max_tokens``.
 
-    ``lacking`` are the rungs that the server turned out not to serve when the run began (see ``fitted``): they are
-    passed over. No recipe needs to say it.
+    ``served`` is what the server was found to serve of all that (see ``fitted``). No recipe needs to say it.
     """
+
+    takes_batches: ClassVar[bool] = True
 
     json_schema: bool = True
     confidence: tuple[Rung, ...] = ("logprobs",)
@@ -56,7 +78,7 @@ class OpenAiTeacher(ChatOptions):
     samples: int = 8
     prior: PriorWay | None = None
     context_tokens: int | None = None
-    lacking: tuple[Rung, ...] = ()
+    served: Served = Served()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,18 +92,28 @@ class OpenAiTeacher(ChatOptions):
     @property
     def ladder(self) -> Ladder:
         """See ``TeacherEngine``."""
-        return Ladder(self.confidence, self.samples, self.prior, self.lacking)
+        served = self.served
+        return Ladder(self.confidence, self.samples, self.prior, served.lacking, tells_logprobs=served.logprobs)
 
     @property
     def prompt_tokens(self) -> int | None:
-        """See ``Bounded``."""
+        """See ``TeacherEngine``."""
         return None if self.context_tokens is None else self.context_tokens - (self.max_tokens or 0)
 
     def fitted(self, task: Task) -> tuple[OpenAiTeacher, Capabilities]:
-        """See ``Fits``."""
-        from transforms.engines.openai.probe import fitted
+        """See ``TeacherEngine``; raises what ``probe_writer`` and ``probe_judge`` do.
 
-        return fitted(self, task)
+        Neither the stamp nor what is first asked about a pair changes: replies of earlier runs stay good.
+        """
+        if task == "judge":
+            found = probe_judge(self, self.top_logprobs)
+            teacher, lacks = _without(self, found)
+        else:
+            found = probe_writer(self, self.json_schema)
+            teacher = replace(self, served=Served(schema_bounds=found.schema_bounds != "refused"))
+            lacks = _lacks_of_writer(self, found)
+        lacks += _lacks_of_context(self, found)
+        return teacher, replace(found, lacks=f"{found.server} {'; '.join(lacks)}" if lacks else "")
 
     def check(self) -> None:
         """Ask the servers for their models, so that a wrong address or key shows before any work starts.
@@ -95,7 +127,7 @@ class OpenAiTeacher(ChatOptions):
         return ServedTeacher(self, ChatClient(self))
 
     def batch_body(self, request: TeacherRequest) -> dict[str, Any] | None:
-        """See ``Batched``."""
+        """See ``TeacherEngine``."""
         if request.prior in ENDPOINTS:
             return None
         messages, parameters = _call(self, request)
@@ -104,10 +136,10 @@ class OpenAiTeacher(ChatOptions):
     def stamp(self) -> EngineStamp:
         # The ladder changes no reply: it decides which are asked for, and each says so of itself. Nor does the context:
         # what it changes of a prompt is in the prompt's hash.
-        return self.stamp_as("openai", apart_from=("confidence", "samples", "prior", "context_tokens", "lacking"))
+        return self.stamp_as("openai", apart_from=("confidence", "samples", "prior", "context_tokens", "served"))
 
 
-class ServedTeacher:
+class ServedTeacher(Teacher):
     """Asks the server; one call a request."""
 
     def __init__(self, options: OpenAiTeacher, client: ChatClient) -> None:
@@ -121,7 +153,7 @@ class ServedTeacher:
 
     @property
     def prompt_tokens(self) -> int | None:
-        """See ``Bounded``."""
+        """See ``TeacherEngine``."""
         return self._options.prompt_tokens
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
@@ -149,16 +181,73 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
         messages.append({"role": "user", "content": request.follow_up})
     parameters: dict[str, Any] = {"seed": request.seed}
     if request.task == "write_queries" and options.json_schema:
-        schema = {"name": "queries", "strict": True, "schema": reply_schema(request.evidence.present, request.count)}
-        parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
-    goes_on = request.confidence == "logprobs_prefill" or request.prior == "prefill"
-    none_told = {"logprobs", "logprobs_prefill"} <= set(options.lacking)  # asked for them, a server may refuse
-    if not none_told and (goes_on or request.confidence == "logprobs" or request.logprobs):
-        parameters.update(logprobs=True, top_logprobs=options.top_logprobs)
-    if goes_on:
+        form = reply_schema(request.evidence.present, request.count)
+        schema = form if options.served.schema_bounds else without_bounds(form)
+        named = {"name": "queries", "strict": True, "schema": schema}
+        parameters["response_format"] = {"type": "json_schema", "json_schema": named}
+    none_told = {"logprobs", "logprobs_prefill"} <= set(options.served.lacking)  # asked for them, a server may refuse
+    if request.asks_for_logprobs and not none_told:
+        parameters.update(logprobs=True, top_logprobs=options.served.top_logprobs or options.top_logprobs)
+    if request.confidence == "logprobs_prefill" or request.prior == "prefill":
         parameters.update(max_tokens=1, **CONTINUE)
         # Some servers report log-probabilities as the temperature left them: at 1 they are the model's.
         parameters.update(temperature=1.0)
     if request.confidence == "sampling":
         parameters.update(temperature=1.0)
     return messages, parameters
+
+
+def _lacks_of_writer(options: OpenAiTeacher, found: Capabilities) -> list[str]:
+    lacks = []
+    if options.json_schema and found.json_schema == "ignored":
+        lacks.append("ignores JSON schemas: replies are parsed all the same, and asked for again where they do not fit")
+    if found.schema_bounds == "refused":
+        lacks.append("refuses a JSON schema that bounds strings and lists: they are left without an end")
+    return lacks
+
+
+def _lacks_of_context(options: OpenAiTeacher, found: Capabilities) -> list[str]:
+    lacks = []
+    if found.context_tokens and found.context_tokens <= (options.max_tokens or 0):
+        lacks.append(f"has a context of {found.context_tokens} tokens, which max_tokens ({options.max_tokens}) fills")
+    if found.reads_tokens:
+        lacks.append(
+            f"reads only {found.reads_tokens} tokens of a longer prompt and says nothing: start it with a larger "
+            "context, or set context_tokens and max_tokens to what it has"
+        )
+    return lacks
+
+
+def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher, list[str]]:
+    """The judge without the rungs that its server lacks, and why."""
+    why: dict[Rung, str] = {}
+    if found.logprobs in ("ignored", "refused"):
+        why["logprobs"] = why["logprobs_prefill"] = f"gives no log-probabilities ({found.logprobs})"
+    elif options.temperature not in (None, 1.0) and found.logprobs_mode == "processed":
+        why["logprobs"] = (
+            f"gives log-probabilities of temperature {options.temperature:g} instead of 1 (temperature: 1 is safe)"
+        )
+    elif options.temperature not in (None, 1.0) and found.logprobs_mode == "unknown":
+        why["logprobs"] = (
+            f"did not show whether its log-probabilities follow the temperature, which is {options.temperature:g} "
+            "(temperature: 1 is safe)"
+        )
+    if found.prefill in ("ignored", "refused"):
+        why.setdefault("logprobs_prefill", f"does not go on from the start of an answer ({found.prefill})")
+    lacks = []
+    if lost := [rung for rung in options.confidence if rung in why]:
+        left = [rung for rung in options.confidence if rung not in why]
+        instead = f"come from {', then '.join(left)}" if left else "are null"
+        reasons = ", ".join(dict.fromkeys(why[rung] for rung in lost))
+        lacks.append(f"{reasons}: margins {instead} instead of from {', '.join(lost)}")
+    if options.prior == "prefill" and "logprobs_prefill" in why:
+        options = replace(options, prior=None)
+        lacks.append(f"{why['logprobs_prefill']}: delta_prior is null")
+    if found.top_logprobs is not None:
+        told = f"{found.top_logprobs} of {options.top_logprobs}"
+        lacks.append(f"allows only {told} alternatives of a token: the intervals of margins are wider")
+    elif found.alternatives is not None and found.alternatives < options.top_logprobs:
+        told = f"{found.alternatives} of {options.top_logprobs}"
+        lacks.append(f"reports only {told} alternatives of a token: the intervals of margins are wider")
+    served = Served(tuple(why), logprobs=found.logprobs == "yes", top_logprobs=found.top_logprobs)
+    return replace(options, served=served), lacks

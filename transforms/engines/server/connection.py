@@ -59,4 +59,11 @@ class Connection:
         except TimeoutError:
             return Fault(f"no whole reply within {limit_s:g} s", reached=False)
         except APIStatusError as error:
-            return self.faults.fault(error)
+            return self.faults.fault(error.status_code, _content(error.response), error.response.headers)
+
+
+def _content(response: httpx2.Response) -> object:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text

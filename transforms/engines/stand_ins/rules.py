@@ -23,7 +23,7 @@ from schemas.video import MODALITIES, EngineStamp, Evidence
 from transforms.engines.stand_ins.rules_words import SENTENCE_ENDS, is_generic, names_in, weight
 from transforms.engines.stand_ins.rules_writing import write
 from transforms.protocols.engine import stamp_of
-from transforms.protocols.teacher import Ladder, TeacherReply, TeacherRequest
+from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherReply, TeacherRequest
 from transforms.text.words import content_words, stem, words
 
 REVISION = "4"
@@ -34,7 +34,7 @@ STRONGEST = 12.0
 
 
 @dataclass(frozen=True)
-class Rules:
+class Rules(TeacherEngine):
     """The rule-based teacher. It has no options."""
 
     requires: ClassVar[tuple[str, ...]] = ()
@@ -48,7 +48,7 @@ class Rules:
         return stamp_of(self, "rules", "", model=f"rules-{REVISION}")
 
 
-class RuleTeacher:
+class RuleTeacher(Teacher):
     """Writes by joining distinctive words of the evidence, judges by how many of a query's words the evidence holds.
 
     It reads the records of a request, not its prose, and the same request always gets the same reply.
