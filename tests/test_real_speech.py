@@ -112,4 +112,4 @@ def test_eight_bits_and_a_greedy_search_hear_nearly_the_same(samples: Path, tmp_
     exact = heard(faster_whisper_of("tiny.en"), clip, tmp_path)
 
     for options in ({"compute_type": "int8"}, {"beam_size": 1}):
-        assert word_error_rate(exact, heard(faster_whisper_of("tiny.en", **options), clip, tmp_path)) < 0.2
+        assert word_error_rate(exact, heard(faster_whisper_of("tiny.en", **options), clip, tmp_path)) < 0.35
