@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 import apache_beam as beam
-import msgspec
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.runners.runner import PipelineResult
 
@@ -36,6 +35,7 @@ from pipeline.stage import LedgerBuilder, Step
 from pipeline.synthesize import Synthesize
 from prompts.template import Template
 from schemas.capabilities import Capabilities
+from schemas.check import read_json
 from schemas.fingerprint import fingerprint
 from transforms.curate.split import split_of
 from transforms.emit.write_parts import join_parts
@@ -194,7 +194,7 @@ def write_entries(job: Job) -> str:
 def finish(job: Job, steps: Iterable[Step], info: Callable[[], RunInfo]) -> tuple[Manifest, list[Line]]:
     """From staged shards and counts to a finished output: ledger, TREC files, card, report, and the manifest last."""
     staging = staging_of(job.output)
-    counts = msgspec.json.decode(read_bytes(join(staging, COUNTS)), type=Counts)
+    counts = read_json(read_bytes(join(staging, COUNTS)), Counts)
     lines = lines_of(counts.tallies, steps)
     warnings: dict[str, dict[str, int]] = defaultdict(dict)
     for part, reason, count in sorted(counts.warnings):

@@ -13,6 +13,7 @@ from prompts.echo import echoes
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, neutralise, render_evidence
 from prompts.reply import UnparsableReply, excerpt, split_thinking
 from prompts.template import Prompt, Template, load_template
+from schemas.check import read_plain
 from schemas.difficulty import DIMENSIONS, HIGHEST, Ratings
 from schemas.query import QUERY_TYPES, QueryType
 from schemas.video import MODALITIES, Evidence, Modality
@@ -156,7 +157,7 @@ def parse_queries(reply: str, shown: Collection[Modality], template: Template | 
     """
     _, answer = split_thinking(reply)
     try:
-        found = msgspec.convert(_find_reply(answer), _Reply)
+        found = read_plain(_find_reply(answer), _Reply)
     except msgspec.ValidationError as error:
         raise UnparsableReply("wrong schema", str(error)) from error
     if not found.queries:

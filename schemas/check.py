@@ -1,9 +1,18 @@
-"""Checks that records run at birth; a record that exists is a record that makes sense."""
+"""Checks that records run at birth, and how records are read; a record that exists is a record that makes sense."""
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Collection
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_learning = threading.Lock()
 
 
 class InvalidRecord(ValueError):
@@ -35,3 +44,34 @@ def require_span(start_s: float, end_s: float) -> None:
     """Refuse a time span that is not finite, starts before zero or ends before it starts (seconds)."""
     finite = math.isfinite(start_s) and math.isfinite(end_s)
     require(finite and 0.0 <= start_s <= end_s, "a span needs 0 <= start_s <= end_s", (start_s, end_s))
+
+
+def read_json(data: bytes | str | msgspec.Raw, kind: type[T]) -> T:
+    """JSON as ``kind``, with its types and rules checked.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: it is no JSON, or not such a record.
+    """
+    value: T = _learned(kind).decode(data)
+    return value
+
+
+def read_plain(value: object, kind: type[T]) -> T:
+    """Dicts, lists, texts and numbers as ``kind``, with its types and rules checked.
+
+    Raises:
+        msgspec.ValidationError: it is no such record.
+    """
+    _learned(kind)
+    return msgspec.convert(value, kind)
+
+
+def _learned(kind: Any) -> msgspec.json.Decoder[Any]:
+    """msgspec (0.22) looks at a class when it first reads one, and two threads that make it do so at once crash the
+    process. So every kind is learned under a lock, before it is read.
+    """
+    if kind not in _decoders:
+        with _learning:
+            if kind not in _decoders:
+                _decoders[kind] = msgspec.json.Decoder(kind)
+    return _decoders[kind]

@@ -6,9 +6,8 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from schemas.check import read_plain
 from schemas.fingerprint import fingerprint
 from schemas.query import QueryText
 from schemas.video import MediaFacts, Modality, Video
@@ -88,5 +87,5 @@ def _texts(tables: Tables, wanted: set[str]) -> dict[str, str]:
 def _pair(query_id: str, text: str, row: Row | None, is_positive: bool) -> Pair | None:
     if row is None:
         return None
-    video = Video(row["video_id"], row["uri"], msgspec.convert(row["media"], MediaFacts), evidence_of(row))
+    video = Video(row["video_id"], row["uri"], read_plain(row["media"], MediaFacts), evidence_of(row))
     return Pair(QueryText(query_id, text), video, None, is_positive)

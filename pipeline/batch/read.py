@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from prompts.margin import essential
+from schemas.check import read_json
 from transforms.engines.openai.batch import BatchReader
 from transforms.journal.batch_files import BatchFiles, batch_files, put_away
 from transforms.journal.counts import counted_aside
@@ -103,7 +104,7 @@ def _take(line: bytes, place: str, reader: BatchReader, batch: BatchFiles, journ
     elif isinstance(outcome, EngineError):
         reading.refused.note(str(outcome))
     else:
-        _note(_record(journal, msgspec.json.decode(about, type=Key), outcome), outcome, reading)
+        _note(_record(journal, read_json(about, Key), outcome), outcome, reading)
 
 
 def _note(news: bool | EngineError, outcome: TeacherReply | TeacherFailed, reading: Reading) -> None:

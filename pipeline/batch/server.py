@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from schemas.check import read_json
 from schemas.visible import one_line
 from transforms.engines.openai.options import require_address
 from transforms.engines.server.api_key import KeyKeeper, refuse_secrets
@@ -165,7 +166,7 @@ class BatchServer:
     def _state(self) -> dict[str, Submission]:
         path = Path(self._folder) / STATE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=dict[str, Submission]) if path.exists() else {}
+            return read_json(path.read_bytes(), dict[str, Submission]) if path.exists() else {}
         except msgspec.DecodeError as error:
             raise BatchServerError(f"{path} is damaged: restore it, or see at the server what runs") from error
 

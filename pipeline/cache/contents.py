@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
+from schemas.check import read_json
 from transforms.extract.decode import Decoded
 from transforms.extract.read_text import Lines
 from transforms.extract.transcribe import Segments
@@ -118,7 +119,7 @@ def value_of(step: str, record: Record) -> Any:
     if record.failed is not None or step not in KINDS:
         return None
     try:
-        return msgspec.json.decode(record.value, type=KINDS[step])
+        return read_json(record.value, KINDS[step])
     except msgspec.DecodeError:
         return None
 

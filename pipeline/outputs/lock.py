@@ -19,6 +19,7 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.errors import OutputError, with_fix
+from schemas.check import read_json
 from transforms.storage.cache import is_remote
 from transforms.storage.file_lock import Busy, FileLock, is_alive
 from transforms.storage.files import join, read_bytes, write_bytes
@@ -155,7 +156,7 @@ def _read(path: str) -> Holder | None:
 
 def _holder(content: bytes) -> Holder | None:
     try:
-        return msgspec.json.decode(content, type=Holder)
+        return read_json(content, Holder)
     except (msgspec.DecodeError, UnicodeDecodeError):  # just created, or not ours
         return None
 

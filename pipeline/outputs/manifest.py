@@ -14,6 +14,7 @@ from pipeline.outputs.errors import NotAnOutput
 from pipeline.outputs.staging import is_half_published
 from pipeline.outputs.tables import Tables
 from schemas.capabilities import Capabilities
+from schemas.check import read_json
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
 from transforms.emit.shards import WrittenFile
@@ -103,7 +104,7 @@ def read_manifest(output: str) -> Manifest:
     except OSError as error:
         raise NotAnOutput(f"{output}/{MANIFEST} cannot be read: {error}") from error
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = read_json(data, Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotAnOutput(f"{output}/{MANIFEST} cannot be read: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
@@ -134,7 +135,7 @@ def listed_files(folder: str) -> list[WrittenFile]:
         NotAnOutput: there is no manifest of this project.
     """
     try:
-        return msgspec.json.decode(read_bytes(join(folder, MANIFEST)), type=_Signature).files
+        return read_json(read_bytes(join(folder, MANIFEST)), _Signature).files
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotAnOutput(f"{folder} has no {MANIFEST} of hardquery") from error
 

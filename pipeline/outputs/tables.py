@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.outputs.errors import UnreadableOutput, reading
+from schemas.check import read_plain
 from schemas.tables import TABLES
 from schemas.video import Evidence
 from transforms.emit.shards import WrittenFile
@@ -129,7 +130,7 @@ class VideoIndex:
 
 def evidence_of(video: Row) -> Evidence:
     """The evidence of a row of the videos table, as the record that prompts are rendered from."""
-    return msgspec.convert({name: video[name] for name in ("caption", "asr", "ocr", "metadata")}, Evidence)
+    return read_plain({name: video[name] for name in ("caption", "asr", "ocr", "metadata")}, Evidence)
 
 
 def is_table_file(path: str) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from schemas.check import read_plain
+
 T = TypeVar("T")
 
 _WHERE = re.compile(r"(?P<rule>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
@@ -26,7 +28,7 @@ def converted(values: Mapping[str, Any], kind: type[T], what: str, error: type[V
         ``error``: a key is unknown or missing, or a value makes no sense; one line with ``what`` and the key's path.
     """
     try:
-        return msgspec.convert(values, kind)
+        return read_plain(values, kind)
     except msgspec.ValidationError as problem:
         found = _WHERE.fullmatch(str(problem))
         rule, path = (found["rule"], found["path"] or "") if found else (str(problem), "")

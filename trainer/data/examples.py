@@ -6,8 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
-
+from schemas.check import read_plain
 from schemas.example import Split
 from schemas.query import Label
 from trainer.data.shards import DataError, Shards
@@ -82,7 +81,7 @@ def read_queries(shards: Shards, split: Split) -> list[QueryExample]:
         DataError: a group has not one positive, as its first candidate, and at least one negative.
     """
     columns = ["query_id", "query", *(f"{_CANDIDATE}.{name}" for name in Candidate.__dataclass_fields__)]
-    examples = [msgspec.convert(row, QueryExample) for row in shards.rows("ranking", split, columns)]
+    examples = [read_plain(row, QueryExample) for row in shards.rows("ranking", split, columns)]
     for example in examples:
         labels = [candidate.label for candidate in example.candidates]
         if labels[:1] != [1] or sum(labels) != 1 or len(labels) < 2:
@@ -93,7 +92,7 @@ def read_queries(shards: Shards, split: Split) -> list[QueryExample]:
 def read_captions(shards: Shards, split: Split) -> list[CaptionExample]:
     """All captions of a split."""
     rows = shards.rows("perception", split, ["video_id", "caption"])
-    return [msgspec.convert(row, CaptionExample) for row in rows]
+    return [read_plain(row, CaptionExample) for row in rows]
 
 
 def with_frames(splits: Sequence[Sequence[Example]], clips: Container[str], allowed: int) -> tuple[list[Example], ...]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from schemas.check import read_json
 from schemas.example import Split
 from schemas.tables import SCHEMA_VERSION
 from trainer.config.errors import TrainingError
@@ -97,7 +98,7 @@ class Shards:
     @cached_property
     def _manifest(self) -> _Manifest:
         try:
-            manifest = msgspec.json.decode(self._manifest_bytes(), type=_Manifest)
+            manifest = read_json(self._manifest_bytes(), _Manifest)
         except msgspec.DecodeError as error:
             raise DataError(f"{self.root}/{MANIFEST} is no manifest of hardquery: {error}") from error
         if manifest.schema_version != SCHEMA_VERSION:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.check import read_plain
 from schemas.configuration.section import did_you_mean
 from transforms.protocols.engine import Engine, EngineError
 
@@ -50,7 +51,7 @@ def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
         if key not in known:
             raise EngineError(f"{modality} engine {name!r} has no option {key!r}{did_you_mean(key, known)}")
     try:
-        engine: Engine = msgspec.convert(chosen, kind)
+        engine: Engine = read_plain(chosen, kind)
     except (msgspec.ValidationError, ValueError) as error:
         raise EngineError(f"{modality} engine {name!r}: {error}") from error
     for package in engine.requires:

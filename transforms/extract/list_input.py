@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
+from schemas.check import read_json
 from schemas.video import EvidenceWarning, ManifestEntry
 from schemas.visible import one_line
 from transforms.extract.read_manifest import METADATA_FIELDS, InputError, metadata_of, read_manifest
@@ -192,7 +193,7 @@ def read_entries(path: str) -> Iterator[ManifestEntry]:
     """The entries of a file that ``write_entries`` wrote."""
     with open_seekable(path) as stream:
         for line in stream:
-            yield msgspec.json.decode(line, type=ManifestEntry)
+            yield read_json(line, ManifestEntry)
 
 
 def entries_json(entries: Iterable[ManifestEntry]) -> bytes:

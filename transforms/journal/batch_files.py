@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from schemas.check import read_json
 from transforms.journal.segments import Index, Segment, journal_file, line_of
 from transforms.journal.step_log import StepLog
 from transforms.storage.file_lock import Busy, FileLock, users_in
@@ -195,7 +196,7 @@ def _rewrite(path: Path, to: Path, wanted: Callable[[str], bool]) -> None:
 def _id_of(line: bytes) -> str | None:
     """The id of a question; None for a line that is cut off, as a killed process leaves it."""
     try:
-        return msgspec.json.decode(line, type=_Line).custom_id if line.endswith(b"\n") else None
+        return read_json(line, _Line).custom_id if line.endswith(b"\n") else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
 
+from schemas.check import read_json
 from schemas.usage import Usage
 from transforms.journal.batch_files import BatchFiles, batch_files
 from transforms.journal.budget import Budget, Deferred, Spending
@@ -146,12 +147,12 @@ class OpenJournal:
         values: list[T] = []
         for data in self.log(key.step).find(digest):
             try:
-                record = msgspec.json.decode(data, type=Record)
+                record = read_json(data, Record)
                 count_earlier(key.step, record.usage)  # also of failures before the value: they were asked for it too
                 if record.failed is not None:
                     failed = record.failed
                     continue
-                values.append(msgspec.json.decode(record.value, type=kind))
+                values.append(read_json(record.value, kind))
             except msgspec.DecodeError:
                 continue  # written by another version
             if usable is None:
@@ -211,7 +212,7 @@ class OpenJournal:
                 self._miss(key)
             raise
         count(key.step, "run", usage)
-        result: T = msgspec.json.decode(encoded, type=kind)
+        result: T = read_json(encoded, kind)
         return result
 
     def _append(

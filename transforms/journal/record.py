@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from schemas.check import read_json
 from schemas.fingerprint import fingerprint
 from schemas.usage import Usage
 from schemas.video import EngineStamp
@@ -97,6 +98,6 @@ class Miss:
 def record_of(data: bytes) -> Record | None:
     """The record of a line's JSON, None where another version wrote it."""
     try:
-        return msgspec.json.decode(data, type=Record)
+        return read_json(data, Record)
     except msgspec.DecodeError:
         return None

@@ -11,6 +11,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.check import read_json
+
 ROW_EXTENSIONS = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 FORMS = "JSON Lines (.jsonl, .ndjson), Parquet (.parquet), or CSV or TSV with a header (.csv, .tsv)"
 
@@ -56,7 +58,7 @@ def _json_rows(path: str, text: str) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold other separators
         if line.strip():
             try:
-                yield number, msgspec.json.decode(line, type=Row)
+                yield number, read_json(line, Row)
             except (msgspec.DecodeError, RecursionError) as error:
                 raise RowError(f"{path}, line {number}: {error}") from error
 

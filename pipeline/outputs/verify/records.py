@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pipeline.outputs.tables import Row
+from schemas.check import read_plain
 from schemas.example import Example, PerceptionExample
 from schemas.losses import Loss
 from schemas.query import Judgement, Margin, Query
@@ -77,7 +78,7 @@ def broken_margin(row: Row) -> Broken | None:
 
 def _broken(row: Row, kind: type) -> Broken | None:
     try:
-        msgspec.convert(row, kind)
+        read_plain(row, kind)
     except msgspec.ValidationError as error:
         return Broken(str(error), ill_typed=error.__cause__ is None)  # a rule of the record itself is the cause
     return None

@@ -13,6 +13,7 @@ import msgspec
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Row, Tables
 from pipeline.outputs.verify.records import broken_margin, broken_record
+from schemas.check import read_plain
 from schemas.example import SPLITS, STRATA
 from schemas.query import Label
 from schemas.tables import TABLES
@@ -58,7 +59,7 @@ def check_rows(tables: Tables, recipe: Mapping[str, Any]) -> Generator[Problem, 
         Whether there was no such row.
     """
     try:
-        rules = msgspec.convert(recipe.get("curate", {}), CurateRules)
+        rules = read_plain(recipe.get("curate", {}), CurateRules)
     except msgspec.ValidationError as error:
         yield Problem("manifest.json", f"recipe.curate: {error}")
         return False

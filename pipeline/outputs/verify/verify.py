@@ -17,6 +17,7 @@ from pipeline.outputs.staging import list_output
 from pipeline.outputs.verify.ledger import check_ledger
 from pipeline.outputs.verify.rows import check_rows
 from pipeline.outputs.verify.runs import check_trec
+from schemas.check import read_json
 from schemas.tables import TABLES, Table
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, open_seekable, read_bytes
@@ -106,7 +107,7 @@ def _check_exports(output: str, present: set[str]) -> Iterator[Problem]:
     for path in sorted(present):
         if path.startswith(EXPORTS_FOLDER) and path.endswith(f"/{SOURCE}"):
             try:
-                source = msgspec.json.decode(read_bytes(join(output, path)), type=dict[str, str])
+                source = read_json(read_bytes(join(output, path)), dict[str, str])
             except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 yield Problem(path, f"cannot be read: {error}")
                 continue

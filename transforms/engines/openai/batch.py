@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.check import read_json
 from schemas.usage import Usage
 from transforms.engines.openai.chat import BAD_GATEWAY
 from transforms.engines.openai.completion import NoAnswer, read_completion
@@ -49,7 +50,7 @@ class BatchReader:
             msgspec.DecodeError, UnicodeDecodeError: it is no such line.
         """
         try:
-            said = msgspec.json.decode(line, type=_Line)
+            said = read_json(line, _Line)
             return said.custom_id, self._outcome(said)
         except RecursionError as error:
             raise msgspec.DecodeError("nested too deeply") from error

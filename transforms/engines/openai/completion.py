@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from schemas.check import read_json
 from schemas.token import Token
 from transforms.engines.openai.usage import read_usage
 from transforms.protocols.teacher import TeacherReply
@@ -127,7 +128,7 @@ def _first_choice(body: bytes) -> tuple[_Completion, _Choice]:
 
 def _decoded(body: bytes) -> _Completion:
     try:
-        return msgspec.json.decode(body, type=_Completion)
+        return read_json(body, _Completion)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as error:
@@ -136,7 +137,7 @@ def _decoded(body: bytes) -> _Completion:
             plain = msgspec.json.encode(json.loads(body, parse_constant=lambda _: None))
         except (ValueError, msgspec.EncodeError):
             raise error from None
-        return msgspec.json.decode(plain, type=_Completion)
+        return read_json(plain, _Completion)
 
 
 def _thoughts(part: _Part) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from prompts.template import Prompt
+from schemas.check import read_json
 from transforms.engines.openai.usage import read_usage
 from transforms.protocols.teacher import TeacherReply
 
@@ -61,7 +62,7 @@ def _ask_systemone(model: str, prompt: Prompt) -> dict[str, Any]:
 
 
 def _read_systemone(body: bytes) -> TeacherReply:
-    reply = msgspec.json.decode(body, type=_SystemOne)
+    reply = read_json(body, _SystemOne)
     if _NAME not in reply.answers:
         raise msgspec.ValidationError(f"the reply has no answer {_NAME!r}")
     return TeacherReply(_said(body), usage=read_usage(reply.usage), p_yes=reply.answers[_NAME].noul)
@@ -74,7 +75,7 @@ def _ask_decisions(model: str, prompt: Prompt) -> dict[str, Any]:
 
 
 def _read_decisions(body: bytes) -> TeacherReply:
-    reply = msgspec.json.decode(body, type=_Decision)
+    reply = read_json(body, _Decision)
     (answer,) = reply.answers
     said, usage = _said(body), read_usage(reply.usage)
     if isinstance(answer, _Refusal):
@@ -84,7 +85,7 @@ def _read_decisions(body: bytes) -> TeacherReply:
 
 def _said(body: bytes) -> str:
     """The answers as the server put them; what else it says of itself differs from call to call."""
-    answers = msgspec.json.decode(body, type=dict[str, msgspec.Raw])["answers"]
+    answers = read_json(body, dict[str, msgspec.Raw])["answers"]
     return bytes(answers).decode()
 
 

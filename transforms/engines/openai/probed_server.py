@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.check import read_json
 from transforms.engines.openai.chat import BAD_GATEWAY, CHECK_TIMEOUT_S, ChatClient
 from transforms.engines.openai.completion import NoAnswer, count_choices, read_completion
 from transforms.engines.openai.options import ChatOptions
@@ -100,7 +101,7 @@ def _context_tokens(models: bytes | Fault, model: str) -> int | None:
     goes by any name.
     """
     try:
-        listed = msgspec.json.decode(models, type=_Models).data if isinstance(models, bytes) else []
+        listed = read_json(models, _Models).data if isinstance(models, bytes) else []
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     named = [each for each in listed if each.id == model] or (listed if len(listed) == 1 else [])
