@@ -26,7 +26,7 @@ SETTINGS = (
     "emit.frames.frames=2",
     "synthesize.variants=[metadata, all]",
     "synthesize.queries_per_variant=1",
-    "curate.alpha1=1",
+    "curate.alpha1=0",
     "curate.alpha2=5",
 )
 
