@@ -145,8 +145,9 @@ def write(asked: Asked) -> Reply:
 def judge(asked: Asked) -> Reply:
     """Yes where the evidence holds at least two thirds of what the query names, and the surer the clearer it is."""
     text = asked.body["messages"][1]["content"]
-    query, evidence = text.partition("END EVIDENCE")[2], set(_long_words(_evidence(text)))
-    named = [word for word in _long_words(query.partition("quoted as a JSON string:")[2]) if word != "according"]
+    after, evidence = text.partition("END EVIDENCE")[2], set(_long_words(_evidence(text)))
+    [query] = re.findall(r'^".*"$', after, re.MULTILINE)
+    named = [word for word in _long_words(query) if word != "according"]
     share = sum(word in evidence for word in named) / max(1, len(named))
     label, other, least = ("yes", "no", -9.0) if share > 0.6 else ("no", "yes", -14.0 + 6 * share)
     tokens = [
