@@ -104,10 +104,10 @@ def test_any_other_error_reaches_all_that_were_in_the_batch_and_no_later_one():
 
 
 def test_its_thread_ends_when_there_is_nothing_to_do():
-    batcher = Batcher(Doubler(), 2, TooLarge)
+    batcher, before = Batcher(Doubler(), 2, TooLarge), set(threading.enumerate())
     batcher.ask(1)
 
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name == "batcher":
             thread.join(HANG_S)
             assert not thread.is_alive()
