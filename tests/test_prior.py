@@ -244,5 +244,5 @@ def test_the_bound_needs_a_teacher_with_a_prior():
     settings = ["judge.no_rationale_below=-10"]
     with pytest.raises(RecipeError, match=r"judge\.no_rationale_below: needs judge\.teacher\.prior"):
         find_engines(load_recipe("demo", settings))
-    with pytest.raises(RecipeError, match=r"judge\.no_rationale_below: must be at most 0"):
+    with pytest.raises(RecipeError, match=r"judge\.no_rationale_below: expected `float` <= 0\.0, got 0\.5"):
         load_recipe("demo", ["judge.no_rationale_below=0.5"])
