@@ -28,7 +28,7 @@ CHAT_TEMPLATE = (
 )
 VERDICT = "<think>\nIt fits.\n</think>\n\n<answer>{}</answer>"  # as Qwen3 lays out a reply
 HOW_SURE_SAID = "73"
-STEPS = 160
+STEPS = 260
 # The standard deviation of random weights: where they are wide, all that was read matters to what follows, and some
 # tokens are far likelier than others; where they are narrow, a model learns in a few steps what decides.
 WIDE, NARROW = 0.25, 0.06
