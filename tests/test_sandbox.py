@@ -282,8 +282,10 @@ def test_shutting_down_releases_the_threads_that_wait():
     assert run_isolated(double, 4, limit=LIMIT) == 8
 
 
+# Whoever runs these tests in the background may have interrupts ignored, which the parent would inherit.
 PARENT = """
-import sys, threading, os
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_sandbox import child_pid, hold_the_interpreter
 from transforms.workers.sandbox import run_isolated
