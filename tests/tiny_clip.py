@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def build(folder: Path, family: str = "clip", texts: Iterable[str] = (), *, seed
     ``texts`` are what the tokenizer learns its words from.
     """
     torch.manual_seed(seed)
-    tokenizer = _tokenizer(texts)
+    tokenizer = _pieces(texts) if family == "siglip2" else _words(texts)
     model, images = _FAMILIES[family](len(tokenizer), layers)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -29,7 +30,17 @@ def build(folder: Path, family: str = "clip", texts: Iterable[str] = (), *, seed
     return folder
 
 
-def _tokenizer(texts: Iterable[str]) -> T.PreTrainedTokenizerFast:
+def _pieces(texts: Iterable[str]) -> T.Siglip2Tokenizer:
+    """Pairs of bytes, joined as in Gemma: the one kind that transformers loads beside a SigLIP 2."""
+    bpe, gemma = Tokenizer(models.BPE(unk_token="<unk>")), T.Siglip2Tokenizer()._tokenizer
+    bpe.normalizer, bpe.pre_tokenizer = gemma.normalizer, gemma.pre_tokenizer
+    bpe.train_from_iterator(texts, trainers.BpeTrainer(special_tokens=list(_SPECIAL), show_progress=False))
+    learned = json.loads(bpe.to_str())["model"]
+    merges = [tuple(merge) for merge in learned["merges"]]
+    return T.Siglip2Tokenizer(vocab=learned["vocab"], merges=merges, padding_side="right", model_max_length=POSITIONS)
+
+
+def _words(texts: Iterable[str]) -> T.PreTrainedTokenizerFast:
     words = Tokenizer(models.WordLevel(unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=list(_SPECIAL), show_progress=False))
