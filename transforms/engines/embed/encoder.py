@@ -81,10 +81,10 @@ class LateEncoder(Encoder):
             kept = features["attention_mask"].bool().cpu().numpy()
             if features.get("modality") == "message":
                 tokens = features["input_ids"].cpu().numpy()
-                kept = kept & (
-                    self._is_patch(tokens) if isinstance(item, dict) else self._is_word(tokens, encode, prompt)
-                )
-            return features["token_embeddings"].float().cpu().numpy()[kept]
+                is_content = self._is_patch(tokens) if isinstance(item, dict) else self._is_word(tokens, encode, prompt)
+                kept &= is_content
+            vectors: NDArray[np.float32] = features["token_embeddings"].float().cpu().numpy()[kept]
+        return vectors
 
     def _is_patch(self, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
         known = [getattr(self._model.config, name, None) for name in _VISUAL_TOKENS]

@@ -63,7 +63,7 @@ def require_model(engine: str, model: str, revision: str) -> Path:
 
 
 def modules_of(folder: Path) -> list[Path]:
-    """The folders of a sentence-transformers checkpoint's modules, the first one's first; of others the folder alone."""
+    """The folders of the modules of a sentence-transformers checkpoint, in their order; of others the folder itself."""
     listed = folder / "modules.json"
     if not listed.is_file():
         return [folder]
