@@ -16,8 +16,8 @@ from tiny_training import tiny_output, tiny_tables, write_config, write_output
 from trainer.config.retriever import load_retriever_config
 from trainer.data.plan import read_plan
 from trainer.export import export_model
-from trainer.retriever.encoder import content_hash, load_encoder
-from trainer.retriever.model import RetrieverError
+from trainer.retriever.encoder import load_encoder
+from trainer.retriever.folder import RetrieverError, content_hash
 from trainer.run import train
 
 ROOT = Path(__file__).parent.parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,26 +11,22 @@ from torch.utils.data import Dataset
 
 from schemas.example import SPLITS
 from trainer.config.retriever import RetrieverConfig
-from trainer.data.clips import Clip, Clips, FrameBudget
+from trainer.data.clips import Clip, Clips
 from trainer.data.examples import QueryExample, read_queries, with_frames
 from trainer.data.plan import plan_queries
 from trainer.data.shards import Shards
 from trainer.model.models import Source
-from trainer.retriever.inputs import Preparation
+from trainer.retriever.folder import RetrieverError, is_video_colbert
+from trainer.retriever.inputs import Preparation, clips_of
 from trainer.retriever.model import (
     LEVELS,
-    RetrieverError,
     Shape,
     VideoColbert,
-    is_video_colbert,
     load_video_colbert,
     start_video_colbert,
 )
 from trainer.retriever.relevance import read_relevance
 from trainer.retriever.trainer import Collator, Item, RetrieverTrainer
-
-_AS_STORED = sys.maxsize
-"""The image processor brings frames to the size that the model sees: they are left as they are until then."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class RetrieverStage:
         self._config = config.retriever
         self._source = Source.of(config.model, config.revision)
         self._preparation = Preparation.of(self._source.base, self._source.revision, self._config.query_tokens)
-        self._clips = Clips(shards, FrameBudget(self._config.frames, _AS_STORED))
+        self._clips = clips_of(shards, self._config.frames)
         found = [read_queries(shards, split) for split in SPLITS]
         self._examples, self._validation = with_frames(found, self._clips, config.missing_videos)
         self.left_out = sum(map(len, found)) - len(self._examples) - len(self._validation)

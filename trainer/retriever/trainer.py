@@ -68,7 +68,7 @@ class RetrieverTrainer(StageTrainer):
         super().__init__(**rest)
         self._config = config
         self._relevance = relevance
-        self._weights = {level: getattr(config.levels, level) for level in self._colbert.shape.levels}
+        self._weights: dict[str, float] = {level: getattr(config.levels, level) for level in self._colbert.shape.levels}
 
     @property
     def _colbert(self) -> VideoColbert:
