@@ -13,7 +13,7 @@ def test_every_recipe_that_comes_with_the_project_loads():
 def test_the_rankvideo_recipe_has_the_papers_thresholds():
     recipe = load_recipe("rankvideo")
 
-    assert (recipe.mine.retrievable_at, recipe.mine.ambiguity_ratio, recipe.mine.candidates) == (1000, 2.0, 20)
+    assert (recipe.mine.retrievable_at, recipe.mine.ambiguity.ratio, recipe.mine.candidates) == (1000, 2.0, 20)
     assert (recipe.curate.alpha1, recipe.curate.alpha2) == (-6.0, -8.0)
     assert (recipe.curate.min_trusted, recipe.curate.max_negatives) == (1, 3)
     assert recipe.synthesize.variants == ("caption", "asr", "ocr", "metadata", "all")
@@ -80,9 +80,8 @@ def test_a_recipe_can_be_a_file(tmp_path):
         (["curate.alpha1=.nan"], r"recipe key curate: alpha1 must be a number of at most 0, got nan"),
         (["curate.alpha1=-.inf"], r"recipe key curate: alpha1 must be a number of at most 0, got -inf"),
         (["curate.alpha2=.inf"], r"recipe key curate: alpha2 must be finite, got inf"),
-        (["mine.ambiguity_ratio=.nan"], r"recipe key mine.ambiguity_ratio: "),
+        (["mine.ambiguity.ratio=.nan"], r"recipe key mine.ambiguity.ratio: "),
         (["judge.no_rationale_below=1e-3"], r"recipe key judge.no_rationale_below: expected `float` <= 0.0, got 0.001"),
-        (["mine.modalities=[asr, asr]"], r"recipe key mine: modalities must name at least one, and each only once"),
         (["synthesize.variants=[]"], r"recipe key synthesize: variants must name at least one"),
         (["extract.frames.max_frames=0"], r"recipe key extract.frames: max_frames must be at least 1, got 0"),
         (["costs.judge.input_prize=1"], r"key costs.judge.input_prize is not known; did you mean 'input_price'"),
@@ -122,7 +121,7 @@ def test_a_recipe_without_a_section_names_it():
             r"key extract.asr: asr engine 'wisper' is not known; did you mean 'whisper'",
         ),
         ("extract.ocr.limit=3", r"recipe key extract.ocr: ocr engine 'rapidocr' has no option 'limit'"),
-        ("mine.first_stage={engine: trec, path: /no/such.run}", r"recipe key mine.first_stage: .*no/such.run"),
+        ("mine.first_stage={engine: trec, path: /no/such.run}", r"recipe key mine.first_stages.trec: .*no/such.run"),
     ],
 )
 def test_an_engine_that_cannot_be_had_names_its_key(setting, message):
