@@ -2,6 +2,8 @@ import pytest
 
 from pipeline.config import RecipeError, load_recipe, parse_recipe, recipe_names, recipe_text
 from pipeline.engines import find_engines
+from transforms.engines.bm25 import Bm25
+from transforms.mine.documents import FieldWeights
 
 
 def test_every_recipe_that_comes_with_the_project_loads():
@@ -97,6 +99,93 @@ def test_a_wrong_setting_is_one_line_that_names_the_key(settings, message):
         load_recipe("demo", settings)
 
     assert "\n" not in str(caught.value)
+
+
+TWO = "mine.first_stages={bm25: {engine: bm25}, other: {engine: bm25, k1: 0.9}}"
+
+
+def test_first_stages_are_named_by_key_or_in_a_list_and_only_one_needs_no_name():
+    by_key = load_recipe("demo", [TWO, "mine.ambiguity=null"])
+    in_a_list = ["mine.first_stages=[{engine: bm25}, {name: other, engine: bm25, k1: 0.9}]", "mine.ambiguity=null"]
+
+    assert load_recipe("demo", in_a_list) == by_key
+    assert list(by_key.mine.first_stages) == ["bm25", "other"]
+    assert load_recipe("demo", ["mine.first_stage={engine: bm25, b: 0.5}", "mine.ambiguity={ratio: 2}"]).mine == (
+        load_recipe("demo", ["mine.first_stages={bm25: {engine: bm25, b: 0.5}}", "mine.ambiguity={ratio: 2}"]).mine
+    )
+
+
+def test_each_first_stage_has_an_engine_and_weights_of_its_fields():
+    recipe = load_recipe("demo", [TWO, "mine.ambiguity=null", "mine.first_stages.other.fields={ocr: 0, metadata: 3}"])
+
+    plain, other = find_engines(recipe).first_stages
+    assert (plain.name, plain.engine, plain.weights) == ("bm25", Bm25(), FieldWeights())
+    assert (other.name, other.engine, other.weights) == ("other", Bm25(k1=0.9), FieldWeights(ocr=0, metadata=3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["mine.modalities=[asr]"],
+            r"recipe key mine.modalities is now `fields` of each of mine.first_stages, such as",
+        ),
+        (["mine.ambiguity_ratio=2"], r"recipe key mine.ambiguity_ratio is now mine.ambiguity, such as {ratio: 2.0}"),
+        (["mine.first_stages={}"], "mine: first_stages must name at least one"),
+        (["mine.first_stages={Ünit: {engine: bm25}}"], "the name of a first stage is of a-z, 0-9, - and _"),
+        (["mine.first_stages=[{engine: bm25}, {engine: bm25}]"], "two are called 'bm25'; give each a name of its own"),
+        (
+            [TWO, "mine.ambiguity={ratio: 2}"],
+            r"ambiguity.ratio needs a run, one of bm25, other: a ratio says something",
+        ),
+        ([TWO, "mine.ambiguity={run: dense, ratio: 2}"], "ambiguity.run must be one of bm25, other, got 'dense'"),
+        ([TWO, "mine.ambiguity={run: bm25}"], "either a ratio or a rank"),
+        ([TWO, "mine.ambiguity=null", "mine.margin={relative: 0.9}"], "margin needs a run, one of bm25, other"),
+        ([TWO, "mine.ambiguity=null", "mine.margin={run: bm25}"], "margin has either relative or spread"),
+        ([TWO, "mine.ambiguity=null", "mine.fusion.weights={dense: 2}"], "weights and quotas name runs"),
+        ([TWO, "mine.ambiguity=null", "mine.fusion={method: union, weights: {bm25: 2}}"], "a union has quotas"),
+    ],
+)
+def test_first_stages_that_make_no_sense_are_refused_in_one_line_with_the_reason(settings, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe("demo", settings)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_one_first_stage_and_several_are_not_given_both():
+    values = {"mine": {"first_stage": {"engine": "bm25"}, "first_stages": {"bm25": {"engine": "bm25"}}}}
+
+    with pytest.raises(RecipeError, match=r"mine.first_stage: a short form of mine.first_stages for only one"):
+        parse_recipe(values)
+
+
+def test_a_ratio_of_the_only_run_and_a_rank_of_the_fused_one_need_no_name():
+    assert (
+        load_recipe("demo", ["mine.first_stage={engine: bm25}", "mine.ambiguity={ratio: 3}"]).mine.ambiguity.ratio == 3
+    )
+    assert load_recipe("demo", [TWO, "mine.ambiguity={rank: 100}"]).mine.ambiguity.rank == 100
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("{ocr: -1}", r"recipe key mine.first_stages.bm25.fields ocr: expected `int` >= 0, got -1"),
+        ("{sound: 1}", r"recipe key mine.first_stages.bm25.fields sound is not known"),
+        ("{caption: 0, asr: 0, ocr: 0, metadata: 0}", "fields must leave at least one of weight above 0"),
+    ],
+)
+def test_weights_of_fields_that_make_no_sense_are_refused(fields, message):
+    with pytest.raises(RecipeError, match=message):
+        find_engines(load_recipe("demo", [f"mine.first_stage={{engine: bm25, fields: {fields}}}"]))
+
+
+def test_a_run_made_elsewhere_reads_no_fields(tmp_path):
+    (tmp_path / "run.trec").write_text("q1 Q0 v1 1 1.0 x\n")
+    stage = f"mine.first_stage={{engine: trec, path: {tmp_path}/run.trec, fields: {{ocr: 0}}}}"
+
+    with pytest.raises(RecipeError, match=r"mine.first_stages.trec.fields: engine 'trec' reads no text"):
+        find_engines(load_recipe("demo", [stage, "mine.ambiguity=null"]))
 
 
 @pytest.mark.parametrize(
