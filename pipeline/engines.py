@@ -159,7 +159,7 @@ def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, di
     Raises:
         RecipeError: an engine's weights, server, key or file is not there, or the server cannot do its work.
     """
-    as_served: dict[str, TeacherEngine] = {}
+    as_served: dict[str, Any] = {}
     found: dict[str, Capabilities] = {}
     for role, engine in engines.by_role():
         task = _TASKS.get(role)

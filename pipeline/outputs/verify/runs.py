@@ -71,9 +71,8 @@ def _check_run(tables: Tables, file: str, run: str | None, qrels: Qrels) -> Iter
 
 def _rank_in(run: str | None, candidate: Row) -> int | None:
     """Where a candidate says that it stands in a run."""
-    if run is None:
-        return candidate["rank"]
-    return next((place["rank"] for place in candidate["runs"] if place["run"] == run), None)
+    places = {None: candidate["rank"], **{place["run"]: place["rank"] for place in candidate["runs"]}}
+    return places.get(run)
 
 
 def _check_qrels(tables: Tables, qrels: Qrels) -> Iterator[Problem]:
