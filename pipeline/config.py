@@ -20,6 +20,7 @@ from schemas.video import MODALITIES, Modality
 from transforms.curate.curate_query import CurateRules
 from transforms.emit.frame_grid import FrameGrid
 from transforms.extract.decode import Limits
+from transforms.group.group_videos import GroupRules
 from transforms.journal.budget import Cost
 from transforms.protocols.frames import FramePolicy
 from transforms.synthesize.filter_queries import TextFilters
@@ -133,6 +134,7 @@ class Recipe(Section, frozen=True):
     synthesize: SynthesizeConfig
     mine: MineConfig
     judge: JudgeConfig
+    group: GroupRules = GroupRules()
     curate: CurateRules = CurateRules()
     emit: EmitConfig = EmitConfig()
     costs: CostConfig = CostConfig()

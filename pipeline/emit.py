@@ -46,8 +46,8 @@ class Counts:
 class Emit(beam.PTransform):
     """All that a run found, by name -> one path, of a file with its Counts.
 
-    The names: videos (Video), splits ((video_id, split)), written (every Query), ranked (Ranking), examples (Example),
-    pairs (CuratedPair).
+    The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)), written
+    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair).
     """
 
     config: EmitConfig
@@ -86,7 +86,7 @@ class Emit(beam.PTransform):
             lambda video, splits: (splits[video.video_id], video), beam.pvalue.AsDict(found["splits"])
         )
         return {
-            "videos": split | "Video rows" >> beam.MapTuple(video_row),
+            "videos": split | "Video rows" >> beam.MapTuple(video_row, beam.pvalue.AsDict(found["near"])),
             "queries": verdicts | "Query rows" >> beam.FlatMapTuple(query_rows),
             "judgements": found["pairs"] | "Pair rows" >> beam.Map(judgement_row),
             "ranking": found["examples"] | "Example rows" >> beam.Map(split_row),
@@ -144,12 +144,13 @@ class AddFrames:
         return {**row, "frame_times_s": times, "frames": [{"bytes": jpeg, "path": None} for jpeg in jpegs]}
 
 
-def video_row(split: Split, video: Video) -> Row:
-    """The row of a video, still without frames."""
+def video_row(split: Split, video: Video, near_of: Mapping[str, str]) -> Row:
+    """The row of a video, still without frames; ``near_of`` names the group of near-duplicates of every video."""
     row = row_of(video)
     del row["deferred"]
     evidence = row.pop("evidence")
-    return {**row, **evidence, "split": split, "frame_times_s": [], "frames": []}
+    group = near_of[video.video_id]
+    return {**row, **evidence, "split": split, "group": group, "frame_times_s": [], "frames": []}
 
 
 def query_rows(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Row]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from schemas.difficulty import DIMENSIONS
 from schemas.example import SPLITS
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 
 _STRINGS = pa.list_(pa.string())
 _ENGINE = pa.struct(
@@ -27,6 +27,7 @@ VIDEOS = pa.schema(
         ("video_id", pa.string()),
         ("uri", pa.string()),
         ("split", pa.string()),
+        ("group", pa.string()),
         (
             "metadata",
             pa.struct([(name, pa.string()) for name in ("title", "description", "language", "published", "event")]),

@@ -17,6 +17,7 @@ from schemas.check import read_json
 from transforms.extract.decode import Decoded
 from transforms.extract.read_text import Lines
 from transforms.extract.transcribe import Segments
+from transforms.group.frame_hashes import FrameHashes
 from transforms.journal.record import Record
 from transforms.journal.segments import Damage, Line, scan
 from transforms.protocols.caption import Caption
@@ -33,6 +34,7 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "asr": Segments,
         "ocr": Lines,
         "caption": Caption,
+        "frame_hashes": FrameHashes,
         "write": TeacherReply,
         "judge": TeacherReply,
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.report.groups import GroupCounts, count_groups
 from pipeline.outputs.tables import Tables
 from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
@@ -53,6 +54,7 @@ class Summary:
     rows: dict[str, int]
     examples: dict[Split, int]
     perception: dict[Split, int]
+    near: GroupCounts
     duration_s: float = 0.0
     frames: int = 0
     events: set[str] = field(default_factory=set)
@@ -157,6 +159,7 @@ def summarize(output: str, manifest: Manifest) -> Summary:
         rows={name: tables.count(name) for name in TABLES},
         examples={split: tables.count("ranking", split) for split in SPLITS},
         perception={split: tables.count("perception", split) for split in SPLITS},
+        near=count_groups(tables),
     )
     _count_videos(summary, tables)
     _count_queries(summary, tables)
