@@ -118,6 +118,8 @@ class CostConfig(Section, frozen=True):
 
     caption: Cost = Cost()
     write: Cost = Cost()
+    embed_video: Cost = Cost()
+    embed_query: Cost = Cost()
     judge: Cost = Cost()
 
     def by_step(self) -> dict[str, Cost]:

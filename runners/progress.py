@@ -20,6 +20,8 @@ STEPS = {
     "caption": "videos captioned",
     "frame_hashes": "videos hashed",
     "write": "prompts answered (queries)",
+    "embed_video": "videos embedded",
+    "embed_query": "queries embedded",
     "retrieve": "queries searched",
     "judge": "pairs judged",
     "emit": "shards written",

@@ -147,6 +147,16 @@ class Candidates(Sequence[Candidate]):
         require(ranks == list(range(1, len(ranks) + 1)), "ranks count from 1, best first", ranks)
         return cls((candidate.video_id for candidate in ranked), (candidate.score for candidate in ranked))
 
+    @property
+    def video_ids(self) -> tuple[str, ...]:
+        """The videos, best first."""
+        return self._video_ids
+
+    @property
+    def scores(self) -> Sequence[float]:
+        """The score of each."""
+        return self._scores
+
     def find(self, video_id: str) -> Candidate | None:
         """The candidate that is this video, if any."""
         if video_id not in self._video_ids:

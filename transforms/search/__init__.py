@@ -1,0 +1,1 @@
+"""Exact and reproducible search over vectors: packs of them, top-k, late interaction, fusion of runs."""
