@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 EVERY = 3  # frames of a clip that its copies have: a third, so that no two sample the same moments
 
+
 def hashes_of(path: Path, folder: Path) -> tuple[float, object]:
     """Length in seconds, and the frame hashes, of a clip as the pipeline decodes it."""
     from transforms.engines.pyav import PyAvSampler

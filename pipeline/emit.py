@@ -86,7 +86,7 @@ class Emit(beam.PTransform):
             lambda video, splits: (splits[video.video_id], video), beam.pvalue.AsDict(found["splits"])
         )
         return {
-            "videos": split | "Video rows" >> beam.MapTuple(video_row, beam.pvalue.AsDict(found["near"])),
+            "videos": split | "Video rows" >> beam.Map(_video_row, beam.pvalue.AsDict(found["near"])),
             "queries": verdicts | "Query rows" >> beam.FlatMapTuple(query_rows),
             "judgements": found["pairs"] | "Pair rows" >> beam.Map(judgement_row),
             "ranking": found["examples"] | "Example rows" >> beam.Map(split_row),
@@ -144,13 +144,17 @@ class AddFrames:
         return {**row, "frame_times_s": times, "frames": [{"bytes": jpeg, "path": None} for jpeg in jpegs]}
 
 
-def video_row(split: Split, video: Video, near_of: Mapping[str, str]) -> Row:
-    """The row of a video, still without frames; ``near_of`` names the group of near-duplicates of every video."""
+def video_row(split: Split, video: Video, group: str) -> Row:
+    """The row of a video, still without frames."""
     row = row_of(video)
     del row["deferred"]
     evidence = row.pop("evidence")
-    group = near_of[video.video_id]
     return {**row, **evidence, "split": split, "group": group, "frame_times_s": [], "frames": []}
+
+
+def _video_row(found: tuple[Split, Video], near_of: Mapping[str, str]) -> Row:
+    split, video = found
+    return video_row(split, video, near_of[video.video_id])
 
 
 def query_rows(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Row]:

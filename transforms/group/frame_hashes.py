@@ -1,6 +1,6 @@
-"""Frame hashes: what eight moments of a video look like, in 64 bits each, so that a re-encoded copy has nearly the same.
+"""Frame hashes: what eight moments of a video look like, in 64 bits each, which a re-encoded copy nearly shares.
 
-The hash is that of the lowest frequencies (a DCT's, as in pHash: Zauner 2010): which of them are above their median. The
+The hash is that of the lowest frequencies (a DCT's, as in pHash: Zauner 2010): which of them are above the median. The
 moments lie at the same shares of every video's length, between two sampled frames where need be: a copy whose frames
 were taken at slightly other times has then slightly other pictures, and not the neighbouring ones. All arithmetic is of
 integers, so that no machine's rounding decides a bit.
@@ -35,9 +35,9 @@ _SIDE = 32  # pixels of the picture that is transformed
 _LOWEST = 8  # frequencies a side
 _FLAT = 8  # grey levels between the darkest and the brightest pixel: below it a hash would be of noise
 _STEPS = 256  # between two sampled frames
-_COSINES = np.rint(
-    4096 * np.cos(np.pi * np.outer(np.arange(_LOWEST), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE))
-).astype(np.int64)
+_COSINES = np.rint(4096 * np.cos(np.pi * np.outer(np.arange(_LOWEST), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE))).astype(
+    np.int64
+)
 _Grey = NDArray[np.int64]  # [views, side, side]
 
 
@@ -57,7 +57,7 @@ class FrameHashes:
 
 
 def frame_hashes(jpegs: Sequence[tuple[float, bytes]], duration_s: float | None) -> FrameHashes:
-    """The hashes of a video of this length, of which these frames (seconds, JPEG; in time order, at least one) are kept.
+    """The hashes of a video of this length and these frames: (seconds, JPEG), in time order, at least one.
 
     One frame stands for all moments. Without a length the last frame is the end.
     """

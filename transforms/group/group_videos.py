@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from transforms.group.frame_hashes import FrameHashes, hash_video
 from transforms.group.near_duplicates import Hashed, near_duplicates
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
+from transforms.progress import Advance
 from transforms.storage.cache import Cache
 
 MOST = 1000
@@ -98,7 +100,9 @@ class GroupVideos(beam.PTransform):
     def expand(self, videos: beam.PCollection) -> beam.PCollection:
         return (
             videos
+            | "Due" >> Advance("frame_hashes", "in")
             | "Hash frames" >> beam.Map(self._member)
+            | "Done" >> Advance("frame_hashes", "done")
             | "In one place" >> beam.Map(lambda member: ("", member))
             | "Together" >> beam.GroupByKey()
             | "Group" >> beam.FlatMapTuple(lambda _, members: grouped(members, self.rules))
@@ -107,8 +111,6 @@ class GroupVideos(beam.PTransform):
     def _member(self, video: Video) -> Member:
         hashes = None
         if self.rules.max_bits is not None:
-            try:
+            with suppress(Deferred):  # in a plan, which does without
                 hashes = hash_video(video, self.cache, self.journal)
-            except Deferred:  # a plan, which does without
-                pass
         return Member(video.video_id, video.split_key, video.media.duration_s or 0.0, hashes)

@@ -86,10 +86,8 @@ class VideoCauses:
         match name:
             case "uri":
                 return frozenset({Cause("input", "input: address changed")})
-            case "split":
-                return given.explain("split", self._split(change), through(self._near(a, b), "near-duplicates"))
-            case "group":
-                return given.explain("near-duplicates", self._near(a, b))
+            case "split" | "group":
+                return self._place(name, change)
             case "engines":
                 parts = {use["part"] for row in (a, b) for use in row["engines"]}
                 found = frozenset().union(*(self._stamps(part, a, b) for part in parts))
@@ -101,6 +99,12 @@ class VideoCauses:
             case _:
                 found = self._pictures(a, b) | given.recipe("emit.frames")
                 return given.explain(name, found, given.recipe("extract.limits"))
+
+    def _place(self, name: str, change: Change) -> Causes:
+        near = self._near(change.before or {}, change.after or {})
+        if name == "group":
+            return self._given.explain("near-duplicates", near)
+        return self._given.explain("split", self._split(change), through(near, "near-duplicates"))
 
     def _split(self, change: Change) -> Causes:
         """What moves a video to another split, but for near-duplicates of others of its event."""

@@ -1,4 +1,4 @@
-"""Near-duplicates on the report's page: how many groups there are, the largest of them, what they mean for the splits."""
+"""Near-duplicates on the report's page: how many groups there are, the largest, and what they mean for the splits."""
 
 from __future__ import annotations
 
@@ -104,6 +104,6 @@ def splits_hint(counts: GroupCounts, videos: int, recipe: Mapping[str, Any]) -> 
     if not held_out or counts.together <= (1 - held_out) * videos:
         return ""
     return (
-        f"{counts.together:,} of {videos:,} videos must be in one split, as events and near-duplicates tie them together: "
+        f"{counts.together:,} of {videos:,} videos must be in one split, tied together by events and near-duplicates: "
         f"{held_out:.0%} of the videos cannot be held out. Finer events, or a lower group.max_bits, part them."
     )
