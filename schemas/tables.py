@@ -20,6 +20,8 @@ _ENGINE = pa.struct(
     [("name", pa.string()), ("version", pa.string()), ("model", pa.string()), ("fingerprint", pa.string())]
 )
 _CUT = pa.list_(pa.struct([("modality", pa.string()), ("shown", pa.int64()), ("of", pa.int64())]))
+# The places of a video in the runs that found it.
+_PLACES = pa.list_(pa.struct([("run", pa.string()), ("rank", pa.int32()), ("score", pa.float64())]))
 _BOX = pa.struct([(side, pa.float64()) for side in ("left", "top", "right", "bottom")])
 
 VIDEOS = pa.schema(
@@ -113,6 +115,7 @@ QUERIES = pa.schema(
         ("reply", pa.string()),
         ("positive_rank", pa.int32()),
         ("positive_score", pa.float64()),
+        ("positive_runs", _PLACES),
         ("verdict", pa.string()),
         ("stage", pa.string()),
         ("reason", pa.string()),
@@ -140,6 +143,7 @@ JUDGEMENTS = pa.schema(
         *_MARGIN,
         ("rank", pa.int32()),
         ("score", pa.float64()),
+        ("runs", _PLACES),
         ("stratum", pa.string()),
         ("kept", pa.bool_()),
         ("reason", pa.string()),
@@ -173,6 +177,7 @@ RANKING = pa.schema(
                         ("rationale", pa.string()),
                         ("rank", pa.int32()),
                         ("score", pa.float64()),
+                        ("runs", _PLACES),
                     ]
                 )
             ),

@@ -72,6 +72,23 @@ def test_copies_are_one_group_in_one_split(folder):
     assert verify(str(folder / "after")) == []
 
 
+def test_no_copy_is_a_negative_of_another(folder):
+    output = str(folder / "after")
+    tables, same = read_manifest(output).tables(output), {CLIP, *COPIES}
+    own = {row["query_id"]: row["video_id"] for row in tables.rows("queries", ["query_id", "video_id"])}
+    of_copies = {query_id for query_id, video_id in own.items() if video_id in same}
+
+    judged = [row for row in tables.rows("judgements", ["query_id", "video_id"]) if row["query_id"] in of_copies]
+    left_out = [row for row in tables.rows("rejections") if row["step"] == "guard"]
+
+    assert any(own[row["query_id"]] != row["video_id"] for row in judged)
+    assert all(row["video_id"] not in same or own[row["query_id"]] == row["video_id"] for row in judged)
+    assert left_out
+    for row in left_out:
+        assert (row["reason"], row["detail"]) == ("near duplicate", f"of {own[row['query_id']]}")
+        assert {row["video_id"], own[row["query_id"]]} <= same
+
+
 def test_without_copies_every_video_is_its_own_group(folder):
     assert {name: row["group"] for name, row in videos_of(folder / "before").items()} == {
         name: name for name in (CLIP, *OTHERS)

@@ -55,7 +55,7 @@ class Rate:
 
 
 def _model(stamp: EngineStamp | None) -> tuple[str, str] | None:
-    return stamp and (stamp.name, stamp.model)
+    return (stamp.name, stamp.model) if stamp else None
 
 
 def _cached_share(records: Iterable[Record]) -> float | None:
