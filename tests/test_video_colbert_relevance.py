@@ -87,6 +87,7 @@ def test_all_is_read_from_an_outputs_tables_and_qrels(tmp_path):
     rows = tiny_tables(videos=6, queries=3)
     for row in rows["videos"]["part"][:2]:
         row["metadata"] = dict.fromkeys(("title", "description", "language", "published")) | {"event": "flood"}
+    rows["videos"]["part"][3]["group"] = rows["videos"]["part"][5]["group"] = "v3"
     rows["ranking"]["train"][2]["query"] = "A  RED ball"  # what the first query says, of another video
     blank = dict.fromkeys(TABLES["judgements"].schema.names)
     judged = [("q0", "v4", "yes", None), ("q1", "v5", "no", "suspected_positive"), ("q1", "v0", "no", "hard_negative")]
@@ -104,6 +105,7 @@ def test_all_is_read_from_an_outputs_tables_and_qrels(tmp_path):
 
     assert found.answers == {"q0": {"v0", "v2", "v4"}, "q1": {"v1", "v5"}, "q2": {"v0", "v2"}}
     assert found.events == {"v0": "flood", "v1": "flood"}
+    assert found.groups == {"v3": "v3", "v5": "v3"}
     assert found.judged["q0"].keys() == {"v0", "v1", "v2", "v3"}
     first = next(example for example in examples if example.query_id == "q0")
     assert [found.target(first, f"v{i}") for i in range(6)] == [1.0, 0.0, None, 0.0, None, 0.0]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schemas.tables import TABLES
 from trainer.data.examples import Candidate, QueryExample
 from trainer.data.shards import Shards
 
@@ -94,11 +93,10 @@ def _groups_of_videos(shards: Shards) -> tuple[dict[str, str], dict[str, str]]:
     """Events and near-duplicate groups, by video."""
     events: dict[str, str] = {}
     groups: dict[str, str] = {}
-    columns = ["video_id", "metadata", *({"group"} & set(TABLES["videos"].schema.names))]
     for path in shards.paths("videos"):
-        for row in shards.columns(path, columns).to_pylist():
+        for row in shards.columns(path, ("video_id", "metadata", "group")).to_pylist():
             if event := (row["metadata"] or {}).get("event"):
                 events[row["video_id"]] = event
-            if group := row.get("group"):
+            if group := row["group"]:
                 groups[row["video_id"]] = group
     return events, groups
