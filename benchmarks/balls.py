@@ -116,12 +116,12 @@ def write_world(folder: Path, seed: int = 0, flipped: float = 0.0, clips_each: i
     }
     later_clips = _clips("h", [ball for triple in held_out for ball in _family(triple, 6, rng)], rng)
     world = existing_world(folder)
-    videos = [_video_row(clip, split, pixels) for split, clips in train_clips.items() for clip in clips]
+    videos = [video_row(clip, split, pixels) for split, clips in train_clips.items() for clip in clips]
     examples = [
         example for split in SPLITS for example in _examples(train_clips[split], split, asked_later, flipped, rng)
     ]
-    _write(world.train, videos, examples)
-    _write(world.held_out, [_video_row(clip, "validation", pixels) for clip in later_clips], [])
+    write_output(world.train, videos, examples)
+    write_output(world.held_out, [video_row(clip, "validation", pixels) for clip in later_clips], [])
     _write_queries(world, later_clips, sorted(asked_later, key=str), rng)
     return world
 
@@ -187,7 +187,7 @@ def _examples(
                 negatives.insert(0, rng.choice(right))
             ranks = {c.video_id: c for c in ranked}
             rows = [
-                _candidate(video_id, label, query.match(by_id[video_id].ball), ranks.get(video_id), rng)
+                candidate(video_id, label, query.match(by_id[video_id].ball), ranks.get(video_id), rng)
                 for video_id, label in [(positive, 1), *((c.video_id, 0) for c in negatives)]
             ]
             chosen = _chosen(rows[1:])
@@ -203,7 +203,7 @@ def _queries_of(ball: Ball) -> list[Ball]:
     return [Ball(*attributes) for attributes in told if any(attributes)]
 
 
-def _candidate(
+def candidate(
     video_id: str, label: int, match: float, ranked: Candidate | None, rng: random.Random
 ) -> ExampleCandidate:
     delta = 3.0 - 12.0 * (1.0 - match) + rng.gauss(0, 0.6)
@@ -234,7 +234,7 @@ def _chosen(negatives: Sequence[ExampleCandidate]) -> list[ExampleCandidate]:
     return sorted([*others, trusted], key=lambda c: c.rank or 0)
 
 
-def _video_row(clip: Clip, split: Split, pixels: np.random.Generator) -> Row:
+def video_row(clip: Clip, split: Split, pixels: np.random.Generator) -> Row:
     row: Row = dict.fromkeys(TABLES["videos"].schema.names)
     return row | {
         "video_id": clip.video_id,
@@ -268,7 +268,7 @@ def _frames(ball: Ball, pixels: np.random.Generator) -> Iterator[bytes]:
         yield data.getvalue()
 
 
-def _write(output: str, videos: Sequence[Row], examples: Sequence[Example]) -> None:
+def write_output(output: str, videos: Sequence[Row], examples: Sequence[Example]) -> None:
     """An output folder with the tables that training reads."""
     rows: dict[tuple[str, str], list[Row]] = {
         (name, part): [] for name, table in TABLES.items() for part in table.parts
