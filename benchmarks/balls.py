@@ -116,12 +116,12 @@ def write_world(folder: Path, seed: int = 0, flipped: float = 0.0, clips_each: i
     }
     later_clips = _clips("h", [ball for triple in held_out for ball in _family(triple, 6, rng)], rng)
     world = existing_world(folder)
-    videos = [video_row(clip, split, pixels) for split, clips in train_clips.items() for clip in clips]
+    videos = [_video_row(clip, split, pixels) for split, clips in train_clips.items() for clip in clips]
     examples = [
         example for split in SPLITS for example in _examples(train_clips[split], split, asked_later, flipped, rng)
     ]
     write_output(world.train, videos, examples)
-    write_output(world.held_out, [video_row(clip, "validation", pixels) for clip in later_clips], [])
+    write_output(world.held_out, [_video_row(clip, "validation", pixels) for clip in later_clips], [])
     _write_queries(world, later_clips, sorted(asked_later, key=str), rng)
     return world
 
@@ -234,7 +234,7 @@ def _chosen(negatives: Sequence[ExampleCandidate]) -> list[ExampleCandidate]:
     return sorted([*others, trusted], key=lambda c: c.rank or 0)
 
 
-def video_row(clip: Clip, split: Split, pixels: np.random.Generator) -> Row:
+def _video_row(clip: Clip, split: Split, pixels: np.random.Generator) -> Row:
     row: Row = dict.fromkeys(TABLES["videos"].schema.names)
     return row | {
         "video_id": clip.video_id,
