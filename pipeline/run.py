@@ -104,7 +104,7 @@ def put_stages(
     )
     near = videos | "Near" >> beam.Map(lambda video: (video.video_id, video.video_id))
     mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
-    mined = mining | "Mine" >> Mine(recipe.mine, engines, ledger)
+    mined = mining | "Mine" >> Mine(recipe.mine, engines, job.cache, journal, ledger)
     judged = (mined["pairs"], videos) | "Judge" >> Judge(
         recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
     )

@@ -41,10 +41,12 @@ ENGINES: dict[str, dict[str, str]] = {
 def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
     """The engine a recipe section such as ``{engine: whisper, model: tiny}`` names, without importing its library.
 
+    An embedder is a first stage as well.
+
     Raises:
         EngineError: unknown engine, unknown or ill-typed option, or a package that is not installed.
     """
-    names = ENGINES[modality]
+    names = {**ENGINES[modality], **(ENGINES["embed"] if modality == "first_stage" else {})}
     name = options.get("engine")
     if not isinstance(name, str) or name not in names:
         raise EngineError(f"{modality} engine {name!r} is not known{did_you_mean(str(name), names)}")
