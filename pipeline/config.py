@@ -22,6 +22,7 @@ from schemas.video import Modality
 from transforms.curate.curate_query import CurateRules
 from transforms.emit.frame_grid import FrameGrid
 from transforms.extract.decode import Limits
+from transforms.group.group_videos import GroupRules
 from transforms.journal.budget import Cost
 from transforms.mine.choose_pairs import MarginRule
 from transforms.mine.filter_rankings import PAPERS, Ambiguity
@@ -161,6 +162,7 @@ class Recipe(Section, frozen=True):
     synthesize: SynthesizeConfig
     mine: MineConfig
     judge: JudgeConfig
+    group: GroupRules = GroupRules()
     curate: CurateRules = CurateRules()
     emit: EmitConfig = EmitConfig()
     costs: CostConfig = CostConfig()
@@ -276,7 +278,7 @@ def _with_first_stages(mine: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(several, list) and all(isinstance(each, Mapping) for each in several):
         section["first_stages"] = named = {}
         for each in several:
-            name = str(each.get("name", each.get("engine")))
+            name = str(each.get("name", each.get("engine", each.get("preset"))))
             if name in named:
                 raise RecipeError(f"recipe key mine.first_stages: two are called {name!r}; give each a name of its own")
             named[name] = {key: value for key, value in each.items() if key != "name"}

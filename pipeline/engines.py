@@ -11,7 +11,7 @@ from pipeline.config import EngineOptions, Recipe, RecipeError
 from schemas.capabilities import Capabilities
 from schemas.configuration.section import converted
 from schemas.video import EngineStamp
-from transforms.engines.registry import ENGINES, find_engine
+from transforms.engines.registry import find_engine
 from transforms.judge.confidence import least_margin
 from transforms.mine.documents import FieldWeights
 from transforms.protocols.embed import EmbedEngine
@@ -107,7 +107,7 @@ def find_first_stages(recipe: Recipe) -> tuple[FirstStage, ...]:
             engine = find_engine("first_stage", own)
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
-        embedder = options["engine"] in ENGINES["embed"]
+        embedder = hasattr(engine, "document_stamp")
         reads_text = (
             cast(EmbedEngine, engine).reads == "text" if embedder else cast(FirstStageEngine, engine).reads_text
         )
@@ -123,7 +123,7 @@ def _of_its_kind(options: EngineOptions, key: str, option: str, kind: type[T], l
     if not lacks:
         return converted({} if given is None else given, kind, f"recipe key {key}.{option}", RecipeError)
     if given is not None:
-        raise RecipeError(f"recipe key {key}.{option}: engine {options['engine']!r} {lacks}")
+        raise RecipeError(f"recipe key {key}.{option}: engine {options.get('engine')!r} {lacks}")
     return None
 
 
