@@ -346,9 +346,11 @@ def test_the_plan_knows_how_many_requests_a_call_takes_and_how_much_the_server_h
         rate = Rate.of(looking.some("judge", 10), WHISPER, cost)
 
     assert (rate.input_tokens, rate.cached_share, rate.requests) == (800, 0.7, 3)
-    step = _step_plan("judge", 0, True, (Reason("new", 100),), rate, cost)
+    step = _step_plan("judge", 0, True, (Reason("new", 100),), rate, cost, paid=True)
     assert (step.to_run, step.requests, step.input_tokens, step.cached_tokens) == (100, 300, 80_000, 56_000)
     assert step.dollars == pytest.approx((24_000 + 56_000 * 0.1) / 1e6)
+    here = _step_plan("embed_video", 0, True, (Reason("new", 100),), rate, cost, paid=False)
+    assert (step.calls, here.calls, here.to_run, here.input_tokens, here.dollars) == (100, 0, 100, 0, 0.0)
 
 
 class Raises:
