@@ -306,8 +306,11 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
     assert flow.write_calls(2) == 4  # two a video
     # 9 queries of 6 calls, and 6 more of 4; 8/9 and then half of them stay; 3 pairs each of 3 videos, so 5 of 5
     assert flow.judge_calls(2, 4) == pytest.approx(15 * 8 / 9 / 2 * 5)
+    embedded = replace(flow, calls={**flow.calls, "embed_video": 9})
+    assert (flow.queries(4), embedded.embed_video_calls(2, embedders=1)) == (15, 6)  # three fields a video
     cold = Flow(recipe, {}, {"write": 0, "judge": 0}, {"write": 0}, human=0, ladder=Ladder(()))
     assert cold.judge_calls(10, cold.write_calls(10)) == 10 * 5 * 2 * 5
+    assert replace(cold, calls={"embed_video": 0}).embed_video_calls(10, embedders=2) == 20
     sampled = replace(cold, ladder=Ladder(("sampling",), samples=8))
     assert sampled.judge_calls(10, sampled.write_calls(10)) == 10 * 5 * 2 * 5 * 9
 
