@@ -19,6 +19,8 @@ STEPS = {
     "ocr": "videos read (OCR)",
     "caption": "videos captioned",
     "write": "prompts answered (queries)",
+    "embed_video": "videos embedded",
+    "embed_query": "queries embedded",
     "retrieve": "queries searched",
     "judge": "pairs judged",
     "emit": "shards written",

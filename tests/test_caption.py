@@ -11,7 +11,6 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from schemas.video import Evidence, MediaFacts, Video
 from transforms.engines.stand_ins.pixels import Pixels
-from transforms.extract.attempt import EngineFailed
 from transforms.extract.caption import CaptionFrames, caption, caption_video
 from transforms.journal.journal import Journal
 from transforms.media.frame_pack import write_frame_pack
@@ -19,6 +18,7 @@ from transforms.protocols.caption import Caption
 from transforms.protocols.engine import EngineError, stamp_of
 from transforms.protocols.frames import Frame
 from transforms.storage.cache import Cache
+from transforms.workers.engine_at_work import EngineFailed
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from scripted_server import Reply, ScriptedServer, completion
 
 from transforms.engines.openai.caption import OpenAiCaption, jpeg_data_url
 from transforms.engines.registry import find_engine
-from transforms.extract.attempt import EngineFailed, engine_at_work
 from transforms.protocols.engine import EngineError
 from transforms.protocols.frames import Frame
 from transforms.protocols.teacher import TeacherFailed
+from transforms.workers.engine_at_work import EngineFailed, engine_at_work
 
 
 def frames_of(*colours, height=90, width=160):

@@ -19,6 +19,7 @@ from transforms.extract.read_text import Lines
 from transforms.extract.transcribe import Segments
 from transforms.journal.record import Record
 from transforms.journal.segments import Damage, Line, scan
+from transforms.mine.embed import QueryVectors, StoredVectors
 from transforms.protocols.caption import Caption
 from transforms.protocols.teacher import TeacherReply
 from transforms.storage.cache import CachedFile, is_remote
@@ -34,14 +35,17 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "ocr": Lines,
         "caption": Caption,
         "write": TeacherReply,
+        "embed_video": StoredVectors,
+        "embed_query": QueryVectors,
         "judge": TeacherReply,
     }
 )
 
 _SEGMENT = re.compile(r"journal/([^/]+)/[^/]+\.jsonl")
-_CACHED = re.compile(r"frames/\w+/\w+\.parquet|audio/\w+/\w+\.flac")
+_CACHED = re.compile(r"frames/\w+/\w+\.parquet|audio/\w+/\w+\.flac|vectors/\w+/\w+\.npz")
+_PACK = re.compile(r"packs/.+")
 _LISTING = re.compile(r"inputs/[^/]+\.jsonl")
-_LEFTOVER = re.compile(r"(journal|frames|audio|inputs)/.+\.[0-9a-f]{32}\.tmp")
+_LEFTOVER = re.compile(r"(journal|frames|audio|vectors|packs|inputs)/.+\.[0-9a-f]{32}\.tmp")
 
 
 class NotACache(ValueError):
@@ -61,13 +65,15 @@ class Stored:
 class Contents:
     """The files of a cache, in the order of their names.
 
-    ``segments`` are the journal's, by step; ``cached`` the frames and the sound, by key; ``listings`` the inputs of
-    runs; ``leftovers`` temporary files that nobody renamed (yet); ``strange`` what is none of ours.
+    ``segments`` are the journal's, by step; ``cached`` frames, sound and vectors, by key; ``packs`` those of whole
+    corpora, made from these; ``listings`` the inputs of runs; ``leftovers`` temporary files that nobody renamed (yet);
+    ``strange`` what is none of ours.
     """
 
     root: str
     segments: dict[str, list[Stored]] = field(default_factory=dict)
     cached: dict[str, Stored] = field(default_factory=dict)
+    packs: list[Stored] = field(default_factory=list)
     listings: list[Stored] = field(default_factory=list)
     leftovers: list[Stored] = field(default_factory=list)
     strange: list[Stored] = field(default_factory=list)
@@ -90,7 +96,7 @@ def require_cache(root: str) -> None:
         NotACache: it holds nothing that a run puts there.
     """
     contents = look_into(root)
-    if not (contents.segments or contents.cached or contents.listings or contents.leftovers):
+    if not (contents.segments or contents.cached or contents.packs or contents.listings or contents.leftovers):
         raise NotACache(
             f"{root!r} is no cache of hardquery: name one with --cache DIR, or with --output OUT the output that it "
             "lies beside"
@@ -109,6 +115,8 @@ def look_into(root: str) -> Contents:
             contents.listings.append(file)
         elif _LEFTOVER.fullmatch(file.path):
             contents.leftovers.append(file)
+        elif _PACK.fullmatch(file.path):
+            contents.packs.append(file)
         elif file.path != LOCK:
             contents.strange.append(file)
     return contents
@@ -125,8 +133,13 @@ def value_of(step: str, record: Record) -> Any:
 
 
 def files_of(value: Any) -> tuple[CachedFile, ...]:
-    """The files that a value names: those of decoding do."""
-    return value.cached_files if isinstance(value, Decoded) else ()
+    """The files that a value names: those of decoding and of embedding do."""
+    return value.cached_files if isinstance(value, Decoded | StoredVectors) else ()
+
+
+def step_of(key: str) -> str:
+    """The step that makes the file of a key."""
+    return "embed_video" if key.startswith("vectors/") else "decode"
 
 
 def keys_in(line: Line) -> tuple[str, ...]:

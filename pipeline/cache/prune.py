@@ -14,7 +14,7 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from numpy.typing import NDArray
 
-from pipeline.cache.contents import Contents, Stored, files_of, keys_in, value_of
+from pipeline.cache.contents import Contents, Stored, files_of, keys_in, step_of, value_of
 from transforms.journal.record import record_of
 from transforms.journal.segments import Damage, Line, line_of, segment_name
 from transforms.storage.cache import is_remote
@@ -59,7 +59,8 @@ class Pruning:
 def plan(contents: Contents, step: str | None = None, older_than_s: float | None = None) -> Pruning:
     """What pruning would remove: all that no run reads any more, and results made more than ``older_than_s`` ago.
 
-    With ``step``, only what is of that step; frames and sound are of "decode". Of a remote cache, which knows no locks,
+    With ``step``, only what is of that step; frames and sound are of "decode", vectors and what is packed of them of
+    "embed_video". Of a remote cache, which knows no locks,
     only files written more than a day ago are touched.
     """
     now = time.time()
@@ -75,9 +76,12 @@ def plan(contents: Contents, step: str | None = None, older_than_s: float | None
             if len(settled) > 1 or compaction.dropped:
                 pruning.compactions.append(compaction)
             _take_names(contents, name, segments[len(settled) :], named)
-    if step in (None, "decode"):
-        orphans = [file for key, file in contents.cached.items() if key not in named]
-        pruning.removed["that no record names"] = orphans
+    orphans = [file for key, file in contents.cached.items() if key not in named]
+    pruning.removed["that no record names"] = [file for file in orphans if step in (None, step_of(file.path))]
+    if step in (None, "embed_video"):
+        # They are made from the vectors in no time; a run that is about to begin makes its own.
+        packed = [file for file in contents.packs if file.written_s < now - DAY_S]
+        pruning.removed["that earlier runs packed of vectors"] = packed
     if step is None:
         # A run that is about to begin has written its own before it takes its share of the cache.
         listings = [file for file in contents.listings if file.written_s < now - DAY_S]

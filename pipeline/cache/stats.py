@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.cache.contents import Contents
+from pipeline.cache.contents import Contents, Stored
 from schemas.usage import USAGE
 from schemas.video import EngineStamp
 from transforms.journal.counts import CACHEABLE, counts_of
@@ -66,22 +66,30 @@ class CacheStats:
     steps: tuple[StepStats, ...]
     frames: FileStats
     audio: FileStats
+    vectors: FileStats
+    packs: FileStats
 
 
 def stats(contents: Contents) -> CacheStats:
     """Count what is in a cache; memory grows by about 100 bytes a record."""
     known = [step for step in STEPS if step in contents.segments]
     others = [step for step in contents.segments if step not in STEPS]
-    frames, audio = (
-        [file.size_bytes for key, file in contents.cached.items() if key.startswith(f"{kind}/")]
-        for kind in ("frames", "audio")
-    )
+    kinds: dict[str, list[Stored]] = defaultdict(list)
+    for key, file in contents.cached.items():
+        kinds[key.partition("/")[0]].append(file)
     return CacheStats(
         contents.root,
         tuple(_step(contents, step) for step in (*known, *others)),
-        FileStats(len(frames), sum(frames)),
-        FileStats(len(audio), sum(audio)),
+        frames=_files(kinds["frames"]),
+        audio=_files(kinds["audio"]),
+        vectors=_files(kinds["vectors"]),
+        packs=_files(contents.packs),
     )
+
+
+def _files(files: Iterable[Stored]) -> FileStats:
+    sizes = [file.size_bytes for file in files]
+    return FileStats(len(sizes), sum(sizes))
 
 
 def _step(contents: Contents, step: str) -> StepStats:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.cache.contents import Contents, Stored, files_of, value_of
+from pipeline.cache.contents import Contents, Stored, files_of, step_of, value_of
 from pipeline.outputs.problem import Problem
 from transforms.journal.record import record_of
 from transforms.journal.segments import Damage
@@ -14,6 +14,7 @@ from transforms.storage.cache import Cache, CachedFile
 from transforms.storage.files import digest, join
 
 _DROP = "`hardquery cache prune` drops"
+_MADE = {"decode": "decoded", "embed_video": "embedded"}
 
 
 @dataclass
@@ -71,17 +72,17 @@ def _corrupt(segment: Stored, damage: Damage) -> Problem:
 def _check_file(root: str, key: str, versions: dict[CachedFile, str]) -> Iterable[Problem]:
     """A file may have been made more than once; it is sound if it is as any of its records says."""
     file, subject = next(iter(versions.items()))
-    again = f"{subject} is decoded again at the next run; {_DROP} the record"
+    again = f"{subject} is {_MADE[step_of(key)]} again at the next run"
     size = Cache(root).size(key)  # now: a run may have made it since the cache was listed
     if size is None:
-        yield Problem(key, f"missing: {again}")
+        yield Problem(key, f"missing: {again}; {_DROP} the record")
     elif size not in {file.size_bytes for file in versions}:
-        yield Problem(key, f"{size} bytes, recorded with {file.size_bytes}: {again}")
+        yield Problem(key, f"{size} bytes, recorded with {file.size_bytes}: {again}; {_DROP} the record")
     elif (sha256 := digest(join(root, key))[0]) not in {file.sha256 for file in versions}:
         yield Problem(
             key,
             f"changed: SHA-256 {sha256[:12]}…, recorded with {file.sha256[:12]}…: runs cannot tell and use it as "
-            f"it is; delete the file, and {subject} is decoded again at the next run",
+            f"it is; delete the file, and {again}",
         )
 
 

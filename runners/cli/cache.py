@@ -119,7 +119,8 @@ def _stats(contents: Contents, arguments: argparse.Namespace) -> bool:
             "in, out: tokens that servers told; cached: those of in that they had read before; reasoning: of out"
         )
         console.print()
-    for kind, files in (("frames", found.frames), ("audio", found.audio)):
+    for kind in ("frames", "audio", "vectors", "packs"):
+        files = getattr(found, kind)
         console.print(f"{kind}: {files.files:,} files, {_size(files.size_bytes)}")
     console.print()
     console.print(_origins_table(found))

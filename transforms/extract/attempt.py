@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from schemas.usage import Usage
 from schemas.video import Evidence, Video
-from schemas.visible import one_line
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
-from transforms.protocols.engine import EngineError
-from transforms.storage.cache import CacheFailed
+from transforms.workers.engine_at_work import EngineFailed
 from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied
 
 T = TypeVar("T")
-
-
-class EngineFailed(RuntimeError):
-    """An engine raised an error on this video; another video may fare better.
-
-    ``permanent`` where the engine says that asking again could not help; ``usage`` where it asked a server, and
-    ``refused`` where that would not take the question.
-    """
-
-    def __init__(
-        self, message: str, permanent: bool = False, usage: Usage | None = None, refused: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.permanent = permanent
-        self.usage = usage
-        self.refused = refused
-
-    def __reduce__(self) -> tuple[type[EngineFailed], tuple[str, bool, Usage | None, bool]]:
-        # It may come out of a child process.
-        return EngineFailed, (str(self), self.permanent, self.usage, self.refused)
-
-
-@contextmanager
-def engine_at_work() -> Iterator[None]:
-    """Around the call of a loaded engine: its errors become ``EngineFailed``, with class and message, at most 500
-    characters. What would fail on every video stops the run instead: an engine that cannot be loaded (loading stays
-    outside), lacks a package, or says that it cannot work at all, as one does whose server refuses its key; and
-    so does a file of the cache that cannot be read, and a call that was cancelled because the run is over. A lack of
-    memory keeps its name."""
-    try:
-        yield
-    except (ImportError, EngineError, CacheFailed, MemoryError, CancelledError):
-        raise
-    except Exception as error:  # whatever others' code raises on odd media
-        message = one_line(f"{type(error).__name__}: {error}")[:500]
-        usage = getattr(error, "usage", None)
-        used = usage if isinstance(usage, Usage) else None
-        permanent, refused = (bool(getattr(error, name, False)) for name in ("permanent", "refused"))
-        raise EngineFailed(message, permanent, used, refused) from error
 
 
 ENGINE_FAILED = "engine failed"

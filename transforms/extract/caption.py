@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from schemas.video import Evidence, Video, spread
 from schemas.visible import one_line
-from transforms.extract.attempt import EngineFailed, attempt, engine_at_work
+from transforms.extract.attempt import attempt
 from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.media.frame_pack import read_frame_pack
@@ -17,6 +17,7 @@ from transforms.protocols.caption import Caption, Captioner
 from transforms.protocols.engine import Engine, loaded
 from transforms.protocols.frames import Frame
 from transforms.storage.cache import Cache
+from transforms.workers.engine_at_work import EngineFailed, engine_at_work
 from transforms.workers.window import flat_map
 
 # Raise it when a captioner is given other frames of the same pack than before, or its words are cleaned otherwise.

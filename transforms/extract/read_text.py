@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from schemas.video import Box, Evidence, OcrLine, Video
 from schemas.visible import one_line
 from transforms.engines.text_boxes import reading_order
-from transforms.extract.attempt import attempt, engine_at_work
+from transforms.extract.attempt import attempt
 from transforms.extract.decode import Limits
 from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
@@ -25,6 +25,7 @@ from transforms.protocols.frames import Frame, Image
 from transforms.protocols.screen_text import TextBox, TextReader
 from transforms.storage.cache import Cache
 from transforms.workers.child_model import run_with_model
+from transforms.workers.engine_at_work import engine_at_work
 
 Lines = tuple[OcrLine, ...]
 

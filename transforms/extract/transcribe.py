@@ -10,7 +10,7 @@ import apache_beam as beam
 
 from schemas.video import AsrSegment, Evidence, Video
 from schemas.visible import one_line
-from transforms.extract.attempt import attempt, engine_at_work
+from transforms.extract.attempt import attempt
 from transforms.extract.decode import Limits
 from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
@@ -21,6 +21,7 @@ from transforms.protocols.engine import Engine, loaded
 from transforms.protocols.speech import Samples, SpeechRecognizer
 from transforms.storage.cache import Cache, CacheFailed
 from transforms.workers.child_model import run_with_model
+from transforms.workers.engine_at_work import engine_at_work
 
 Segments = tuple[AsrSegment, ...]
 

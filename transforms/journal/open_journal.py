@@ -28,6 +28,7 @@ from transforms.storage.cache_lock import sharing
 T = TypeVar("T")
 Retry = Literal["transient", "all", "none"]
 
+NOT_PAID = ""  # the step, to a budget, of work that costs nothing
 NOT_RUN = "not run"  # why a journal that only looks defers what it does not hold
 BATCH = "batch"  # why one does that puts questions into batch files
 BATCHED = "batched"  # the count of questions that were
@@ -100,6 +101,7 @@ class OpenJournal:
         failures: tuple[type[Exception], ...],
         usable: Callable[[T], int] | None,
         question: Callable[[], Mapping[str, Any] | None] | None,
+        paid: bool,
     ) -> T:
         """The recorded result of ``key``, else what ``work`` returns, recorded first; see ``Journal.once``."""
         digest = key.digest
@@ -115,7 +117,7 @@ class OpenJournal:
             body = question() if self._batch is not None and question is not None else None
             if self._batch is not None and body is not None:
                 self._ask_later(self._batch, key, digest, body)
-            return self._do(key, digest, work, kind, failures)
+            return self._do(key, digest, work, kind, failures, paid)
 
     def found(self, step: str, digest: str) -> Record | None:
         """The first record of a key that has a value, else the last failure, else None."""
@@ -176,10 +178,18 @@ class OpenJournal:
         before = record_of(data) if data is not None else None
         self.misses.append(self._note(key, before and replace(before, value=_NULL)))  # values would fill the memory
 
-    def _do(self, key: Key, digest: str, work: Callable[[], T], kind: Any, failures: tuple[type[Exception], ...]) -> T:
+    def _do(
+        self,
+        key: Key,
+        digest: str,
+        work: Callable[[], T],
+        kind: Any,
+        failures: tuple[type[Exception], ...],
+        paid: bool,
+    ) -> T:
         first = self._first_of(key.step)
         try:
-            with self._spending.call(key.step) as call:
+            with self._spending.call(key.step if paid else NOT_PAID) as call:
                 start = time.monotonic()
                 asked = first.ask(material=next(iter(key.inputs.values()), key.subject))
                 try:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from pipeline.outputs.diff.compare import Change
 from pipeline.outputs.diff.given import NOTHING, Cause, Causes, Given, through
 from pipeline.outputs.diff.lost import Lost
 from pipeline.outputs.tables import Row
-from schemas.video import MODALITIES
+from schemas.video import MODALITIES, Modality
 
 _EMPTY: dict[str, Causes] = {}
+
+
+def fields_read(recipe: Mapping[str, Any]) -> set[Modality]:
+    """The fields of the evidence that some first stage of a recipe reads."""
+    weights = [stage.get("fields") or {} for stage in recipe["mine"]["first_stages"].values()]
+    return {name for name in MODALITIES if any(each.get(name, 1) for each in weights)}
 
 
 class VideoCauses:
@@ -36,7 +43,7 @@ class VideoCauses:
         for change in changes:
             if change.kind == "changed":
                 self._remember(change.key[0], {name: self._column(name, change) for name in change.columns})
-        read = set.union(*given.listed("mine", "modalities", MODALITIES))
+        read = {name for manifest in (given.a, given.b) for name in fields_read(manifest.recipe)}
         for columns in self._shared.values():
             self.corpus |= frozenset().union(*(columns.get(modality, NOTHING) for modality in read))
 

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.outputs.manifest import ROLES, Manifest
+from pipeline.outputs.manifest import Manifest, by_role
 from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
 from pipeline.outputs.report.histogram import HEIGHT, WIDTH, histogram
 from pipeline.outputs.report.summary import STAND_INS, Loss, Summary, duration, stratum_order
@@ -55,7 +55,7 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
             m=manifest,
             recipe=manifest.recipe,
             curate=curate,
-            engines=[(role, manifest.engines[role]) for role in ROLES if role in manifest.engines],
+            engines=[(role, manifest.engines[role]) for role in by_role(manifest.engines)],
             stand_ins=[(role, STAND_INS[name]) for role, name in summary.stand_ins.items()],
             funnels=[summary.video_funnel(), summary.query_funnel(), summary.pair_funnel()],
             ledger=[

@@ -27,7 +27,13 @@ _PLACE = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 _UNKNOWN_VIDEO = "unknown video"  # why mining drops a human query whose video is not in the run
 _NO_VIDEO = "no relevant video"  # why a query by people that names none is in no table but this one's
 _MARGIN = ("delta", "delta_lo", "delta_hi", "censored", "label_mass", "delta_prior", "p_yes", "confidence_source")
-_CANDIDATE = (*_MARGIN, "stratum", "rank", "score", "rationale")  # what a candidate has of its judgement
+_CANDIDATE = (
+    *_MARGIN,
+    "stratum",
+    "rank",
+    "score",
+    "rationale",
+)  # besides the runs, what a candidate has of its judgement
 _VIDEO = [name for name in TABLES["videos"].schema.names if name != "frames"]  # pictures are not looked at
 _IDS = ("query_id", "video_id", "uri")
 _KEYED = ("videos", "queries", "judgements", "ranking", "perception")
@@ -233,12 +239,13 @@ def _check_candidate(query_id: str, candidate: Row, split: str, seen: _Seen) -> 
     if judged is None:
         yield where, "a candidate is a kept judgement"
     elif judged != _judged(candidate, candidate["teacher_label"]):
-        yield where, "label, margin, stratum, rank, score and rationale are those of its judgement"
+        yield where, "label, margin, stratum, rank, score, runs and rationale are those of its judgement"
 
 
 def _judged(row: Row, label: str) -> int:
     """The hash of what a judgement and the candidate that it became have in common."""
-    return hash((label, *(row[name] for name in _CANDIDATE)))
+    places = tuple((place["run"], place["rank"], place["score"]) for place in row["runs"])
+    return hash((label, places, *(row[name] for name in _CANDIDATE)))
 
 
 def _check_perception(row: Row, seen: _Seen) -> Found:

@@ -1,4 +1,4 @@
-"""A language model on this machine's disk: where it lies, whether it is whole, how much it reads, and its identity."""
+"""A model on this machine's disk: where it lies, whether it is whole, how much it reads, and its identity."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from schemas.fingerprint import fingerprint, sha256_file
+from transforms.protocols.engine import EngineError
 
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
 _WEIGHTS = (".safetensors", ".bin")
@@ -30,7 +31,8 @@ def folder_of(model: str, revision: str) -> Path | None:
 
 def missing_from(folder: Path) -> str:
     """What a model's folder lacks, in words; empty where nothing is known to be missing."""
-    names = {path.name for path in folder.iterdir()}
+    folder = modules_of(folder)[0]
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if "config.json" not in names:
         return "config.json"
     if not any(name.startswith("tokenizer") for name in names):
@@ -40,6 +42,32 @@ def missing_from(folder: Path) -> str:
         if listed - names:
             return min(listed - names)
     return "" if any(name.endswith(_WEIGHTS) for name in names) else "weights (*.safetensors)"
+
+
+def require_model(engine: str, model: str, revision: str) -> Path:
+    """The folder of an engine's model, as far as its list of files tells a whole one.
+
+    Raises:
+        EngineError: it does not lie on this machine, or not whole.
+    """
+    folder = folder_of(model, revision)
+    if folder is None:
+        raise EngineError(
+            f"engine {engine!r}: {model!r} is neither a folder nor in this machine's Hugging Face cache; give the path "
+            f"of a model's folder, or run: hf download {model} --revision {revision}"
+        )
+    missing = missing_from(folder)
+    if missing:
+        raise EngineError(f"engine {engine!r}: the model in {folder} has no {missing}; copy or download it again")
+    return folder
+
+
+def modules_of(folder: Path) -> list[Path]:
+    """The folders of the modules of a sentence-transformers checkpoint, in their order; of others the folder itself."""
+    listed = folder / "modules.json"
+    if not listed.is_file():
+        return [folder]
+    return [folder / str(module.get("path", "")) for module in json.loads(listed.read_text("utf-8"))]
 
 
 @cache
@@ -58,5 +86,7 @@ def model_id(model: str, revision: str) -> str:
     """What tells one model from another: the bytes of a folder, wherever it lies, or a name and revision on the hub."""
     if not Path(model).is_dir():
         return f"{model}@{revision}"
-    files = sorted(path for path in Path(model).iterdir() if path.suffix in _DECISIVE)
-    return f"sha256:{fingerprint([[path.name, sha256_file(path)] for path in files])}"
+    folder = Path(model)
+    within = {folder, *modules_of(folder)}
+    files = sorted(path for each in within for path in each.iterdir() if path.suffix in _DECISIVE)
+    return f"sha256:{fingerprint([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])}"

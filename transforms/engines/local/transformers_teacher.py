@@ -15,7 +15,7 @@ from schemas.usage import Usage
 from schemas.video import EngineStamp
 from transforms.engines.local.answer_words import Decision
 from transforms.engines.local.language_model import LanguageModel, Row, Written, language_model
-from transforms.engines.local.model_folder import context_of, folder_of, missing_from, model_id
+from transforms.engines.local.model_folder import context_of, model_id, require_model
 from transforms.protocols.engine import EngineError, version_of
 from transforms.protocols.teacher import (
     ContextOverflow,
@@ -105,17 +105,7 @@ class TransformersTeacher(TeacherEngine):
         Raises:
             EngineError: it does not, or its context leaves no room for a prompt.
         """
-        folder = folder_of(self.model, self.revision)
-        if folder is None:
-            raise EngineError(
-                f"engine 'transformers': {self.model!r} is neither a folder nor in this machine's Hugging Face cache; "
-                f"give the path of a model's folder, or run: hf download {self.model} --revision {self.revision}"
-            )
-        missing = missing_from(folder)
-        if missing:
-            raise EngineError(
-                f"engine 'transformers': the model in {folder} has no {missing}; copy or download it again"
-            )
+        require_model("transformers", self.model, self.revision)
         if self.prompt_tokens is not None and self.prompt_tokens <= 0:
             raise EngineError(
                 f"engine 'transformers': max_new_tokens {self.max_new_tokens} leaves no room for a prompt: the model "

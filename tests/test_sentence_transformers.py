@@ -1,0 +1,169 @@
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from schemas.check import InvalidRecord
+from tests.tiny_vlm import build
+from transforms.engines.embed.sentence_transformers import SentenceTransformers
+from transforms.engines.registry import find_engine
+from transforms.protocols.engine import EngineError, loaded
+from transforms.protocols.frames import Frame
+
+TEXTS = ("a red ball rolls to the right", "a blue cube falls", "system user assistant Find it.")
+TOKENS = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, str]:
+    """Checkpoints of one tiny Qwen3-VL: bare, of one vector an item, and of one a token."""
+    root = tmp_path_factory.mktemp("embedders")
+    bare = build(root / "bare", texts=TEXTS)
+    dense = [Transformer(str(bare)), Pooling(64, "lasttoken"), Normalize()]
+    SentenceTransformer(modules=dense, device="cpu", prompts={"query": "Find it."}).save(str(root / "dense"))
+    torch.manual_seed(0)
+    down = Dense(64, 16, bias=False, activation_function=torch.nn.Identity(), **TOKENS)
+    late = [Transformer(str(bare)), down, Normalize(**TOKENS)]
+    MultiVectorEncoder(modules=late, device="cpu").save(str(root / "late"))
+    return {name: str(root / name) for name in ("bare", "dense", "late")}
+
+
+@pytest.fixture
+def engine(folders) -> Iterator:
+    def make(name: str = "dense", **options) -> SentenceTransformers:
+        given = {"engine": "sentence_transformers", "model": folders[name], "device": "cpu", **options}
+        return find_engine("embed", given)
+
+    return make
+
+
+def frames(count: int, seed: int = 0, every_s: float = 1.0) -> list[Frame]:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return [Frame(every_s * number, image) for number, image in enumerate(pixels)]
+
+
+def test_texts_and_frames_lie_in_one_space_and_each_has_one_unit_vector(engine):
+    embedder = loaded(engine(reads="frames"))
+
+    for found in (embedder.embed_query(TEXTS[0]), embedder.embed_text(TEXTS[1]), embedder.embed_frames(frames(6))):
+        assert (found.levels, found.dims) == ((1,), 64)
+        assert np.linalg.norm(found.vectors) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_times_of_frames_count(engine):
+    embedder = loaded(engine(reads="frames"))
+    shown = frames(6)
+    slower = [replace(frame, time_s=2.5 * frame.time_s) for frame in shown]
+    unevenly = [replace(frame, time_s=frame.time_s**2) for frame in shown]
+
+    vectors = [embedder.embed_frames(each).vectors for each in (shown, slower, unevenly)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(vectors[one] - vectors[other]).max() > 0.01
+
+
+def test_an_item_has_the_same_vector_whatever_came_before_it(engine):
+    embedder = loaded(engine(reads="frames"))
+    videos = [frames(count, seed) for seed, count in enumerate((2, 7, 4))]
+
+    first = [embedder.embed_frames(video).vectors.tobytes() for video in videos]
+    embedder.embed_query(TEXTS[1])
+    assert [embedder.embed_frames(video).vectors.tobytes() for video in reversed(videos)] == first[::-1]
+
+
+def test_at_most_so_many_frames_are_seen_evenly_spread_and_one_alone_is_enough(engine):
+    shown = frames(8)
+    few, all_of_them = (loaded(engine(reads="frames", frames=count)) for count in (4, 8))
+
+    assert few.embed_frames(shown).vectors.tobytes() == all_of_them.embed_frames(shown[1::2]).vectors.tobytes()
+    twice = [shown[0], replace(shown[0])]
+    assert few.embed_frames(shown[:1]).vectors.tobytes() == few.embed_frames(twice).vectors.tobytes()
+
+
+def test_a_prompt_of_the_recipe_takes_the_place_of_the_checkpoints_own(engine):
+    own, same, other = (loaded(engine(query_prompt=prompt)) for prompt in (None, "Find it.", "Find another."))
+
+    asked = [embedder.embed_query(TEXTS[0]).vectors.tobytes() for embedder in (own, same, other)]
+    assert asked[0] == asked[1] != asked[2]
+    assert own.embed_text(TEXTS[0]).vectors.tobytes() == other.embed_text(TEXTS[0]).vectors.tobytes()
+
+
+def test_each_side_is_stamped_with_what_decides_it(engine):
+    plain = engine(reads="frames")
+
+    def differ(**options) -> tuple[bool, bool]:
+        other = engine(**{"reads": "frames", **options})
+        return (other.query_stamp() != plain.query_stamp(), other.document_stamp() != plain.document_stamp())
+
+    assert differ(query_prompt="x") == (True, False)
+    for options in ({"document_prompt": "x"}, {"frames": 3}, {"vectors": 3}, {"reads": "text"}):
+        assert differ(**options) == (False, True)
+    for options in ({"truncate_dim": 8}, {"dtype": "float32"}):
+        assert differ(**options) == (True, True)
+    assert differ(device="auto", licence="of its own") == (False, False)
+    assert len({plain.stamp(), plain.query_stamp(), plain.document_stamp()}) == 3
+
+
+def test_vectors_are_cut_and_then_brought_to_length_1(engine):
+    whole, cut = (loaded(engine(truncate_dim=dim)).embed_query(TEXTS[0]).vectors[0] for dim in (None, 8))
+
+    assert cut == pytest.approx(whole[:8] / np.linalg.norm(whole[:8]), abs=1e-6)
+
+
+def test_a_checkpoint_of_a_transformer_alone_needs_to_be_told_how_tokens_become_a_vector(engine):
+    with pytest.raises(EngineError, match="does not say how tokens become a vector; set pooling to lasttoken"):
+        engine("bare").check()
+    last = engine("bare", pooling="lasttoken")
+    last.check()
+
+    asked = loaded(last).embed_query(TEXTS[0]).vectors
+    assert asked.tobytes() == loaded(engine(query_prompt="")).embed_query(TEXTS[0]).vectors.tobytes()
+    started = loaded(replace(last, generation_prompt=True)).embed_query(TEXTS[0]).vectors
+    assert np.abs(asked - started).max() > 0.01
+
+
+def test_of_one_vector_a_token_those_of_template_and_prompt_are_left_out(engine):
+    plain = loaded(engine("late", reads="frames"))
+    prompted = loaded(engine("late", reads="frames", query_prompt="Find it.", document_prompt="Find it."))
+    tokenizer = plain._model.tokenizer
+
+    for embedder in (plain, prompted):
+        assert len(embedder.embed_query(TEXTS[0]).vectors) == len(tokenizer.encode(TEXTS[0]))
+        assert len(embedder.embed_text(TEXTS[1]).vectors) == len(tokenizer.encode(TEXTS[1]))
+        shown = embedder.embed_frames(frames(6)).vectors
+        assert shown.shape == (3 * 4, 16)  # pairs of frames, patches of each
+    scores = [
+        float((plain.embed_query(TEXTS[0]).vectors @ plain.embed_frames(frames(6, seed)).vectors.T).max(axis=1).mean())
+        for seed in (1, 2)
+    ]
+    assert abs(scores[0] - scores[1]) > 1e-4
+    assert max(scores) < 0.999
+
+
+def test_vectors_of_a_document_can_be_bounded(engine):
+    embedder = loaded(engine("late", reads="frames", vectors=5))
+
+    assert embedder.embed_frames(frames(6)).vectors.shape == (5, 16)
+    assert np.linalg.norm(embedder.embed_frames(frames(6)).vectors, axis=1) == pytest.approx(np.ones(5), abs=1e-6)
+    assert len(embedder.embed_query(TEXTS[0]).vectors) > 5
+
+
+def test_what_is_wrong_with_a_checkpoint_is_said_before_any_work(engine, folders, tmp_path, caplog):
+    with pytest.raises(EngineError, match="neither a folder nor in this machine's Hugging Face cache"):
+        engine(model="nobody/knows-it").check()
+    (tmp_path / "modules.json").write_text(json.dumps([{"idx": 0, "path": "0_Transformer"}]))
+    with pytest.raises(EngineError, match=r"has no config\.json"):
+        engine(model=str(tmp_path)).check()
+    (tmp_path / "modules.json").unlink()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(EngineError, match=r"cannot be loaded: "):
+        engine(model=str(tmp_path), late_interaction=True).load()
+    with pytest.raises(InvalidRecord, match="frames must be at least 1"):
+        SentenceTransformers(model="m", frames=0)
+    engine(licence="not for sale").check()
+    assert caplog.messages == [f"{folders['dense']}: not for sale"]

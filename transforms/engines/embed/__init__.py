@@ -1,0 +1,1 @@
+"""Embedders in this process: texts and frames to vectors."""
