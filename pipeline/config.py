@@ -22,6 +22,7 @@ from schemas.video import Modality
 from transforms.curate.curate_query import CurateRules
 from transforms.emit.frame_grid import FrameGrid
 from transforms.extract.decode import Limits
+from transforms.group.group_videos import GroupRules
 from transforms.journal.budget import Cost
 from transforms.mine.choose_pairs import MarginRule
 from transforms.mine.filter_rankings import PAPERS, Ambiguity
@@ -161,6 +162,7 @@ class Recipe(Section, frozen=True):
     synthesize: SynthesizeConfig
     mine: MineConfig
     judge: JudgeConfig
+    group: GroupRules = GroupRules()
     curate: CurateRules = CurateRules()
     emit: EmitConfig = EmitConfig()
     costs: CostConfig = CostConfig()

@@ -51,8 +51,9 @@ class Counts:
 class Emit(beam.PTransform):
     """All that a run found, by name -> one path, of a file with its Counts.
 
-    The names: videos (Video), splits ((video_id, split)), written (every Query), ranked (Ranking), examples (Example),
-    pairs (CuratedPair). ``runs`` are the names of the first stages; each of several has a file of its own.
+    The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)), written
+    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair). ``runs`` are the names of the first
+    stages; each of several has a file of its own.
     """
 
     config: EmitConfig
@@ -93,7 +94,7 @@ class Emit(beam.PTransform):
             lambda video, splits: (splits[video.video_id], video), beam.pvalue.AsDict(found["splits"])
         )
         return {
-            "videos": split | "Video rows" >> beam.MapTuple(video_row),
+            "videos": split | "Video rows" >> beam.Map(_video_row, beam.pvalue.AsDict(found["near"])),
             "queries": verdicts | "Query rows" >> beam.FlatMapTuple(query_rows),
             "judgements": found["pairs"] | "Pair rows" >> beam.Map(judgement_row),
             "ranking": found["examples"] | "Example rows" >> beam.Map(split_row),
@@ -152,12 +153,17 @@ class AddFrames:
         return {**row, "frame_times_s": times, "frames": [{"bytes": jpeg, "path": None} for jpeg in jpegs]}
 
 
-def video_row(split: Split, video: Video) -> Row:
+def video_row(split: Split, video: Video, group: str) -> Row:
     """The row of a video, still without frames."""
     row = row_of(video)
     del row["deferred"]
     evidence = row.pop("evidence")
-    return {**row, **evidence, "split": split, "frame_times_s": [], "frames": []}
+    return {**row, **evidence, "split": split, "group": group, "frame_times_s": [], "frames": []}
+
+
+def _video_row(found: tuple[Split, Video], near_of: Mapping[str, str]) -> Row:
+    split, video = found
+    return video_row(split, video, near_of[video.video_id])
 
 
 def positive_of(ranking: Ranking) -> Positive:

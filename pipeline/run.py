@@ -42,6 +42,7 @@ from transforms.curate.split import split_of
 from transforms.emit.write_parts import join_parts
 from transforms.extract.attempt import ENGINE_FAILED
 from transforms.extract.list_input import Listing, entries_json, read_entries
+from transforms.group.group_videos import GroupVideos
 from transforms.journal.counts import work_of
 from transforms.journal.deciding import libraries_of
 from transforms.journal.journal import Journal
@@ -95,14 +96,15 @@ def put_stages(
     extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, journal, job.workers, ledger)
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
-    splits = videos | "Split" >> beam.Map(lambda video: (video.video_id, split_of(video.split_key, fraction, seed)))
+    groups = videos | "Group" >> GroupVideos(recipe.group, job.cache, journal)
+    splits = groups | "Split" >> beam.MapTuple(lambda video, group: (video, split_of(group.split_key, fraction, seed)))
+    near = groups | "Near" >> beam.MapTuple(lambda video, group: (video, group.near))
 
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
     human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human, ledger)
     synthesized = (videos, human, splits) | "Synthesize" >> Synthesize(
         recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, ledger
     )
-    near = videos | "Near" >> beam.Map(lambda video: (video.video_id, video.video_id))
     mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
     mined = mining | "Mine" >> Mine(recipe.mine, engines, ledger)
     judged = (mined["pairs"], videos) | "Judge" >> Judge(
@@ -113,6 +115,7 @@ def put_stages(
         "decoded": extracted["decoded"],
         "videos": videos,
         "splits": splits,
+        "near": near,
         "written": (synthesized["written"], human) | "All written" >> beam.Flatten(),
         "ranked": mined["ranked"],
         **curated,

@@ -29,6 +29,7 @@ VIDEOS = pa.schema(
         ("video_id", pa.string()),
         ("uri", pa.string()),
         ("split", pa.string()),
+        ("group", pa.string()),
         (
             "metadata",
             pa.struct([(name, pa.string()) for name in ("title", "description", "language", "published", "event")]),

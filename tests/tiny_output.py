@@ -219,6 +219,7 @@ def _video(event: str, number: int) -> Row:
         "video_id": video_id,
         "uri": f"samples/{event}/{video_id}.mp4",
         "split": split,
+        "group": video_id,
         "metadata": fields["metadata"],
         "media": {
             "sha256": f"{place}{number}" * 32,

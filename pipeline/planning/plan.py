@@ -37,8 +37,9 @@ _UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "asr": ("decode",),
     "ocr": ("decode",),
     "caption": ("decode",),
+    "frame_hashes": ("decode",),
     "write": ("decode", "asr", "ocr", "caption"),
-    "judge": ("decode", "asr", "ocr", "caption", "write"),
+    "judge": ("decode", "asr", "ocr", "caption", "frame_hashes", "write"),
 }
 _SAMPLE = 1000  # records, to learn from what a call takes
 _INPUT = "input"
@@ -207,6 +208,7 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
         "asr": unseen.having(uris, "has_audio"),
         "ocr": unseen.having(uris, "has_video"),
         "caption": unseen.having(uris, "has_video"),
+        "frame_hashes": unseen.having(uris, "has_video"),
         "write": more_writing,
     }
     writing = len(distinct["write"]) + more_writing
@@ -216,7 +218,8 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     plans: dict[str, StepPlan] = {}
     for step, upstream in _UPSTREAM.items():
         stamp = stamps.get("writer" if step == "write" else step)
-        if stamp is None:
+        needed = job.recipe.group.max_bits is not None if step == "frame_hashes" else stamp is not None
+        if not needed:
             continue
         reasons = Counter(miss.why for miss in distinct[step].values())
         due = [name for name in upstream if name in plans and plans[name].to_run]

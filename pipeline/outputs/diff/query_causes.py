@@ -125,7 +125,7 @@ class QueryCauses:
             similar = {name for row in (a, b) for name in _SIMILAR.findall(row["detail"])} - seen
             others = frozenset().union(*(self._other(name, seen | {query_id}) for name in similar))
             found = own | given.recipe("synthesize.filters.near_duplicate_jaccard") | others
-            return given.explain("near-duplicates", found)
+            return given.explain("near-duplicates", found, through(self._videos.moved, "splits"))
         if decided == _MINE:
             listed = through(self._videos.listed.get(b["video_id"], NOTHING), "video")
             return listed or self._retrieval(query_id, given.recipe("mine.ambiguity", "mine.retrievable_at"))
@@ -184,7 +184,7 @@ class QueryCauses:
         if any((query_id, video_id) in lost.pairs for lost in self._lost):
             return self.judging(query_id, video_id, given.engine("judge"), other.deferred.get("judge", NOTHING))
         cut = ("mine.candidates", "mine.margin", "mine.retrievable_at", "emit.validation_fraction", "seed")
-        found = self._first_stage | given.recipe(*cut)
+        found = self._first_stage | given.recipe(*cut) | through(self._videos.moved, "splits")
         options = given.recipe("mine.first_stages")
         return given.explain("candidates", found, options, other.deferred.get("judge", NOTHING))
 

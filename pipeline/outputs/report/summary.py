@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
+from pipeline.outputs.report.groups import GroupCounts, count_groups
 from pipeline.outputs.tables import Tables
 from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
@@ -54,6 +55,7 @@ class Summary:
     rows: dict[str, int]
     examples: dict[Split, int]
     perception: dict[Split, int]
+    near: GroupCounts
     duration_s: float = 0.0
     frames: int = 0
     events: set[str] = field(default_factory=set)
@@ -164,6 +166,7 @@ def summarize(output: str, manifest: Manifest) -> Summary:
         examples={split: tables.count("ranking", split) for split in SPLITS},
         perception={split: tables.count("perception", split) for split in SPLITS},
         first_stages=compare_first_stages(tables, manifest.recipe),
+        near=count_groups(tables),
     )
     _count_videos(summary, tables)
     _count_queries(summary, tables)
