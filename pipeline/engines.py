@@ -56,6 +56,11 @@ class Engines:
         """The stamp of every engine, by role; a first stage's is named after it as well."""
         return {role: engine.stamp() for role, engine in self.by_role()}
 
+    @property
+    def embedders(self) -> list[EmbedEngine]:
+        """Those among the first stages that compare vectors."""
+        return [stage.engine for stage in self.first_stages if isinstance(stage.engine, EmbedEngine)]
+
     def by_role(self) -> Iterator[tuple[str, Any]]:
         """Every engine, by role and in the order of the pipeline."""
         for f in fields(self):
