@@ -112,7 +112,7 @@ def find_first_stages(recipe: Recipe) -> tuple[FirstStage, ...]:
             engine = find_engine("first_stage", own)
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
-        embedder = hasattr(engine, "document_stamp")
+        embedder = isinstance(engine, EmbedEngine)
         reads_text = (
             cast(EmbedEngine, engine).reads == "text" if embedder else cast(FirstStageEngine, engine).reads_text
         )

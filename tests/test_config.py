@@ -210,7 +210,7 @@ def test_a_recipe_without_a_section_names_it():
             r"key extract.asr: asr engine 'wisper' is not known; did you mean 'whisper'",
         ),
         ("extract.ocr.limit=3", r"recipe key extract.ocr: ocr engine 'rapidocr' has no option 'limit'"),
-        ("mine.first_stages.other={engine: trec, path: /no/such.run}", r"recipe key mine.first_stages.other: .*no/such.run"),
+        ("mine.first_stages.other={engine: trec, path: /no/such.run}", r"key mine.first_stages.other: .*no/such.run"),
     ],
 )
 def test_an_engine_that_cannot_be_had_names_its_key(setting, message):
