@@ -14,6 +14,7 @@ from schemas.video import EngineStamp
 from transforms.engines.registry import find_engine
 from transforms.judge.confidence import least_margin
 from transforms.mine.documents import FieldWeights
+from transforms.protocols.embed import EmbedEngine
 from transforms.protocols.engine import Engine, EngineError
 from transforms.protocols.first_stage import FirstStageEngine
 from transforms.protocols.teacher import Task, TeacherEngine
@@ -47,6 +48,11 @@ class Engines:
     def stamps(self) -> dict[str, EngineStamp]:
         """The stamp of every engine, by role; a first stage's is named after it as well."""
         return {role: engine.stamp() for role, engine in self.by_role()}
+
+    @property
+    def embedders(self) -> list[EmbedEngine]:
+        """Those among the first stages that compare vectors."""
+        return [stage.engine for stage in self.first_stages if isinstance(stage.engine, EmbedEngine)]
 
     def by_role(self) -> Iterator[tuple[str, Any]]:
         """Every engine, by role and in the order of the pipeline."""
