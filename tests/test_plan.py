@@ -100,7 +100,7 @@ def test_a_plan_foretells_the_judge_calls_of_a_new_prompt_and_what_a_budget_leav
     between = plan(done, changed)
     continued = run(done, changed)
 
-    nothing = {"decode": 0, "caption": 0, "frame_hashes": 0, "write": 0}
+    nothing = dict.fromkeys(("decode", "caption", "frame_hashes", "write", "embed_video", "embed_query"), 0)
     assert due > 3
     assert to_run(before) == {**nothing, "judge": due}
     assert budgeted == {**nothing, "judge": 3}
@@ -124,10 +124,11 @@ def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp
     )
 
     # 4 files to open, of which one will fail; 3 videos of 2 variants, 2 queries each, 1 positive and 2 candidates each
-    assert to_run(found) == {"decode": 4, "caption": 3, "frame_hashes": 3, "write": 6, "judge": 36}
+    embedding = {"embed_video": 3, "embed_query": 12}
+    assert to_run(found) == {"decode": 4, "caption": 3, "frame_hashes": 3, "write": 6, **embedding, "judge": 36}
     assert not any(step["exact"] for step in found["steps"].values())
     assert reasons(found, "decode") == {"new": 4}
-    assert reasons(found, "judge") == {"depends on decode, caption, frame_hashes, write": 36}
+    assert reasons(found, "judge") == {"depends on decode, caption, frame_hashes, write, embed_video, embed_query": 36}
     assert found["steps"]["judge"]["input_tokens"] == 36 * 900
     assert found["steps"]["judge"]["dollars"] == pytest.approx(36 * 900 * 2 / 1e6)
     assert found["steps"]["judge"]["seconds"] is None
