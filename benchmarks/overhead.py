@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+BY_WORDS = "mine.first_stage={engine: bm25}"  # alone: embedding is the engine's work, whoever calls it
 
 
 def bare_loop(source: str, folder: str) -> int:
@@ -35,13 +36,14 @@ def bare_loop(source: str, folder: str) -> int:
     from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
     from transforms.media.audio import write_audio
     from transforms.media.container import MediaError
-    from transforms.mine.filter_rankings import candidates_to_judge
-    from transforms.mine.retrieve import document_text, rank_candidates
+    from transforms.mine.choose_pairs import choose_pairs
+    from transforms.mine.documents import document_text
+    from transforms.mine.retrieve import ranking_of, search
     from transforms.protocols.engine import loaded
     from transforms.synthesize.filter_queries import reject_reason
     from transforms.synthesize.write_queries import shown_modalities, write_queries
 
-    recipe = load_recipe("demo")
+    recipe = load_recipe("demo", [BY_WORDS])
     engines = find_engines(recipe)
     assert engines.asr is not None
     assert engines.ocr is not None
@@ -69,13 +71,14 @@ def bare_loop(source: str, folder: str) -> int:
                 written = write_queries(loaded(engines.writer), engines.writer.stamp(), video, variant, 2)
                 queries += [q for q in written if not reject_reason(q, evidence, recipe.synthesize.filters)]
     by_id = {video.video_id: video for video in videos}
-    index = loaded(engines.first_stage).index((v.video_id, document_text(v.evidence)) for v in videos)
+    index = loaded(engines.first_stages[0].engine).index((v.video_id, document_text(v.evidence)) for v in videos)
     split = {v.video_id: split_of(v.split_key, recipe.emit.validation_fraction, recipe.seed) for v in videos}
     judge, stamp, judged = loaded(engines.judge), engines.judge.stamp(), 0
     for query in queries:
-        ranking = rank_candidates(query, index, recipe.mine.retrievable_at)
+        ranking = ranking_of(query, search(query, index, recipe.mine.retrievable_at))
         if ranking.positive is not None:
-            for candidate in candidates_to_judge(ranking, split.__getitem__, recipe.mine.candidates):
+            chosen = choose_pairs(ranking, split.__getitem__, recipe.mine.candidates)
+            for candidate in [choice.candidate for choice in chosen]:
                 pair = Pair(query, by_id[candidate.video_id], candidate, candidate is ranking.positive)
                 judge_pair(judge, stamp, pair, JudgeOptions(recipe.judge.modalities))
                 judged += 1
@@ -89,7 +92,7 @@ def pipeline(source: str, folder: str) -> int:
     from runners.cli.main import main
     from transforms.workers.sandbox import shut_down
 
-    if main(["run", "demo", "--input", source, "--output", f"{folder}/out", "--workers", "1"]):
+    if main(["run", "demo", "--input", source, "--output", f"{folder}/out", "--workers", "1", "--set", BY_WORDS]):
         raise SystemExit("the run failed")
     shut_down()  # so that the child's CPU time is counted
     count: int = ds.dataset(f"{folder}/out/judgements").count_rows()

@@ -188,7 +188,7 @@ def watch(log: Log) -> None:
     from transforms.mine import retrieve
 
     do: Callable[..., Any] = OpenJournal._do
-    rename, rank = FileSystems.rename, retrieve.rank_candidates
+    rename, search = FileSystems.rename, retrieve.search
 
     def watched_do(journal: OpenJournal, key: Any, digest: str, work: Callable[[], Any], *rest: Any) -> Any:
         def begin() -> Any:
@@ -203,9 +203,9 @@ def watch(log: Log) -> None:
         log.add("end", key.step, digest)
         return result
 
-    def watched_rank(query: Any, *rest: Any) -> Any:
+    def watched_search(query: Any, *rest: Any) -> Any:
         log.add("start", "mine", query.query_id)
-        return rank(query, *rest)
+        return search(query, *rest)
 
     def watched_rename(sources: list[str], destinations: list[str]) -> None:
         rename(sources, destinations)
@@ -217,7 +217,7 @@ def watch(log: Log) -> None:
     watched: list[tuple[Any, str, Any]] = [
         (OpenJournal, "_do", watched_do),
         (FileSystems, "rename", staticmethod(watched_rename)),
-        (retrieve, "rank_candidates", watched_rank),
+        (retrieve, "search", watched_search),
     ]
     for owner, name, function in watched:
         setattr(owner, name, function)

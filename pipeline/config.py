@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,24 +13,32 @@ import msgspec
 
 from prompts.evidence import EvidenceBudgets
 from prompts.template import Template, load_template
-from schemas.check import require
+from schemas.check import InvalidRecord, require
 from schemas.configuration.section import Section, converted, did_you_mean
 from schemas.configuration.values import read_yaml, with_settings
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Variant
-from schemas.video import MODALITIES, Modality
+from schemas.video import Modality
 from transforms.curate.curate_query import CurateRules
 from transforms.emit.frame_grid import FrameGrid
 from transforms.extract.decode import Limits
+from transforms.group.group_videos import GroupRules
 from transforms.journal.budget import Cost
+from transforms.mine.choose_pairs import MarginRule
+from transforms.mine.filter_rankings import PAPERS, Ambiguity
 from transforms.protocols.frames import FramePolicy
+from transforms.search.fusion import FusionConfig
 from transforms.synthesize.filter_queries import TextFilters
 
 EngineOptions = dict[str, Any]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Ratio = Annotated[float, msgspec.Meta(ge=1)]
 Below1 = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 AtMost0 = Annotated[float, msgspec.Meta(le=0)]
+_RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # it is part of a file's name
+_RENAMED = {
+    "modalities": "`fields` of each of mine.first_stages, such as {caption: 1, asr: 1, ocr: 0, metadata: 2}",
+    "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
+}
 PROMPTS = ("caption", "write_queries", "judge")
 
 
@@ -66,20 +76,37 @@ class SynthesizeConfig(Section, frozen=True):
 
 
 class MineConfig(Section, frozen=True):
-    """From queries to candidates: the first stage, what it sees, and how deep its runs are.
+    """From queries to candidates: the first stages by name, how their runs are fused, and how deep these are.
 
-    A query is dropped unless its own video is among the first ``retrievable_at``, or if the best negative scores more
-    than ``ambiguity_ratio`` times its positive. The first ``candidates`` of its split go to the judge.
+    An engine's options stand beside ``engine``, and for one that reads texts the weights of ``fields``. A query is
+    dropped unless its own video is among the first ``retrievable_at``, or if it is ambiguous. Of the candidates of its
+    split the first ``candidates`` go to the judge, but for those above the ``margin`` and near-duplicates of its video.
     """
 
-    first_stage: EngineOptions
-    modalities: tuple[Modality, ...] = MODALITIES
+    first_stages: dict[str, EngineOptions]
+    fusion: FusionConfig = FusionConfig()
     retrievable_at: Positive = 1000
-    ambiguity_ratio: Ratio = 2.0
+    ambiguity: Ambiguity | None = PAPERS
+    margin: MarginRule | None = None
     candidates: Positive = 20
 
     def __post_init__(self) -> None:
-        _require_distinct("modalities", self.modalities)
+        names = list(self.first_stages)
+        require(bool(names), "first_stages must name at least one", names)
+        for name in names:
+            require(bool(_RUN_NAME.fullmatch(name)), "the name of a first stage is of a-z, 0-9, - and _", name)
+        for key, rule in (("ambiguity", self.ambiguity), ("margin", self.margin)):
+            if rule is not None and rule.run is not None:
+                require(rule.run in names, f"{key}.run must be one of {', '.join(names)}", rule.run)
+        self.fusion.require_runs(names)
+        several = len(names) > 1
+        if several and self.ambiguity and self.ambiguity.ratio is not None and self.ambiguity.run is None:
+            raise InvalidRecord(
+                f"ambiguity.ratio needs a run, one of {', '.join(names)}: a ratio says something of one retriever's "
+                f"scores and nothing of fused ones; set mine.ambiguity={{run: {names[0]}, ratio: 2}} or {{rank: 100}}"
+            )
+        if several and self.margin and self.margin.run is None:
+            raise InvalidRecord(f"margin needs a run, one of {', '.join(names)}: it compares scores of one retriever")
 
 
 class JudgeConfig(Section, frozen=True):
@@ -135,6 +162,7 @@ class Recipe(Section, frozen=True):
     synthesize: SynthesizeConfig
     mine: MineConfig
     judge: JudgeConfig
+    group: GroupRules = GroupRules()
     curate: CurateRules = CurateRules()
     emit: EmitConfig = EmitConfig()
     costs: CostConfig = CostConfig()
@@ -215,15 +243,46 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
 def changed(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """A recipe's plain values with ``a.b=value`` settings put over them.
 
+    One of ``mine.first_stage`` takes the place of all first stages that the recipe has.
+
     Raises:
         RecipeError: a setting that is none.
     """
-    return with_settings(values, settings, RecipeError)
+    settings = list(settings)
+    over = deepcopy(dict(values))
+    mine = over.get("mine")
+    if isinstance(mine, dict) and any(setting.startswith("mine.first_stage=") for setting in settings):
+        mine.pop("first_stages", None)
+    return with_settings(over, settings, RecipeError)
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values; every unknown key and ill-typed value is named with its full path."""
+    mine = values.get("mine")
+    if isinstance(mine, Mapping):
+        values = {**values, "mine": _with_first_stages(mine)}
     return converted(values, Recipe, "recipe key", RecipeError)
+
+
+def _with_first_stages(mine: Mapping[str, Any]) -> dict[str, Any]:
+    """The section with its first stages by name, whether it gives them so, as a list of named ones, or only one."""
+    for key, instead in _RENAMED.items():
+        if key in mine:
+            raise RecipeError(f"recipe key mine.{key} is now {instead}")
+    section = dict(mine)
+    one, several = section.pop("first_stage", None), section.get("first_stages")
+    if one is not None and several is not None:
+        raise RecipeError("recipe key mine.first_stage: a short form of mine.first_stages for only one; give either")
+    if isinstance(one, Mapping):
+        several = [one]
+    if isinstance(several, list) and all(isinstance(each, Mapping) for each in several):
+        section["first_stages"] = named = {}
+        for each in several:
+            name = str(each.get("name", each.get("engine")))
+            if name in named:
+                raise RecipeError(f"recipe key mine.first_stages: two are called {name!r}; give each a name of its own")
+            named[name] = {key: value for key, value in each.items() if key != "name"}
+    return section
 
 
 def _require_distinct(name: str, values: tuple[str, ...]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -13,10 +14,11 @@ import msgspec
 
 from pipeline.config import EmitConfig
 from pipeline.curate import caption_example
+from pipeline.outputs.run_lines import run_files
 from pipeline.stage import LedgerBuilder, merge
 from schemas.example import Split
 from schemas.losses import Loss, Tally
-from schemas.query import Candidate, Candidates, Query
+from schemas.query import Candidate, Candidates, Place, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
 from transforms.curate.curate_query import CuratedPair
@@ -30,7 +32,10 @@ from transforms.storage.cache import Cache
 from transforms.storage.files import join, write_bytes
 from transforms.storage.trec import qrels_lines, run_lines
 
-RUN, QRELS, COUNTS = "run.trec", "qrels.trec", ".counts.json"
+QRELS, COUNTS = "qrels.trec", ".counts.json"
+FIRST_STAGE = "first-stage"  # the tag of the run that a reranker is given
+_PAIRS = {("mine", "guard"), ("judge", "judge")}  # the steps that lose pairs, and not the query
+Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candidates, and its places in their runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,13 @@ class Counts:
 class Emit(beam.PTransform):
     """All that a run found, by name -> one path, of a file with its Counts.
 
-    The names: videos (Video), splits ((video_id, split)), written (every Query), ranked (Ranking), examples (Example),
-    pairs (CuratedPair).
+    The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)), written
+    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair). ``runs`` are the names of the first
+    stages; each of several has a file of its own.
     """
 
     config: EmitConfig
+    runs: tuple[str, ...]
     output: str
     shards: int
     cache: Cache
@@ -78,15 +85,16 @@ class Emit(beam.PTransform):
         verdicts = {
             "queries": found["written"] | "Key queries" >> beam.Map(lambda query: (query.query_id, query)),
             "losses": losses
-            | "Of queries" >> beam.Filter(lambda one: one.query_id and one.stage != "judge")  # judge loses pairs
+            | "Of queries" >> beam.Filter(lambda one: one.query_id and (one.stage, one.step) not in _PAIRS)
             | "Key losses" >> beam.Map(lambda one: (one.query_id, one)),
-            "positives": found["ranked"] | "Key positives" >> beam.Map(lambda one: (one.query.query_id, one.positive)),
+            "positives": found["ranked"]
+            | "Key positives" >> beam.Map(lambda one: (one.query.query_id, positive_of(one))),
         } | "Verdicts" >> beam.CoGroupByKey()
         split = found["videos"] | "Add split" >> beam.Map(
             lambda video, splits: (splits[video.video_id], video), beam.pvalue.AsDict(found["splits"])
         )
         return {
-            "videos": split | "Video rows" >> beam.MapTuple(video_row),
+            "videos": split | "Video rows" >> beam.Map(_video_row, beam.pvalue.AsDict(found["near"])),
             "queries": verdicts | "Query rows" >> beam.FlatMapTuple(query_rows),
             "judgements": found["pairs"] | "Pair rows" >> beam.Map(judgement_row),
             "ranking": found["examples"] | "Example rows" >> beam.Map(split_row),
@@ -105,17 +113,18 @@ class Emit(beam.PTransform):
         return files
 
     def _write_trec(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
-        """Run and qrels of the queries that became examples."""
+        """Runs and qrels of the queries that became examples."""
         ranked, examples = found["ranked"], found["examples"]
-        runs = (
-            ranked | "Candidates" >> beam.Map(lambda one: (one.query.query_id, one.candidates)),
-            examples | "Kept" >> beam.Map(lambda one: (one.query_id, None)),
-        )
+        kept = examples | "Kept" >> beam.Map(lambda one: (one.query_id, None))
         qrels = (
             ranked | "Relevant" >> beam.Map(lambda one: (one.query.query_id, relevant_of(one))),
             examples | "Labels" >> beam.Map(lambda one: (one.query_id, {c.video_id: c.label for c in one.candidates})),
         )
-        files = ((RUN, runs, run_of_kept), (QRELS, qrels, qrels_of_kept))
+        files: list[tuple[str, tuple[beam.PCollection, ...], Callable[..., Iterator[str]]]]
+        files = [(QRELS, qrels, qrels_of_kept)]
+        for name, run in run_files(self.runs).items():
+            candidates = ranked | f"Candidates {name}" >> beam.Map(candidates_of, run)
+            files.append((name, (candidates, kept), partial(run_of_kept, tag=run or FIRST_STAGE)))
         written = [
             parts | f"Merge {name}" >> beam.Flatten() | name >> WriteParts(self.output, name, self.shards, lines)
             for name, parts, lines in files
@@ -144,28 +153,45 @@ class AddFrames:
         return {**row, "frame_times_s": times, "frames": [{"bytes": jpeg, "path": None} for jpeg in jpegs]}
 
 
-def video_row(split: Split, video: Video) -> Row:
+def video_row(split: Split, video: Video, group: str) -> Row:
     """The row of a video, still without frames."""
     row = row_of(video)
     del row["deferred"]
     evidence = row.pop("evidence")
-    return {**row, **evidence, "split": split, "frame_times_s": [], "frames": []}
+    return {**row, **evidence, "split": split, "group": group, "frame_times_s": [], "frames": []}
+
+
+def _video_row(found: tuple[Split, Video], near_of: Mapping[str, str]) -> Row:
+    split, video = found
+    return video_row(split, video, near_of[video.video_id])
+
+
+def positive_of(ranking: Ranking) -> Positive:
+    """Where a query's own video stands."""
+    return ranking.positive, ranking.places(ranking.query.video_id)
+
+
+def candidates_of(ranking: Ranking, run: str | None) -> tuple[str, Candidates]:
+    """A query's candidates by one of its runs, or all."""
+    return ranking.query.query_id, ranking.run(run)
 
 
 def query_rows(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
     """The row of a query with its verdict: dropped by the one rule that rejected it, deferred, or kept."""
     for query in group["queries"]:
-        positive = next(iter(group["positives"]), None)
+        positive = next(iter(group["positives"]), (None, ()))
         yield query_row(query, next(iter(group["losses"]), None), positive)
 
 
-def query_row(query: Query, lost: Loss | None, positive: Candidate | None) -> Row:
+def query_row(query: Query, lost: Loss | None, positive: Positive) -> Row:
     """See query_rows; a query has at most one loss."""
+    found, places = positive
     verdict = "kept" if lost is None else "dropped" if lost.kind == "rejected" else "deferred"
     return {
         **row_of(query),
-        "positive_rank": positive and positive.rank,
-        "positive_score": positive and positive.score,
+        "positive_rank": found and found.rank,
+        "positive_score": found and found.score,
+        "positive_runs": [row_of(place) for place in places],
         "verdict": verdict,
         "stage": lost.stage if lost else "",
         "reason": lost.reason if lost else "",
@@ -217,12 +243,12 @@ def caption_rows(split: Split, video: Video) -> Iterator[tuple[Split, Row]]:
         yield split_row(example)
 
 
-def run_of_kept(found: Iterable[tuple[str, Candidates | None]]) -> Iterator[str]:
+def run_of_kept(found: Iterable[tuple[str, Candidates | None]], tag: str = FIRST_STAGE) -> Iterator[str]:
     """The run's lines of the queries, in order, that became examples: those have a None beside their candidates."""
     for query_id, group in groupby(found, key=itemgetter(0)):
         values = [value for _, value in group]
         if None in values:
-            yield from run_lines({query_id: next(value for value in values if value is not None)}, "first-stage")
+            yield from run_lines({query_id: next(value for value in values if value is not None)}, tag)
 
 
 def relevant_of(ranking: Ranking) -> tuple[tuple[str, int], ...]:

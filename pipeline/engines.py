@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 from pipeline.config import EngineOptions, Recipe, RecipeError
 from schemas.capabilities import Capabilities
+from schemas.configuration.section import converted
 from schemas.video import EngineStamp
 from transforms.engines.registry import find_engine
 from transforms.judge.confidence import least_margin
+from transforms.mine.documents import FieldWeights
+from transforms.protocols.embed import EmbedEngine
 from transforms.protocols.engine import Engine, EngineError
+from transforms.protocols.first_stage import FirstStageEngine
 from transforms.protocols.teacher import Task, TeacherEngine
 
 _MOST = 20.0  # nats: more samples than anybody draws
+FIRST_STAGES = "first_stages"
 _TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """One run of the first stage: its name, its engine, and the weights of the fields where it reads text."""
+
+    name: str
+    engine: Engine
+    weights: FieldWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -27,13 +42,26 @@ class Engines:
     ocr: Engine | None
     caption: Engine | None
     writer: TeacherEngine
-    first_stage: Engine
+    first_stages: tuple[FirstStage, ...]
     judge: TeacherEngine
 
     def stamps(self) -> dict[str, EngineStamp]:
-        """The stamp of every engine, by role."""
-        engines = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {role: engine.stamp() for role, engine in engines.items() if engine is not None}
+        """The stamp of every engine, by role; a first stage's is named after it as well."""
+        return {role: engine.stamp() for role, engine in self.by_role()}
+
+    @property
+    def embedders(self) -> list[EmbedEngine]:
+        """Those among the first stages that compare vectors."""
+        return [stage.engine for stage in self.first_stages if isinstance(stage.engine, EmbedEngine)]
+
+    def by_role(self) -> Iterator[tuple[str, Any]]:
+        """Every engine, by role and in the order of the pipeline."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == FIRST_STAGES:
+                yield from ((f"{FIRST_STAGES}.{stage.name}", stage.engine) for stage in value)
+            elif value is not None:
+                yield f.name, value
 
 
 def find_engines(recipe: Recipe) -> Engines:
@@ -48,7 +76,6 @@ def find_engines(recipe: Recipe) -> Engines:
         "ocr": ("extract.ocr", "ocr", recipe.extract.ocr),
         "caption": ("extract.caption", "caption", recipe.extract.caption),
         "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
-        "first_stage": ("mine.first_stage", "first_stage", recipe.mine.first_stage),
         "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
     }
     found: dict[str, Any] = {}
@@ -57,11 +84,38 @@ def find_engines(recipe: Recipe) -> Engines:
             found[role] = None if options is None else find_engine(modality, options)
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
-    engines = Engines(**found)
+    engines = Engines(**found, first_stages=find_first_stages(recipe))
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
     require_reach(recipe, engines.judge)
     return engines
+
+
+def find_first_stages(recipe: Recipe) -> tuple[FirstStage, ...]:
+    """The first stages of a recipe, in its order.
+
+    Raises:
+        RecipeError: see ``find_engines``, or one that reads no text is told of which fields.
+    """
+    found = []
+    for name, options in recipe.mine.first_stages.items():
+        key = f"mine.first_stages.{name}"
+        own = {option: value for option, value in options.items() if option != "fields"}
+        try:
+            engine = find_engine("first_stage", own)
+        except EngineError as error:
+            raise RecipeError(f"recipe key {key}: {error}") from error
+        weights = options.get("fields")
+        if cast(FirstStageEngine, engine).reads_text:
+            given = {} if weights is None else weights
+            found.append(
+                FirstStage(name, engine, converted(given, FieldWeights, f"recipe key {key}.fields", RecipeError))
+            )
+        elif weights is not None:
+            raise RecipeError(f"recipe key {key}.fields: engine {options['engine']!r} reads no text")
+        else:
+            found.append(FirstStage(name, engine))
+    return tuple(found)
 
 
 def require_reach(recipe: Recipe, judge: TeacherEngine, lacks: str = "") -> None:
@@ -111,19 +165,18 @@ def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, di
     Raises:
         RecipeError: an engine's weights, server, key or file is not there, or the server cannot do its work.
     """
-    as_served: dict[str, TeacherEngine] = {}
+    as_served: dict[str, Any] = {}
     found: dict[str, Capabilities] = {}
-    for f in fields(engines):
-        engine = getattr(engines, f.name)
-        task = _TASKS.get(f.name)
+    for role, engine in engines.by_role():
+        task = _TASKS.get(role)
         if task and in_batch and engine.takes_batches:
             continue
         try:
             if task:
-                as_served[f.name], server = engine.fitted(task)
-                found.update({f.name: server} if server else {})
+                as_served[role], server = engine.fitted(task)
+                found.update({role: server} if server else {})
             elif hasattr(engine, "check"):
                 engine.check()
         except EngineError as error:
-            raise RecipeError(f"{f.name}: {error}") from error
+            raise RecipeError(f"{role}: {error}") from error
     return replace(engines, **as_served), found

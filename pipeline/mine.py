@@ -1,4 +1,4 @@
-"""Mine: the first stage ranks candidates for every query, and queries it cannot place are dropped."""
+"""Mine: the first stages rank candidates for every query, and what the teacher need not be asked about is dropped."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from pipeline.stage import LedgerBuilder
 from schemas.losses import Loss
 from schemas.query import Query
 from transforms.ledger import LOSSES, lost
+from transforms.mine.choose_pairs import ChoosePairs, LeaveOut
 from transforms.mine.filter_rankings import FilterRankings
-from transforms.mine.retrieve import RetrieveCandidates
+from transforms.mine.retrieve import Ranking, RetrieveByText, Retrieved, ranking_of
 from transforms.progress import Advance
+from transforms.search.fusion import FusionConfig, fuse
 
 PRESENT = ""  # the reason why a video waits that does not
 
 
 @dataclass
 class Mine(beam.PTransform):
-    """(Query, Video with frames, Loss of videos that wait) -> {"ranked": Ranking of every query, "rankings": kept}.
+    """Queries, and the videos that may answer them -> {"ranked", "rankings", "pairs"}.
 
-    A query by people waits for its video, where that is deferred.
+    Given are Query, Video with frames, Loss of videos that wait, (video_id, split) and (video_id, the name of its
+    near-duplicate group). "ranked" is the Ranking of every query, "rankings" those that are kept, "pairs" the
+    Assignment of every pair to judge. A query by people waits for its video, where that is deferred.
     """
 
     config: MineConfig
     engines: Engines
     ledger: LedgerBuilder
 
-    def expand(
-        self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]
-    ) -> dict[str, beam.PCollection]:
-        queries, corpus, deferred = inputs
+    def expand(self, inputs: tuple[beam.PCollection, ...]) -> dict[str, beam.PCollection]:
+        queries, corpus, deferred, splits, near = inputs
         config = self.config
         known = (
             corpus | "Present" >> beam.Map(lambda video: (video.video_id, PRESENT)),
@@ -46,13 +48,26 @@ class Mine(beam.PTransform):
         )
         self.ledger.step("mine", "select", queries, selected.queries, selected.losses)
 
-        due = selected.queries | "Due" >> Advance("retrieve", "in")
-        ranked = (due, corpus) | "Retrieve" >> RetrieveCandidates(
-            self.engines.first_stage, config.retrievable_at, config.modalities
-        )
-        filtered = ranked | "Done" >> Advance("retrieve", "done") | "Filter" >> FilterRankings(config.ambiguity_ratio)
+        found = selected.queries | "Due" >> Advance("retrieve", "in") | "Nothing yet" >> beam.Map(Retrieved)
+        for stage in self.engines.first_stages:
+            run = RetrieveByText(stage.name, stage.engine, config.retrievable_at, stage.weights)
+            found = (found, corpus) | f"Retrieve {stage.name}" >> run
+        ranked = found | "Fuse" >> beam.Map(ranked_by, config.fusion, config.retrievable_at)
+        self.ledger.step("mine", "retrieve", selected.queries, ranked)
+
+        filtered = ranked | "Done" >> Advance("retrieve", "done") | "Filter" >> FilterRankings(config.ambiguity)
         self.ledger.step("mine", "filter", ranked, filtered.rankings, filtered.losses)
-        return {"ranked": ranked, "rankings": filtered.rankings}
+
+        choices = (filtered.rankings, splits, near) | "Choose" >> ChoosePairs(config.candidates, config.margin)
+        chosen = choices | "Guard" >> LeaveOut()
+        self.ledger.step("mine", "guard", choices, chosen.pairs, chosen.losses)
+        return {"ranked": ranked, "rankings": filtered.rankings, "pairs": chosen.pairs}
+
+
+def ranked_by(found: Retrieved, fusion: FusionConfig, depth: int) -> Ranking:
+    """The ranking of a query by its runs: the only one as it is, several fused to the best ``depth``."""
+    (_, only), *others = found.runs
+    return ranking_of(found.query, fuse(dict(found.runs), fusion, depth) if others else only, found.runs)
 
 
 def _select(query: Query, known: Mapping[str, str]) -> Iterator[Any]:

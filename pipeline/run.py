@@ -17,7 +17,7 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipeline.config import Recipe
 from pipeline.curate import Curate
-from pipeline.emit import COUNTS, QRELS, RUN, Counts, Emit
+from pipeline.emit import COUNTS, QRELS, Counts, Emit
 from pipeline.engines import Engines
 from pipeline.extract import Extract
 from pipeline.human import HumanQuery, PlaceHumanQueries
@@ -28,6 +28,7 @@ from pipeline.outputs.lock import hold
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifest
 from pipeline.outputs.publish import publish, settle
 from pipeline.outputs.report.complete import complete
+from pipeline.outputs.run_lines import run_files
 from pipeline.outputs.staging import clear_staging, is_half_published, list_output, staging_of
 from pipeline.outputs.tables import Tables
 from pipeline.outputs.verify.verify import check_staged
@@ -41,6 +42,7 @@ from transforms.curate.split import split_of
 from transforms.emit.write_parts import join_parts
 from transforms.extract.attempt import ENGINE_FAILED
 from transforms.extract.list_input import Listing, entries_json, read_entries
+from transforms.group.group_videos import GroupVideos
 from transforms.journal.counts import work_of
 from transforms.journal.deciding import libraries_of
 from transforms.journal.journal import Journal
@@ -78,7 +80,8 @@ def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
     """
     ledger = LedgerBuilder()
     found = put_stages(pipeline, job, entries_path, ledger)
-    _ = found | "Emit" >> Emit(job.recipe.emit, staging_of(job.output), job.shards, job.cache, ledger)
+    runs = tuple(job.recipe.mine.first_stages)
+    _ = found | "Emit" >> Emit(job.recipe.emit, runs, staging_of(job.output), job.shards, job.cache, ledger)
     return ledger.steps
 
 
@@ -93,22 +96,26 @@ def put_stages(
     extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, journal, job.workers, ledger)
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
-    splits = videos | "Split" >> beam.Map(lambda video: (video.video_id, split_of(video.split_key, fraction, seed)))
+    groups = videos | "Group" >> GroupVideos(recipe.group, job.cache, journal)
+    splits = groups | "Split" >> beam.MapTuple(lambda video, group: (video, split_of(group.split_key, fraction, seed)))
+    near = groups | "Near" >> beam.MapTuple(lambda video, group: (video, group.near))
 
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
     human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human, ledger)
     synthesized = (videos, human, splits) | "Synthesize" >> Synthesize(
         recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, ledger
     )
-    mined = (synthesized["queries"], visible, extracted["deferred"]) | "Mine" >> Mine(recipe.mine, engines, ledger)
-    judged = (mined["rankings"], videos, splits) | "Judge" >> Judge(
-        recipe.judge, engines, journal, job.prompts["judge"], recipe.mine.candidates, seed, ledger
+    mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
+    mined = mining | "Mine" >> Mine(recipe.mine, engines, ledger)
+    judged = (mined["pairs"], videos) | "Judge" >> Judge(
+        recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
     )
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(recipe.curate, ledger)
     return {
         "decoded": extracted["decoded"],
         "videos": videos,
         "splits": splits,
+        "near": near,
         "written": (synthesized["written"], human) | "All written" >> beam.Flatten(),
         "ranked": mined["ranked"],
         **curated,
@@ -202,7 +209,7 @@ def finish(job: Job, steps: Iterable[Step], info: Callable[[], RunInfo]) -> tupl
     write_bytes(join(staging, "ledger.json"), ledger_json(lines, warnings))
     check_balance(lines, len(job.listing.entries))
     refuse_lost(lines, warnings, Tables(staging, counts.files))
-    for name in (RUN, QRELS):
+    for name in (*run_files(job.recipe.mine.first_stages), QRELS):
         join_parts(staging, name, job.shards)
     FileSystems.delete([join(staging, COUNTS)])  # what is left is the output, and can be looked at as one
     return complete(staging, info(), counts.files), lines

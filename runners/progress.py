@@ -18,6 +18,7 @@ STEPS = {
     "asr": "videos transcribed",
     "ocr": "videos read (OCR)",
     "caption": "videos captioned",
+    "frame_hashes": "videos hashed",
     "write": "prompts answered (queries)",
     "embed_video": "videos embedded",
     "embed_query": "queries embedded",

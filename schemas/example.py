@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from schemas.check import require, require_fraction, require_one_of, require_text
-from schemas.query import ConfidenceSource, Label, QueryType, Variant
+from schemas.query import ConfidenceSource, Label, Place, QueryType, Variant
 from schemas.video import EngineStamp, Modality
 
 Split = Literal["train", "validation"]
@@ -21,7 +21,7 @@ class ExampleCandidate:
     """One candidate of a ranking example; ``label`` is 1 for the positive and 0 otherwise.
 
     ``delta``, its bounds and ``p_yes`` are None where the teacher's confidence is not known. ``censored`` and
-    ``label_mass`` are as in Margin, ``delta_prior`` is as in Judgement.
+    ``label_mass`` are as in Margin, ``delta_prior`` and ``runs`` are as in Judgement.
     """
 
     video_id: str
@@ -39,6 +39,7 @@ class ExampleCandidate:
     censored: Label | None = None
     label_mass: float | None = None
     delta_prior: float | None = None
+    runs: tuple[Place, ...] = ()
 
     def __post_init__(self) -> None:
         require_one_of("stratum", self.stratum, STRATA)

@@ -123,6 +123,20 @@ class Candidate:
         require(math.isfinite(self.score), "a first-stage score must be finite", self.score)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A video's rank and score in one of several runs, by the run's name."""
+
+    run: str
+    rank: int
+    score: float
+
+    def __post_init__(self) -> None:
+        require_text("run", self.run)
+        require(self.rank >= 1, "rank counts from 1", self.rank)
+        require(math.isfinite(self.score), "a first-stage score must be finite", self.score)
+
+
 class Candidates(Sequence[Candidate]):
     """Candidates, best first, ranks from 1; each is made when it is asked for.
 
@@ -239,7 +253,7 @@ class Judgement:
     ``delta_prior`` is the margin (nats) of an answer without a rationale: another quantity, None where none was asked
     for or to be had. A judgement whose confidence source is "prior" rests on it alone: it is a "no" that the teacher
     was not asked to explain. ``evidence_cut`` is what the prompt left out of the evidence. ``rank`` and ``score`` are
-    the first stage's, None for a pair it did not retrieve.
+    the first stage's, None for a pair it did not retrieve; ``runs`` are the video's places in the runs that found it.
     """
 
     query_id: str
@@ -256,6 +270,7 @@ class Judgement:
     score: float | None = None
     delta_prior: float | None = None
     evidence_cut: tuple[EvidenceCut, ...] = ()
+    runs: tuple[Place, ...] = ()
 
     def __post_init__(self) -> None:
         require_one_of("label", self.label, LABELS)

@@ -13,13 +13,15 @@ import pyarrow as pa
 from schemas.difficulty import DIMENSIONS
 from schemas.example import SPLITS
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 
 _STRINGS = pa.list_(pa.string())
 _ENGINE = pa.struct(
     [("name", pa.string()), ("version", pa.string()), ("model", pa.string()), ("fingerprint", pa.string())]
 )
 _CUT = pa.list_(pa.struct([("modality", pa.string()), ("shown", pa.int64()), ("of", pa.int64())]))
+# The places of a video in the runs that found it.
+_PLACES = pa.list_(pa.struct([("run", pa.string()), ("rank", pa.int32()), ("score", pa.float64())]))
 _BOX = pa.struct([(side, pa.float64()) for side in ("left", "top", "right", "bottom")])
 
 VIDEOS = pa.schema(
@@ -27,6 +29,7 @@ VIDEOS = pa.schema(
         ("video_id", pa.string()),
         ("uri", pa.string()),
         ("split", pa.string()),
+        ("group", pa.string()),
         (
             "metadata",
             pa.struct([(name, pa.string()) for name in ("title", "description", "language", "published", "event")]),
@@ -112,6 +115,7 @@ QUERIES = pa.schema(
         ("reply", pa.string()),
         ("positive_rank", pa.int32()),
         ("positive_score", pa.float64()),
+        ("positive_runs", _PLACES),
         ("verdict", pa.string()),
         ("stage", pa.string()),
         ("reason", pa.string()),
@@ -139,6 +143,7 @@ JUDGEMENTS = pa.schema(
         *_MARGIN,
         ("rank", pa.int32()),
         ("score", pa.float64()),
+        ("runs", _PLACES),
         ("stratum", pa.string()),
         ("kept", pa.bool_()),
         ("reason", pa.string()),
@@ -172,6 +177,7 @@ RANKING = pa.schema(
                         ("rationale", pa.string()),
                         ("rank", pa.int32()),
                         ("score", pa.float64()),
+                        ("runs", _PLACES),
                     ]
                 )
             ),

@@ -1,4 +1,4 @@
-"""llama.cpp's own server on loopback, in a child process: ``python -m tests.llama_server MODEL.gguf MIB``."""
+"""llama.cpp's own server on loopback, in a child process: ``python -m tests.llama_server MODEL.gguf MIB TASK``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.tiny_llm import CONTEXT
 
+Task = Literal["chat", "embed"]
 SLOTS = 4
 # What a random model is made to say. Log-probabilities of llama.cpp are those from before the grammar.
 VERDICT_GRAMMAR = 'root ::= "<think>" [a-z ]{1,80} "</think><answer>" ("yes"|"no") "</answer>"'
@@ -47,9 +48,9 @@ class LlamaServer:
 
 
 @contextmanager
-def serving(model: Path, kept_mib: int = 8192) -> Iterator[LlamaServer]:
+def serving(model: Path, kept_mib: int = 8192, task: Task = "chat") -> Iterator[LlamaServer]:
     """A server that ends with the block, or with this process; ``kept_mib`` is for prompts that no slot holds."""
-    command = [sys.executable, "-m", "tests.llama_server", str(model), str(kept_mib)]
+    command = [sys.executable, "-m", "tests.llama_server", str(model), str(kept_mib), task]
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile("w+") as log,
@@ -80,6 +81,9 @@ def main() -> None:
     options.port = 0
     options.n_ctx, options.n_parallel = CONTEXT * SLOTS, SLOTS
     options.use_jinja = True
+    if sys.argv[3] == "embed":
+        options.embedding = True
+        options.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     # Both would compute in 16 bits, transformers in 32.
     options.cache_type_k = options.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     options.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED

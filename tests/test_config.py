@@ -2,6 +2,8 @@ import pytest
 
 from pipeline.config import RecipeError, load_recipe, parse_recipe, recipe_names, recipe_text
 from pipeline.engines import find_engines
+from transforms.engines.bm25 import Bm25
+from transforms.mine.documents import FieldWeights
 
 
 def test_every_recipe_that_comes_with_the_project_loads():
@@ -13,7 +15,7 @@ def test_every_recipe_that_comes_with_the_project_loads():
 def test_the_rankvideo_recipe_has_the_papers_thresholds():
     recipe = load_recipe("rankvideo")
 
-    assert (recipe.mine.retrievable_at, recipe.mine.ambiguity_ratio, recipe.mine.candidates) == (1000, 2.0, 20)
+    assert (recipe.mine.retrievable_at, recipe.mine.ambiguity.ratio, recipe.mine.candidates) == (1000, 2.0, 20)
     assert (recipe.curate.alpha1, recipe.curate.alpha2) == (-6.0, -8.0)
     assert (recipe.curate.min_trusted, recipe.curate.max_negatives) == (1, 3)
     assert recipe.synthesize.variants == ("caption", "asr", "ocr", "metadata", "all")
@@ -80,9 +82,8 @@ def test_a_recipe_can_be_a_file(tmp_path):
         (["curate.alpha1=.nan"], r"recipe key curate: alpha1 must be a number of at most 0, got nan"),
         (["curate.alpha1=-.inf"], r"recipe key curate: alpha1 must be a number of at most 0, got -inf"),
         (["curate.alpha2=.inf"], r"recipe key curate: alpha2 must be finite, got inf"),
-        (["mine.ambiguity_ratio=.nan"], r"recipe key mine.ambiguity_ratio: "),
+        (["mine.ambiguity.ratio=.nan"], r"recipe key mine.ambiguity.ratio: "),
         (["judge.no_rationale_below=1e-3"], r"recipe key judge.no_rationale_below: expected `float` <= 0.0, got 0.001"),
-        (["mine.modalities=[asr, asr]"], r"recipe key mine: modalities must name at least one, and each only once"),
         (["synthesize.variants=[]"], r"recipe key synthesize: variants must name at least one"),
         (["extract.frames.max_frames=0"], r"recipe key extract.frames: max_frames must be at least 1, got 0"),
         (["costs.judge.input_prize=1"], r"key costs.judge.input_prize is not known; did you mean 'input_price'"),
@@ -98,6 +99,93 @@ def test_a_wrong_setting_is_one_line_that_names_the_key(settings, message):
         load_recipe("demo", settings)
 
     assert "\n" not in str(caught.value)
+
+
+TWO = "mine.first_stages={bm25: {engine: bm25}, other: {engine: bm25, k1: 0.9}}"
+
+
+def test_first_stages_are_named_by_key_or_in_a_list_and_only_one_needs_no_name():
+    by_key = load_recipe("demo", [TWO, "mine.ambiguity=null"])
+    in_a_list = ["mine.first_stages=[{engine: bm25}, {name: other, engine: bm25, k1: 0.9}]", "mine.ambiguity=null"]
+
+    assert load_recipe("demo", in_a_list) == by_key
+    assert list(by_key.mine.first_stages) == ["bm25", "other"]
+    assert load_recipe("demo", ["mine.first_stage={engine: bm25, b: 0.5}", "mine.ambiguity={ratio: 2}"]).mine == (
+        load_recipe("demo", ["mine.first_stages={bm25: {engine: bm25, b: 0.5}}", "mine.ambiguity={ratio: 2}"]).mine
+    )
+
+
+def test_each_first_stage_has_an_engine_and_weights_of_its_fields():
+    recipe = load_recipe("demo", [TWO, "mine.ambiguity=null", "mine.first_stages.other.fields={ocr: 0, metadata: 3}"])
+
+    plain, other = find_engines(recipe).first_stages
+    assert (plain.name, plain.engine, plain.weights) == ("bm25", Bm25(), FieldWeights())
+    assert (other.name, other.engine, other.weights) == ("other", Bm25(k1=0.9), FieldWeights(ocr=0, metadata=3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["mine.modalities=[asr]"],
+            r"recipe key mine.modalities is now `fields` of each of mine.first_stages, such as",
+        ),
+        (["mine.ambiguity_ratio=2"], r"recipe key mine.ambiguity_ratio is now mine.ambiguity, such as {ratio: 2.0}"),
+        (["mine.first_stages={}"], "mine: first_stages must name at least one"),
+        (["mine.first_stages={Ünit: {engine: bm25}}"], "the name of a first stage is of a-z, 0-9, - and _"),
+        (["mine.first_stages=[{engine: bm25}, {engine: bm25}]"], "two are called 'bm25'; give each a name of its own"),
+        (
+            [TWO, "mine.ambiguity={ratio: 2}"],
+            r"ambiguity.ratio needs a run, one of bm25, other: a ratio says something",
+        ),
+        ([TWO, "mine.ambiguity={run: dense, ratio: 2}"], "ambiguity.run must be one of bm25, other, got 'dense'"),
+        ([TWO, "mine.ambiguity={run: bm25}"], "either a ratio or a rank"),
+        ([TWO, "mine.ambiguity=null", "mine.margin={relative: 0.9}"], "margin needs a run, one of bm25, other"),
+        ([TWO, "mine.ambiguity=null", "mine.margin={run: bm25}"], "margin has either relative or spread"),
+        ([TWO, "mine.ambiguity=null", "mine.fusion.weights={dense: 2}"], "weights and quotas name runs"),
+        ([TWO, "mine.ambiguity=null", "mine.fusion={method: union, weights: {bm25: 2}}"], "a union has quotas"),
+    ],
+)
+def test_first_stages_that_make_no_sense_are_refused_in_one_line_with_the_reason(settings, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe("demo", settings)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_one_first_stage_and_several_are_not_given_both():
+    values = {"mine": {"first_stage": {"engine": "bm25"}, "first_stages": {"bm25": {"engine": "bm25"}}}}
+
+    with pytest.raises(RecipeError, match=r"mine.first_stage: a short form of mine.first_stages for only one"):
+        parse_recipe(values)
+
+
+def test_a_ratio_of_the_only_run_and_a_rank_of_the_fused_one_need_no_name():
+    assert (
+        load_recipe("demo", ["mine.first_stage={engine: bm25}", "mine.ambiguity={ratio: 3}"]).mine.ambiguity.ratio == 3
+    )
+    assert load_recipe("demo", [TWO, "mine.ambiguity={rank: 100}"]).mine.ambiguity.rank == 100
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("{ocr: -1}", r"recipe key mine.first_stages.bm25.fields ocr: expected `int` >= 0, got -1"),
+        ("{sound: 1}", r"recipe key mine.first_stages.bm25.fields sound is not known"),
+        ("{caption: 0, asr: 0, ocr: 0, metadata: 0}", "fields must leave at least one of weight above 0"),
+    ],
+)
+def test_weights_of_fields_that_make_no_sense_are_refused(fields, message):
+    with pytest.raises(RecipeError, match=message):
+        find_engines(load_recipe("demo", [f"mine.first_stage={{engine: bm25, fields: {fields}}}"]))
+
+
+def test_a_run_made_elsewhere_reads_no_fields(tmp_path):
+    (tmp_path / "run.trec").write_text("q1 Q0 v1 1 1.0 x\n")
+    stage = f"mine.first_stage={{engine: trec, path: {tmp_path}/run.trec, fields: {{ocr: 0}}}}"
+
+    with pytest.raises(RecipeError, match=r"mine.first_stages.trec.fields: engine 'trec' reads no text"):
+        find_engines(load_recipe("demo", [stage, "mine.ambiguity=null"]))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +210,7 @@ def test_a_recipe_without_a_section_names_it():
             r"key extract.asr: asr engine 'wisper' is not known; did you mean 'whisper'",
         ),
         ("extract.ocr.limit=3", r"recipe key extract.ocr: ocr engine 'rapidocr' has no option 'limit'"),
-        ("mine.first_stage={engine: trec, path: /no/such.run}", r"recipe key mine.first_stage: .*no/such.run"),
+        ("mine.first_stage={engine: trec, path: /no/such.run}", r"recipe key mine.first_stages.trec: .*no/such.run"),
     ],
 )
 def test_an_engine_that_cannot_be_had_names_its_key(setting, message):

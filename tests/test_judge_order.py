@@ -6,7 +6,7 @@ from itertools import groupby, takewhile
 
 import apache_beam as beam
 import pytest
-from ranking_records import candidates, query, video
+from ranking_records import video
 from scripted_teacher import ScriptedEngine
 
 from pipeline.config import JudgeConfig
@@ -20,7 +20,6 @@ from prompts.write_queries import queries_prompt
 from runners import local
 from schemas.video import Evidence
 from transforms.journal.journal import Journal
-from transforms.mine.retrieve import Ranking
 from transforms.protocols.teacher import TeacherReply
 
 VIDEOS = [f"v{number}" for number in range(7)]
@@ -33,25 +32,25 @@ def note(request):
     return TeacherReply("<think>It is another.</think><answer>no</answer>")
 
 
-def ranking(query_id):
+def pairs_of(query_id):
     """Every video, in an order that differs from query to query; one of them is the query's own."""
     turn = QUERIES.index(query_id)
-    placed = candidates(*((name, 9.0 - rank) for rank, name in enumerate(VIDEOS[turn % 7 :] + VIDEOS[: turn % 7])))
-    return Ranking(query(query_id, placed[0].video_id), placed, placed[0])
+    placed = VIDEOS[turn % 7 :] + VIDEOS[: turn % 7]
+    for rank, video_id in enumerate(placed, start=1):
+        yield video_id, query_id, "which flood closed the bridge", rank == 1, rank, 9.0 - rank, ()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_all_questions_about_a_video_come_one_after_the_other(workers, tmp_path):
     ASKED.clear()
     pipeline = local.make_pipeline(local.pipeline_options([], workers))
-    engines = Engines(None, None, None, None, None, None, ScriptedEngine(note))
+    engines = Engines(None, None, None, None, None, (), ScriptedEngine(note))
     with closing(Journal(str(tmp_path))) as journal:
         inputs = (
-            pipeline | "Rankings" >> beam.Create([ranking(query_id) for query_id in QUERIES]),
+            pipeline | "Pairs" >> beam.Create([pair for query_id in QUERIES for pair in pairs_of(query_id)]),
             pipeline | "Videos" >> beam.Create([video(name, f"What {name} shows.") for name in VIDEOS]),
-            pipeline | "Splits" >> beam.Create([(name, "train") for name in VIDEOS]),
         )
-        _ = inputs | Judge(JudgeConfig({}), engines, journal, load_template("judge"), 20, 0, LedgerBuilder())
+        _ = inputs | Judge(JudgeConfig({}), engines, journal, load_template("judge"), 0, LedgerBuilder())
         local.run(pipeline, threading.Event.wait)
 
     assert len(ASKED) == len(VIDEOS) * len(QUERIES)

@@ -100,7 +100,7 @@ def test_a_plan_foretells_the_judge_calls_of_a_new_prompt_and_what_a_budget_leav
     between = plan(done, changed)
     continued = run(done, changed)
 
-    nothing = {"decode": 0, "caption": 0, "write": 0}
+    nothing = {"decode": 0, "caption": 0, "frame_hashes": 0, "write": 0}
     assert due > 3
     assert to_run(before) == {**nothing, "judge": due}
     assert budgeted == {**nothing, "judge": 3}
@@ -124,10 +124,10 @@ def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp
     )
 
     # 4 files to open, of which one will fail; 3 videos of 2 variants, 2 queries each, 1 positive and 2 candidates each
-    assert to_run(found) == {"decode": 4, "caption": 3, "write": 6, "judge": 36}
+    assert to_run(found) == {"decode": 4, "caption": 3, "frame_hashes": 3, "write": 6, "judge": 36}
     assert not any(step["exact"] for step in found["steps"].values())
     assert reasons(found, "decode") == {"new": 4}
-    assert reasons(found, "judge") == {"depends on decode, caption, write": 36}
+    assert reasons(found, "judge") == {"depends on decode, caption, frame_hashes, write": 36}
     assert found["steps"]["judge"]["input_tokens"] == 36 * 900
     assert found["steps"]["judge"]["dollars"] == pytest.approx(36 * 900 * 2 / 1e6)
     assert found["steps"]["judge"]["seconds"] is None
@@ -306,8 +306,11 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
     assert flow.write_calls(2) == 4  # two a video
     # 9 queries of 6 calls, and 6 more of 4; 8/9 and then half of them stay; 3 pairs each of 3 videos, so 5 of 5
     assert flow.judge_calls(2, 4) == pytest.approx(15 * 8 / 9 / 2 * 5)
+    embedded = replace(flow, calls={**flow.calls, "embed_video": 9})
+    assert (flow.queries(4), embedded.embed_video_calls(2, embedders=1)) == (15, 6)  # three fields a video
     cold = Flow(recipe, {}, {"write": 0, "judge": 0}, {"write": 0}, human=0, ladder=Ladder(()))
     assert cold.judge_calls(10, cold.write_calls(10)) == 10 * 5 * 2 * 5
+    assert replace(cold, calls={"embed_video": 0}).embed_video_calls(10, embedders=2) == 20
     sampled = replace(cold, ladder=Ladder(("sampling",), samples=8))
     assert sampled.judge_calls(10, sampled.write_calls(10)) == 10 * 5 * 2 * 5 * 9
 
@@ -346,9 +349,11 @@ def test_the_plan_knows_how_many_requests_a_call_takes_and_how_much_the_server_h
         rate = Rate.of(looking.some("judge", 10), WHISPER, cost)
 
     assert (rate.input_tokens, rate.cached_share, rate.requests) == (800, 0.7, 3)
-    step = _step_plan("judge", 0, True, (Reason("new", 100),), rate, cost)
+    step = _step_plan("judge", 0, True, (Reason("new", 100),), rate, cost, paid=True)
     assert (step.to_run, step.requests, step.input_tokens, step.cached_tokens) == (100, 300, 80_000, 56_000)
     assert step.dollars == pytest.approx((24_000 + 56_000 * 0.1) / 1e6)
+    here = _step_plan("embed_video", 0, True, (Reason("new", 100),), rate, cost, paid=False)
+    assert (step.calls, here.calls, here.to_run, here.input_tokens, here.dollars) == (100, 0, 100, 0, 0.0)
 
 
 class Raises:

@@ -7,7 +7,8 @@ from PIL import Image
 from tiny_output import tiny_rows, write_tiny
 
 from pipeline.outputs.report.histogram import histogram
-from pipeline.outputs.report.report import choose_examples, thumbnail
+from pipeline.outputs.report.pictures import thumbnail
+from pipeline.outputs.report.report import choose_examples
 from schemas.difficulty import DIMENSIONS
 
 HOSTILE = "<script>alert('x')</script><img src=//evil.example/x onerror=alert(1)>"

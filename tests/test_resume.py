@@ -17,7 +17,7 @@ from transforms.ledger import read_ledger
 CLIPS = ("launch_ostara_1", "launch_ostara_2", "launch_kestrel_1", "flood_riverton_1")
 FAST = (
     "extract.asr=null extract.ocr=null extract.frames.max_frames=2 emit.frames=null emit.validation_fraction=0 "
-    "synthesize.variants=[caption,metadata] mine.ambiguity_ratio=1000 curate.alpha1=-0.5"
+    "synthesize.variants=[caption,metadata] mine.ambiguity.ratio=1000 curate.alpha1=-0.5"
 ).split()
 PAID = ("caption", "write", "judge")
 

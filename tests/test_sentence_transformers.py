@@ -145,6 +145,15 @@ def test_of_one_vector_a_token_those_of_template_and_prompt_are_left_out(engine)
     assert max(scores) < 0.999
 
 
+def test_a_model_that_takes_no_video_is_refused_where_frames_are_to_be_read(tmp_path):
+    from tests import tiny_clip
+
+    folder = str(tiny_clip.build(tmp_path / "clip", "clip", TEXTS))
+    found = {"engine": "sentence_transformers", "model": folder, "pooling": "mean", "reads": "frames", "device": "cpu"}
+    with pytest.raises(EngineError, match="takes no video, but text, image"):
+        find_engine("embed", found).load()
+
+
 def test_vectors_of_a_document_can_be_bounded(engine):
     embedder = loaded(engine("late", reads="frames", vectors=5))
 
@@ -165,5 +174,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said_before_any_work(engine, folders
         engine(model=str(tmp_path), late_interaction=True).load()
     with pytest.raises(InvalidRecord, match="frames must be at least 1"):
         SentenceTransformers(model="m", frames=0)
-    engine(licence="not for sale").check()
+    with pytest.raises(EngineError, match="needs a commit of nobody/knows-it as revision"):
+        engine(model="nobody/knows-it", trust_remote_code=True).check()
+    engine(trust_remote_code=True, licence="not for sale").check()
     assert caplog.messages == [f"{folders['dense']}: not for sale"]

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from trainer.retriever.encoder import content_hash, load_encoder
+from trainer.retriever.encoder import load_encoder
+from trainer.retriever.folder import RetrieverError, content_hash
 from trainer.retriever.inputs import Preparation
 from trainer.retriever.losses import mean_max_sim
-from trainer.retriever.model import RetrieverError, Shape, load_video_colbert, start_video_colbert
+from trainer.retriever.model import Shape, load_video_colbert, start_video_colbert
 
 TEXTS = ["a red ball moves left", "a blue cube falls down"]
 SHAPE = Shape(frames=4, query_tokens=12, layers=2, heads=4)

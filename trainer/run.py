@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 from transformers import set_seed
 from transformers.integrations import TensorBoardCallback
 
-from trainer.config.config import Stage, TrainConfig
+from trainer.config.config import RunConfig, Stage, TrainConfig
+from trainer.config.errors import TrainingError
+from trainer.config.retriever import RetrieverConfig
 from trainer.data.shards import Shards
 from trainer.model.models import copy_processor, load_model, load_processor, merge_adapter, needs_merge
 from trainer.perception import PerceptionStage
 from trainer.ranking import RankingStage
+from trainer.retriever.stage import RetrieverStage
 from trainer.run_folder import RunFolder
 from trainer.stage import StageTrainer, training_arguments
 
 
-def train(stage: Stage, config: TrainConfig, data: str, output: str) -> RunFolder:
+def train(stage: Stage, config: RunConfig, data: str, output: str) -> RunFolder:
     """Train one stage on the output folder ``data``; or go on with a run that was cut short, to the same weights.
 
     To be called by every process of a distributed run; ``output`` must be a folder that all of them see.
@@ -29,18 +34,20 @@ def train(stage: Stage, config: TrainConfig, data: str, output: str) -> RunFolde
     run.check(stage, config, shards)
     if run.is_finished:
         return run
-    work = (RankingStage if stage == "ranking" else PerceptionStage)(config, shards, load_processor(config))
+    work = _work(stage, config, shards)
     # These also start the process group, so they come before anything that ranks do in turn.
-    arguments = training_arguments(config, config.stage(stage), run.checkpoints, remote=shards.is_remote)
+    whole = stage == "retriever"
+    arguments = training_arguments(config, config.stage(stage), run.checkpoints, remote=shards.is_remote, whole=whole)
     is_main = arguments.process_index == 0
     if is_main:
         run.begin(stage, config, shards, work.plan, work.left_out)
-        if needs_merge(config) and not run.merged.is_dir():
+        if isinstance(config, TrainConfig) and needs_merge(config) and not run.merged.is_dir():
             merge_adapter(config, run.merged)
         run.drop_partial()
     PartialState().wait_for_everyone()
     set_seed(config.seed)
-    trainer = work.trainer(model=load_model(config, run.merged), arguments=arguments, metrics=run.metrics)
+    model = load_model(config, run.merged) if isinstance(config, TrainConfig) else work.model()
+    trainer = work.trainer(model=model, arguments=arguments, metrics=run.metrics)
     last = run.last_checkpoint()
     if is_main:
         writer = SummaryWriter(str(run.tensorboard), purge_step=run.step_of(last) + 1)
@@ -50,7 +57,16 @@ def train(stage: Stage, config: TrainConfig, data: str, output: str) -> RunFolde
     return run
 
 
-def _finish(trainer: StageTrainer, config: TrainConfig, run: RunFolder) -> None:
+def _work(stage: Stage, config: RunConfig, shards: Shards) -> Any:
+    """The stage's plan and what carries it out."""
+    if isinstance(config, RetrieverConfig) and stage == "retriever":
+        return RetrieverStage(config, shards)
+    if isinstance(config, TrainConfig) and stage != "retriever":
+        return (RankingStage if stage == "ranking" else PerceptionStage)(config, shards, load_processor(config))
+    raise TrainingError(f"the configuration of a {type(config).__name__} has no stage {stage!r}")
+
+
+def _finish(trainer: StageTrainer, config: RunConfig, run: RunFolder) -> None:
     """Measure the last weights, and write them."""
     unfinished = run.model.with_suffix(".tmp")
     trainer.save_model(str(unfinished))

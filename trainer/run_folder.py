@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from schemas.fingerprint import fingerprint
-from trainer.config.config import Stage, TrainConfig
+from trainer.config.config import RunConfig, Stage
 from trainer.config.errors import TrainingError
 from trainer.data.plan import PlannedItem, read_plan, write_plan
 from trainer.data.shards import Shards
@@ -52,7 +52,7 @@ class RunFolder:
         self.tensorboard = self.root / "tensorboard"
         self._record = self.root / "run.json"
 
-    def check(self, stage: Stage, config: TrainConfig, shards: Shards) -> None:
+    def check(self, stage: Stage, config: RunConfig, shards: Shards) -> None:
         """Make sure that the folder is free, or that what was begun in it is this run.
 
         Raises:
@@ -70,7 +70,7 @@ class RunFolder:
             raise RunError(f"{self.root} is not empty and not a training run; give another folder")
 
     def begin(
-        self, stage: Stage, config: TrainConfig, shards: Shards, plan: Sequence[PlannedItem], left_out: int
+        self, stage: Stage, config: RunConfig, shards: Shards, plan: Sequence[PlannedItem], left_out: int
     ) -> None:
         """Write down what the run is, unless that was done before.
 
@@ -129,7 +129,7 @@ class RunFolder:
         self.metrics.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
 
-def _identity(stage: Stage, config: TrainConfig, shards: Shards) -> dict[str, Any]:
+def _identity(stage: Stage, config: RunConfig, shards: Shards) -> dict[str, Any]:
     """What makes two runs the same one."""
     return {
         "stage": stage,

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import ProgressCallback, Trainer, TrainingArguments
 
-from trainer.config.config import ConfigError, StageConfig, TrainConfig
+from trainer.config.config import ConfigError, RunConfig, StepsConfig, TrainConfig
 from trainer.config.errors import TrainingError
 
 COMPLETE = "complete"
@@ -56,11 +56,11 @@ class StageTrainer(Trainer):
         self._noted: dict[str, list[torch.Tensor]] = {}
         self._waited_s = 0.0
 
-    def measure(self, batch: dict[str, Any]) -> list[dict[str, float]]:
+    def measure(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         """What validation measures, of each item of a batch."""
         raise NotImplementedError
 
-    def summarise(self, measured: list[dict[str, float]]) -> dict[str, float]:
+    def summarise(self, measured: list[dict[str, Any]]) -> dict[str, float]:
         """The validation's metrics, from what was measured on all ranks."""
         raise NotImplementedError
 
@@ -136,12 +136,17 @@ def _one_line() -> Iterator[None]:
         raise type(error)(str(error).rstrip().rpartition(f".{type(error).__name__}: ")[2]) from error
 
 
-def training_arguments(config: TrainConfig, stage: StageConfig, folder: Path, *, remote: bool) -> TrainingArguments:
+def training_arguments(
+    config: RunConfig, stage: StepsConfig, folder: Path, *, remote: bool, whole: bool = False
+) -> TrainingArguments:
     """The Trainer's arguments for a stage whose checkpoints go to ``folder``.
+
+    Devices are given their micro-batches one by one; or, ``whole``, their share of a batch, to be divided by the stage.
 
     Raises:
         ConfigError: the batch cannot be dealt out evenly to the devices.
     """
+    checkpointing = isinstance(config, TrainConfig) and config.activation_checkpointing
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=stage.micro_batch,
@@ -154,8 +159,8 @@ def training_arguments(config: TrainConfig, stage: StageConfig, folder: Path, *,
         max_grad_norm=stage.max_grad_norm,
         optim="adamw_torch",
         bf16=config.precision == "bf16",
-        activation_checkpointing=config.activation_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if config.activation_checkpointing else None,
+        activation_checkpointing=checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         logging_steps=stage.log_steps,
         logging_first_step=True,
         save_steps=stage.save_steps,
@@ -183,5 +188,8 @@ def training_arguments(config: TrainConfig, stage: StageConfig, folder: Path, *,
         raise ConfigError(
             f"batch {stage.batch} cannot be dealt out to {arguments.world_size} devices, {stage.micro_batch} at a time"
         )
-    arguments.gradient_accumulation_steps = stage.batch // at_once
+    if whole:
+        arguments.per_device_train_batch_size = stage.batch // arguments.world_size
+    else:
+        arguments.gradient_accumulation_steps = stage.batch // at_once
     return arguments

@@ -117,8 +117,10 @@ CHAIN: tuple[tuple[str, str], ...] = (
     ("extract/evidence", "synthesize/select"),
     ("extract/evidence", "emit/videos"),
     ("synthesize/deduplicate", "mine/select"),
-    ("mine/select", "mine/filter"),
+    ("mine/select", "mine/retrieve"),
+    ("mine/retrieve", "mine/filter"),
     ("mine/filter", "curate/queries"),
+    ("mine/guard", "judge/judge"),
     ("judge/judge", "curate/pairs"),
     ("curate/queries", "emit/ranking"),
 )

@@ -92,8 +92,8 @@ def no_first(template: Template) -> Template | None:
     return replace(template, source=template.source.replace(yes, mark).replace(no, yes).replace(mark, no))
 
 
-def unrelated_questions(judge: Judge, pairs: Sequence[Pair]) -> list[Question]:
-    """Each unrelated pair as the run would have asked about it."""
+def plain_questions(judge: Judge, pairs: Sequence[Pair]) -> list[Question]:
+    """Each pair as the run would have asked about it."""
     return [Question(AS_JUDGED, pair, judge.template, judge.seed) for pair in pairs]
 
 

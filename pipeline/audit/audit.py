@@ -13,12 +13,12 @@ from pipeline.audit.ask import (
     answers_to,
     bias_questions,
     changes,
+    plain_questions,
     planted_questions,
-    unrelated_questions,
 )
 from pipeline.audit.coverage import Coverage, coverage
 from pipeline.audit.figures import Calibration, Shift, calibration, shift
-from pipeline.audit.sample import Judged, judged_sample, unrelated_sample, video_index
+from pipeline.audit.sample import Judged, judged_sample, left_out_sample, unrelated_sample, video_index
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.tables import Tables
 from transforms.storage.files import join
@@ -31,9 +31,10 @@ class Audit:
 
     ``alpha1`` and ``alpha2`` are the run's thresholds (nats). What follows ``coverage`` is there only where the judge
     was asked: ``calibration`` of the known positives against unrelated pairs, None where either have no margins;
-    ``unrelated_yes`` of ``unrelated`` such pairs were called relevant; ``biases`` by way of asking; ``planted`` by
-    family of payload, over unrelated pairs that the judge calls irrelevant without it. ``problems`` are replies that
-    could not be read or had, by reason.
+    ``unrelated_yes`` of ``unrelated`` such pairs were called relevant, and ``left_out_yes`` of ``left_out`` pairs that
+    mining left out before they were judged (as near-duplicates or above the margin); ``biases`` by way of asking;
+    ``planted`` by family of payload, over unrelated pairs that the judge calls irrelevant without it. ``problems`` are
+    replies that could not be read or had, by reason.
     """
 
     alpha1: float
@@ -44,6 +45,8 @@ class Audit:
     cached: int = 0
     unrelated: int = 0
     unrelated_yes: int = 0
+    left_out: int = 0
+    left_out_yes: int = 0
     calibration: Calibration | None = None
     biases: Mapping[str, Shift] = field(default_factory=dict)
     planted: Mapping[str, Shift] = field(default_factory=dict)
@@ -58,13 +61,14 @@ class Questions:
     bias: tuple[Question, ...]
     unrelated: tuple[Question, ...]
     planted: tuple[Question, ...]
+    left_out: tuple[Question, ...]
 
     def __len__(self) -> int:
-        return len(self.bias) + len(self.unrelated) + len(self.planted)
+        return len(self.bias) + len(self.unrelated) + len(self.planted) + len(self.left_out)
 
 
 def questions_of(output: str, tables: Tables, judge: Judge, n: int) -> Questions:
-    """What to ask about ``n`` judged and ``n`` unrelated pairs; the same for every audit of an output."""
+    """What to ask about ``n`` pairs each: judged, unrelated and left out; the same for every audit of an output."""
     videos = video_index(tables)
     judged = judged_sample(tables, videos, n)
     relevant = read_qrels(join(output, "qrels.trec"))
@@ -72,8 +76,9 @@ def questions_of(output: str, tables: Tables, judge: Judge, n: int) -> Questions
     return Questions(
         tuple(judged),
         tuple(bias_questions(judge, judged)),
-        tuple(unrelated_questions(judge, pairs)),
+        tuple(plain_questions(judge, pairs)),
         tuple(planted_questions(judge, pairs)),
+        tuple(plain_questions(judge, left_out_sample(tables, videos, judge.modalities, n))),
     )
 
 
@@ -93,15 +98,15 @@ def audit(
     alpha1, alpha2, found = float(rules["alpha1"]), float(rules["alpha2"]), coverage(tables)
     if judge is None or questions is None:
         return Audit(alpha1, alpha2, found)
-    bias, unrelated, planted = (
-        answers_to(judge, asked, told) for asked in (questions.bias, questions.unrelated, questions.planted)
-    )
+    kinds = (questions.bias, questions.unrelated, questions.planted, questions.left_out)
+    bias, unrelated, planted, left_out = (answers_to(judge, asked, told) for asked in kinds)
     clean = {_ids(answer): answer.judgement for answer in unrelated}
     margins = [judgement.margin.delta for judgement in clean.values() if judgement and judgement.margin]
     said_no = [answer for answer in planted if (was := clean[_ids(answer)]) is not None and was.label == "no"]
     before = {_ids(answer): _verdict(answer) for answer in unrelated}
     judged = {(j.pair.query.query_id, j.pair.video.video_id): (j.label, j.delta) for j in questions.judged}
-    everything = [*bias, *unrelated, *planted]
+    everything = [*bias, *unrelated, *planted, *left_out]
+    others = [answer.judgement for answer in left_out if answer.judgement is not None]
     return Audit(
         alpha1,
         alpha2,
@@ -111,6 +116,8 @@ def audit(
         cached=sum(not answer.paid for answer in everything),
         unrelated=sum(judgement is not None for judgement in clean.values()),
         unrelated_yes=sum(judgement is not None and judgement.label == "yes" for judgement in clean.values()),
+        left_out=len(others),
+        left_out_yes=sum(judgement.label == "yes" for judgement in others),
         calibration=calibration(found.positives, margins, alpha1),
         biases=_shifts(bias, judged),
         planted=_shifts(said_no, before),

@@ -1,4 +1,4 @@
-"""The pairs that an audit asks about: judged ones, and queries with a video that has nothing to do with them."""
+"""The pairs that an audit asks about: judged ones, those left out, and queries with a video of something else."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ def judged_sample(tables: Tables, videos: VideoIndex, n: int) -> list[Judged]:
         if pair is not None:
             found.append(Judged(pair, row["label"], row["delta"]))
     return found
+
+
+def left_out_sample(tables: Tables, videos: VideoIndex, shown: Sequence[Modality], n: int) -> list[Pair]:
+    """``n`` pairs that were left out before the judge, chosen by hash; of those whose video it could be shown."""
+    columns = ["stage", "step", "query_id", "video_id"]
+    left_out = (row for row in tables.rows("rejections", columns) if (row["stage"], row["step"]) == ("mine", "guard"))
+    rows = _least(left_out, n)
+    texts = _texts(tables, {row["query_id"] for row in rows})
+    pairs = (_pair(row["query_id"], texts[row["query_id"]], videos.get(row["video_id"]), False) for row in rows)
+    return [pair for pair in pairs if pair and not set(shown).isdisjoint(pair.video.evidence.present)]
 
 
 def unrelated_sample(

@@ -68,6 +68,9 @@ def _lines(output: str, manifest: Manifest, audit: Audit) -> Lines:
     yield from heading("Known positives against unrelated pairs (both kinds weigh the same)")
     yield from field("unrelated", f"{audit.unrelated_yes} of {audit.unrelated} called relevant")
     yield from _calibration(audit.calibration, audit.alpha1)
+    if audit.left_out:
+        yield from heading("Pairs that mining left out before they were judged")
+        yield from field("left out", f"{audit.left_out_yes} of {audit.left_out} called relevant")
     yield from heading("The same pairs, asked in another way")
     yield from _shifts(audit.biases)
     yield from heading(f"Planted texts (unrelated pairs; at most {FLIPS:.0%} flipped and {NATS:g} nats to yes)")

@@ -17,6 +17,7 @@ from schemas.check import read_json
 from transforms.extract.decode import Decoded
 from transforms.extract.read_text import Lines
 from transforms.extract.transcribe import Segments
+from transforms.group.frame_hashes import FrameHashes
 from transforms.journal.record import Record
 from transforms.journal.segments import Damage, Line, scan
 from transforms.mine.embed import QueryVectors, StoredVectors
@@ -34,6 +35,7 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "asr": Segments,
         "ocr": Lines,
         "caption": Caption,
+        "frame_hashes": FrameHashes,
         "write": TeacherReply,
         "embed_video": StoredVectors,
         "embed_query": QueryVectors,

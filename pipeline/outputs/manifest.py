@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "NotAnOutput",
     "PromptText",
     "RunInfo",
+    "by_role",
     "has_manifest",
     "listed_files",
     "manifest_sha256",
@@ -36,7 +37,12 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
-ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stage", "judge")
+ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge")  # a first stage: "first_stages.NAME"
+
+
+def by_role(roles: Iterable[str]) -> list[str]:
+    """Roles in the order of the pipeline, those of first stages as they come."""
+    return sorted(roles, key=lambda role: ROLES.index(role.partition(".")[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,13 @@ class Rate:
     requests: float | None = None
 
     @classmethod
-    def of(cls, records: Iterable[Record], stamp: EngineStamp, cost: Cost) -> Rate:
-        """From records of this engine and model, else (tokens) of any, else as the recipe states."""
+    def of(cls, records: Iterable[Record], stamp: EngineStamp | None, cost: Cost) -> Rate:
+        """From records of this engine and model, else (tokens) of any, else as the recipe states.
+
+        ``stamp`` is None of a step that is no engine's.
+        """
         known = list(records)
-        ours = [r for r in known if r.engine and (r.engine.name, r.engine.model) == (stamp.name, stamp.model)]
+        ours = [record for record in known if _model(record.engine) == _model(stamp)]
         same = [record for record in ours if record.failed is None]
         tokens_in, tokens_out = cost.input_tokens, cost.output_tokens
         told = [
@@ -49,6 +52,10 @@ class Rate:
             cached_share=_cached_share(same),
             requests=fmean(sent) if sent else None,
         )
+
+
+def _model(stamp: EngineStamp | None) -> tuple[str, str] | None:
+    return (stamp.name, stamp.model) if stamp else None
 
 
 def _cached_share(records: Iterable[Record]) -> float | None:

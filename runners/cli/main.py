@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from runners.cli import audit, batch, cache, evaluate, outputs, rerank, run, train
+from runners.cli import audit, batch, cache, evaluate, outputs, rerank, retrieve, run, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
@@ -27,6 +27,7 @@ examples:
   hardquery export rankvideo out/demo
   hardquery cache stats --output out/demo
   hardquery train ranking paper --data out/demo --output runs/ranking --set model=runs/perception
+  hardquery train retriever video-colbert --data out/demo --output runs/retriever
 """
 
 
@@ -100,6 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (run, outputs, audit, batch, cache, train, rerank, evaluate):
+    for module in (run, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
         module.add_commands(commands)
     return parser

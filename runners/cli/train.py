@@ -11,18 +11,41 @@ from rich.console import Console
 
 from runners.cli.errors import needs_extra, one_line, sentence
 
+_EPILOG = """\
+A retriever learns from the videos of a whole batch: retriever.batch decides how hard it is to find the right one, and
+retriever.micro_batch how many query groups are in memory at a time. A folder of hard negatives that differ from the
+positive in the order of events alone is what teaches order.
+
+examples:
+  hardquery train perception paper --data out/set --output runs/perception
+  hardquery train ranking paper --data out/set --output runs/ranking --set model=runs/perception
+  hardquery train retriever video-colbert --data out/set --output runs/retriever
+  hardquery retrieve --data out/set --model runs/retriever --out run.trec
+"""
+
 
 def add_commands(commands: Any) -> None:
     """The command, with its options."""
     parser = commands.add_parser(
         "train",
-        help="train a reranker on an output, in two stages",
+        help="train a reranker on an output, in two stages, or a first stage: a retriever",
         description="Train one stage. On several GPUs: torchrun --nproc-per-node N -m runners train …",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(act=_act)
-    parser.add_argument("stage", choices=("perception", "ranking"), help="captions first, then query groups")
-    parser.add_argument("config", metavar="CONFIG", help="a preset's name (paper, release) or a YAML file")
+    parser.add_argument(
+        "stage",
+        choices=("perception", "ranking", "retriever"),
+        help="of a reranker: captions first, then query groups; or a Video-ColBERT, on query groups",
+    )
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="a preset's name (of a reranker paper or release, of a retriever video-colbert or video-colbert-siglip) "
+        "or a YAML file",
+    )
     parser.add_argument("--data", required=True, metavar="OUT", help="what `hardquery run` wrote: a folder, or s3://…")
     parser.add_argument("--output", required=True, metavar="RUN", help="the run's folder; the same command goes on")
     parser.add_argument(
@@ -31,10 +54,10 @@ def add_commands(commands: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="change one value, such as model=runs/perception or ranking.negatives=3; may be repeated",
+        help="change one value, such as model=runs/perception or retriever.batch=32; may be repeated",
     )
 
-    text = "write the model of a finished run as one folder that transformers loads and vLLM serves"
+    text = "write the model of a finished run as one folder, a reranker such that vLLM serves it"
     export = commands.add_parser("export-model", help=text, description=sentence(text), allow_abbrev=False)
     export.add_argument("run", metavar="RUN", help="the folder of a run of `hardquery train`")
     export.add_argument("--to", required=True, metavar="DIR", help="a new folder")
@@ -57,8 +80,10 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from trainer.config.config import load_config
+    from trainer.config.retriever import load_retriever_config
 
-    config = load_config(arguments.config, arguments.settings)  # before the libraries below, which take seconds
+    load = load_retriever_config if arguments.stage == "retriever" else load_config
+    config = load(arguments.config, arguments.settings)  # before the libraries below, which take seconds
     from trainer.run import train
 
     run = train(arguments.stage, config, arguments.data, arguments.output)

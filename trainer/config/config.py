@@ -13,7 +13,7 @@ from schemas.configuration.section import Section, converted
 from schemas.configuration.values import read_yaml, with_settings
 from trainer.config.errors import TrainingError
 
-Stage = Literal["perception", "ranking"]
+Stage = Literal["perception", "ranking", "retriever"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Above0 = Annotated[float, msgspec.Meta(gt=0)]
@@ -74,15 +74,14 @@ class LossConfig(Section, frozen=True):
             raise ValueError("one term of losses must have a weight above 0")
 
 
-class StageConfig(Section, frozen=True):
-    """How one stage is trained.
+class StepsConfig(Section, frozen=True):
+    """How many steps are made, of what, and how large.
 
-    ``batch`` items (captions, or query groups) make one optimizer step, whatever the number of devices; each device
-    takes ``micro_batch`` of them at a time. ``frames`` is the most a video has. ``warmup`` is a share of all steps.
-    A smaller ``adam_beta2``, such as 0.98, suits runs of a few hundred steps.
+    ``batch`` items make one optimizer step, whatever the number of devices; each device takes ``micro_batch`` of them
+    at a time. ``frames`` is the most a video has. ``warmup`` is a share of all steps. A smaller ``adam_beta2``, such as
+    0.98, suits runs of a few hundred steps.
     """
 
-    prompt: PromptConfig
     epochs: Positive
     batch: Positive
     frames: Positive
@@ -97,13 +96,22 @@ class StageConfig(Section, frozen=True):
     validate_steps: Positive = 200
 
     def __post_init__(self) -> None:
-        if self.frames % 2:
-            raise ValueError(f"frames must be even, since models merge two frames into one, got {self.frames}")
         if self.batch % self.micro_batch:
             raise ValueError(f"micro_batch must divide batch, got {self.micro_batch} and {self.batch}")
 
 
-class RankingConfig(StageConfig, frozen=True):
+class StageConfig(StepsConfig, frozen=True, kw_only=True):
+    """How one stage of the reranker is trained: on items that are captions, or query groups."""
+
+    prompt: PromptConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frames % 2:
+            raise ValueError(f"frames must be even, since models merge two frames into one, got {self.frames}")
+
+
+class RankingConfig(StageConfig, frozen=True, kw_only=True):
     """The second stage: groups of one positive and up to ``negatives`` negatives of a query.
 
     ``pairs_at_once`` bounds the pairs whose activations are in memory (GradCache), for groups that would not fit as a
@@ -116,39 +124,26 @@ class RankingConfig(StageConfig, frozen=True):
     losses: LossConfig = LossConfig()
 
 
-class TrainConfig(Section, frozen=True):
-    """The whole configuration; its two stages share model, frames and precision.
+class RunConfig(Section, frozen=True):
+    """What every training run is told: where the model comes from, and how it is run.
 
-    ``model`` is a name on the Hub, or a folder: a model, an adapter, or the run folder of an earlier stage. An adapter
-    is trained further, or merged into its model and a new one trained on top: ``adapter``. Without ``lora`` all weights
-    are trained. ``max_pixels`` is the most a frame has. ``missing_videos`` is how many videos that examples name may
-    lack frames; the groups that need them are left out of the plan, and counted.
+    ``model`` is a name on the Hub, at a ``revision``, or a folder: of a model, or the run folder of an earlier stage.
+    ``missing_videos`` is how many videos that examples name may lack frames; the groups that need them are left out of
+    the plan, and counted.
     """
 
     description: str
     model: str
-    perception: StageConfig
-    ranking: RankingConfig
     revision: str | None = None
-    adapter: Literal["continue", "merge"] = "continue"
-    lora: LoraConfig | None = LoraConfig()
     precision: Literal["bf16", "fp32"] = "bf16"
-    activation_checkpointing: bool = True
-    max_pixels: Positive = 128 * 32 * 32
-    outer_vision_tokens: bool = False
     missing_videos: Count = 0
     loader_workers: Count = 2
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if "{query}" not in self.ranking.prompt.user:
-            raise ValueError("ranking.prompt.user must hold {query}")
-        if "{caption}" not in self.perception.prompt.reply:
-            raise ValueError("perception.prompt.reply must hold {caption}")
-
-    def stage(self, stage: Stage) -> StageConfig:
+    def stage(self, stage: Stage) -> StepsConfig:
         """The section of a stage."""
-        return self.ranking if stage == "ranking" else self.perception
+        found: StepsConfig = getattr(self, stage)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Every value, defaults filled in, as plain values."""
@@ -156,10 +151,31 @@ class TrainConfig(Section, frozen=True):
         return resolved
 
 
-def preset_names() -> list[str]:
-    """The presets that come with the project."""
-    folder = resources.files("trainer.presets")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+class TrainConfig(RunConfig, frozen=True, kw_only=True):
+    """The whole configuration of a reranker; its two stages share model, frames and precision.
+
+    ``model`` may also be an adapter. An adapter is trained further, or merged into its model and a new one trained on
+    top: ``adapter``. Without ``lora`` all weights are trained. ``max_pixels`` is the most a frame has.
+    """
+
+    perception: StageConfig
+    ranking: RankingConfig
+    adapter: Literal["continue", "merge"] = "continue"
+    lora: LoraConfig | None = LoraConfig()
+    activation_checkpointing: bool = True
+    max_pixels: Positive = 128 * 32 * 32
+    outer_vision_tokens: bool = False
+
+    def __post_init__(self) -> None:
+        if "{query}" not in self.ranking.prompt.user:
+            raise ValueError("ranking.prompt.user must hold {query}")
+        if "{caption}" not in self.perception.prompt.reply:
+            raise ValueError("perception.prompt.reply must hold {caption}")
+
+
+def preset_names(folder: str = "trainer.presets") -> list[str]:
+    """The presets that come with the project, of rerankers unless ``folder`` is another."""
+    return sorted(f.name.removesuffix(".yaml") for f in resources.files(folder).iterdir() if f.name.endswith(".yaml"))
 
 
 def load_config(name: str, settings: Sequence[str] = ()) -> TrainConfig:
@@ -170,7 +186,7 @@ def load_config(name: str, settings: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: no such preset or file, or a key or value that it does not know.
     """
-    return parse_config(with_settings(_read(name), settings, ConfigError))
+    return parse_config(read_values(name, settings, "trainer.presets"))
 
 
 def parse_config(values: dict[str, Any]) -> TrainConfig:
@@ -182,16 +198,26 @@ def parse_config(values: dict[str, Any]) -> TrainConfig:
     return converted(values, TrainConfig, "training configuration, key", ConfigError)
 
 
-def _read(name: str, presets: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_values(name: str, settings: Sequence[str], folder: str) -> dict[str, Any]:
+    """The plain values of a preset in ``folder``, or of a YAML file, with settings put over them.
+
+    Raises:
+        ConfigError: no such preset or file, or it is none.
+    """
+    values: dict[str, Any] = with_settings(_read(name, folder), settings, ConfigError)
+    return values
+
+
+def _read(name: str, folder: str, presets: tuple[str, ...] = ()) -> dict[str, Any]:
     """The values of a preset or file over those of the preset that it names; ``presets`` are those that name it."""
     if name in presets:
         raise ConfigError(
             f"training configuration {presets[0]!r} goes round in a circle: {' > '.join((*presets, name))}"
         )
-    if name in preset_names():
-        text = resources.files("trainer.presets").joinpath(f"{name}.yaml").read_text("utf-8")
+    if name in preset_names(folder):
+        text = resources.files(folder).joinpath(f"{name}.yaml").read_text("utf-8")
     elif not name.endswith((".yaml", ".yml")):
-        raise ConfigError(f"preset {name!r} is not known; give {' or '.join(preset_names())}, or a file.yaml")
+        raise ConfigError(f"preset {name!r} is not known; give {' or '.join(preset_names(folder))}, or a file.yaml")
     else:
         try:
             text = Path(name).read_text("utf-8-sig")
@@ -201,7 +227,7 @@ def _read(name: str, presets: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"training configuration {name!r} must be a mapping")
     base = values.pop("preset", None)
-    return values if base is None else _merge(_read(str(base), (*presets, name)), values)
+    return values if base is None else _merge(_read(str(base), folder, (*presets, name)), values)
 
 
 def _merge(under: Any, over: Any) -> Any:

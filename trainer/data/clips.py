@@ -63,6 +63,10 @@ class Clips:
     def __len__(self) -> int:
         return len(self._where)
 
+    def __iter__(self) -> Iterator[str]:
+        """Their ids, in the order in which the shards hold them."""
+        return iter(self._where)
+
     def __contains__(self, video_id: object) -> bool:
         return video_id in self._where
 

@@ -72,6 +72,17 @@ class Shards:
         for path in self.paths(table, split):
             yield from self.columns(path, columns).to_pylist()
 
+    def lines(self, path: str) -> list[str]:
+        """The lines of a text file of the output; none where the manifest has no such file."""
+        if path not in {file.path for file in self._manifest.files}:
+            return []
+        filesystem, root = self._filesystem
+        try:
+            with filesystem.open_input_file(f"{root}/{path}") as file:
+                return bytes(file.read()).decode("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{self.root}/{path} cannot be read: {error}") from error
+
     def columns(self, path: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of a whole shard."""
         return self._opened(path).read(columns=list(columns), use_threads=False)

@@ -18,7 +18,7 @@ from peft.utils.save_and_load import load_peft_weights
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import cached_file
 
-from trainer.config.config import LoraConfig, TrainConfig
+from trainer.config.config import LoraConfig, RunConfig, TrainConfig
 from trainer.config.errors import TrainingError
 
 # The names that language models of vision-language models have; vision towers use some of these layer names too.
@@ -32,6 +32,7 @@ _PROCESSOR_FILES = (
     "preprocessor_config.json",
     "processor_config.json",
     "special_tokens_map.json",
+    "spiece.model",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -157,7 +158,7 @@ def merge_adapter(config: TrainConfig, merged: Path) -> None:
     unfinished.rename(merged)
 
 
-def copy_processor(config: TrainConfig, folder: Path) -> None:
+def copy_processor(config: RunConfig, folder: Path) -> None:
     """Copy the tokenizer and processor files of the base model as they are: versions that serve it may be older."""
     source = Source.of(config.model, config.revision)
     for name in _PROCESSOR_FILES:

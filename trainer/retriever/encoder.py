@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from schemas.fingerprint import fingerprint
 from schemas.video import spread
+from trainer.retriever.folder import model_folder
 from trainer.retriever.inputs import Preparation
-from trainer.retriever.model import RetrieverError, VideoColbert, is_video_colbert, load_video_colbert
+from trainer.retriever.model import VideoColbert, load_video_colbert
 
 Vectors = NDArray[np.float32]
-
-_DECIDE = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
-"""Files that decide vectors: weights, configuration, tokenizer and image processor."""
 
 
 class Encoder:
@@ -59,32 +55,6 @@ def load_encoder(folder: str | Path, device: str | None = None) -> Encoder:
     model = model_folder(folder)
     loaded = load_video_colbert(model)
     return Encoder(loaded, Preparation.of(str(model), None, loaded.shape.query_tokens), device)
-
-
-def model_folder(folder: str | Path) -> Path:
-    """The folder of the model itself, where a run's is given.
-
-    Raises:
-        RetrieverError: the folder holds no Video-ColBERT.
-    """
-    for path in (Path(folder) / "model", Path(folder)):
-        if is_video_colbert(path):
-            return path
-    raise RetrieverError(f"{folder} holds no Video-ColBERT: give the folder of a finished `hardquery train retriever`")
-
-
-def content_hash(folder: str | Path) -> str:
-    """What decides a model's vectors, wherever its folder lies: the hash of its files.
-
-    Raises:
-        RetrieverError: the folder holds no Video-ColBERT.
-    """
-    model = model_folder(folder)
-    files = {}
-    for path in sorted(path for pattern in _DECIDE for path in model.glob(pattern)):
-        with path.open("rb") as file:
-            files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return fingerprint(files)
 
 
 def _array(vectors: torch.Tensor) -> Vectors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from trainer.retriever.model import RetrieverError
+from trainer.data.clips import Clips, FrameBudget
+from trainer.data.shards import Shards
+from trainer.retriever.folder import RetrieverError
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,8 @@ class Preparation:
     def pixels(self, frames: Sequence[NDArray[np.uint8]]) -> dict[str, Tensor]:
         """The inputs of the image tower for frames [height, width, 3] in RGB, one row a frame."""
         return dict(self.images(images=list(frames), return_tensors="pt", input_data_format="channels_last"))
+
+
+def clips_of(shards: Shards, frames: int) -> Clips:
+    """An output's videos, of each at most ``frames`` frames, as they are stored: they get their size in ``pixels``."""
+    return Clips(shards, FrameBudget(frames, sys.maxsize))

@@ -17,21 +17,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from schemas.check import read_plain
-from trainer.config.errors import TrainingError
+from trainer.retriever.folder import CONFIG, OURS, WEIGHTS, RetrieverError, is_video_colbert
 
 Level = Literal["frames", "video"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-_OURS = "video_colbert"
-"""The key of our own values in config.json, whose other keys are those of the CLIP or SigLIP."""
-
 _CLIP_START = (math.log(10), -10.0)
 _POSITION_STD = 0.1  # beside frame vectors of unit variance
-
-
-class RetrieverError(TrainingError):
-    """A model that cannot serve as a Video-ColBERT; one line that names the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +148,8 @@ class VideoColbert(nn.Module):
 
     def save_config(self, folder: Path) -> None:
         """Write the CLIP's or SigLIP's configuration with our own values in it."""
-        values = self.backbone.config.to_dict() | {_OURS: asdict(self.shape)}
+        values = self.backbone.config.to_dict() | {OURS: asdict(self.shape)}
         (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True, default=str) + "\n", "utf-8")
-
-
-def is_video_colbert(folder: str | Path) -> bool:
-    """Whether a folder holds what ``VideoColbert.save`` writes."""
-    path = Path(folder) / CONFIG
-    return path.is_file() and _OURS in json.loads(path.read_text("utf-8"))
 
 
 def load_video_colbert(folder: Path) -> VideoColbert:
@@ -175,8 +161,8 @@ def load_video_colbert(folder: Path) -> VideoColbert:
     if not is_video_colbert(folder):
         raise RetrieverError(f"{folder} holds no Video-ColBERT: give what `hardquery train retriever` wrote")
     config = AutoConfig.from_pretrained(folder)
-    shape = read_plain(getattr(config, _OURS), Shape)
-    delattr(config, _OURS)
+    shape = read_plain(getattr(config, OURS), Shape)
+    delattr(config, OURS)
     model = VideoColbert(AutoModel.from_config(config, dtype=torch.float32), shape)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))

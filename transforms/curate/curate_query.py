@@ -128,6 +128,7 @@ def _candidate(pair: CuratedPair) -> ExampleCandidate:
         censored=margin.censored if margin else None,
         label_mass=margin.label_mass if margin else None,
         delta_prior=judgement.delta_prior,
+        runs=judgement.runs,
     )
 
 

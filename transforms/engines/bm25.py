@@ -31,6 +31,7 @@ class Bm25:
 
     requires: ClassVar[tuple[str, ...]] = ()  # bm25s belongs to the core
     extra: ClassVar[str] = ""
+    reads_text: ClassVar[bool] = True
 
     k1: float = 1.5
     b: float = 0.75

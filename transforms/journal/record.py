@@ -12,7 +12,18 @@ from schemas.fingerprint import fingerprint
 from schemas.usage import Usage
 from schemas.video import EngineStamp
 
-STEPS = ("media", "decode", "asr", "ocr", "caption", "write", "embed_video", "embed_query", "judge")
+STEPS = (
+    "media",
+    "decode",
+    "asr",
+    "ocr",
+    "caption",
+    "frame_hashes",
+    "write",
+    "embed_video",
+    "embed_query",
+    "judge",
+)
 # Part of every key: raise it when what is recorded under the same key would no longer mean the same.
 FORMAT = 1
 

@@ -15,7 +15,7 @@ from prompts.reply import UnparsableReply
 from prompts.template import Prompt, Template
 from schemas.check import require
 from schemas.losses import Loss
-from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Query, QueryText
+from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Place, Query, QueryText
 from schemas.video import EngineStamp, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.journal.budget import Deferred
@@ -35,14 +35,16 @@ from transforms.workers.window import flat_map
 class Pair:
     """A query and a video to judge it against.
 
-    ``candidate`` is the video's place in the first stage's run, None where the run does not hold it. ``is_positive``
-    says that the video is labelled as an answer, whatever the teacher will think of it.
+    ``candidate`` is the video's place in the first stage's run, None where the run does not hold it; ``runs`` are its
+    places in each of the runs that this one was fused from. ``is_positive`` says that the video is labelled as an
+    answer, whatever the teacher will think of it.
     """
 
     query: Query | QueryText
     video: Video
     candidate: Candidate | None
     is_positive: bool
+    runs: tuple[Place, ...] = ()
 
     def __post_init__(self) -> None:
         same = self.candidate is None or self.candidate.video_id == self.video.video_id
@@ -112,6 +114,7 @@ def judge_pair(teacher: Teacher, stamp: EngineStamp, pair: Pair, options: JudgeO
             score=pair.candidate.score if pair.candidate else None,
             delta_prior=prior.margin.delta if prior else None,
             evidence_cut=cut,
+            runs=pair.runs,
         )
         if prior and not pair.is_positive and _at_most(prior.margin, options.no_rationale_below):
             said = visible(prior.said, UNREADABLE)

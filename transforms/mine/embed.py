@@ -15,13 +15,14 @@ from schemas.fingerprint import fingerprint
 from schemas.losses import Loss
 from schemas.query import Query
 from schemas.usage import Usage
-from schemas.video import MODALITIES, Modality, Video
+from schemas.video import Modality, Video
 from transforms.journal.budget import Deferred
 from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.ledger import LOSSES, lost
 from transforms.media.frame_pack import read_frame_pack
+from transforms.mine.documents import EVEN
 from transforms.progress import Advance, advance
 from transforms.protocols.embed import Embedder, Embedding, EmbedEngine
 from transforms.protocols.engine import Waits, loaded
@@ -37,7 +38,7 @@ FORMAT = 1
 _FAILURES = (EngineFailed, MemoryError)
 
 Weights = Mapping[Modality, int]
-EQUAL: Weights = dict.fromkeys(MODALITIES, 1)
+EQUAL: Weights = EVEN.by_field()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,38 @@
-"""Mining filters: which queries the first stage can be trusted on, and which of their candidates the teacher judges."""
+"""Mining filters: which queries the first stage can be trusted on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import apache_beam as beam
+import msgspec
 
-from schemas.example import Split
+from schemas.check import require
+from schemas.configuration.section import Section
 from schemas.losses import Loss
-from schemas.query import Candidate
+from schemas.query import Candidate, Candidates, Query
 from transforms.ledger import LOSSES, lost
 from transforms.mine.retrieve import Ranking
+
+
+class Ambiguity(Section, frozen=True):
+    """When a query is dropped as its label is in doubt: by the ``ratio`` of scores, or by the ``rank`` of its video.
+
+    Scores are those of one ``run``: a ratio of fused ones would be a cut by rank in disguise. Without a ``run``, it is
+    the only one, and the rank is that among the fused candidates.
+    """
+
+    run: str | None = None
+    ratio: Annotated[float, msgspec.Meta(ge=1)] | None = None
+    rank: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+    def __post_init__(self) -> None:
+        require((self.ratio is None) != (self.rank is None), "ambiguity has either a ratio or a rank", self)
+
+
+PAPERS = Ambiguity(ratio=2.0)
 
 
 def is_ambiguous(positive_score: float, top_negative_score: float, ratio: float) -> bool:
@@ -27,53 +48,58 @@ def is_ambiguous(positive_score: float, top_negative_score: float, ratio: float)
     return top_negative_score - positive_score > (ratio - 1) * abs(positive_score)
 
 
-def reject_reason(ranking: Ranking, ratio: float) -> tuple[str, str] | None:
+def reject_reason(ranking: Ranking, rule: Ambiguity | None = PAPERS) -> tuple[str, str] | None:
     """The (reason, detail) for dropping a query after retrieval, or None.
 
     Reasons: "not in run" (nothing was retrieved at all), "not retrievable" (its video is not among the candidates),
-    "ambiguous" (see ``is_ambiguous``). Other videos known to answer the query are no negatives.
+    "ambiguous" (by the rule, if any). Other videos known to answer the query are no negatives.
     """
     if not ranking.candidates:
         return "not in run", "the first stage has no candidate for it"
     if ranking.positive is None:
         return "not retrievable", f"its video is not among the first {len(ranking.candidates)}"
-    negative = next(_negatives(ranking), None)
-    if negative is not None and is_ambiguous(ranking.positive.score, negative.score, ratio):
-        return "ambiguous", f"{negative.video_id} scores {negative.score:.6g}, its video {ranking.positive.score:.6g}"
-    return None
+    found = rule and _doubt(ranking, rule)
+    return ("ambiguous", found) if found else None
 
 
-def candidates_to_judge(ranking: Ranking, split_of: Callable[[str], Split], depth: int) -> tuple[Candidate, ...]:
-    """The positive, then the ``depth`` best negatives of its split (by video id), other known positives left out.
+def _doubt(ranking: Ranking, rule: Ambiguity) -> str:
+    """Why the label is in doubt, or nothing.
 
-    Raises:
-        ValueError: the positive was not retrieved; such queries are dropped first.
+    A run that did not find the video has no score for it, and thus no ratio: whether a video that shares no word with
+    its query is its answer is not for BM25 to say. By rank such a video stands behind all others.
     """
-    if ranking.positive is None:
-        raise ValueError(f"the positive of query {ranking.query.query_id!r} was not retrieved")
-    split = split_of(ranking.positive.video_id)
-    negatives = [c for c in _negatives(ranking) if split_of(c.video_id) == split]
-    return (ranking.positive, *negatives[:depth])
+    run = ranking.run(rule.run)
+    where = f"{rule.run}: " if rule.run else ""
+    positive = run.find(ranking.query.video_id)
+    if rule.rank is not None:
+        if positive is not None and positive.rank <= rule.rank:
+            return ""
+        return f"{where}its video is {f'at rank {positive.rank}' if positive else 'not found'}, beyond {rule.rank}"
+    negative = next(negatives(ranking.query, run), None)
+    if positive is None or negative is None or not is_ambiguous(positive.score, negative.score, rule.ratio or 1.0):
+        return ""
+    return f"{where}{negative.video_id} scores {negative.score:.6g}, its video {positive.score:.6g}"
 
 
-def _negatives(ranking: Ranking) -> Iterator[Candidate]:
-    positives = {ranking.query.video_id, *ranking.query.also_relevant}
-    return (candidate for candidate in ranking.candidates if candidate.video_id not in positives)
+def negatives(query: Query, candidates: Candidates) -> Iterator[Candidate]:
+    """The candidates that are not known to answer the query, in order."""
+    positives = {query.video_id, *query.also_relevant}
+    return (candidate for candidate in candidates if candidate.video_id not in positives)
 
 
 @dataclass
 class FilterRankings(beam.PTransform):
     """Ranking -> Ranking; those that a filter drops go to the tag "losses"."""
 
-    ratio: float = 2.0
+    rule: Ambiguity | None = PAPERS
 
     def expand(self, rankings: beam.PCollection[Ranking]) -> beam.pvalue.DoOutputsTuple:
-        return rankings | "Filter" >> beam.FlatMap(_filter, ratio=self.ratio).with_outputs(LOSSES, main="rankings")
+        return rankings | "Filter" >> beam.FlatMap(_filter, rule=self.rule).with_outputs(LOSSES, main="rankings")
 
 
-def _filter(ranking: Ranking, ratio: float) -> Iterator[Ranking | beam.pvalue.TaggedOutput]:
+def _filter(ranking: Ranking, rule: Ambiguity | None) -> Iterator[Ranking | beam.pvalue.TaggedOutput]:
     query = ranking.query
-    found = reject_reason(ranking, ratio)
+    found = reject_reason(ranking, rule)
     if found is None:
         yield ranking
     else:

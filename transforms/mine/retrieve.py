@@ -1,71 +1,106 @@
-"""Retrieval: the first stage's candidates for each query, over all videos that a reranker could look at."""
+"""Retrieval: the candidates of each query by each run, over all videos that a reranker could look at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
-from schemas.query import Candidate, Candidates, Query
-from schemas.video import MODALITIES, Evidence, Modality, Video
+from schemas.query import Candidate, Candidates, Place, Query
+from schemas.video import Video
+from transforms.mine.documents import EVEN, FieldWeights, document_text
 from transforms.protocols.engine import loaded
 from transforms.protocols.first_stage import FirstStage, FirstStageEngine
+
+Runs = tuple[tuple[str, Candidates], ...]  # by name, in the recipe's order
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A query and what the runs so far have found for it."""
+
+    query: Query
+    runs: Runs = ()
+
+    def and_run(self, name: str, candidates: Candidates) -> Retrieved:
+        """With one run more."""
+        return Retrieved(self.query, (*self.runs, (name, candidates)))
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A query's candidates, and the one among them that is its own video (None where it was not found)."""
+    """A query's candidates, and the one among them that is its own video (None where it was not found).
+
+    ``runs`` are those that the candidates were fused from, or the one run that they are.
+    """
 
     query: Query
     candidates: Candidates
     positive: Candidate | None
+    runs: Runs = ()
+
+    def run(self, name: str | None) -> Candidates:
+        """The candidates of one run; those of the ranking where there is no name."""
+        return self.candidates if name is None else dict(self.runs)[name]
+
+    def places(self, video_id: str) -> tuple[Place, ...]:
+        """A video's places in the runs that found it."""
+        found = ((name, candidates.find(video_id)) for name, candidates in self.runs)
+        return tuple(Place(name, one.rank, one.score) for name, one in found if one is not None)
 
 
-def document_text(evidence: Evidence, modalities: Sequence[Modality] = MODALITIES) -> str:
-    """What the first stage reads of a video: the texts of ``modalities``, joined by newlines; may be empty."""
-    texts = (evidence.text(modality) for modality in modalities)
-    return "\n".join(text for text in texts if text.strip())
+def ranking_of(query: Query, candidates: Candidates, runs: Runs = ()) -> Ranking:
+    """The ranking of a query that has these candidates."""
+    return Ranking(query, candidates, candidates.find(query.video_id), runs)
 
 
-def rank_candidates(query: Query, first_stage: FirstStage, depth: int) -> Ranking:
+def search(query: Query, first_stage: FirstStage, depth: int) -> Candidates:
     """The ``depth`` best candidates for ``query``."""
-    candidates = Candidates.of(first_stage.search(query.query_id, query.text, depth))
-    return Ranking(query, candidates, candidates.find(query.video_id))
+    return Candidates.of(first_stage.search(query.query_id, query.text, depth))
 
 
 @dataclass
-class RetrieveCandidates(beam.PTransform):
-    """(queries: Query, videos: Video) -> Ranking, with the ``depth`` best candidates of each query.
+class RetrieveByText(beam.PTransform):
+    """(Retrieved, Video) -> Retrieved with one run more, of the ``depth`` best candidates by the videos' texts.
 
     The corpus is the videos with frames; the others could not be reranked. Its texts travel as one side input, which
-    a worker process reads only once, when it builds the index that its threads and bundles then share.
+    a worker process reads only once, when it builds the index that its threads and bundles then share. Without
+    ``weights`` the texts are empty, for an engine that does not read them.
     """
 
+    name: str
     engine: FirstStageEngine
     depth: int = 1000
-    modalities: tuple[Modality, ...] = MODALITIES
+    weights: FieldWeights | None = EVEN
 
-    def expand(self, inputs: tuple[beam.PCollection[Query], beam.PCollection[Video]]) -> beam.PCollection[Ranking]:
+    def expand(
+        self, inputs: tuple[beam.PCollection[Retrieved], beam.PCollection[Video]]
+    ) -> beam.PCollection[Retrieved]:
         queries, videos = inputs
         documents = (
             videos
             | "With frames" >> beam.Filter(lambda video: video.frame_count > 0)
-            | "Text" >> beam.Map(lambda video: (video.video_id, document_text(video.evidence, self.modalities)))
+            | "Text" >> beam.Map(lambda video: (video.video_id, self._text(video)))
         )
         # AsIter and not AsList: a list would be read from the runner anew for every bundle.
-        return queries | "Search" >> beam.ParDo(_Search(self.engine, self.depth), beam.pvalue.AsIter(documents))
+        step = beam.ParDo(_Search(self.name, self.engine, self.depth), beam.pvalue.AsIter(documents))
+        return queries | "Search" >> step
+
+    def _text(self, video: Video) -> str:
+        return document_text(video.evidence, self.weights) if self.weights else ""
 
 
 class _Search(beam.DoFn):
-    """Query -> Ranking against the index of the side input."""
+    """Retrieved -> Retrieved, by the index of the side input."""
 
-    def __init__(self, engine: FirstStageEngine, depth: int) -> None:
+    def __init__(self, name: str, engine: FirstStageEngine, depth: int) -> None:
+        self.name = name
         self.engine = engine
         self.depth = depth
         self.shared = Shared()  # one index a process, whatever the number of copies of this DoFn
 
-    def process(self, query: Query, documents: Iterable[tuple[str, str]]) -> Iterable[Ranking]:
+    def process(self, found: Retrieved, documents: Iterable[tuple[str, str]]) -> Iterable[Retrieved]:
         first_stage = self.shared.acquire(lambda: loaded(self.engine).index(documents))
-        yield rank_candidates(query, first_stage, self.depth)
+        yield found.and_run(self.name, search(found.query, first_stage, self.depth))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from schemas.query import Candidate
 from transforms.protocols.engine import Engine
@@ -17,7 +17,12 @@ class FirstStage(Protocol):
 
 
 class FirstStageEngine(Engine, Protocol):
-    """A first stage is loaded over documents: ``load()`` returns an indexer."""
+    """A first stage is loaded over documents: ``load()`` returns an indexer.
+
+    One that does not read their texts (``reads_text``) needs only to know which videos there are.
+    """
+
+    reads_text: ClassVar[bool]
 
     def load(self) -> Indexer: ...
 

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 
 from schemas.query import Candidate
-from transforms.storage.files import replacing
 from transforms.storage.rows import RowError, holds_rows, read_rows
 
 T = TypeVar("T")
@@ -120,6 +118,8 @@ def queries_lines(queries: Mapping[str, str]) -> Iterator[str]:
 
 def write_lines(path: str, lines: Iterable[str]) -> None:
     """Write ``lines`` as UTF-8 text, in one piece or not at all."""
+    from transforms.storage.files import replacing
+
     with replacing(path) as stream:
         for line in lines:
             stream.write(f"{line}\n".encode())
@@ -170,6 +170,8 @@ def _queries_columns(path: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _opened(path: str) -> BinaryIO:
+    from apache_beam.io.filesystems import FileSystems
+
     if not FileSystems.exists(path):
         raise FileNotFoundError(f"{path}: no such file")
     stream: BinaryIO = FileSystems.open(path)

@@ -84,7 +84,7 @@ class Attribution:
 
     def _rejection(self, change: Change) -> Causes:
         row, in_a = change.row, change.kind != "only in B"
-        if row["stage"] == "judge":
+        if row["stage"] == "judge" or (row["stage"], row["step"]) == ("mine", "guard"):
             return self._queries.missing_pair(row["query_id"], row["video_id"], in_a)
         if row["query_id"]:
             return self._given.explain("rejection", through(self._queries.query(row["query_id"]), "query"))

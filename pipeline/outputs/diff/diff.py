@@ -11,12 +11,12 @@ from pipeline.outputs.diff.compare import Change, Kind, Slice, compare
 from pipeline.outputs.diff.given import Cause, Causes, Given
 from pipeline.outputs.diff.lost import read_lost
 from pipeline.outputs.manifest import read_manifest
+from pipeline.outputs.run_lines import run_files, runs_of
 from pipeline.outputs.tables import Row
 from schemas.tables import TABLES
 
 # Each table after those that its rows are made from; queries come back with their verdicts once judgements are known.
 _ORDER = ("videos", "judgements", "queries", "ranking", "perception", "rejections", "failures")
-_OTHER_FILES = ("ledger.json", "qrels.trec", "run.trec")
 
 # What identifies a row that is in one output only to a reader.
 SHOWN: Mapping[str, tuple[str, ...]] = {
@@ -81,7 +81,8 @@ def diff(output_a: str, output_b: str, wanted: Wanted, taken: Taken) -> Diff:
     a, b = (read_manifest(output) for output in outputs)
     sides = a.tables(output_a), b.tables(output_b)
     hashes = [{file.path: file.sha256 for file in manifest.files} for manifest in (a, b)]
-    found = Diff(outputs, Given(a, b), [path for path in _OTHER_FILES if hashes[0].get(path) != hashes[1].get(path)])
+    files = ("ledger.json", "qrels.trec", *run_files([*dict.fromkeys((*runs_of(a.recipe), *runs_of(b.recipe)))]))
+    found = Diff(outputs, Given(a, b), [path for path in files if hashes[0].get(path) != hashes[1].get(path)])
     slices: dict[str, Iterable[Slice]] = {name: compare(TABLES[name], *sides, DECIDING[name]) for name in _ORDER}
     for name in ("videos", "queries"):
         slices[name] = list(slices[name])

@@ -9,7 +9,7 @@ from difflib import unified_diff
 from functools import cached_property
 from typing import Any, Literal
 
-from pipeline.outputs.manifest import ROLES, Manifest
+from pipeline.outputs.manifest import Manifest, by_role
 from pipeline.outputs.tables import Row
 from schemas.tables import row_of
 
@@ -21,7 +21,6 @@ SECTIONS: Mapping[str, str] = {
     "ocr": "extract.ocr",
     "caption": "extract.caption",
     "writer": "synthesize.teacher",
-    "first_stage": "mine.first_stage",
     "judge": "judge.teacher",
 }
 _NAMES = ("name", "description")  # of a recipe: they decide nothing
@@ -85,6 +84,13 @@ class Given:
         a, b = (row_of(used[role]) if role in used else None for used in (self.a.engines, self.b.engines))
         return self.stamps(role, a, b)
 
+    def first_stages(self) -> Causes:
+        """How the first stages differ, by the manifests: their engines, what they read, and how they are fused."""
+        roles = [role for role in {**self.a.engines, **self.b.engines} if role.startswith("first_stages.")]
+        both = [role for role in roles if role in self.a.engines and role in self.b.engines]
+        options = [f"mine.{role}.{option}" for role in both for option in ("fields", "search")]
+        return NOTHING.union(*map(self.engine, roles), self.recipe("mine.fusion", *options))
+
     def stamps(self, role: str, a: Row | None, b: Row | None) -> Causes:
         """How two stamps in rows differ; those of different engines differ by name, whatever else they do."""
         if a == b:
@@ -96,7 +102,7 @@ class Given:
             for part in ("version", "model")
             if a[part] != b[part]
         }
-        options = self.recipe(SECTIONS[role]) if a["fingerprint"] != b["fingerprint"] else NOTHING
+        options = self.recipe(SECTIONS.get(role, f"mine.{role}")) if a["fingerprint"] != b["fingerprint"] else NOTHING
         found |= {Cause("engine", cause.text.replace("recipe", f"{role} options:", 1)) for cause in options}
         if role == "caption" and not options and a["name"] == "openai":
             found |= self.prompt("caption")  # which is part of this engine's stamp
@@ -123,7 +129,7 @@ class Given:
     def all(self) -> list[Cause]:
         """Every difference, in the order of the pipeline; options are named as recipe values, and not again as such."""
         found = [Cause("recipe", f"recipe {path}: {change(*values)}") for path, values in self.values.items()]
-        for role in ROLES:
+        for role in by_role({**self.a.engines, **self.b.engines}):
             found += sorted(cause for cause in self.engine(role) if " options: " not in cause.text)
         for name in sorted({*self.a.prompts, *self.b.prompts}):
             found += self.prompt(name)

@@ -14,9 +14,9 @@ from pipeline.outputs.tables import Row
 from schemas.query import VARIANTS
 from schemas.video import MODALITIES
 
-_FOUND = {"positive_rank", "positive_score"}
+_FOUND = {"positive_rank", "positive_score", "positive_runs"}
 _VERDICT = {"verdict", "stage", "reason", "detail"}
-_PLACED = {"rank", "score"}
+_PLACED = {"rank", "score", "runs"}
 _CURATED = {"kept", "reason"}
 _FILTER, _DEDUPLICATE, _MINE, _CURATE, _KEPT = range(5)
 _SIMILAR = re.compile(r"similar to (\S+)")
@@ -35,7 +35,7 @@ class QueryCauses:
         self._judge_sees = set.union(*given.listed("judge", "modalities", MODALITIES))
         self._judge_asked = given.prompt("judge") | given.recipe("judge.modalities", "judge.evidence")
         corpus = through(videos.corpus, "the corpus")
-        self._first_stage = given.engine("first_stage") | given.recipe("mine.modalities") | corpus
+        self._first_stage = given.first_stages() | corpus
 
     def query(self, query_id: str) -> Causes:
         """The causes of a row of the queries table; none where it is the same in both."""
@@ -99,7 +99,7 @@ class QueryCauses:
 
     def _retrieval(self, query_id: str, rules: Causes = NOTHING) -> Causes:
         found = self._first_stage | rules | self._asked(query_id)
-        return self._given.explain("first stage", found, self._given.recipe("mine.first_stage"))
+        return self._given.explain("first stage", found, self._given.recipe("mine.first_stages"))
 
     def _asked(self, query_id: str) -> Causes:
         """The causes of a query whose text or own video is another; only those by people keep their id then."""
@@ -125,10 +125,10 @@ class QueryCauses:
             similar = {name for row in (a, b) for name in _SIMILAR.findall(row["detail"])} - seen
             others = frozenset().union(*(self._other(name, seen | {query_id}) for name in similar))
             found = own | given.recipe("synthesize.filters.near_duplicate_jaccard") | others
-            return given.explain("near-duplicates", found)
+            return given.explain("near-duplicates", found, through(self._videos.moved, "splits"))
         if decided == _MINE:
             listed = through(self._videos.listed.get(b["video_id"], NOTHING), "video")
-            return listed or self._retrieval(query_id, given.recipe("mine.ambiguity_ratio", "mine.retrievable_at"))
+            return listed or self._retrieval(query_id, given.recipe("mine.ambiguity", "mine.retrievable_at"))
         return given.explain("curation", given.recipe("curate") | through(self.judged(query_id), "judgements"))
 
     def _other(self, query_id: str, seen: frozenset[str]) -> Causes:
@@ -183,11 +183,10 @@ class QueryCauses:
                 return through(self._verdict(query, frozenset()), "query")
         if any((query_id, video_id) in lost.pairs for lost in self._lost):
             return self.judging(query_id, video_id, given.engine("judge"), other.deferred.get("judge", NOTHING))
-        cut = given.recipe("mine.candidates", "mine.retrievable_at", "emit.validation_fraction", "seed")
-        found = self._first_stage | cut
-        return given.explain(
-            "candidates", found, given.recipe("mine.first_stage"), other.deferred.get("judge", NOTHING)
-        )
+        cut = ("mine.candidates", "mine.margin", "mine.retrievable_at", "emit.validation_fraction", "seed")
+        found = self._first_stage | given.recipe(*cut) | through(self._videos.moved, "splits")
+        options = given.recipe("mine.first_stages")
+        return given.explain("candidates", found, options, other.deferred.get("judge", NOTHING))
 
     def judging(
         self, query_id: str, video_id: str, stamps: Causes, deferred: Causes = NOTHING, same_prompt: bool = False

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from pipeline.outputs.diff.compare import Change
 from pipeline.outputs.diff.given import NOTHING, Cause, Causes, Given, through
 from pipeline.outputs.diff.lost import Lost
 from pipeline.outputs.tables import Row
-from schemas.video import MODALITIES
+from schemas.video import MODALITIES, Modality
 
 _EMPTY: dict[str, Causes] = {}
+
+
+def fields_read(recipe: Mapping[str, Any]) -> set[Modality]:
+    """The fields of the evidence that some first stage of a recipe reads."""
+    weights = [stage.get("fields") or {} for stage in recipe["mine"]["first_stages"].values()]
+    return {name for name in MODALITIES if any(each.get(name, 1) for each in weights)}
 
 
 class VideoCauses:
@@ -24,7 +31,10 @@ class VideoCauses:
         self.listed: dict[str, Causes] = {}  # videos of one output only
         self.uris: dict[str, str] = {}  # their ids by address, in A and in B
         self.corpus = NOTHING  # causes of all that the first stage reads
+        self.moved = NOTHING  # causes of all that is in another split or group
         changes = list(changes)
+        inputs = {"media", "metadata"}
+        self._others = any(change.kind != "changed" or not inputs.isdisjoint(change.columns) for change in changes)
         alone = [change for change in changes if change.kind != "changed"]
         before = {change.row["uri"]: change for change in alone if change.kind == "only in A"}
         after = {change.row["uri"]: change for change in alone if change.kind == "only in B"}
@@ -36,9 +46,10 @@ class VideoCauses:
         for change in changes:
             if change.kind == "changed":
                 self._remember(change.key[0], {name: self._column(name, change) for name in change.columns})
-        read = set.union(*given.listed("mine", "modalities", MODALITIES))
+        read = {name for manifest in (given.a, given.b) for name in fields_read(manifest.recipe)}
         for columns in self._shared.values():
             self.corpus |= frozenset().union(*(columns.get(modality, NOTHING) for modality in read))
+            self.moved |= frozenset().union(*(columns.get(name, NOTHING) for name in ("split", "group")))
 
     def of(self, change: Change) -> Causes:
         """The causes of one row: those of all its columns."""
@@ -82,8 +93,8 @@ class VideoCauses:
         match name:
             case "uri":
                 return frozenset({Cause("input", "input: address changed")})
-            case "split":
-                return given.explain("split", self._split(change))
+            case "split" | "group":
+                return self._place(name, change)
             case "engines":
                 parts = {use["part"] for row in (a, b) for use in row["engines"]}
                 found = frozenset().union(*(self._stamps(part, a, b) for part in parts))
@@ -96,12 +107,27 @@ class VideoCauses:
                 found = self._pictures(a, b) | given.recipe("emit.frames")
                 return given.explain(name, found, given.recipe("extract.limits"))
 
+    def _place(self, name: str, change: Change) -> Causes:
+        near = self._near(change.before or {}, change.after or {})
+        if name == "group":
+            return self._given.explain("near-duplicates", near)
+        return self._given.explain("split", self._split(change), through(near, "near-duplicates"))
+
     def _split(self, change: Change) -> Causes:
-        """What moves a video to another split."""
+        """What moves a video to another split, but for near-duplicates of others of its event."""
         moved = NOTHING
         if "metadata" in change.columns and _event(change.before) != _event(change.after):
             moved = frozenset({Cause("input", "input: metadata changed")})
+        if "group" in change.columns:
+            moved |= through(self._near(change.before or {}, change.after or {}), "near-duplicates")
         return self._given.recipe("emit.validation_fraction", "seed") | moved
+
+    def _near(self, a: Row, b: Row) -> Causes:
+        """What gives a video other near-duplicates, or these another event."""
+        found = self._given.recipe("group") | self._pictures(a, b)
+        if self._others:
+            found |= {Cause("input", "input: a video was added, removed or changed")}
+        return found
 
     def _parts(self, parts: Iterable[str], a: Row, b: Row) -> Causes:
         return frozenset().union(*(self._part(part, a, b) for part in parts))

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from pipeline.outputs.explain.how_found import how_found, standing
 from pipeline.outputs.explain.how_written import cut_lines, engine_line, how_written
 from pipeline.outputs.explain.prompts_again import Rendered, judging_prompt, writing_prompt
 from pipeline.outputs.manifest import Manifest, read_manifest
 from pipeline.outputs.plain_text import Lines, field, heading, page, wrapped
-from pipeline.outputs.run_lines import rankings
+from pipeline.outputs.run_lines import runs_of
 from pipeline.outputs.tables import Row, Tables
 from transforms.journal.open_journal import BATCH
-
-_RANKS_SHOWN = 5
 
 
 class UnknownId(ValueError):
@@ -79,7 +78,7 @@ def _query(manifest: Manifest, tables: Tables, query: Row) -> Lines:
     yield from heading("What became of it")
     yield from _fate(manifest, query)
     judgements = tables.matching("judgements", "query_id", query_id)
-    yield from _first_stage(tables, query)
+    yield from how_found(manifest, tables, query)
     if judgements:
         yield from heading("Judgements")
         yield from _judgement_table(judgements)
@@ -112,26 +111,18 @@ def _fate(manifest: Manifest, query: Row) -> Lines:
 def _rules(manifest: Manifest, stage: str) -> Lines:
     section: Mapping[str, Any] = manifest.recipe.get(stage, {})
     rules = section.get("filters", {}) if stage == "synthesize" else section
-    named = [f"{key} {value}" for key, value in rules.items() if isinstance(value, int | float)]
+    named = [f"{key} {value}" for key, value in _flat(rules) if isinstance(value, int | float)]
     if named:
         yield from field(f"{stage} rules", ", ".join(named))
 
 
-def _first_stage(tables: Tables, query: Row) -> Lines:
-    if query["stage"] == "synthesize":
-        return
-    yield from heading("First stage")
-    if query["positive_rank"] is None:
-        yield "  did not find its video"
-    else:
-        yield f"  found its video at rank {query['positive_rank']}, score {query['positive_score']:.4g}"
-    if query["verdict"] == "kept":
-        for query_id, placed in rankings(tables.output):
-            if query_id == query["query_id"]:
-                for video_id, rank, score in placed[:_RANKS_SHOWN]:
-                    own = "  <- its own video" if video_id == query["video_id"] else ""
-                    yield f"  {rank:>4}  {score:>10.4f}  {video_id}{own}"
-                return
+def _flat(rules: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in rules.items():
+        if key in ("ambiguity", "margin") and value:
+            where = f" of {value['run']}" if value.get("run") else ""
+            yield from ((f"{key} {name}{where}", each) for name, each in value.items())
+        else:
+            yield key, value
 
 
 def _judgement_table(judgements: Sequence[Row], key: str = "video_id") -> Lines:
@@ -177,6 +168,9 @@ def _pair(manifest: Manifest, tables: Tables, row: Row) -> Lines:
         yield from field("prior", f"{row['delta_prior']:+.2f} without a rationale")
     found = f"rank {row['rank']}, score {row['score']:.4g}" if row["rank"] else "did not retrieve it"
     yield from field("first stage", found)
+    if len(runs_of(manifest.recipe)) > 1:
+        for place in row["runs"]:
+            yield from field(place["run"], standing(place))
     yield from field("stratum", row["stratum"].replace("_", " "))
     yield from field("kept", "in its query's example") if row["kept"] else field("left out", row["reason"])
     yield from _rules(manifest, "curate")

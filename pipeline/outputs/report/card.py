@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.outputs.manifest import ROLES
+from pipeline.outputs.manifest import by_role
 from pipeline.outputs.report.calls import calls_of
 from pipeline.outputs.report.summary import STAND_INS, Summary, duration, stratum_order
 from schemas.example import SPLITS
@@ -30,7 +30,7 @@ def render_card(summary: Summary) -> str:
             s=summary,
             recipe=summary.manifest.recipe,
             title=_title(summary),
-            engines=[(role, engines[role]) for role in ROLES if role in engines],
+            engines=[(role, engines[role]) for role in by_role(engines)],
             stand_ins=[(role, STAND_INS[name]) for role, name in summary.stand_ins.items()],
             strata=sorted(summary.strata.items(), key=lambda item: stratum_order(item[0])),
             funnels=(summary.video_funnel(), summary.query_funnel(), summary.pair_funnel()),

@@ -14,15 +14,16 @@ from pipeline.outputs.publish import _by_path, describe
 from pipeline.outputs.report.card import render_card
 from pipeline.outputs.report.report import render_report
 from pipeline.outputs.report.summary import summarize
+from pipeline.outputs.run_lines import run_files, runs_of
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, write_bytes
 
-ACCOUNTS = ("ledger.json", "qrels.trec", "run.trec")
+ACCOUNTS = ("ledger.json", "qrels.trec")
 CARD, REPORT = "README.md", "report.html"
 
 
 def complete(folder: str, run: RunInfo, shards: Iterable[WrittenFile]) -> Manifest:
-    """Turn a folder with shards, ``ledger.json``, ``qrels.trec`` and ``run.trec`` into a finished output.
+    """Turn a folder with shards, ``ledger.json``, ``qrels.trec`` and its runs into a finished output.
 
     Writes the card, the report, and the manifest last.
 
@@ -30,7 +31,8 @@ def complete(folder: str, run: RunInfo, shards: Iterable[WrittenFile]) -> Manife
         FileNotFoundError: one of the accounts is missing.
     """
     given = {f.name: getattr(run, f.name) for f in fields(RunInfo)}
-    files = [*shards, *(describe(folder, name) for name in ACCOUNTS)]
+    accounts = (*ACCOUNTS, *run_files(runs_of(run.recipe)))
+    files = [*shards, *(describe(folder, name) for name in accounts)]
     manifest = Manifest(**given, files=_by_path(files))
     summary = summarize(folder, manifest)
     write_bytes(join(folder, CARD), render_card(summary).encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -11,24 +9,23 @@ from itertools import islice
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image, UnidentifiedImageError
 
-from pipeline.outputs.manifest import ROLES, Manifest
+from pipeline.outputs.manifest import Manifest, by_role
 from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
+from pipeline.outputs.report.groups import show_groups, splits_hint
 from pipeline.outputs.report.histogram import HEIGHT, WIDTH, histogram
+from pipeline.outputs.report.pictures import strip
 from pipeline.outputs.report.summary import STAND_INS, Loss, Summary, duration, stratum_order
 from pipeline.outputs.report.sureness import sureness_hint
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.difficulty import DIMENSIONS
-from schemas.video import MODALITIES, spread
+from schemas.video import MODALITIES
 from schemas.visible import UNREADABLE, visible
 from transforms.ledger import Line, by_stage
 
 EXAMPLES = 6
 _LISTED = 40  # rows of a table of failures; the tables folder holds all
 _SNIPPET = 180  # characters
-_THUMBNAIL = (256, 144)  # pixels at most
-_FRAMES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,7 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
     """The page as HTML. All text from outside is escaped, and the page forbids itself scripts and network."""
     tables = manifest.tables(output)
     curate = manifest.recipe.get("curate", {})
+    index, near = _index(tables), summary.near
     thresholds = [(name, float(curate[key])) for name, key in (("α1", "alpha1"), ("α2", "alpha2")) if key in curate]
     return (
         _environment()
@@ -55,7 +53,7 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
             m=manifest,
             recipe=manifest.recipe,
             curate=curate,
-            engines=[(role, manifest.engines[role]) for role in ROLES if role in manifest.engines],
+            engines=[(role, manifest.engines[role]) for role in by_role(manifest.engines)],
             stand_ins=[(role, STAND_INS[name]) for role, name in summary.stand_ins.items()],
             funnels=[summary.video_funnel(), summary.query_funnel(), summary.pair_funnel()],
             ledger=[
@@ -73,7 +71,10 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
             canvas=(WIDTH, HEIGHT),
             failures=list(islice(tables.rows("failures"), _LISTED)),
             failed=tables.count("failures"),
-            groups=[_group(row, index) for index in [_index(tables)] for row in choose_examples(tables)],
+            groups=[_group(row, index) for row in choose_examples(tables)],
+            near=near,
+            near_shown=show_groups(near, index),
+            splits=splits_hint(near, summary.rows["videos"], manifest.recipe),
         )
     )
 
@@ -116,7 +117,7 @@ def choose_examples(tables: Tables, count: int = EXAMPLES) -> list[Row]:
 
 
 def _index(tables: Tables) -> VideoIndex:
-    return VideoIndex(tables, ["uri", "metadata", "caption", "asr", "ocr", "frames"])
+    return VideoIndex(tables, ["uri", "split", "metadata", "caption", "asr", "ocr", "frames"])
 
 
 def _group(row: Row, index: VideoIndex) -> tuple[Row, list[Shown]]:
@@ -128,26 +129,8 @@ def _shown(candidate: Row, video: Row | None) -> Shown:
         return Shown(candidate, "", "", (), ())
     evidence = evidence_of(video)
     snippets = ((name, _snippet(evidence.text(name))) for name in MODALITIES)
-    frames = video["frames"] or []
-    shown = (frames[place] for place in spread(len(frames), _FRAMES_SHOWN))
-    thumbnails = filter(None, (thumbnail(frame["bytes"]) for frame in shown))
-    return Shown(
-        candidate, evidence.metadata.title, video["uri"], tuple(thumbnails), tuple(pair for pair in snippets if pair[1])
-    )
-
-
-def thumbnail(jpeg: bytes) -> str:
-    """A small copy of a picture as a data URL; empty where the bytes are no picture."""
-    try:
-        with Image.open(io.BytesIO(jpeg)) as picture:
-            picture.draft("RGB", _THUMBNAIL)
-            small = picture.convert("RGB")
-    except (UnidentifiedImageError, OSError):  # the page shows the rest; verify reports such frames
-        return ""
-    small.thumbnail(_THUMBNAIL)
-    data = io.BytesIO()
-    small.save(data, "JPEG", quality=72, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    shown = tuple(pair for pair in snippets if pair[1])
+    return Shown(candidate, evidence.metadata.title, video["uri"], strip(video), shown)
 
 
 def _matrix(summary: Summary) -> list[tuple[str, list[tuple[int, int]]]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
+from pipeline.outputs.report.groups import GroupCounts, count_groups
 from pipeline.outputs.tables import Tables
 from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
@@ -53,6 +55,7 @@ class Summary:
     rows: dict[str, int]
     examples: dict[Split, int]
     perception: dict[Split, int]
+    near: GroupCounts
     duration_s: float = 0.0
     frames: int = 0
     events: set[str] = field(default_factory=set)
@@ -73,6 +76,7 @@ class Summary:
     group_sizes: Counter[int] = field(default_factory=Counter)  # negatives of an example
     failures: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, error class
     rejections: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, reason
+    first_stages: FirstStages | None = None  # of several
 
     @property
     def stand_ins(self) -> dict[str, str]:
@@ -126,10 +130,14 @@ class Summary:
         return bars
 
     def pair_funnel(self) -> list[Bar]:
-        """From the pairs that the judge was asked about to the candidates of examples."""
+        """From the candidates that a judge may be asked about to those of examples."""
         lost = self._lost_at("judge")
+        due = self.rows["judgements"] + lost.total()
+        guarded = Counter({why: n for (*step, why), n in self.rejections.items() if step == ["mine", "guard"]})
+        looked_at = [Bar("candidates", due + guarded.total())] if guarded else []
         return [
-            Bar("pairs to judge", self.rows["judgements"] + lost.total()),
+            *looked_at,
+            Bar("pairs to judge", due, _losses(guarded)),
             Bar("judged", self.rows["judgements"], _losses(lost)),
             Bar("in examples", self.pairs_kept, _losses(self.pairs_dropped)),
         ]
@@ -157,6 +165,8 @@ def summarize(output: str, manifest: Manifest) -> Summary:
         rows={name: tables.count(name) for name in TABLES},
         examples={split: tables.count("ranking", split) for split in SPLITS},
         perception={split: tables.count("perception", split) for split in SPLITS},
+        first_stages=compare_first_stages(tables, manifest.recipe),
+        near=count_groups(tables),
     )
     _count_videos(summary, tables)
     _count_queries(summary, tables)

@@ -20,8 +20,7 @@ _ROWS_LEAVING = {
     ("judge", "judge"): "judgements",
     ("curate", "queries"): "ranking",
 }
-_DEFERRING = {"mine": "select", "curate": "queries"}  # the step of each stage that defers whole queries
-_DEFER_QUERIES = tuple(_DEFERRING.items())
+_DEFER_QUERIES = (("mine", "select"), ("mine", "retrieve"), ("curate", "queries"))  # the steps that defer whole queries
 _COUNTED_IN_JUDGEMENTS = ("curate", "pairs")  # the reasons of pairs stand in their own table, not among the rejections
 
 
@@ -51,7 +50,7 @@ def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
                 if key[:2] == _COUNTED_IN_JUDGEMENTS
             }
         ),
-        "queries": Counter({key: n for key, n in _reasons(lines, "deferred").items() if key[:2] in _DEFER_QUERIES}),
+        "queries": _deferred_queries(lines),
     }
     counted = {
         "rejections": Counter(
@@ -66,9 +65,9 @@ def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
             if not r["kept"]
         ),
         "queries": Counter(
-            (r["stage"], _DEFERRING[r["stage"]], r["reason"])
+            (r["stage"], "queries", r["reason"])  # a row does not tell the step
             for r in tables.rows("queries", ["verdict", "stage", "reason"])
-            if r["verdict"] == "deferred" and r["stage"] in _DEFERRING
+            if r["verdict"] == "deferred" and r["stage"] in {stage for stage, _ in _DEFER_QUERIES}
         ),
     }
     for name, found in counted.items():
@@ -95,6 +94,14 @@ def _check_chain(tables: Tables, lines: Mapping[str, Line], entries: int) -> Ite
     for name, count, origin in due:
         if lines[name].entered != count:
             yield Problem(LEDGER, f"{lines[name].entered} entered, {count} {origin}", name)
+
+
+def _deferred_queries(lines: list[Line]) -> Counter[tuple[str, str, str]]:
+    found: Counter[tuple[str, str, str]] = Counter()
+    for (stage, step, reason), count in _reasons(lines, "deferred").items():
+        if (stage, step) in _DEFER_QUERIES:
+            found[stage, "queries", reason] += count
+    return found
 
 
 def _reasons(

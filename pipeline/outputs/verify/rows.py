@@ -27,7 +27,13 @@ _PLACE = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 _UNKNOWN_VIDEO = "unknown video"  # why mining drops a human query whose video is not in the run
 _NO_VIDEO = "no relevant video"  # why a query by people that names none is in no table but this one's
 _MARGIN = ("delta", "delta_lo", "delta_hi", "censored", "label_mass", "delta_prior", "p_yes", "confidence_source")
-_CANDIDATE = (*_MARGIN, "stratum", "rank", "score", "rationale")  # what a candidate has of its judgement
+_CANDIDATE = (
+    *_MARGIN,
+    "stratum",
+    "rank",
+    "score",
+    "rationale",
+)  # besides the runs, what a candidate has of its judgement
 _VIDEO = [name for name in TABLES["videos"].schema.names if name != "frames"]  # pictures are not looked at
 _IDS = ("query_id", "video_id", "uri")
 _KEYED = ("videos", "queries", "judgements", "ranking", "perception")
@@ -41,6 +47,8 @@ class _Seen:
     wants_frames: bool
     video_split: dict[str, str] = field(default_factory=dict)
     event_split: dict[str, str] = field(default_factory=dict)
+    group_split: dict[str, str] = field(default_factory=dict)
+    video_group: dict[str, str] = field(default_factory=dict)  # of videos whose group is named for another
     without_frames: set[str] = field(default_factory=set)
     query_video: dict[str, str] = field(default_factory=dict)
     kept_queries: dict[str, str] = field(default_factory=dict)  # text by id
@@ -90,6 +98,9 @@ def check_rows(tables: Tables, recipe: Mapping[str, Any]) -> Generator[Problem, 
                 else:
                     found += check(row, seen)
                 yield from (Problem(shard.path, rule, where) for where, rule in found)
+    for video_id, group in sorted(seen.video_group.items()):
+        if group not in seen.video_split or group in seen.video_group or group > video_id:
+            yield Problem("videos/", f"its group {group!r} is named for the smallest id among its videos", video_id)
     for query_id in sorted(seen.kept_queries.keys() - seen.examples):
         yield Problem("queries/", "is kept, and no example holds it", query_id)
     for query_id, video_id in sorted(seen.kept_pairs):
@@ -122,13 +133,17 @@ def _note(name: str, row: Row, seen: _Seen) -> None:
 
 
 def _check_video(row: Row, seen: _Seen) -> Found:
-    video_id, split, event = row["video_id"], row["split"], row["metadata"]["event"]
+    video_id, split, event, group = row["video_id"], row["split"], row["metadata"]["event"], row["group"]
     seen.video_split[video_id] = split
     seen.captions[video_id] = hash(row["caption"])
     if split not in SPLITS:
         yield video_id, f"split must be one of {', '.join(SPLITS)}, got {split!r}"
     if event and seen.event_split.setdefault(event, split) != split:
         yield video_id, f"event {event!r} is in two splits"
+    if seen.group_split.setdefault(group, split) != split:
+        yield video_id, f"the near-duplicates of {group!r} are in two splits"
+    if group != video_id:
+        seen.video_group[video_id] = group
     frames, times = row["frames"] or [], row["frame_times_s"] or []
     if len(frames) != len(times):
         yield video_id, f"{len(frames)} frames but {len(times)} frame times"
@@ -233,12 +248,13 @@ def _check_candidate(query_id: str, candidate: Row, split: str, seen: _Seen) -> 
     if judged is None:
         yield where, "a candidate is a kept judgement"
     elif judged != _judged(candidate, candidate["teacher_label"]):
-        yield where, "label, margin, stratum, rank, score and rationale are those of its judgement"
+        yield where, "label, margin, stratum, rank, score, runs and rationale are those of its judgement"
 
 
 def _judged(row: Row, label: str) -> int:
     """The hash of what a judgement and the candidate that it became have in common."""
-    return hash((label, *(row[name] for name in _CANDIDATE)))
+    places = tuple((place["run"], place["rank"], place["score"]) for place in row["runs"])
+    return hash((label, places, *(row[name] for name in _CANDIDATE)))
 
 
 def _check_perception(row: Row, seen: _Seen) -> Found:

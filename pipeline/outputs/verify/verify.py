@@ -62,7 +62,7 @@ def _check_content(output: str, manifest: Manifest) -> Iterator[Problem]:
     try:
         if not (yield from check_rows(tables, manifest.recipe)):
             return
-        yield from check_trec(tables)
+        yield from check_trec(tables, manifest.recipe)
         yield from check_ledger(tables, manifest.entries)
     except UnreadableOutput as error:
         yield Problem(error.file, f"cannot be read: {error.reason}")

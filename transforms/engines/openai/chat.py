@@ -1,4 +1,4 @@
-"""A plain client for OpenAI-compatible chat completions: one blocking call, retried; teacher and captioner share it."""
+"""A plain client for OpenAI-compatible servers: one blocking call, retried; all engines behind them share it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import msgspec
 
 from schemas.usage import Usage
 from transforms.engines.openai.completion import NoAnswer, read_completion
-from transforms.engines.openai.options import ChatOptions
+from transforms.engines.openai.options import ChatOptions, ServedOptions
 from transforms.engines.server.api_key import KeyKeeper
 from transforms.engines.server.connection import Connection
 from transforms.engines.server.deadline import Deadline
@@ -26,7 +26,18 @@ from transforms.protocols.teacher import ServerFailed, ServerSilent, TeacherFail
 from transforms.workers.event_loop import EventLoop, event_loop
 
 Messages = Sequence[Mapping[str, object]]
-Read = Callable[[bytes], TeacherReply]
+
+
+class Answer(Protocol):
+    """What is read of a reply: a frozen dataclass that says what the call used."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+
+A = TypeVar("A", bound=Answer)
 
 CHECK_TIMEOUT_S = 10.0
 BAD_GATEWAY = 502
@@ -40,19 +51,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is sent where, and how its reply is read."""
+    """What is sent where, and how its reply is read, which should be ``wanted``."""
 
     path: str
     body: dict[str, Any]
-    read: Read
+    read: Callable[[bytes], Answer]
+    wanted: str
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Requests of one kind take about as long: a token, a verdict, a list of queries."""
-        return self.path, self.body.get("max_tokens"), "response_format" in self.body
+        """Requests of one kind take about as long: a token, a verdict, a list of queries; a text, a video."""
+        return self.path, self.body.get("max_tokens"), "response_format" in self.body, "messages" in self.body
 
 
-class ChatClient:
+class Client:
     """A client for one model and its servers; safe to call from many threads.
 
     At most ``in_flight`` calls are under way in this process, sent no faster than each server takes them (see
@@ -62,7 +74,7 @@ class ChatClient:
     are raised outside of ``except`` blocks: a traceback would show the library's error, which quotes the server.
     """
 
-    def __init__(self, options: ChatOptions, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+    def __init__(self, options: ServedOptions, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         for library in _LIBRARIES:
             logging.getLogger(library).setLevel(logging.WARNING)  # below that they log headers
         self._options = options
@@ -97,12 +109,8 @@ class ChatClient:
         found = {url: reply for url, reply in zip(to, replies, strict=True) if isinstance(reply, Fault)}
         return {url: fault for url, fault in found.items() if not fault.reached or fault.status in (401, 403)}
 
-    def complete(self, messages: Messages, **parameters: object) -> TeacherReply:
-        """The model's reply to ``messages``, with further parameters of the chat completions call. See ``post``."""
-        return self.post("/chat/completions", self._options.request(messages, **parameters), read_completion)
-
-    def post(self, path: str, body: Mapping[str, Any], read: Read) -> TeacherReply:
-        """What ``read`` makes of the reply to ``body`` at ``path``; it raises ``DecodeError`` for what is none.
+    def post(self, path: str, body: Mapping[str, Any], read: Callable[[bytes], A], wanted: str) -> A:
+        """What ``read`` makes of the reply to ``body`` at ``path``; it raises ``DecodeError`` for no ``wanted``.
 
         Connection errors, timeouts, 408, 409, 429, 5xx and replies that cannot be read are tried again, with growing
         pauses, at least as long as the server asks for (up to two minutes); an error 500 at most twice, with another
@@ -118,18 +126,20 @@ class ChatClient:
             CancelledError: the run was stopped.
         """
         loop = event_loop()
-        return loop.run(self._post(_Request(path, dict(body), read), loop))
+        return cast(A, loop.run(self._post(_Request(path, dict(body), read, wanted), loop)))
 
-    async def _post(self, request: _Request, loop: EventLoop) -> TeacherReply:
+    async def _post(self, request: _Request, loop: EventLoop) -> Answer:
         connections = self._connections(loop)
         attempt = stumbles = 0
         server: Server | None = None
         while True:
             server, outcome = await self._attempt(request, connections, apart_from=server)
-            if isinstance(outcome, TeacherReply):
+            if not isinstance(outcome, Fault):
                 self._unreachable = 0
-                seed = request.body["seed"] if stumbles and "seed" in request.body else None
-                return replace(outcome, usage=(outcome.usage or Usage()).sent(attempt + 1), seed=seed)
+                told = replace(outcome, usage=(outcome.usage or Usage()).sent(attempt + 1))
+                if isinstance(told, TeacherReply) and stumbles and "seed" in request.body:
+                    return replace(told, seed=request.body["seed"])
+                return told
             if outcome.reached:
                 self._unreachable = 0
             if outcome.final is not None:
@@ -144,7 +154,7 @@ class ChatClient:
 
     async def _attempt(
         self, request: _Request, connections: _Connections, apart_from: Server | None
-    ) -> tuple[Server, TeacherReply | Fault]:
+    ) -> tuple[Server, Answer | Fault]:
         """One call, in its turn and in one of the places: the server that it went to, and what came of it."""
         deadline = self._deadlines[request.kind]
         is_first_of_several = apart_from is None and self._options.attempts > 1
@@ -152,7 +162,7 @@ class ChatClient:
             start_s = time.monotonic()
             limit_s = deadline.limit_s if is_first_of_several else self._options.timeout_s
             outcome = await self._call(connections.to[server.url], request, limit_s)
-        if isinstance(outcome, TeacherReply):
+        if not isinstance(outcome, Fault):
             deadline.note(time.monotonic() - start_s)
         fault = outcome if isinstance(outcome, Fault) else None
         is_lost = server.note(reached=fault is None or fault.reached, refused=fault is not None and fault.refused)
@@ -160,16 +170,17 @@ class ChatClient:
             _log.warning("%s is set aside for a while (%s)", server.url, fault.problem)
         return server, outcome
 
-    async def _call(self, connection: Connection, request: _Request, limit_s: float) -> TeacherReply | Fault:
+    async def _call(self, connection: Connection, request: _Request, limit_s: float) -> Answer | Fault:
         content = await connection.post(request.path, request.body, limit_s)
         if isinstance(content, Fault):
             return content
         try:
-            return self._keeper.clean(request.read(content))
+            answer = request.read(content)
+            return self._keeper.clean(answer) if isinstance(answer, TeacherReply) else answer
         except NoAnswer as said:
             return connection.faults.fault_within(BAD_GATEWAY, said.error)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return Fault(f"the reply is no chat completion ({connection.faults.line(error)})")
+            return Fault(f"the reply is no {request.wanted} ({connection.faults.line(error)})")
 
     def _gave_up(self, url: str, attempts: int, last: Fault, servers: Servers) -> Exception:
         gave_up = f"gave up on {url} after {attempts} attempts; the last: {last.problem}"
@@ -186,6 +197,19 @@ class ChatClient:
         return self._open
 
 
+class ChatClient(Client):
+    """A client for chat completions."""
+
+    def __init__(self, options: ChatOptions, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        super().__init__(options, sleep)
+        self._chat = options
+
+    def complete(self, messages: Messages, **parameters: object) -> TeacherReply:
+        """The model's reply to ``messages``, with further parameters of the chat completions call. See ``post``."""
+        body = self._chat.request(messages, **parameters)
+        return self.post("/chat/completions", body, read_completion, "chat completion")
+
+
 def _after(requests: int, error: Exception) -> Exception:
     if isinstance(error, TeacherFailed):
         error.usage = Usage().sent(requests)
@@ -195,7 +219,7 @@ def _after(requests: int, error: Exception) -> Exception:
 class _Connections:
     """What a client holds while an event loop lasts: the servers as they were last seen, and connections to each."""
 
-    def __init__(self, loop: EventLoop, key: str, keeper: KeyKeeper, options: ChatOptions) -> None:
+    def __init__(self, loop: EventLoop, key: str, keeper: KeyKeeper, options: ServedOptions) -> None:
         self.loop = loop
         self.servers = Servers(options.endpoints, options.in_flight)
         key_option = options.api_key_file or options.api_key_env

@@ -25,7 +25,7 @@ CONTINUE: Mapping[str, Any] = {"continue_final_message": True, "add_generation_p
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatOptions:
+class ServedOptions:
     """Which model to ask, where, and how.
 
     ``base_url`` is the address of the server, or a list of several that serve the same model, each an address or
@@ -35,9 +35,8 @@ class ChatOptions:
     ``timeout_s`` bounds one call, from connecting to the last byte, ``attempts`` the calls of one request; the first of
     several is not waited for much longer than calls of its kind take.
     ``in_flight`` bounds the calls that are under way at once in one process, to all servers together: they are busiest
-    at 1.25 times as many as they work on at once. ``temperature`` and ``max_tokens`` are not sent where null;
-    ``extra_body`` is merged into every request, for what a server offers beyond the common surface, such as
-    ``{chat_template_kwargs: {enable_thinking: false}}``.
+    at 1.25 times as many as they work on at once. ``extra_body`` is merged into every request, for what a server offers
+    beyond the common surface, such as ``{chat_template_kwargs: {enable_thinking: false}}``.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("openai", "aiohttp")
@@ -51,8 +50,6 @@ class ChatOptions:
     timeout_s: float = 120.0
     attempts: int = 6
     in_flight: int = 64
-    temperature: float | None = 0.0
-    max_tokens: int | None = 4096
     extra_body: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -94,12 +91,6 @@ class ChatOptions:
         decisive = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
         return EngineStamp(name, version_of("openai"), self.model, fingerprint([name, decisive]))
 
-    def request(self, messages: Sequence[Mapping[str, object]], **parameters: object) -> dict[str, Any]:
-        """The body of a chat completions call with these messages and parameters."""
-        common = {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
-        given = {name: value for name, value in {**common, **parameters}.items() if value is not None}
-        return {"messages": list(messages), **given, **self.extra_body}
-
     def key(self) -> str:
         """The key, read anew; it is kept nowhere but in the client. Raises ``EngineError`` where there is none."""
         key = read_key(self.api_key_env, self.api_key_file)
@@ -110,6 +101,20 @@ class ChatOptions:
                 "anything, if the server asks for none), or the option api_key_file"
             )
         return key or "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions(ServedOptions):
+    """Of chat completions besides: ``temperature`` and ``max_tokens`` are not sent where null."""
+
+    temperature: float | None = 0.0
+    max_tokens: int | None = 4096
+
+    def request(self, messages: Sequence[Mapping[str, object]], **parameters: object) -> dict[str, Any]:
+        """The body of a chat completions call with these messages and parameters."""
+        common = {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
+        given = {name: value for name, value in {**common, **parameters}.items() if value is not None}
+        return {"messages": list(messages), **given, **self.extra_body}
 
 
 def require_address(url: str) -> None:

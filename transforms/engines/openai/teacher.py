@@ -161,7 +161,7 @@ class ServedTeacher(Teacher):
         if endpoint := ENDPOINTS.get(request.prior or ""):
             body = endpoint.body(self._options.model, request.prompt)
             try:
-                return self._client.post(endpoint.path, body, endpoint.read)
+                return self._client.post(endpoint.path, body, endpoint.read, "decision")
             except EngineError as error:
                 hint = f"where the server has no {endpoint.path}, set the option prior to prefill or null"
                 raise EngineError(f"{error}; {hint}") from error

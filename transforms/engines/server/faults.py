@@ -27,6 +27,8 @@ _OVERFLOW = re.compile(
     r"|(?:prompt|input|request|message)s? (?:is|are) too (?:long|large)|too many (?:input |prompt )?tokens",
     re.IGNORECASE | re.DOTALL,
 )
+# How llama.cpp refuses to embed more than its batch, with an error of its own.
+_TOO_LARGE = re.compile(r"input \(\d+ tokens\) is too large to process", re.IGNORECASE)
 # A server whose account is empty says so with 402, or with one of these and in words.
 _CREDIT = (400, 403, 412, 429)
 _NO_CREDIT = re.compile(
@@ -108,6 +110,8 @@ class FaultReader:
         problem = self._problem(status, said)
         if status in _REFUSED or _exhausted(status, said):
             return Fault(problem, status, final=self._refusal(status, problem, said))
+        if status == 500 and _TOO_LARGE.search(said.message):
+            return Fault(problem, status, final=ContextOverflow(problem))
         if status in _RETRIED or status >= 500:
             return Fault(problem, status, asked_s=retry_after_s(headers or {}))
         if status in _TOO_LONG and _OVERFLOW.search(said.words):

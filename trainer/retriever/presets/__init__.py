@@ -1,0 +1,1 @@
+"""Named configurations of retrievers, one YAML file each."""

@@ -1,0 +1,162 @@
+"""Choosing pairs: which candidates of a query the teacher judges, and which are left out before it is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Annotated
+
+import apache_beam as beam
+import msgspec
+
+from schemas.check import require
+from schemas.configuration.section import Section
+from schemas.example import Split
+from schemas.losses import Loss
+from schemas.query import Candidate, Candidates
+from transforms.ledger import LOSSES, lost
+from transforms.mine.filter_rankings import negatives
+from transforms.mine.retrieve import Ranking
+
+NEAR_DUPLICATE, ABOVE_MARGIN = "near duplicate", "above the margin"
+
+# A pair before its video is at hand: video id, query id, the query's text, whether the video is its own, the video's
+# rank and score, and its (run, rank, score) in each run that found it. Plain tuples, because there are some 20 a query
+# and Beam encodes nothing in less.
+Assignment = tuple[str, str, str, bool, int, float, tuple[tuple[str, int, float], ...]]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class MarginRule(Section, frozen=True):
+    """Which candidates score so near to a query's own video, or above it, that they may answer it as well.
+
+    By the scores of one ``run`` (without one, of the only run). ``relative`` 0.95: above 95 % of the video's score
+    (NV-Retriever, arXiv 2407.15831; for scores below zero above s - 0.05 |s|), which means something where the zero of
+    the scores does. ``spread`` 0.05: above the point that lies 5 % of the way down from the video's score to the median
+    candidate's, so that neither the zero nor the unit of the scores matters. Both look at one query at a time.
+    """
+
+    run: str | None = None
+    relative: Share | None = None
+    spread: Share | None = None
+
+    def __post_init__(self) -> None:
+        require((self.relative is None) != (self.spread is None), "margin has either relative or spread", self)
+
+    def cut(self, positive: float, scores: Candidates) -> float:
+        """The score above which a candidate is left out, given the video's own and those of the run."""
+        if self.relative is not None:
+            return positive - (1.0 - self.relative) * abs(positive)
+        middle = median(candidate.score for candidate in scores)
+        return positive - (self.spread or 0.0) * max(0.0, positive - middle)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A candidate that was looked at for a query; ``reason`` says why it is left out, and is empty where it is not."""
+
+    candidate: Candidate
+    reason: str = ""
+    detail: str = ""
+
+
+def choose_pairs(
+    ranking: Ranking,
+    split_of: Callable[[str], Split],
+    depth: int,
+    near_of: Callable[[str], str] = str,
+    margin: MarginRule | None = None,
+) -> Iterator[Choice]:
+    """The positive, then the negatives of its split from the best on until ``depth`` are found that are not left out.
+
+    Left out are near-duplicates of the videos that answer the query (those of the same ``near_of``): whatever they
+    score, they answer it too; and what lies above the ``margin``. Other known positives are passed over.
+
+    Raises:
+        ValueError: the positive was not retrieved; such queries are dropped first.
+    """
+    query = ranking.query
+    if ranking.positive is None:
+        raise ValueError(f"the positive of query {query.query_id!r} was not retrieved")
+    yield Choice(ranking.positive)
+    split, kept = split_of(query.video_id), 0
+    answers = {near_of(video_id): video_id for video_id in (*query.also_relevant, query.video_id)}
+    too_near = _above(ranking, margin)
+    for candidate in negatives(query, ranking.candidates):
+        if kept == depth:
+            return
+        if split_of(candidate.video_id) != split:
+            continue
+        if near := answers.get(near_of(candidate.video_id)):
+            yield Choice(candidate, NEAR_DUPLICATE, f"of {near}")
+        elif above := too_near(candidate.video_id):
+            yield Choice(candidate, ABOVE_MARGIN, above)
+        else:
+            kept += 1
+            yield Choice(candidate)
+
+
+def _above(ranking: Ranking, margin: MarginRule | None) -> Callable[[str], str]:
+    """Says of a video in which way it lies above the margin; nothing where the run lacks it or the query's own."""
+    run = ranking.run(margin.run) if margin else Candidates()
+    positive = run.find(ranking.query.video_id)
+    if margin is None or positive is None:
+        return lambda _: ""
+    scores = {candidate.video_id: candidate.score for candidate in run}
+    cut = margin.cut(positive.score, run)
+    where = f"{margin.run}: " if margin.run else ""
+
+    def above(video_id: str) -> str:
+        score = scores.get(video_id)
+        if score is None or score <= cut:
+            return ""
+        return f"{where}scores {score:.6g}, above {cut:.6g}; the query's own video {positive.score:.6g}"
+
+    return above
+
+
+@dataclass
+class ChoosePairs(beam.PTransform):
+    """(Ranking, (video_id, split), (video_id, near-duplicate group)) -> (Assignment, reason, detail).
+
+    One for every candidate that was looked at; ``LeaveOut`` parts them.
+    """
+
+    depth: int
+    margin: MarginRule | None = None
+
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        rankings, splits, near = (inputs[0], *map(beam.pvalue.AsDict, inputs[1:]))
+        return rankings | "Choose" >> beam.FlatMap(_choose, splits, near, self.depth, self.margin)
+
+
+def _choose(
+    ranking: Ranking, splits: Mapping[str, Split], near: Mapping[str, str], depth: int, margin: MarginRule | None
+) -> Iterator[tuple[Assignment, str, str]]:
+    query = ranking.query
+
+    def near_of(video_id: str) -> str:
+        return near.get(video_id, video_id)  # a video that people name need not be in the corpus
+
+    for choice in choose_pairs(ranking, splits.__getitem__, depth, near_of, margin):
+        video_id, rank, score = choice.candidate.video_id, choice.candidate.rank, choice.candidate.score
+        runs = tuple((place.run, place.rank, place.score) for place in ranking.places(video_id))
+        own = video_id == query.video_id
+        yield (video_id, query.query_id, query.text, own, rank, score, runs), choice.reason, choice.detail
+
+
+@dataclass
+class LeaveOut(beam.PTransform):
+    """(Assignment, reason, detail) -> Assignment; those with a reason go to the tag "losses"."""
+
+    def expand(self, choices: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
+        return choices | "Leave out" >> beam.FlatMapTuple(_leave_out).with_outputs(LOSSES, main="pairs")
+
+
+def _leave_out(pair: Assignment, reason: str, detail: str) -> Iterator[Assignment | beam.pvalue.TaggedOutput]:
+    if reason:
+        video_id, query_id, *_ = pair
+        yield lost(Loss("rejected", "mine", "guard", reason, detail, video_id, query_id))
+    else:
+        yield pair
