@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from pipeline.config import RecipeError, load_recipe, parse_recipe, recipe_names, recipe_text
 from pipeline.engines import find_engines
@@ -151,6 +152,20 @@ def test_first_stages_that_make_no_sense_are_refused_in_one_line_with_the_reason
         load_recipe("demo", settings)
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("recipe", ["demo", "rankvideo"])
+@pytest.mark.parametrize("stage", ["{engine: video_colbert, model: runs/retriever}", "{engine: trec, path: a.trec}"])
+def test_one_first_stage_in_place_of_all_takes_over_the_rules_that_named_another(recipe, stage):
+    mine = load_recipe(recipe, [f"mine.first_stage={stage}"]).mine
+
+    assert list(mine.first_stages) == [yaml.safe_load(stage)["engine"]]
+    assert (mine.ambiguity.run, mine.ambiguity.ratio) == (None, 2.0)
+
+
+def test_a_first_stage_that_is_no_mapping_is_one_line():
+    with pytest.raises(RecipeError, match=r"mine.first_stage: expected a mapping such as {engine: bm25}, got 'bm25'"):
+        load_recipe("demo", ["mine.first_stage=bm25"])
 
 
 def test_one_first_stage_and_several_are_not_given_both():
