@@ -26,6 +26,7 @@ from transforms.extract.headers import Headers, probe
 from transforms.journal.budget import Cost, Deferred
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
+from transforms.mine import search_vectors
 from transforms.protocols.frames import FramePolicy
 from transforms.protocols.teacher import Ladder, TeacherFailed, TeacherReply
 from transforms.storage.cache import Cache
@@ -109,6 +110,27 @@ def test_a_plan_foretells_the_judge_calls_of_a_new_prompt_and_what_a_budget_leav
     new = Template("judge", (done / "judge.txt").read_text()).version
     reason = f"prompt {given.version[:4]} -> {new[:4]}"
     assert (reasons(before, "judge"), reasons(between, "judge")) == ({reason: due}, {reason: due - 3})
+
+
+def test_a_plan_foretells_what_other_weights_of_a_field_or_a_lost_pack_leave_to_the_judge(done, plan):
+    next(done.glob("**/packs/*/*")).unlink()
+    same, weights = plan(done), "mine.first_stages.dense.fields={caption: 0, asr: 0, ocr: 0, metadata: 1}"
+    before = plan(done, weights)
+
+    nothing = dict.fromkeys(to_run(same), 0)
+    assert to_run(same) == nothing
+    assert to_run(before) == nothing | {"judge": run(done, weights)["judge"]}
+    assert all(step["exact"] for step in (*same["steps"].values(), *before["steps"].values()))
+
+
+def test_a_plan_that_cannot_search_estimates_what_is_behind_it(done, plan, monkeypatch):
+    next(done.glob("**/packs/*/*")).unlink()
+    monkeypatch.setattr(search_vectors, "is_remote", lambda _: True)
+
+    found = plan(done)
+    assert found["steps"]["judge"]["to_run"] > 0
+    assert not found["steps"]["judge"]["exact"]
+    assert list(reasons(found, "judge")) == ["depends on search"]
 
 
 def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp_path, monkeypatch, plan):

@@ -13,11 +13,13 @@ from ranking_records import query, video
 from schemas.video import EngineStamp
 from transforms.journal.budget import Budget
 from transforms.journal.journal import Journal
+from transforms.mine import search_vectors
 from transforms.mine.documents import EVEN
+from transforms.mine.embed import EmbeddedVideo
 from transforms.mine.retrieve import Retrieved
-from transforms.mine.search_vectors import RetrieveByVectors
+from transforms.mine.search_vectors import Corpus, PackVideos, RetrieveByVectors
 from transforms.protocols.embed import Embedding
-from transforms.storage.cache import Cache
+from transforms.storage.cache import Cache, CachedFile
 
 VIDEOS = [video("north", "0"), video("east", "90"), video("south", "180"), video("wordless"), video("odd", "refused")]
 EMBEDDED: list[str] = []
@@ -126,17 +128,41 @@ def test_queries_wait_for_a_corpus_that_is_not_whole_and_the_same_run_goes_on(tm
     assert retrieve(str(tmp_path), ["10"])[0] == {"q000": [("angle", ("north", "east"))]}
 
 
-def test_a_look_writes_no_pack(tmp_path, monkeypatch):
-    monkeypatch.setitem(globals(), "VIDEOS", VIDEOS[:4])
-    retrieve(str(tmp_path), ["10"])
+def test_a_pack_that_was_cut_short_is_packed_again(tmp_path):
+    first = retrieve(str(tmp_path), ["10"])[0]
     (pack,) = tmp_path.glob("packs/*/*")
-    assert retrieve(str(tmp_path), ["10"], look_only=True)[0] == {"q000": [("angle", ("north", "east"))]}
+    whole = pack.read_bytes()
+    pack.write_bytes(whole[:-9])
+
+    assert retrieve(str(tmp_path), ["10"])[0] == first
+    assert pack.read_bytes() == whole
+
+
+def test_a_pack_of_another_format_is_not_taken_for_one_of_this(tmp_path, monkeypatch):
+    retrieve(str(tmp_path), ["10"])
+    monkeypatch.setattr(search_vectors, "FORMAT", 0)
+    retrieve(str(tmp_path), ["10"])
+
+    assert len(packs(tmp_path)) == 2
+
+
+def test_a_look_finds_what_a_run_would_and_writes_no_pack(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "VIDEOS", VIDEOS[:4])
+    first = retrieve(str(tmp_path), ["10"])[0]
+    (pack,) = tmp_path.glob("packs/*/*")
+    assert retrieve(str(tmp_path), ["10"], look_only=True)[0] == first
     pack.unlink()
 
-    found, losses, _ = retrieve(str(tmp_path), ["10"], look_only=True)
-    assert found == {}
-    assert [loss.reason for loss in losses] == ["not packed"]
+    assert retrieve(str(tmp_path), ["10"], look_only=True)[:2] == (first, [])
     assert packs(tmp_path) == []
+
+
+def test_a_look_at_a_remote_cache_without_a_pack_brings_no_vectors_here(monkeypatch):
+    pack = PackVideos("space", Cache("memory://cache"), Journal("memory://cache", look_only=True))
+    monkeypatch.setattr(Cache, "size", lambda *_: None)
+    embedded = EmbeddedVideo("north", ((CachedFile("vectors/aa/aa.npz", 8, "0" * 64), 1),))
+
+    assert pack._pack("", [embedded, None]) == Corpus(waits="not packed")
 
 
 def test_a_corpus_without_vectors_has_no_candidates(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,21 +24,25 @@ from transforms.mine.documents import FieldWeights
 from transforms.mine.embed import EmbeddedVideo, EmbedQueries, EmbedVideos
 from transforms.mine.retrieve import Retrieved
 from transforms.protocols.embed import Embedding, EmbedEngine
-from transforms.search.pack import Pack, open_pack, write_pack
+from transforms.search.pack import FORMAT, NotAPack, Pack, open_pack, write_pack
 from transforms.search.search import SearchOptions, search_many
-from transforms.storage.cache import Cache
+from transforms.storage.cache import Cache, is_remote
 
-NOT_PACKED = "not packed"  # why queries wait in a look at what a run would do: it writes nothing
+NOT_PACKED = "not packed"  # why queries wait in a look at what a run would do: it brings no corpus here to pack it
 SEARCH = SearchOptions()
 _AT_ONCE = 256  # queries, whose scores of 110,000 videos take 225 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The key of a corpus's pack in the cache, None where no video has a vector; ``waits`` is why it is not whole."""
+    """The key of a corpus's pack in the cache, None where no video has a vector; ``waits`` is why it is not whole.
+
+    ``unpacked`` are its videos where a look found no pack, and writes none.
+    """
 
     pack: str | None = None
     waits: str = ""
+    unpacked: tuple[EmbeddedVideo, ...] = ()
 
 
 @dataclass
@@ -67,17 +72,35 @@ class PackVideos(beam.PTransform):
         if waits or not videos:
             return Corpus(waits=waits)
         content = [(video.video_id, [(file.sha256, weight) for file, weight in video.files]) for video in videos]
-        name = fingerprint([self.space, content])
+        name = fingerprint([FORMAT, self.space, content])
         key = f"packs/{name[:2]}/{name}.pack"
-        if self.cache.size(key):
+        if self._holds(key):
             return Corpus(key)
         if self.journal.look_only:
-            return Corpus(waits=NOT_PACKED)
-        with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
-            path = os.path.join(folder, "pack")
-            write_pack(path, ((video.video_id, video.embedding(self.cache)) for video in videos), self.space)
+            return Corpus(waits=NOT_PACKED) if is_remote(self.cache.root) else Corpus(key, unpacked=tuple(videos))
+        with _packed(videos, self.cache, self.space) as path:
             self.cache.publish(path, key)
         return Corpus(key)
+
+    def _holds(self, key: str) -> bool:
+        """Whether the cache has the pack, and whole."""
+        if not self.cache.size(key):
+            return False
+        try:
+            with self.cache.reading(key) as path:
+                open_pack(path)
+        except NotAPack:
+            return False
+        return True
+
+
+@contextmanager
+def _packed(videos: Iterable[EmbeddedVideo], cache: Cache, space: str) -> Iterator[str]:
+    """The path of a pack of videos in the order of their ids, which is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
+        path = os.path.join(folder, "pack")
+        write_pack(path, ((video.video_id, video.embedding(cache)) for video in videos), space)
+        yield path
 
 
 @dataclass
@@ -133,7 +156,7 @@ class _Search(beam.DoFn):
             yield lost(Loss("deferred", "mine", "retrieve", corpus.waits, "", query.video_id, query.query_id))
             return
         if corpus.pack is not None and self._pack is None:
-            self._pack = self.shared.acquire(partial(self._open, corpus.pack), tag=corpus.pack)
+            self._pack = self.shared.acquire(partial(self._open, corpus), tag=corpus.pack)
         self._waiting.append(element)
         if len(self._waiting) >= _AT_ONCE:
             yield from self._search()
@@ -148,6 +171,10 @@ class _Search(beam.DoFn):
         results = search_many(self._pack, [embedding for _, embedding in waiting], self.depth, self.options)
         return [found.and_run(self.name, one.candidates) for (found, _), one in zip(waiting, results, strict=True)]
 
-    def _open(self, key: str) -> Pack:
-        with self.cache.reading(key) as path:
-            return open_pack(path)  # what is mapped stays, though a copy of a remote file is removed
+    def _open(self, corpus: Corpus) -> Pack:
+        # What is mapped stays, though a file that was made or copied for this alone is removed.
+        if corpus.unpacked:
+            with _packed(corpus.unpacked, self.cache, "") as path:
+                return open_pack(path)
+        with self.cache.reading(corpus.pack or "") as path:
+            return open_pack(path)
