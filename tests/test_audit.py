@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.audit.sample import judged_sample, unrelated_sample, video_index
 from pipeline.audit.text import audit_json, audit_text
 from pipeline.config import load_recipe
 from pipeline.outputs.manifest import MANIFEST, Manifest, read_manifest
+from pipeline.outputs.tables import Row, Tables
 from prompts.evidence import DEFAULT_BUDGETS
 from prompts.template import Template, load_template
 from runners.cli.main import main
@@ -185,6 +187,19 @@ def test_an_unrelated_video_is_of_another_event_and_in_no_qrel(output: str, mani
         assert events[pair.video.video_id] != events[own[pair.query.query_id]]
     listed = {query_id: dict.fromkeys(events, 1) for query_id in own}
     assert unrelated_sample(tables, videos, listed, ("caption",), 50) == []
+
+
+def test_an_unrelated_video_is_no_copy_of_one_that_answers(
+    output: str, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Tables.rows
+
+    def all_copies(tables: Tables, table: str, *columns: Any) -> Iterator[Row]:
+        return ({**row, "group": "one"} if "group" in row else row for row in rows(tables, table, *columns))
+
+    monkeypatch.setattr(Tables, "rows", all_copies)
+    tables = manifest.tables(output)
+    assert unrelated_sample(tables, video_index(tables), {}, ("caption",), 50) == []
 
 
 # Whole audits
