@@ -20,6 +20,7 @@ from prompts.template import Template, load_template
 from runners.cli.main import main
 from schemas.usage import Usage
 from schemas.video import EngineStamp, ManifestEntry
+from tests.scripted_server import Asked, Reply, ScriptedServer
 from transforms.engines.pyav import PyAv
 from transforms.extract.decode import Decoding, Limits, decode_video
 from transforms.extract.headers import Headers, probe
@@ -83,6 +84,9 @@ def finished(samples, tmp_path_factory) -> Path:
     return folder
 
 
+NOTHING = dict.fromkeys(("decode", "caption", "frame_hashes", "write", "embed_video", "embed_query", "judge"), 0)
+
+
 @pytest.fixture
 def done(finished, tmp_path) -> Path:
     """A copy of ``finished``, to be changed."""
@@ -100,15 +104,47 @@ def test_a_plan_foretells_the_judge_calls_of_a_new_prompt_and_what_a_budget_leav
     between = plan(done, changed)
     continued = run(done, changed)
 
-    nothing = dict.fromkeys(("decode", "caption", "frame_hashes", "write", "embed_video", "embed_query"), 0)
     assert due > 3
-    assert to_run(before) == {**nothing, "judge": due}
-    assert budgeted == {**nothing, "judge": 3}
-    assert to_run(between) == continued == {**nothing, "judge": due - 3}
+    assert to_run(before) == {**NOTHING, "judge": due}
+    assert budgeted == {**NOTHING, "judge": 3}
+    assert to_run(between) == continued == {**NOTHING, "judge": due - 3}
     assert all(step["exact"] for step in (*before["steps"].values(), *between["steps"].values()))
     new = Template("judge", (done / "judge.txt").read_text()).version
     reason = f"prompt {given.version[:4]} -> {new[:4]}"
     assert (reasons(before, "judge"), reasons(between, "judge")) == ({reason: due}, {reason: due - 3})
+
+
+def embed(asked: Asked) -> Reply:
+    """Vectors of how often a text has each of the first letters of the alphabet."""
+    vector = [1.0 + str(asked.body.get("input")).count(letter) for letter in "abcdefghijkl"]
+    return Reply({"data": [{"embedding": vector, "index": 0}]})
+
+
+def test_a_new_query_prompt_embeds_the_queries_anew_and_no_document_and_the_plan_says_so(done, plan):
+    with ScriptedServer(embed) as server:
+        address = f"engine: openai, model: m, base_url: '{server.base_url}', encoding_format: float"
+        served = [f"mine.first_stages.dense={{{address}, query_prompt: '{prompt}'}}" for prompt in ("", "to us: ")]
+        first = run(done, served[0])
+        asked = len(server.asked)
+        before = plan(done, served[1])
+        assert len(server.asked) == asked
+        made = run(done, served[1])
+        texts = [request.body["input"] for request in server.asked[asked:] if request.body]
+        after = plan(done, served[1])
+
+    steps, queries = before["steps"], first["embed_query"]
+    assert min(queries, first["embed_video"]) > 2
+    assert {name: (steps[name]["to_run"], steps[name]["exact"]) for name in NOTHING if name != "judge"} == {
+        **dict.fromkeys(NOTHING.keys() - {"judge"}, (0, True)),
+        "embed_query": (queries, True),
+    }
+    (why,) = reasons(before, "embed_query")
+    assert why.startswith("engine options ")
+    assert set(reasons(before, "judge")) == {"depends on embed_query"}
+    # The prompt has none of the letters that count, so the same videos are found, and the judge is asked nothing.
+    assert made == {**NOTHING, "embed_query": queries}
+    assert sum(text.startswith("to us: ") for text in texts) == len(texts) == queries + 2  # which are to try it out
+    assert to_run(after) == NOTHING
 
 
 def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp_path, monkeypatch, plan):
