@@ -16,8 +16,9 @@ demo: .venv/.demo
 train-demo: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.learn
 
+# Bytecode is kept whatever the environment says: else every test process and every child compiles all tests and modules.
 test: .venv/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # Published weights on speech, text and questions whose answers are known; minutes, and no network once installed.
 test-real: .venv/.real

@@ -243,7 +243,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
 def changed(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """A recipe's plain values with ``a.b=value`` settings put over them.
 
-    One of ``mine.first_stage`` takes the place of all first stages that the recipe has.
+    One of ``mine.first_stage`` takes the place of all first stages that the recipe has; its rules are then of that one.
 
     Raises:
         RecipeError: a setting that is none.
@@ -253,6 +253,9 @@ def changed(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any
     mine = over.get("mine")
     if isinstance(mine, dict) and any(setting.startswith("mine.first_stage=") for setting in settings):
         mine.pop("first_stages", None)
+        for section, naming in (("ambiguity", "run"), ("margin", "run"), ("fusion", "weights"), ("fusion", "quotas")):
+            if isinstance(rule := mine.get(section), dict):
+                rule.pop(naming, None)
     return with_settings(over, settings, RecipeError)
 
 
@@ -273,12 +276,14 @@ def _with_first_stages(mine: Mapping[str, Any]) -> dict[str, Any]:
     one, several = section.pop("first_stage", None), section.get("first_stages")
     if one is not None and several is not None:
         raise RecipeError("recipe key mine.first_stage: a short form of mine.first_stages for only one; give either")
+    if one is not None and not isinstance(one, Mapping):
+        raise RecipeError(f"recipe key mine.first_stage: expected a mapping such as {{engine: bm25}}, got {one!r}")
     if isinstance(one, Mapping):
         several = [one]
     if isinstance(several, list) and all(isinstance(each, Mapping) for each in several):
         section["first_stages"] = named = {}
         for each in several:
-            name = str(each.get("name", each.get("engine")))
+            name = str(each.get("name", each.get("engine", each.get("preset"))))
             if name in named:
                 raise RecipeError(f"recipe key mine.first_stages: two are called {name!r}; give each a name of its own")
             named[name] = {key: value for key, value in each.items() if key != "name"}

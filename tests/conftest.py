@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.tiny_llm import TinyLlm, make_tiny_llm, verdict_lessons
+from tests.tiny_llm import TinyLlm, make_tiny_llm, tiny_llm_in, verdict_lessons
 from transforms.journal.journal import Journal
+from transforms.storage.file_lock import FileLock
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,16 +61,38 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield journal
 
 
+Made = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def random_llm(tmp_path_factory: pytest.TempPathFactory) -> TinyLlm:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A folder of a name, which the first test process that asks for it fills for all of them; none may change it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        done, half = base / name, base / f"{name}.half"
+        with FileLock(str(base / f"{name}.lock"), wait=True):
+            if not done.exists():
+                shutil.rmtree(half, ignore_errors=True)  # of a process that was interrupted
+                half.mkdir()
+                make(half)
+                half.rename(done)
+        return done
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def random_llm(made_once: Made) -> TinyLlm:
     """A language model with random weights, on disk."""
-    return make_tiny_llm(tmp_path_factory.mktemp("random_llm") / "tiny")
+    return tiny_llm_in(made_once("random_llm", make_tiny_llm))
 
 
 @pytest.fixture(scope="session")
-def taught_llm(tmp_path_factory: pytest.TempPathFactory) -> TinyLlm:
+def taught_llm(made_once: Made) -> TinyLlm:
     """One that gives verdicts, and says how sure it is, when it is asked by this project's prompts."""
-    return make_tiny_llm(tmp_path_factory.mktemp("taught_llm") / "tiny", verdict_lessons())
+    return tiny_llm_in(made_once("taught_llm", lambda folder: make_tiny_llm(folder, verdict_lessons())))
 
 
 @pytest.fixture(scope="session")

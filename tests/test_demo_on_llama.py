@@ -1,4 +1,4 @@
-"""The sample corpus from end to end, with llama.cpp's server and a random model as the teacher."""
+"""A part of the sample corpus from end to end, with llama.cpp's server and a random model as the teacher."""
 
 import json
 from collections import Counter
@@ -16,6 +16,8 @@ from prompts.write_queries import reply_schema
 from runners.cli.main import main
 from tests.llama_server import VERDICT_GRAMMAR, LlamaServer, serving
 
+EVENTS = ("flood_valdoro", "launch_ostara")
+CLIPS = 6
 SHOWN = {"metadata": ("metadata",), "all": ("caption", "metadata")}
 # Recognising speech and text takes longer than all the rest, and is tested elsewhere. The thresholds suit a judge that
 # is never sure.
@@ -26,6 +28,7 @@ SETTINGS = (
     "emit.frames.frames=2",
     "synthesize.variants=[metadata, all]",
     "synthesize.queries_per_variant=1",
+    "mine.ambiguity=null",
     "curate.alpha1=0",
     "curate.alpha2=5",
 )
@@ -46,9 +49,15 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def ended(random_llm, samples, tmp_path_factory):
-    output = tmp_path_factory.mktemp("demo") / "set"
-    command = ["run", "demo", "--input", str(samples / "manifest.jsonl"), "--output", str(output)]
-    command += ["--queries", str(samples / "queries.tsv"), "--qrels", str(samples / "qrels.trec")]
+    folder = tmp_path_factory.mktemp("demo")
+    output = folder / "set"
+    lines = [json.loads(line) for line in (samples / "manifest.jsonl").read_text().splitlines()]
+    chosen = [{**line, "uri": str(samples / line["uri"])} for line in lines if line["video_id"].startswith(EVENTS)]
+    (folder / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in chosen))
+    (folder / "qrels.trec").write_text("".join("of-{video_id} 0 {video_id} 1\n".format(**line) for line in chosen))
+    (folder / "queries.tsv").write_text("".join("of-{video_id}\t{title}\n".format(**line) for line in chosen))
+    command = ["run", "demo", "--input", str(folder / "list.jsonl"), "--output", str(output)]
+    command += ["--queries", str(folder / "queries.tsv"), "--qrels", str(folder / "qrels.trec")]
     with serving(random_llm.gguf) as server:
         writer = {"engine": "openai", "model": "tiny", "base_url": server.base_url, "temperature": 1.0}
         judge = {**writer, "top_logprobs": len(random_llm.tokenizer), "extra_body": {"grammar": VERDICT_GRAMMAR}}
@@ -68,7 +77,7 @@ def tokens(server):
 
 def test_the_output_is_sound(ended):
     assert main(["verify", str(ended.output)]) == 0
-    assert len(ended.rows("videos")) == 30
+    assert len(ended.rows("videos")) == CLIPS
 
 
 def test_every_query_written_is_valid_by_the_schema(ended):
@@ -76,14 +85,14 @@ def test_every_query_written_is_valid_by_the_schema(ended):
     for query in written:
         jsonschema.validate(json.loads(query["reply"]), reply_schema(SHOWN[query["variant"]], 1))
 
-    assert len(written) >= 40
+    assert len(written) >= CLIPS
     assert {query["variant"] for query in written} == SHOWN.keys()
 
 
 def test_people_s_queries_are_judged_with_a_margin(ended):
     judgements = ended.rows("judgements")
 
-    assert len(judgements) >= 30
+    assert len(judgements) >= CLIPS
     assert {judgement["confidence_source"] for judgement in judgements} == {"logprobs"}
     assert all(judgement["rationale"] and judgement["delta"] is not None for judgement in judgements)
 
@@ -95,4 +104,4 @@ def test_the_manifest_s_tokens_are_those_that_the_server_counted(ended):
     looked = tokens(ended.server) - ended.counted
 
     assert used + looked == ended.counted
-    assert used["input_tokens"] > 100 * looked["input_tokens"]
+    assert used["input_tokens"] > 20 * looked["input_tokens"]

@@ -8,8 +8,13 @@ from transforms.engines.easyocr import EasyOcr, EasyOcrReader
 from transforms.engines.registry import find_engine
 from transforms.protocols.engine import EngineError
 
-pytest.importorskip("easyocr")
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _easyocr():
+    """Imported only where these tests run: it takes seconds."""
+    pytest.importorskip("easyocr")
 
 
 @pytest.fixture(scope="module")

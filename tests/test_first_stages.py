@@ -21,7 +21,7 @@ FAST = (
     "extract.asr=null extract.ocr=null extract.frames.max_frames=2 emit.frames=null emit.validation_fraction=0 "
     "synthesize.variants=[caption,metadata] curate.alpha1=-0.5"
 ).split()
-ALONE = ("mine.first_stage={engine: bm25}", "mine.ambiguity={ratio: 1000}")
+ALONE = ("mine.first_stage={engine: bm25}", "mine.ambiguity={ratio: 1000}", "mine.fusion={method: rrf}")
 
 
 def run(folder: Path, output: str, *settings: str, workers: int = 2, expect: int = 0) -> Path:
@@ -62,6 +62,7 @@ def both(folder):
     return (
         f"mine.first_stages=[{{engine: bm25}}, {{name: other, engine: trec, path: {folder}/elsewhere.trec}}]",
         "mine.ambiguity={run: bm25, ratio: 1000}",
+        "mine.fusion={method: rrf}",
     )
 
 

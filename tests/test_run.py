@@ -23,7 +23,7 @@ from runners.cli.main import main
 from transforms.ledger import read_ledger
 from transforms.storage.files import list_files
 
-EVENTS = ("flood_valdoro", "launch_ostara", "tram_linden")
+EVENTS = ("flood_valdoro", "launch_ostara")
 SETTINGS = ["extract.frames.max_frames=3", "emit.frames.frames=2", "emit.validation_fraction=0.4"]
 
 

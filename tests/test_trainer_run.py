@@ -145,9 +145,11 @@ def test_four_groups_are_learned_by_heart(model, tmp_path):
     assert last == {"validation_ndcg_10": 1.0, "step": 40}
 
 
+# Runs of one process, which has imported all, each in a fork that kills itself.
 KILLED = """
-import os, signal, sys
-from trainer import stage
+import json, os, signal, sys
+from runners.cli.main import main
+from trainer import ranking, run, stage
 
 def die_in(name, step, after):
     method = getattr(stage.StageTrainer, name)
@@ -158,10 +160,17 @@ def die_in(name, step, after):
         return result if after else method(self, *given, **named)
     setattr(stage.StageTrainer, name, dying)
 
-die_in(*{MOMENT})
-from runners.cli.main import main
-main(sys.argv[1:])
+for number, moment in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        die_in(*moment)
+        os._exit(main([*sys.argv[3:], "--output", f"{sys.argv[2]}/{number}"]))
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+MOMENTS = {
+    "in the middle of an epoch, three steps after a checkpoint": ("log", 7, True),
+    "while the first checkpoint is written, whose weights are there already": ("_save_rng_state", 4, False),
+}
 
 
 @pytest.fixture(scope="module")
@@ -180,25 +189,28 @@ def steady(data, model, tmp_path_factory):
     return config, train("ranking", config, str(data), str(tmp_path_factory.mktemp("steady") / "run"))
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        ("log", 7, True),  # in the middle of an epoch, three steps after a checkpoint
-        ("_save_rng_state", 4, False),  # while the first checkpoint is written, whose weights are there already
-    ],
-)
-def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(moment, steady, data, tmp_path):
-    config, uninterrupted = steady
-    output = tmp_path / "run"
-    command = ["train", "ranking", write_config(tmp_path / "config.yaml", config), "--data", data, "--output", output]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED.replace("{MOMENT}", repr(moment)), *command],
+@pytest.fixture(scope="module")
+def killed(steady, data, tmp_path_factory):
+    """The output of each run that killed itself, by its moment."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = ["train", "ranking", write_config(folder / "config.yaml", steady[0]), "--data", data]
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(list(MOMENTS.values())), folder, *command],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    codes = [line.split()[1] for line in ended.stdout.splitlines() if line.startswith("ended ")]
+    assert codes == [str(-signal.SIGKILL)] * len(MOMENTS), ended.stderr[-3000:]
+    return {moment: folder / str(number) for number, moment in enumerate(MOMENTS)}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(moment, steady, killed, data):
+    config, uninterrupted = steady
+    output = killed[moment]
+    assert (output / "run.json").exists()
     assert not (output / "model").exists()
 
     run = train("ranking", config, str(data), str(output))

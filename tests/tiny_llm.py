@@ -68,6 +68,11 @@ class TinyLlm:
         return float(yes - no)
 
 
+def tiny_llm_in(folder: Path) -> TinyLlm:
+    """The model that ``make_tiny_llm`` saved in a folder."""
+    return TinyLlm(folder / "tiny", folder / "tiny.gguf")
+
+
 def make_tiny_llm(folder: Path, lessons: Sequence[Lesson] = ()) -> TinyLlm:
     """Train a tokenizer on this project's own text, make a model with random weights, teach it, and save both ways."""
     import torch
@@ -77,11 +82,11 @@ def make_tiny_llm(folder: Path, lessons: Sequence[Lesson] = ()) -> TinyLlm:
     model = _model(tokenizer, NARROW if lessons else WIDE)
     if lessons:
         _teach(model, tokenizer, lessons)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    gguf = folder.with_suffix(".gguf")
-    _write_gguf(model, tokenizer, gguf)
-    return TinyLlm(folder, gguf)
+    made = tiny_llm_in(folder)
+    model.save_pretrained(made.folder)
+    tokenizer.save_pretrained(made.folder)
+    _write_gguf(model, tokenizer, made.gguf)
+    return made
 
 
 def verdict_lessons() -> list[Lesson]:

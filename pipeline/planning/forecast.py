@@ -36,10 +36,7 @@ class Flow:
 
     def judge_calls(self, videos: float, write_calls: float) -> float:
         """All calls, cached ones included, once so many more videos are there and so many more calls have written."""
-        recipe, answered = self.recipe, self.answered["write"]
-        kept = self._count("synthesize/filter", "out")
-        queries_a_call = kept / answered if answered else float(recipe.synthesize.queries_per_variant)
-        queries = kept + write_calls * queries_a_call + self.human
+        queries = self.queries(write_calls)
         ranked = self._count("mine/filter", "out")
         survive = self._passed("synthesize/deduplicate") * self._passed("mine/filter")
         at_hand = self._count("synthesize/select", "out")
@@ -48,6 +45,17 @@ class Flow:
             first = "prior" if self.ladder.prior else "label_only"
             return queries * survive * most * (1 + calls_to_follow(self.ladder, first))
         return queries * survive * (self.calls["judge"] / ranked) * (most / (self._candidates(at_hand) + 1.0))
+
+    def queries(self, write_calls: float) -> float:
+        """All queries before mining, once so many more calls have written some."""
+        kept, answered = self._count("synthesize/filter", "out"), self.answered["write"]
+        queries_a_call = kept / answered if answered else float(self.recipe.synthesize.queries_per_variant)
+        return kept + write_calls * queries_a_call + self.human
+
+    def embed_video_calls(self, videos: float, embedders: int) -> float:
+        """Results that so many more videos will take: as many each as those at hand, else one an embedder."""
+        at_hand = self._count("synthesize/select", "out")
+        return videos * (self.calls["embed_video"] / at_hand if at_hand else embedders)
 
     def _candidates(self, videos: float) -> float:
         """The most negatives that a query can have: a judge sees those of the query's own split."""

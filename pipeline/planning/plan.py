@@ -28,6 +28,7 @@ from transforms.journal.counts import UNTOLD, add, work_of
 from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS
 from transforms.ledger import Key as LedgerKey
+from transforms.protocols.engine import Waits
 from transforms.storage.address import local_path
 from transforms.storage.cache import CacheFailed, is_remote
 
@@ -39,7 +40,9 @@ _UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "caption": ("decode",),
     "frame_hashes": ("decode",),
     "write": ("decode", "asr", "ocr", "caption"),
-    "judge": ("decode", "asr", "ocr", "caption", "frame_hashes", "write"),
+    "embed_video": ("decode", "asr", "ocr", "caption"),
+    "embed_query": ("decode", "asr", "ocr", "caption", "write", "embed_video"),
+    "judge": ("decode", "asr", "ocr", "caption", "frame_hashes", "write", "embed_video", "embed_query"),
 }
 _SAMPLE = 1000  # records, to learn from what a call takes
 _INPUT = "input"
@@ -57,7 +60,8 @@ class Reason:
 class StepPlan:
     """One step: results that are cached, and results to be made, which are an estimate unless ``exact``.
 
-    Each result of a paid step takes one call. ``input_tokens``, ``output_tokens`` and ``dollars`` are those of the
+    Each result of a paid step takes one of the ``calls`` that count against a budget; an embedder of this process takes
+    none. ``input_tokens``, ``output_tokens`` and ``dollars`` are those of the
     results to be made, at the tokens of an average call: ``measured``, or else as the recipe has them. None where they
     were not measured of this engine and model: ``seconds`` of work, added up over all workers, ``cached_tokens``, the
     input tokens that the server has cached, and ``requests``, which are the calls and what has to be sent again.
@@ -75,6 +79,7 @@ class StepPlan:
     seconds: float | None
     cached_tokens: int | None = None
     requests: int | None = None
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +217,19 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
         "write": more_writing,
     }
     writing = len(distinct["write"]) + more_writing
+    embedders = job.engines.embedders
+    behind["embed_video"] = flow.embed_video_calls(waiting, len(embedders))
+    queries = len(embedders) * flow.queries(writing)
+    behind["embed_query"] = queries - answered["embed_query"] - len(distinct["embed_query"])
     behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow
 
     costs, stamps = job.recipe.costs.by_step(), job.engines.stamps()
+    if embedders:  # of several the first stands for all
+        stamps |= {"embed_video": embedders[0].document_stamp(), "embed_query": embedders[0].query_stamp()}
+    free = () if any(isinstance(each, Waits) for each in embedders) else ("embed_video", "embed_query")
+    # Queries that could not be searched do not come to the next embedder, nor to the judge.
+    unsearched = counts.get("mine/retrieve", {}).get("deferred", 0)
+    after_search = ("embed_query", "judge") if len(embedders) > 1 else ("judge",)
     plans: dict[str, StepPlan] = {}
     for step, upstream in _UPSTREAM.items():
         stamp = stamps.get("writer" if step == "write" else step)
@@ -223,6 +238,8 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             continue
         reasons = Counter(miss.why for miss in distinct[step].values())
         due = [name for name in upstream if name in plans and plans[name].to_run]
+        if not due and unsearched and step in after_search:
+            due = ["search"]
         if step == "decode":
             reasons.update(miss.why for miss in distinct["media"].values())
         elif due:
@@ -237,13 +254,16 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             tuple(Reason(text, n) for text, n in reasons.most_common() if n),
             Rate.of(job.journal.some(step, _SAMPLE), stamp, costs.get(step, Cost())),
             costs.get(step, Cost()),
+            paid=step in PAID_STEPS and step not in free,
         )
     return tuple(plans.values())
 
 
-def _step_plan(step: str, cached: int, exact: bool, reasons: tuple[Reason, ...], rate: Rate, cost: Cost) -> StepPlan:
+def _step_plan(
+    step: str, cached: int, exact: bool, reasons: tuple[Reason, ...], rate: Rate, cost: Cost, paid: bool
+) -> StepPlan:
     to_run = sum(reason.count for reason in reasons)
-    calls = to_run if step in PAID_STEPS else 0
+    calls = to_run if paid else 0
     tokens_in, tokens_out, cached_tokens = calls * rate.input_tokens, calls * rate.output_tokens, 0.0
     if rate.cached_share is not None:
         cached_tokens = tokens_in * rate.cached_share
@@ -260,4 +280,5 @@ def _step_plan(step: str, cached: int, exact: bool, reasons: tuple[Reason, ...],
         seconds=None if rate.seconds is None else round(to_run * rate.seconds, 3),
         cached_tokens=None if rate.cached_share is None else round(cached_tokens),
         requests=None if rate.requests is None else round(calls * rate.requests),
+        calls=calls,
     )

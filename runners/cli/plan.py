@@ -95,7 +95,7 @@ def _print_bounds(plan: Plan, arguments: argparse.Namespace, console: Console) -
 
     paid = [step for step in plan.steps if step.step in PAID_STEPS]
     bounds = (
-        ("--max-calls", arguments.max_calls, sum(step.to_run for step in paid)),
+        ("--max-calls", arguments.max_calls, sum(step.calls for step in plan.steps)),
         ("--max-tokens", arguments.max_tokens, sum(step.input_tokens + step.output_tokens for step in paid)),
         ("--max-cost", arguments.max_cost, round(sum(step.dollars for step in paid), 2)),
     )

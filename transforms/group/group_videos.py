@@ -28,8 +28,8 @@ MOST = 1000
 class GroupRules(Section, frozen=True):
     """Which videos are near-duplicates: ``max_bits`` of 64 in which their frame hashes may differ, null for none.
 
-    Copies that were compressed or made smaller differ in 2 or less, those that lost their margins in 6 or less; of
-    clips of one studio, drawn or filmed, the nearest that are no copies differ in more (see benchmarks/README.md).
+    Of the sample clips, copies that were compressed or made smaller differ in at most 3, those that lost their margins
+    in at most 4, and different clips in more than 6 (benchmarks/README.md).
     """
 
     max_bits: Annotated[float, msgspec.Meta(ge=0, le=16)] | None = 6.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,7 @@ class Embedder(Protocol):
         """The vectors of a video's frames, at least one, in time order. Only of an engine that reads frames."""
 
 
+@runtime_checkable
 class EmbedEngine(Engine, Protocol):
     """Options of an embedder. ``stamp()`` names both sides; each side has one of its own, for the journal's keys."""
 

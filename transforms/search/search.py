@@ -87,5 +87,5 @@ def _hits(
 
 
 def _found(pack: Pack, hits: Hits) -> Found:
-    candidates = Candidates((pack.ids[row] for row in hits.rows), hits.scores)
+    candidates = Candidates([pack.ids[row] for row in hits.rows.tolist()], hits.scores.tolist())
     return Found(candidates, None if hits.wanted is None else float(hits.wanted))

@@ -60,9 +60,11 @@ def _products(
 ) -> NDArray[np.floating[Any]]:
     """[queries, documents], in whole numbers; the documents are never on the grid all at once."""
     scores = np.empty((len(asked), len(documents)), asked.dtype)
+    room = np.empty((min(tile, len(documents)), asked.shape[1]), asked.dtype)
     for start in range(0, len(documents), tile):
         columns = slice(start, start + tile)
-        np.matmul(asked, on_grid(documents[columns], grid).T, out=scores[:, columns])
+        placed = on_grid(documents[columns], grid, room[: len(documents) - start])
+        np.matmul(asked, placed.T, out=scores[:, columns])
     return scores
 
 

@@ -16,7 +16,11 @@ from transforms.search.pooling import pooled_by_ward
 
 _TICKS_A_SECOND = 1000  # as finely as times are told
 _FEWEST_FRAMES = 2  # of video processors: one frame is shown twice, as they themselves fill up the last pair
-_AS_THEY_ARE = {"video": {"do_sample_frames": False}}
+_ALONE: dict[str, Any] = {
+    "batch_size": 1,
+    "show_progress_bar": False,
+    "processing_kwargs": {"video": {"do_sample_frames": False}},
+}
 _VISUAL_TOKENS = ("video_token_id", "image_token_id")
 
 
@@ -54,7 +58,7 @@ class Encoder:
     def _encode(self, encode: Any, item: Any, prompt: str | None) -> NDArray[np.float32]:
         """The vector of one item, [1, dims]."""
         with self._computing:
-            found = encode([item], prompt=prompt, batch_size=1, convert_to_numpy=True, processing_kwargs=_AS_THEY_ARE)
+            found = encode([item], prompt=prompt, convert_to_numpy=True, **_ALONE)
         return np.asarray(found[0], np.float32).reshape(1, -1)
 
     def _embedded(self, vectors: NDArray[np.float32]) -> Embedding:
@@ -77,7 +81,7 @@ class LateEncoder(Encoder):
     def _encode(self, encode: Any, item: Any, prompt: str | None) -> NDArray[np.float32]:
         """The vectors of one item, [n, dims]."""
         with self._computing:
-            [features] = encode([item], prompt=prompt, batch_size=1, output_value=None, processing_kwargs=_AS_THEY_ARE)
+            [features] = encode([item], prompt=prompt, output_value=None, **_ALONE)
             kept = features["attention_mask"].bool().cpu().numpy()
             if features.get("modality") == "message":
                 tokens = features["input_ids"].cpu().numpy()
@@ -97,7 +101,7 @@ class LateEncoder(Encoder):
         return (places >= before) & (places < len(tokens) - after)
 
     def _tokens_of(self, text: str, encode: Any, prompt: str | None) -> list[int]:
-        [features] = encode([text], prompt=prompt, batch_size=1, output_value=None)
+        [features] = encode([text], prompt=prompt, output_value=None, **_ALONE)
         tokens: list[int] = features["input_ids"].tolist()
         return tokens
 

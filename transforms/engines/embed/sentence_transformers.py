@@ -29,7 +29,8 @@ class SentenceTransformers:
 
     ``model`` is the path of a folder, known by its bytes, or a name on the Hugging Face hub, known by its name and
     ``revision``: give a commit where others may change it. ``reads`` says what of a video it is given: its text, or at
-    most ``frames`` of its frame pack, evenly spread, with their times; never its sound. ``query_prompt`` and
+    most ``frames`` of its frame pack, evenly spread, with their times; never its sound. Text is cut off where the model
+    reads no further. ``query_prompt`` and
     ``document_prompt`` are put before the text, or are the system's message where the model has a chat template; null
     leaves the checkpoint's own. ``truncate_dim`` cuts vectors to the first dimensions, which suits models that were
     trained for it, and brings them back to length 1.
@@ -76,10 +77,9 @@ class SentenceTransformers:
         Raises:
             EngineError: it does not, or it brings code of which nobody knows what it will be tomorrow.
         """
-        folder = require_model(_NAME, self.model, self.revision)
-        ours = Path(self.model).is_dir()
-        if self.trust_remote_code and not ours and not _COMMIT.fullmatch(self.revision):
+        if self.trust_remote_code and not (Path(self.model).is_dir() or _COMMIT.fullmatch(self.revision)):
             raise EngineError(f"engine {_NAME!r}: trust_remote_code needs a commit of {self.model} as revision")
+        folder = require_model(_NAME, self.model, self.revision)
         if not (folder / "modules.json").is_file() and self.pooling is None and not self.is_late:
             raise EngineError(
                 f"engine {_NAME!r}: {self.model!r} does not say how tokens become a vector; set pooling to lasttoken, "
@@ -109,12 +109,16 @@ class SentenceTransformers:
         kind = sentence_transformers.MultiVectorEncoder if late else sentence_transformers.SentenceTransformer
         try:
             model = kind(device=None if self.device == "auto" else self.device, **self._where_from(late)).eval()
-            return (LateEncoder if late else Encoder)(
-                model, self.query_prompt, self.document_prompt, self.frames, self.truncate_dim, self.vectors
-            )
         except Exception as error:  # whatever a checkpoint's files make the libraries raise
             reason = str(error).strip().partition("\n")[0]
             raise EngineError(f"engine {_NAME!r}: model {self.model!r} cannot be loaded: {reason}") from error
+        if self.reads == "frames" and not model.supports("video"):
+            raise EngineError(
+                f"engine {_NAME!r}: model {self.model!r} takes no video, but {', '.join(map(str, model.modalities))}"
+            )
+        return (LateEncoder if late else Encoder)(
+            model, self.query_prompt, self.document_prompt, self.frames, self.truncate_dim, self.vectors
+        )
 
     def _where_from(self, late: bool) -> dict[str, Any]:
         """Where the weights lie; or, of a checkpoint of a transformer alone, the modules that it is made one of."""
@@ -156,6 +160,7 @@ class SentenceTransformers:
         return [self.document_prompt, self.reads, seen, self.vectors]
 
     def _stamp(self, side: str, *options: list[object]) -> EngineStamp:
-        release, model = version_of("sentence-transformers"), model_id(self.model, self.revision)
+        release = version_of("sentence-transformers")
+        model = model_id(self.model, self.revision, self.trust_remote_code)
         both = [self.truncate_dim, self.late_interaction, self.pooling, self.generation_prompt, self.dtype]
         return EngineStamp(_NAME, release, model, fingerprint([_NAME, release, model, side, both, *options]))

