@@ -99,7 +99,7 @@ def _row(name: str, values: Sequence[tuple[float, ...]]) -> str:
 def _run(case: Case, folder: Path, seed: int, epochs: int, settings: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """nDCG@10, R@1 and CPU seconds of a model, and of what its world has for comparison."""
     world, queries, qrels = _write_world(folder / "world", seed, case.turned)
-    base = tiny_clip.build(folder / "base", "clip", sorted(queries.values()), seed=seed, factor=1)
+    base = tiny_clip.build(folder / "base", "clip", sorted(queries.values()), seed=seed, factor=1.0)
     config = load_retriever_config(
         "video-colbert",
         [

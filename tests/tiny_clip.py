@@ -17,7 +17,13 @@ _SPECIAL = ("<unk>", "<pad>", "<bos>", "<eos>")
 
 
 def build(
-    folder: Path, family: str = "clip", texts: Iterable[str] = (), *, seed: int = 0, layers: int = 1, factor: float = 5
+    folder: Path,
+    family: str = "clip",
+    texts: Iterable[str] = (),
+    *,
+    seed: int = 0,
+    layers: int = 1,
+    factor: float = 5.0,
 ) -> Path:
     """Write a model, tokenizer and image processor that the Auto classes load, and return ``folder``.
 
