@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import apache_beam as beam
 import numpy as np
+import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from ranking_records import query, video
 
@@ -19,7 +20,8 @@ from transforms.mine.embed import EmbeddedVideo
 from transforms.mine.retrieve import Retrieved
 from transforms.mine.search_vectors import Corpus, PackVideos, RetrieveByVectors
 from transforms.protocols.embed import Embedding
-from transforms.storage.cache import Cache, CachedFile
+from transforms.search.vector_file import write_vectors
+from transforms.storage.cache import Cache, CachedFile, CacheFailed
 
 VIDEOS = [video("north", "0"), video("east", "90"), video("south", "180"), video("wordless"), video("odd", "refused")]
 EMBEDDED: list[str] = []
@@ -136,6 +138,27 @@ def test_a_pack_that_was_cut_short_is_packed_again(tmp_path):
 
     assert retrieve(str(tmp_path), ["10"])[0] == first
     assert pack.read_bytes() == whole
+
+
+def test_vectors_that_cannot_be_packed_are_one_line_that_names_the_fix(tmp_path):
+    cache = Cache(str(tmp_path))
+
+    def embedded(video_id: str, *vector: float) -> EmbeddedVideo:
+        write_vectors(str(tmp_path / "vectors"), Embedding.of(np.array(vector)))
+        return EmbeddedVideo(video_id, ((cache.publish(str(tmp_path / "vectors"), video_id), 1),))
+
+    videos = [embedded("a", 1, 0), embedded("b", 1, 0, 0)]
+    with (
+        pytest.raises(CacheFailed, match=r"'b' has 3 dimensions .* another model of the same name .*cache prune"),
+        search_vectors._packed(videos, cache, "space"),
+    ):
+        pass
+    (tmp_path / "b").write_bytes((tmp_path / "b").read_bytes()[:-5])
+    with (
+        pytest.raises(CacheFailed, match=r"b is no vector file: .*; delete it, and its video is embedded again"),
+        search_vectors._packed(videos, cache, "space"),
+    ):
+        pass
 
 
 def test_a_pack_of_another_format_is_not_taken_for_one_of_this(tmp_path, monkeypatch):

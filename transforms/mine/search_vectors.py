@@ -26,7 +26,8 @@ from transforms.mine.retrieve import Retrieved
 from transforms.protocols.embed import Embedding, EmbedEngine
 from transforms.search.pack import FORMAT, NotAPack, Pack, open_pack, write_pack
 from transforms.search.search import SearchOptions, search_many
-from transforms.storage.cache import Cache, is_remote
+from transforms.search.vector_file import NotVectors
+from transforms.storage.cache import Cache, CacheFailed, is_remote
 
 NOT_PACKED = "not packed"  # why queries wait in a look at what a run would do: it brings no corpus here to pack it
 SEARCH = SearchOptions()
@@ -96,10 +97,20 @@ class PackVideos(beam.PTransform):
 
 @contextmanager
 def _packed(videos: Iterable[EmbeddedVideo], cache: Cache, space: str) -> Iterator[str]:
-    """The path of a pack of videos in the order of their ids, which is removed afterwards."""
+    """The path of a pack of videos in the order of their ids, which is removed afterwards.
+
+    Raises:
+        CacheFailed: a file of vectors is damaged, or they do not go together; with the fix.
+    """
     with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
         path = os.path.join(folder, "pack")
-        write_pack(path, ((video.video_id, video.embedding(cache)) for video in videos), space)
+        try:
+            write_pack(path, ((video.video_id, video.embedding(cache)) for video in videos), space)
+        except NotVectors as error:
+            raise CacheFailed(f"{error}; delete it, and its video is embedded again at the next run") from error
+        except ValueError as error:
+            fix = "hardquery cache prune --step embed_video --older-than 0d"
+            raise CacheFailed(f"{error}: another model of the same name made some of them; run: {fix}") from error
         yield path
 
 
