@@ -89,7 +89,14 @@ def test_a_recipe_can_be_a_file(tmp_path):
         (["extract.frames.max_frames=0"], r"recipe key extract.frames: max_frames must be at least 1, got 0"),
         (["costs.judge.input_prize=1"], r"key costs.judge.input_prize is not known; did you mean 'input_price'"),
         (["emit.frames.frames=7"], r"recipe key emit.frames: .*even number"),
-        (["synthesize.variants=[smell]"], r"recipe key synthesize.variants"),
+        (
+            ["mine.fusion={method: rff}"],
+            r"key mine.fusion.method: 'rff' is no choice; did you mean 'rrf'\? \(known: rrf,",
+        ),
+        (
+            ["synthesize.variants=[smell]"],
+            r"key synthesize.variants\[0\]: 'smell' is no choice \(known: caption, asr",
+        ),
         (["curate"], "expected key=value"),
         (["seed.x=1"], "'seed' is a value, not a section|seed"),
         (["curate.alpha1=[1"], "not YAML"),
