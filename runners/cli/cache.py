@@ -91,8 +91,8 @@ def _carry_out(root: str, arguments: argparse.Namespace) -> bool:
     require_cache(root)
     removes = arguments.what == "prune" and not arguments.dry_run
     with (having_alone if removes else sharing)(root):
-        work = {"stats": _stats, "verify": _verify, "prune": _prune, "compact": _compact}[arguments.what]
-        return work[arguments.what](look_into(root), arguments)
+        acts = {"stats": _stats, "verify": _verify, "prune": _prune, "compact": _compact}
+        return acts[arguments.what](look_into(root), arguments)
 
 
 def _seconds(age: str) -> float:
