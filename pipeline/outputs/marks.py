@@ -30,7 +30,7 @@ def read_marks(path: str) -> dict[tuple[str, str], Mark]:
     """
     if not exists(path):
         return {}
-    marks = {}
+    marks: dict[tuple[str, str], Mark] = {}
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         if not line.strip():
             continue

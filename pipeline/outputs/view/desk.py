@@ -21,7 +21,7 @@ from pipeline.outputs.view.files import Source, source_of
 from pipeline.outputs.view.index import Index, Numbers, scan
 from pipeline.outputs.view.lists import LISTS, SORTS
 from pipeline.outputs.view.lookup import Lookup
-from schemas.mark import WRONG, Mark
+from schemas.mark import WRONG, Mark, Verdict
 from transforms.storage.files import join
 
 PAGE = 40  # rows
@@ -153,7 +153,7 @@ class Desk:
         pair = next((pair for pair in query["pairs"] if pair["video_id"] == video_id), None)
         if video_id and pair is None:
             raise NoSuchThing(f"video {video_id!r} was not judged for query {query_id!r}")
-        fits = "bad query" if pair is None else "wrong positive" if pair["is_positive"] else "false negative"
+        fits: Verdict = "bad query" if pair is None else "wrong positive" if pair["is_positive"] else "false negative"
         if verdict not in ("", fits):
             raise ValueError(f"this can be marked as {fits!r} alone, got {verdict!r} (known: {', '.join(WRONG)})")
         now = datetime.now(UTC).isoformat(timespec="seconds")
