@@ -14,7 +14,7 @@ from pipeline.outputs.view.desk import Desk
 from pipeline.outputs.view.files import span
 from pipeline.outputs.view.server import ViewServer, page_file
 from schemas.check import InvalidRecord
-from schemas.mark import Mark
+from schemas.people.mark import Mark
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import jsonlines
 import msgspec
 
 from schemas.check import read_json
-from schemas.mark import Mark
+from schemas.people.mark import Mark
 from transforms.storage.files import exists, read_bytes
 
 LABELS = "labels.jsonl"  # in the output folder: what is wrong with it, for the next run

@@ -21,7 +21,7 @@ from pipeline.outputs.view.files import Source, source_of
 from pipeline.outputs.view.index import Index, Numbers, scan
 from pipeline.outputs.view.lists import LISTS, SORTS
 from pipeline.outputs.view.lookup import Lookup
-from schemas.mark import WRONG, Mark, Verdict
+from schemas.people.mark import WRONG, Mark, Verdict
 from transforms.storage.files import join
 
 PAGE = 40  # rows
