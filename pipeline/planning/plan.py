@@ -171,7 +171,9 @@ def _open(journal: Journal) -> None:
 
 def _look(job: Job, pipeline: beam.Pipeline, entries_path: str) -> None:
     """Put all stages but the last onto the pipeline, and count what comes by."""
-    found = put_stages(pipeline, job, entries_path, _Counting())
+    ledger = _Counting()
+    found = put_stages(pipeline, job, entries_path, ledger)
+    _ = ledger.work(pipeline) | "Work" >> beam.MapTuple(add)
     _ = found["decoded"] | "Length" >> beam.Map(_add_length)
 
 
