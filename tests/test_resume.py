@@ -23,7 +23,7 @@ PAID = ("caption", "write", "judge")
 
 
 def command(folder: Path, output: str = "out") -> list[str]:
-    given = ["--input", str(folder / "list.jsonl"), "--output", str(folder / output), "--workers", "2"]
+    given = ["--input", str(folder / "list.jsonl"), "--output", str(folder / output), "--workers", "1"]
     return ["run", "demo", *given, *(f"--set={setting}" for setting in FAST)]
 
 
@@ -139,7 +139,7 @@ def test_a_budget_of_nothing_leaves_a_sound_and_empty_set(folder):
 
 def test_two_runs_at_once_share_a_cache(folder):
     before = hashes(folder)
-    cache = ["--cache", str(folder / "shared")]
+    cache = ["--cache", str(folder / "shared"), "--workers", "2"]
     both = [
         subprocess.Popen([sys.executable, "-m", "runners", *command(folder, name), *cache], stderr=subprocess.DEVNULL)
         for name in ("left", "right")

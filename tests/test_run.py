@@ -23,8 +23,8 @@ from runners.cli.main import main
 from transforms.ledger import read_ledger
 from transforms.storage.files import list_files
 
-EVENTS = ("flood_valdoro", "launch_ostara")
-SETTINGS = ["extract.frames.max_frames=3", "emit.frames.frames=2", "emit.validation_fraction=0.4"]
+CLIPS = ("flood_valdoro_1", "flood_valdoro_2", "launch_ostara_1", "launch_ostara_2")  # of two events
+SETTINGS = ["extract.frames.max_frames=2", "emit.frames.frames=2", "emit.validation_fraction=0.4"]
 
 
 def rows(output: Path, table: str) -> list[dict]:
@@ -43,7 +43,7 @@ def entries(samples, tmp_path_factory):
     (bad / "folder.mp4").mkdir()
     (bad / "ünï %d {x}.mp4").write_bytes((samples / "videos" / "aquarium.mp4").read_bytes())
     lines = [json.loads(line) for line in (samples / "manifest.jsonl").read_text().splitlines()]
-    chosen = [line for line in lines if line.get("event") and line["video_id"].startswith(EVENTS)]
+    chosen = [line for line in lines if line["video_id"] in CLIPS]
     for line in chosen:
         line["uri"] = str(samples / line["uri"])
     broken = [{"uri": str(bad / name)} for name in ("empty.mp4", "text.mp4", "folder.mp4", "missing.mp4")]
