@@ -139,7 +139,7 @@ def test_a_budget_of_nothing_leaves_a_sound_and_empty_set(folder):
 
 def test_two_runs_at_once_share_a_cache(folder):
     before = hashes(folder)
-    cache = ["--cache", str(folder / "shared"), "--workers", "2"]
+    cache = ["--cache", str(folder / "shared")]
     both = [
         subprocess.Popen([sys.executable, "-m", "runners", *command(folder, name), *cache], stderr=subprocess.DEVNULL)
         for name in ("left", "right")
