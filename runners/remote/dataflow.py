@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from pipeline.finish import Submitted
-from runners.remote.room import AtWork, CannotRun, Request, Room, require_places, value_of, with_default
+from runners.remote.room import AtWork, CannotRun, Request, Room, require_places, with_default
 
 _PATIENCE_S = 10.0
 _SECRETS = re.compile(r"api_?key(?!_(file|secret|env))|password|token|s3_secret_access_key", re.IGNORECASE)
@@ -21,6 +21,7 @@ class Dataflow(Room):
     """Workers are machines of a project, started from an image that has hardquery in it."""
 
     name, runner = "dataflow", "DataflowRunner"
+    has_kinds = True
     help = """\
 Needs the extra: pip install 'hardquery[dataflow]', and credentials: gcloud auth application-default login.
 

@@ -109,7 +109,8 @@ class FlinkJob:
     @property
     def state(self) -> str:
         """See ``AtWork``."""
-        return _STATES.get(_ask(self._url)["state"], PipelineState.RUNNING)
+        state: str = _STATES.get(_ask(self._url)["state"], PipelineState.RUNNING)
+        return state
 
     def wait_until_finish(self, duration: int | None = None) -> str:
         """See ``AtWork``."""

@@ -28,12 +28,12 @@ from transforms.storage.cache import own_folder
 # Beam gives up on a job after this time, whatever it does, where its runner knows the job before it runs.
 _NEVER_S = 1_000_000
 # Prism puts quotes around the id of a worker, which boot does not find then; and boot's files would be in the same
-# place for all workers of a machine.
+# place for all workers of a machine, but for one that it leaves in the current folder.
 _WORKER = """\
 #!/bin/bash
 export PATH={path}:$PATH RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 q="'"; args=(); for a in "$@"; do args+=("${{a//$q/}}"); done
-exec {boot} --semi_persist_dir="$(mktemp -d)" "${{args[@]}}"
+folder="$(mktemp -d)"; cd "$folder"; exec {boot} --semi_persist_dir="$folder" "${{args[@]}}"
 """
 
 

@@ -59,6 +59,7 @@ class Room:
     name = ""
     runner = ""
     help = ""
+    has_kinds = False  # whether it has machines of several kinds, and each step runs on those that it asks for
 
     def complete(self, flags: Sequence[str]) -> list[str]:
         """The flags, with those that work where nothing was said."""
@@ -95,7 +96,7 @@ def endpoint_of(options: PipelineOptions) -> str | None:
 def value_of(flags: Sequence[str], name: str) -> str | None:
     """The value of a flag, typed with or without "="; the last one, None where it is not there."""
     found = None
-    for word, following in zip(flags, [*flags[1:], ""], strict=True):
+    for word, following in zip(flags, [*flags[1:], ""], strict=False):
         if word == name:
             found = following
         elif word.startswith(f"{name}="):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
+from runners import local
 from runners.remote import dataflow, flink, prism, spark
 from runners.remote.dataflow import secrets_in
-from runners.remote.room import SHARED_DISK, CannotRun, Request, Room, value_of
+from runners.remote.room import LOOPBACK, SHARED_DISK, CannotRun, Request, Room, value_of
 from schemas.fingerprint import fingerprint
 
 ROOMS: tuple[Room, ...] = (prism.ROOM, flink.ROOM, spark.ROOM, dataflow.ROOM)
@@ -27,6 +26,19 @@ class Chosen:
     flags: tuple[str, ...]
     shared_disk: bool
 
+    @property
+    def is_here(self) -> bool:
+        """Whether workers are threads of this process."""
+        return (self.options.view_as(PortableOptions).environment_type or "").upper() == LOOPBACK
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where a run goes, and what its room was asked to check."""
+
+    chosen: Chosen
+    request: Request
+
 
 def room_of(runner: str | None) -> Room | None:
     """The room of a runner by our name for it or Beam's, None of one that has none."""
@@ -40,7 +52,7 @@ def choose(flags: Sequence[str]) -> Chosen | None:
     Options that Beam does not know are left to the job server.
 
     Raises:
-        CannotRun: a value that is none, or a secret where everybody sees it.
+        ValueError: a value that is none, or a secret where everybody sees it.
     """
     room = room_of(value_of(flags, "--runner"))
     if room is None:
@@ -52,7 +64,7 @@ def choose(flags: Sequence[str]) -> Chosen | None:
             "their environment, api_key_secret or api_key_file"
         )
     completed = room.complete(_with_runner(flags, room.runner))
-    check_values(completed)
+    local.require_known(completed, all_of_them=room is dataflow.ROOM)
     return Chosen(room, PipelineOptions(completed), tuple(completed), shared)
 
 
@@ -66,19 +78,6 @@ def request_of(chosen: Chosen, recipe: str, places: tuple[str, str, str]) -> Req
     """What a room is asked to check; the name is the same for the same recipe and output."""
     name = f"hardquery-{''.join(c if c.isalnum() else '-' for c in recipe.lower())}-{fingerprint(places[1])[:8]}"
     return Request(name, *places, chosen.options, chosen.shared_disk)
-
-
-def check_values(flags: Sequence[str]) -> None:
-    """Refuse a value that Beam would answer with a page of usage. Raises ``CannotRun``."""
-    parser = _Parser(prog="hardquery run", allow_abbrev=False, add_help=False)
-    for kind in PipelineOptions.__subclasses__():
-        kind._add_argparse_args(parser)
-    parser.parse_known_args(list(flags))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise CannotRun(message)
 
 
 def _with_runner(flags: Sequence[str], runner: str) -> list[str]:

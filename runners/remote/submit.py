@@ -1,8 +1,9 @@
-"""Submitting a run to its runner, waiting for it, and finishing its output: apart, and each of them again if need be."""
+"""Submitting a run, waiting for it, and finishing its output: apart, and each of them again if need be."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -29,19 +30,31 @@ from pipeline.outputs.publish import settle
 from pipeline.outputs.staging import clear_staging
 from pipeline.run import Job, check_output, put_graph
 from runners import dofn_specs
-from runners.remote.progress import counts_of
+from runners.remote.progress import follow
 from runners.remote.room import AtWork, Request, is_at_work
 from runners.remote.rooms import Chosen, room_of
 from transforms.ledger import Line
-from transforms.progress import StepCount
 from transforms.workers import sandbox, window
 
+_JOB_SERVERS = ("PrismJobServer", "FlinkJarJobServer", "SparkJarJobServer")  # loggers of what they print
+
 Say = Callable[[str], None]
-Watch = Callable[[threading.Event, Callable[[], dict[str, StepCount]]], None]
+Watch = Callable[[threading.Event], object]
 
 
 class Left(RuntimeError):
-    """The job goes on, or is yet to be launched, without this process; the message says how its output is published."""
+    """The job goes on, or is yet to be launched, without this process; the message says how its output is published.
+
+    ``interrupted`` where somebody did not want to wait.
+    """
+
+    interrupted = False
+
+
+class LeftAlone(Left):
+    """The job goes on, though somebody has stopped this process."""
+
+    interrupted = True
 
 
 class JobEnded(RuntimeError):
@@ -96,7 +109,7 @@ def finish_output(output: str, say: Say, watch: Watch) -> tuple[Manifest, list[L
             if not submitted.job:
                 raise Left(f"nothing was computed yet: launch the template, then hardquery finish {output}")
             if found is not None:
-                _wait(found, submitted, output, True, say, watch)
+                _wait(found, submitted, output, True, False, say, watch)
             if not is_computed(output):
                 forget_submitted(output)
                 raise JobEnded(f"the job {submitted.job} is over and left nothing to publish; run it again")
@@ -115,12 +128,12 @@ def _found(job: Job, say: Say, watch: Watch) -> Submitted | None:
     info = submitted.info
     if (info.recipe_fingerprint, info.input) != (job.recipe.fingerprint, job.input):
         raise OutputError(
-            f"--output {job.output!r} is of the job {submitted.job}, which has another recipe or input: hardquery finish "
-            f"{job.output}, or name another folder"
+            f"--output {job.output!r} is of the job {submitted.job}, which has another recipe or input: "
+            f"hardquery finish {job.output}, or name another folder"
         )
     if found is not None:
         say(f"the job {submitted.job} is at work on this already: waiting for it {submitted.page}".rstrip())
-        _wait(found, submitted, job.output, True, say, watch)
+        _wait(found, submitted, job.output, True, False, say, watch)
     return submitted
 
 
@@ -150,21 +163,25 @@ def _submit(job: Job, chosen: Chosen, request: Request, say: Say, watch: Watch) 
         submitted = replace(submitted, page=room.page(submitted, options))
         write_submitted(job.output, submitted)
         say(f"job {submitted.job} {submitted.page}".rstrip())
-    _wait(result, submitted, job.output, outlives, say, watch)
+    _wait(result, submitted, job.output, outlives, chosen.is_here, say, watch)
     return submitted
 
 
-def _wait(found: AtWork, submitted: Submitted, output: str, outlives: bool, say: Say, watch: Watch) -> None:
+def _wait(
+    found: AtWork, submitted: Submitted, output: str, outlives: bool, is_here: bool, say: Say, watch: Watch
+) -> None:
     """Wait for the end of a job, in the main thread as Beam wants it, while another shows progress."""
     over = threading.Event()
-    watching = threading.Thread(target=watch, args=(over, lambda: counts_of(found)), name="progress", daemon=True)
-    watching.start()
+    follows = () if is_here else (lambda: follow(found, over),)
+    threads = [threading.Thread(target=work, name="progress", daemon=True) for work in (lambda: watch(over), *follows)]
+    for thread in threads:
+        thread.start()
     try:
         found.wait_until_finish()
     except KeyboardInterrupt:
         over.set()
         if outlives and not _cancels(say):
-            raise Left(
+            raise LeftAlone(
                 f"the job {submitted.job} goes on: the same command waits for it, and hardquery finish {output} "
                 "publishes"
             ) from None
@@ -180,7 +197,8 @@ def _wait(found: AtWork, submitted: Submitted, output: str, outlives: bool, say:
         raise
     finally:
         over.set()
-        watching.join()
+        for thread in threads:
+            thread.join()
         sandbox.shut_down()
         window.shut_down()
 
@@ -211,6 +229,8 @@ def job_servers_stopped() -> Iterator[None]:
 
     StopOnExitJobServer.start = start_and_keep
     logging.getLogger().addFilter(_is_no_message_of_a_job)
+    for name in _JOB_SERVERS:
+        logging.getLogger(name).disabled = not os.environ.get("HARDQUERY_TRACEBACK")
     try:
         yield
     finally:

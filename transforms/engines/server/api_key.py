@@ -65,7 +65,7 @@ def _read_secret(name: str) -> bytes:
         from google.auth.exceptions import GoogleAuthError
         from google.cloud.secretmanager import SecretManagerServiceClient
     except ModuleNotFoundError as error:
-        raise EngineError(f"secrets of Secret Manager need a package: {error}; pip install 'hardquery[dataflow]'") from error
+        raise EngineError(f"secrets need a package: {error}; pip install 'hardquery[dataflow]'") from error
     try:
         data: bytes = SecretManagerServiceClient().access_secret_version(name=name).payload.data
     except (GoogleAPICallError, GoogleAuthError) as error:
