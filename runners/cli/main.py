@@ -26,6 +26,7 @@ examples:
   hardquery run demo --input ~/videos --output out/mine --limit 5
   hardquery run rankvideo --input 'gs://bucket/videos/*.mp4' --output gs://bucket/set --set judge.teacher.model=my-model
   hardquery plan demo --input samples/videos --output out/demo
+  hardquery view out/demo
   hardquery verify out/demo
   hardquery explain out/demo q-3f2a9c0d11e4b7a2
   hardquery diff out/demo out/other
