@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import bz2
 import logging
 import os
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar
 
 import apache_beam as beam
+from apache_beam.internal import cloudpickle_pickler
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
@@ -109,6 +113,9 @@ def _send_input(bundle: Any, bundle_id: str, transform_id: str, chunks: Iterable
     stream.close()
 
 
+_FAST = SimpleNamespace(compress=lambda data, compresslevel: zlib.compress(data, 1), decompress=zlib.decompress)
+
+
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """An empty pipeline on the runner that the options name.
 
@@ -116,6 +123,8 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     command would run on different runners with and without a network.
     """
     dofn_specs.remember()
+    # A local run's steps never leave this process: Beam's bz2 keeps small what is sent to a service.
+    cloudpickle_pickler.bz2 = _FAST if is_local(options) else bz2
     if not is_local(options):
         return beam.Pipeline(options=options)
     # Once in so many ms, a thread of Beam would empty the buffers that workers write to, with a lock that no writer

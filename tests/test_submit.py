@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 from make_clips import make_clip
 
@@ -67,7 +68,7 @@ class Cluster(Room):
         return next((job for job in self.jobs if job.job_id() == submitted.job), None)
 
 
-run = submit.beam.Pipeline.run
+run = beam.Pipeline.run
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setattr(rooms, "ROOMS", (found,))
     # Beam itself runs a pipeline again, with an argument, once it has been to a protocol buffer and back.
     submits = lambda pipeline, *given: run(pipeline, *given) if given else found.submitted(pipeline)  # noqa: E731
-    monkeypatch.setattr(submit.beam.Pipeline, "run", submits)
+    monkeypatch.setattr(beam.Pipeline, "run", submits)
     return found
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -15,6 +13,7 @@ from runners.cli import audit, cache, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.parser import Parser
 from runners.cli.runs import batch, demo, finish, run
+from runners.quiet import hush, hush_warnings
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
 
@@ -47,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     typed = as_meant(sys.argv[1:] if argv is None else argv)
     command = next(iter(typed), "")
-    warnings.simplefilter("ignore")
-    logging.getLogger().addFilter(_is_ours)
+    hush_warnings()
+    hush()
     try:
         ours, beams = split_flags(typed) if command in RUNS else (typed, [])
         if beams and {"-h", "--help"} & {*ours} and (text := run.help_of_runner(beams)):
@@ -99,11 +98,6 @@ def entry() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    # Beam logs what its S3 client also raises, with a trace.
-    return record.module != "s3io" and "apitools not found" not in record.getMessage()
 
 
 def _parser() -> Parser:

@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.portability.job_server import StopOnExitJobServer
 
@@ -29,7 +28,7 @@ from pipeline.outputs.manifest import Manifest, has_manifest, read_manifest
 from pipeline.outputs.publish import settle
 from pipeline.outputs.staging import clear_staging
 from pipeline.run import Job, check_output, put_graph
-from runners import dofn_specs
+from runners import local
 from runners.remote.progress import follow
 from runners.remote.room import AtWork, Request, is_at_work
 from runners.remote.rooms import Chosen, room_of
@@ -146,8 +145,7 @@ def _submit(job: Job, chosen: Chosen, request: Request, say: Say, watch: Watch) 
     room, options = chosen.room, chosen.options
     google = options.view_as(GoogleCloudOptions)
     google.job_name = google.job_name or request.name
-    dofn_specs.remember()
-    pipeline = beam.Pipeline(options=options)
+    pipeline = local.make_pipeline(options)
     submitted = put_graph(job, pipeline, room.runner)
     outlives = room.outlives_driver(request)
     result: Any = pipeline.run()
