@@ -1,4 +1,4 @@
-"""``hardquery run``, and what is asked before it: ``hardquery plan`` and ``hardquery recipes``."""
+"""``hardquery run``, and what is asked before it: ``hardquery plan``."""
 
 from __future__ import annotations
 
@@ -67,10 +67,6 @@ def add_commands(commands: Any) -> None:
     plan.set_defaults(act=_plan)
     for parser in (run, plan):
         take_beam_flags(parser)
-
-    recipes = commands.add_parser("recipes", help="list the recipes, or print one")
-    recipes.add_argument("recipe", nargs="?", metavar="RECIPE")
-    recipes.set_defaults(act=_recipes)
 
 
 def add_run_options(run: Parser) -> None:
@@ -190,16 +186,3 @@ def _show_plan(request: Request, as_json: bool) -> int:
 
     with one_line(ValueError, OSError):
         return 0 if show(request, as_json) else RUN_ERROR
-
-
-def _recipes(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pipeline.config import RecipeError, load_recipe, recipe_names, recipe_text
-
-    with one_line(RecipeError):
-        if arguments.recipe:
-            print(recipe_text(arguments.recipe), end="")
-            return 0
-        for name in recipe_names():
-            print(f"{name:<12} {load_recipe(name).description}")
-    print("\n`hardquery recipes NAME` prints one; copy it to a file and change it, or use --set.")
-    return 0
