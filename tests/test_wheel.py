@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("hardquery", "runners", "pipeline", "transforms", "prompts", "schemas", "trainer")
-DATA = {".txt", ".yaml", ".html", ".css", ".js", ".md", ".typed"}
+DATA = {".txt", ".yaml", ".tsv", ".html", ".css", ".js", ".md", ".typed"}
 
 # Libraries of this environment, without the checkout that is installed in it: lines of a .pth are taken as they are.
 LIBRARIES = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
