@@ -29,7 +29,7 @@ from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS
 from transforms.ledger import Key as LedgerKey
 from transforms.protocols.engine import Waits
-from transforms.storage.cache import CacheFailed
+from transforms.storage.cache_failed import CacheFailed
 
 # Which steps decide what each one is asked.
 _UPSTREAM: Mapping[str, tuple[str, ...]] = {

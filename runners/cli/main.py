@@ -12,7 +12,7 @@ from runners.beam_flags import split_flags
 from runners.cli import audit, cache, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.parser import Parser
-from runners.cli.runs import batch, demo, recipes, run
+from runners.cli.runs import batch, demo, finish, recipes, run
 from runners.quiet import hush, hush_warnings
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     hush()
     try:
         ours, beams = split_flags(typed) if command in RUNS else (typed, [])
+        if beams and {"-h", "--help"} & {*ours} and (text := run.help_of_runner(beams)):
+            print(text)
+            return 0
         arguments, rest = _parser().parse_known_args(ours or ["--help"])
         if rest:
             raise UsageError(f"{rest[0]!r} is left over: quotes hold a path with blanks together; see {command} --help")
@@ -107,6 +110,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, recipes, run, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
+    for module in (demo, recipes, run, finish, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
         module.add_commands(commands)
     return parser
