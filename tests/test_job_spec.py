@@ -23,7 +23,8 @@ IMAGE = "europe-docker.pkg.dev/some-project/images/hardquery:extract-gpu"
 GPU = "type:nvidia-l4;count:1;install-nvidia-driver"
 SETTINGS = [
     f'extract.asr.resources={{accelerator: "{GPU}", min_ram: 16GB}}',
-    "judge.teacher={engine: openai, model: m, api_key_env: WORKERS_KEY, confidence: [sampling], samples: 500, resources: {min_ram: 4GB}}",
+    "judge.teacher={engine: openai, model: m, api_key_env: WORKERS_KEY, confidence: [sampling], samples: 500, "
+    "resources: {min_ram: 4GB}}",
 ]
 assert ObjectStore.scheme() == "objects"  # Google's filesystem is not installed for tests
 CANARY = "sk-canary-7d41f0aa93c2"

@@ -12,7 +12,7 @@ import msgspec
 from pipeline.config import Recipe
 
 _DOT = "__"  # in place of that of a recipe's key: parameters are words
-_PLAIN = {
+_PLAIN: dict[Any, str] = {
     msgspec.inspect.IntType: r"-?\d+",
     msgspec.inspect.FloatType: r"-?\d+(\.\d+)?([eE]-?\d+)?",
     msgspec.inspect.BoolType: "true|false",
@@ -28,7 +28,7 @@ _PLACES = {
 
 def specification(image: str) -> dict[str, Any]:
     """The file that a Flex Template is, for a launcher of this image."""
-    parameters = [
+    parameters: list[dict[str, Any]] = [
         {"name": name, "label": label, "helpText": text, "regexes": [f"^{regex}$"]}
         for name, (label, text, regex) in _PLACES.items()
     ]

@@ -42,7 +42,7 @@ def _why(bucket: str, project: str | None, anonymous: bool) -> str | None:
     from google.cloud import storage
 
     try:
-        credentials = AnonymousCredentials() if anonymous else None  # type: ignore[no-untyped-call]
+        credentials = AnonymousCredentials() if anonymous else None
         client = storage.Client(project=project or "none", credentials=credentials)
         if not client.bucket(bucket).exists(timeout=PATIENCE_S, retry=None):
             return f"the bucket does not exist; create it: gcloud storage buckets create gs://{bucket}"
