@@ -30,7 +30,8 @@ from transforms.journal.record import STEPS
 from transforms.ledger import Key as LedgerKey
 from transforms.protocols.engine import Waits
 from transforms.storage.address import local_path
-from transforms.storage.cache import CacheFailed, is_remote
+from transforms.storage.cache import is_remote
+from transforms.storage.cache_failed import CacheFailed
 
 # Which steps decide what each one is asked.
 _UPSTREAM: Mapping[str, tuple[str, ...]] = {
