@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.outputs.errors import NotAnOutput
+from pipeline.outputs.marks import LabelsUsed
 from pipeline.outputs.staging import is_half_published
 from pipeline.outputs.tables import Tables
 from schemas.capabilities import Capabilities
@@ -62,7 +63,7 @@ class RunInfo:
     where they are all), ``created`` the UTC start in ISO 8601.
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
-    of those that decide results besides the engines' own.
+    of those that decide results besides the engines' own. ``labels`` is the file of people's marks that it honoured.
     """
 
     recipe: Mapping[str, Any]
@@ -78,6 +79,7 @@ class RunInfo:
     all_entries: int = 0
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    labels: LabelsUsed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
