@@ -11,6 +11,7 @@ from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.report.calls import StepCalls, calls_of, prompt_cache_warning
 from pipeline.outputs.report.groups import count_groups, splits_hint
 from pipeline.outputs.report.sureness import sureness_hint
+from pipeline.outputs.thresholds import quantile_texts, rules_of
 from transforms.ledger import Line, read_partial_evidence
 from transforms.storage.files import join, read_bytes
 
@@ -28,8 +29,9 @@ def print_summary(manifest: Manifest, lines: Sequence[Line], output: str) -> Non
         console.print(lost, style="bold yellow")
     if asked := calls_of(manifest.work):
         console.print(calls_table(asked))
-    alpha1 = manifest.recipe["curate"]["alpha1"]
-    if hint := sureness_hint(manifest.tables(output), lines, alpha1):
+    for text in quantile_texts(manifest):
+        console.print(text)
+    if hint := sureness_hint(manifest.tables(output), lines, rules_of(manifest).alpha1):
         console.print(hint, style="yellow")
     if hint := splits_hint(count_groups(manifest.tables(output)), rows["videos"], manifest.recipe):
         console.print(hint, style="yellow")

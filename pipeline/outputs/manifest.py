@@ -17,6 +17,7 @@ from schemas.capabilities import Capabilities
 from schemas.check import read_json
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
+from transforms.curate.thresholds import Thresholds
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, read_bytes, write_bytes
 
@@ -61,7 +62,8 @@ class RunInfo:
     ``entries`` the number of videos listed in the input, ``created`` the UTC start in ISO 8601.
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
-    of those that decide results besides the engines' own.
+    of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
+    recipe gives them as numbers.
     """
 
     recipe: Mapping[str, Any]
@@ -76,6 +78,7 @@ class RunInfo:
     work: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Thresholds | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

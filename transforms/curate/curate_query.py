@@ -74,7 +74,7 @@ def curate_query(query: Query, split: Split, judgements: Iterable[Judgement], ru
         raise ValueError(f"query {query.query_id!r} needs one judgement a video and one positive")
     strata = {judgement.video_id: stratum_of(judgement, rules.alpha1, rules.alpha2) for judgement in ordered}
     trusted = [judgement for judgement in ordered if strata[judgement.video_id] == "trusted_negative"]
-    found = _reject_reason(ordered, len(trusted), rules)
+    found = reject_reason(ordered, len(trusted), rules)
     if found is not None:
         reason, detail = found
         loss = Loss("rejected", "curate", "queries", reason, detail, query.video_id, query.query_id)
@@ -93,7 +93,8 @@ def _by_rank(judgement: Judgement) -> tuple[bool, bool, int, str]:
     return not judgement.is_positive, judgement.rank is None, judgement.rank or 0, judgement.video_id
 
 
-def _reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules) -> tuple[str, str] | None:
+def reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules) -> tuple[str, str] | None:
+    """Why a query is dropped, given its judgements and its number of trusted negatives; in short and at length."""
     positive = next((judgement for judgement in ordered if judgement.is_positive), None)
     if positive is None:
         return "no positive verdict", "the judgement of its own video failed or could not be read"
@@ -169,10 +170,11 @@ def defer_query(group: Group, rules: CurateRules) -> CuratedQuery:
 class CurateExamples(beam.PTransform):
     """(query_id, Group) -> Example, written or human query alike.
 
-    Queries that are dropped or wait go to the tag "losses", and every judged pair to "pairs" as CuratedPair.
+    Queries that are dropped or wait go to the tag "losses", and every judged pair to "pairs" as CuratedPair. The rules
+    may be a side input, of one element.
     """
 
-    rules: CurateRules = field(default_factory=CurateRules)
+    rules: CurateRules | beam.pvalue.AsSingleton = field(default_factory=CurateRules)
 
     def expand(self, groups: beam.PCollection[tuple[str, Group]]) -> beam.pvalue.DoOutputsTuple:
         return groups | "Curate" >> beam.FlatMap(_curate, rules=self.rules).with_outputs(
