@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
 from pipeline.config import EngineOptions, Recipe, RecipeError
@@ -16,15 +16,16 @@ from transforms.engines.registry import find_engine
 from transforms.judge.confidence import least_margin
 from transforms.mine.documents import FieldWeights
 from transforms.protocols.embed import EmbedEngine
-from transforms.protocols.engine import Engine, EngineError
+from transforms.protocols.engine import Engine, EngineError, MissingPackage
 from transforms.protocols.first_stage import FirstStageEngine
 from transforms.protocols.teacher import Task, TeacherEngine
 from transforms.search.search import SearchOptions
+from transforms.workers.place import Resources
 
 _MOST = 20.0  # nats: more samples than anybody draws
 T = TypeVar("T")
 
-FIRST_STAGES = "first_stages"
+FIRST_STAGES, RESOURCES = "first_stages", "resources"
 _TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
 
 
@@ -43,7 +44,10 @@ class FirstStage:
 
 @dataclass(frozen=True)
 class Engines:
-    """The engines that a recipe names, each known to be usable on this machine."""
+    """The engines that a recipe names, each known to be usable on this machine.
+
+    ``resources`` are what the machines of their steps must have, by role, where the runner is to be asked for it.
+    """
 
     decode: Engine
     asr: Engine | None
@@ -52,6 +56,7 @@ class Engines:
     writer: TeacherEngine
     first_stages: tuple[FirstStage, ...]
     judge: TeacherEngine
+    resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def stamps(self) -> dict[str, EngineStamp]:
         """The stamp of every engine, by role; a first stage's is named after it as well."""
@@ -66,6 +71,8 @@ class Engines:
         """Every engine, by role and in the order of the pipeline."""
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name == RESOURCES:
+                continue
             if f.name == FIRST_STAGES:
                 yield from ((f"{FIRST_STAGES}.{stage.name}", stage.engine) for stage in value)
             elif value is not None:
@@ -87,20 +94,49 @@ def find_engines(recipe: Recipe) -> Engines:
         "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
     }
     found: dict[str, Any] = {}
+    missing: dict[str, MissingPackage] = {}
+    resources: dict[str, Resources] = {}
     for role, (key, modality, options) in roles.items():
         try:
-            found[role] = None if options is None else find_engine(modality, options)
+            found[role] = None if options is None else find_engine(modality, _without_resources(options))
+        except MissingPackage as error:
+            missing[key] = error
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
-    engines = Engines(**found, first_stages=find_first_stages(recipe))
+        if options is not None and options.get(RESOURCES) is not None:
+            resources[role] = converted(options[RESOURCES], Resources, f"recipe key {key}.resources", RecipeError)
+    first_stages = find_first_stages(recipe, missing)
+    require_packages(missing)
+    engines = Engines(**found, first_stages=first_stages, resources=resources)
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
     require_reach(recipe, engines.judge)
     return engines
 
 
-def find_first_stages(recipe: Recipe) -> tuple[FirstStage, ...]:
+def require_packages(missing: Mapping[str, MissingPackage]) -> None:
+    """Raise one RecipeError that names every engine whose package is missing, by key, and one command for all."""
+    if not missing:
+        return
+    extras = list(dict.fromkeys(error.extra for error in missing.values()))
+    if len(missing) == 1 or "" in extras:
+        key, error = next((item for item in missing.items() if not item[1].extra), next(iter(missing.items())))
+        raise RecipeError(f"recipe key {key}: {error}") from error
+    lacking: dict[str, list[str]] = {}
+    for key, error in missing.items():
+        lacking.setdefault(error.package, []).append(key)
+    named = ", ".join(f"{package} ({', '.join(keys)})" for package, keys in lacking.items())
+    raise RecipeError(f"packages are not installed: {named}; pip install 'hardquery[{','.join(extras)}]'")
+
+
+def _without_resources(options: EngineOptions) -> EngineOptions:
+    return {name: value for name, value in options.items() if name != RESOURCES}
+
+
+def find_first_stages(recipe: Recipe, missing: dict[str, MissingPackage]) -> tuple[FirstStage, ...]:
     """The first stages of a recipe, in its order.
+
+    One whose package is missing is left out, and put into ``missing`` by its key.
 
     Raises:
         RecipeError: see ``find_engines``, or one is given an option of another kind of engine.
@@ -111,6 +147,9 @@ def find_first_stages(recipe: Recipe) -> tuple[FirstStage, ...]:
         own = {option: value for option, value in options.items() if option not in ("fields", "search")}
         try:
             engine = find_engine("first_stage", own)
+        except MissingPackage as error:
+            missing[key] = error
+            continue
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
         embedder = isinstance(engine, EmbedEngine)
@@ -175,7 +214,7 @@ def find_judge(recipe: Recipe) -> TeacherEngine:
         RecipeError: it is unknown, something that it needs is missing, or it cannot do its work.
     """
     try:
-        return cast(TeacherEngine, find_engine("teacher", recipe.judge.teacher)).fitted("judge")[0]
+        return cast(TeacherEngine, find_engine("teacher", _without_resources(recipe.judge.teacher))).fitted("judge")[0]
     except EngineError as error:
         raise RecipeError(f"recipe key judge.teacher: {error}") from error
 

@@ -22,6 +22,7 @@ from transforms.journal.journal import Journal
 from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair
 from transforms.mine.choose_pairs import Assignment
 from transforms.progress import Advance, announce
+from transforms.workers.place import place
 from transforms.workers.recorded import WORK
 
 
@@ -92,7 +93,8 @@ class Judge(beam.PTransform):
         options = JudgeOptions(
             config.modalities, self.seed, config.evidence, self.prompt, no_rationale_below=config.no_rationale_below
         )
-        judged = due | f"Judge{which}" >> JudgePairs(self.engines.judge, self.journal, options)
+        judge = JudgePairs(self.engines.judge, self.journal, options)
+        judged = place(due, f"Judge{which}", judge, self.engines.resources.get("judge"))
         self.ledger.works.append(judged[WORK])
         return judged.judgements, judged.losses
 

@@ -128,7 +128,9 @@ def check_output(output: str) -> None:
         raise OutputError(f"--output {output!r} is a file; name a folder")
     present = list_output(output)
     if present and not has_manifest(output) and not is_half_published(output):
-        raise OutputError(f"--output {output!r} holds files that are not of hardquery, such as {present[0]!r}")
+        foreign = [path for path in present if not path.startswith(".hardquery/")]
+        what = f"holds other files, such as {foreign[0]!r}" if foreign else "holds a cache and no output"
+        raise OutputError(f"--output {output!r} {what}; name a folder of its own, such as {join(output, 'out')}")
 
 
 def execute(
@@ -177,6 +179,7 @@ def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:
         prompts={name: PromptText(template.version, template.source) for name, template in job.prompts.items()},
         input=job.input,
         entries=len(job.listing.entries),
+        all_entries=job.listing.all_entries,
         runner=runner,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         elapsed_s=0.0,

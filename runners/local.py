@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import bz2
 import logging
 import os
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, NoReturn, TypeVar
 
 import apache_beam as beam
+from apache_beam.internal import cloudpickle_pickler
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
@@ -39,33 +43,57 @@ class _Options(PipelineOptions):
         return view
 
 
-def pipeline_options(flags: list[str], workers: int, ours: Sequence[str] = ()) -> PipelineOptions:
+class _BeamParser(argparse.ArgumentParser):
+    """Beam's options, whose complaints are one line each."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print below two screens of options."""
+        raise ValueError(f"an option of Beam: {message}")
+
+
+def pipeline_options(flags: list[str], workers: int) -> PipelineOptions:
     """Beam options; a local run gets ``workers`` threads, because the heavy work happens in child processes anyway.
 
     Raises:
-        ValueError: a flag that no Beam option knows, with the closest one of Beam's and ``ours``.
+        ValueError: a flag that no Beam option knows, with the closest one, or one that would not do what it says.
     """
-    parser = argparse.ArgumentParser(prog="hardquery run", allow_abbrev=False, add_help=False)
-    for kind in PipelineOptions.__subclasses__():
-        kind._add_argparse_args(parser)
-    known = list(ours) + sorted(action.option_strings[0] for action in parser._actions if action.option_strings)
-    _, unknown = parser.parse_known_args(flags)
-    if unknown:
-        flag = unknown[0].partition("=")[0]
-        close = get_close_matches(flag, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "; see hardquery run --help, and Beam's pipeline options"
-        raise ValueError(f"{flag} is no option of hardquery or Beam{hint}")
+    require_known(flags)
     options = _Options(flags)
     if is_local(options):
+        if options.get_all_options().get("dry_run"):
+            raise ValueError("Beam's --dry_run keeps nothing on this machine from running; --dry-run of hardquery does")
         direct = options.view_as(DirectOptions)
         direct.direct_num_workers = workers
         direct.direct_running_mode = "multi_threading" if workers > 1 else "in_memory"
     return options
 
 
+def require_known(flags: Sequence[str], all_of_them: bool = True) -> None:
+    """Refuse a value that a flag of Beam does not take, and a flag that is none of Beam's if ``all_of_them`` are to be.
+
+    Raises:
+        ValueError: with the closest flag.
+    """
+    parser = _BeamParser(prog="hardquery run", allow_abbrev=False, add_help=False)
+    for kind in PipelineOptions.__subclasses__():
+        kind._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(flags))
+    if unknown and all_of_them:
+        flag = unknown[0].partition("=")[0]
+        close = get_close_matches(flag, [name for action in parser._actions for name in action.option_strings], n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; see Beam's pipeline options"
+        raise ValueError(f"{flag} is no option of Beam{hint}")
+
+
 def is_local(options: PipelineOptions) -> bool:
     """Whether the run happens in this process."""
     return options.view_as(StandardOptions).runner in LOCAL_RUNNERS
+
+
+def here(options: PipelineOptions) -> PipelineOptions:
+    """The options for this process, whatever runner they name; they are changed."""
+    options.view_as(StandardOptions).runner = None
+    return options
 
 
 def runner_name(options: PipelineOptions) -> str:
@@ -85,6 +113,9 @@ def _send_input(bundle: Any, bundle_id: str, transform_id: str, chunks: Iterable
     stream.close()
 
 
+_FAST = SimpleNamespace(compress=lambda data, compresslevel: zlib.compress(data, 1), decompress=zlib.decompress)
+
+
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """An empty pipeline on the runner that the options name.
 
@@ -92,6 +123,8 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     command would run on different runners with and without a network.
     """
     dofn_specs.remember()
+    # A local run's steps never leave this process: Beam's bz2 keeps small what is sent to a service.
+    cloudpickle_pickler.bz2 = _FAST if is_local(options) else bz2
     if not is_local(options):
         return beam.Pipeline(options=options)
     # Once in so many ms, a thread of Beam would empty the buffers that workers write to, with a lock that no writer
@@ -104,7 +137,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     return beam.Pipeline(runner=fn_runner.FnApiRunner(provision_info=provision), options=options)
 
 
-def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> PipelineResult:
+def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], object]) -> PipelineResult:
     """Run to the end while ``watch`` shows progress; it is given an event that is set when the run is over.
 
     Raises whatever the pipeline raised.

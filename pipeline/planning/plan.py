@@ -30,7 +30,8 @@ from transforms.journal.record import STEPS
 from transforms.ledger import Key as LedgerKey
 from transforms.protocols.engine import Waits
 from transforms.storage.address import local_path
-from transforms.storage.cache import CacheFailed, is_remote
+from transforms.storage.cache import is_remote
+from transforms.storage.cache_failed import CacheFailed
 
 # Which steps decide what each one is asked.
 _UPSTREAM: Mapping[str, tuple[str, ...]] = {
@@ -46,6 +47,7 @@ _UPSTREAM: Mapping[str, tuple[str, ...]] = {
 }
 _SAMPLE = 1000  # records, to learn from what a call takes
 _INPUT = "input"
+_NAMED = 5  # files that cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Plan:
     """What a run would do. ``videos`` are all that the input lists.
 
     ``media_s`` leaves out videos of ``unknown_length`` (remote ones that were never decoded, or files whose headers do
-    not say), and those that are ``unreadable``: not there, no media, or known not to decode. ``untold`` are cached
+    not say), and those that are ``unreadable``: not there, no media, or known not to decode; the first of those whose
+    headers tell so are ``unreadable_files``, by name. ``untold`` are cached
     replies of a judge without log-probabilities, which a run asks for again where its server reports them.
     """
 
@@ -98,6 +101,7 @@ class Plan:
     steps: tuple[StepPlan, ...]
     damage: tuple[str, ...]
     untold: int = 0
+    unreadable_files: tuple[str, ...] = ()
 
 
 class CannotLook(OSError):
@@ -113,6 +117,11 @@ class _Unseen:
 
     headers: Mapping[str, Headers | None]
     remote: frozenset[str]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Those whose headers there is no reading."""
+        return [uri for uri, headers in self.headers.items() if headers is None]
 
     def having(self, uris: Iterable[str], stream: str) -> int:
         """How many of the files may have such a stream."""
@@ -140,7 +149,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
         unseen = _probe([miss.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
         steps = _steps(job, counts, misses, unseen)
         lengths = [headers and headers.duration_s for headers in unseen.headers.values()]
-        bad = sum(headers is None for headers in unseen.headers.values())
+        bad = len(unseen.unreadable)
         return Plan(
             videos=len(job.listing.entries),
             media_s=counts.get(_INPUT, {}).get("milliseconds", 0) / 1000 + sum(length or 0.0 for length in lengths),
@@ -149,6 +158,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
             steps=steps,
             damage=tuple(job.journal.damage()),
             untold=counts.get("judge", {}).get(UNTOLD, 0),
+            unreadable_files=tuple(sorted(os.path.basename(uri) for uri in unseen.unreadable)[:_NAMED]),
         )
 
 

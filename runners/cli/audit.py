@@ -52,7 +52,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _act(arguments: argparse.Namespace, _: list[str]) -> int:
-    from transforms.storage.cache import CacheFailed
+    from transforms.storage.cache_failed import CacheFailed
 
     connect_stores(arguments.output, arguments.cache)
     # Every error of this call is a clear one-line subclass of these.
