@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -11,6 +11,7 @@ import apache_beam as beam
 from pipeline.stage import LedgerBuilder
 from schemas.example import PerceptionExample, Split
 from schemas.losses import Loss, LossKind
+from schemas.people.mark import Mark
 from schemas.video import Video
 from transforms.curate.curate_query import DEFERRED, CuratedPair, CurateExamples, Group
 from transforms.curate.thresholds import CurateConfig, FindThresholds
@@ -22,11 +23,13 @@ class Curate(beam.PTransform):
     """(Ranking, {"judgements", "losses"}, (video_id, split)) -> {"examples": Example, "pairs", "thresholds"}.
 
     "pairs" are a CuratedPair of every judgement, "thresholds" the one Thresholds that quantiles came to, not there
-    where there are none. A query that has a pair still to be judged is deferred as a whole.
+    where there are none. A query that has a pair still to be judged is deferred as a whole. ``marks`` are what people
+    say is wrong, by query id and by video id, "" for the query as a whole.
     """
 
     config: CurateConfig
     ledger: LedgerBuilder
+    marks: Mapping[str, Mapping[str, Mark]] = field(default_factory=dict)
 
     def expand(self, inputs: tuple[beam.PCollection, dict[str, Any], beam.PCollection]) -> dict[str, Any]:
         rankings, judged, splits = inputs
@@ -40,7 +43,7 @@ class Curate(beam.PTransform):
                 | "Key waiting" >> beam.Map(lambda one: (one.query_id, one.reason)),
             }
             | "Group" >> beam.CoGroupByKey()
-            | "Groups" >> beam.FlatMap(_group, beam.pvalue.AsDict(splits))
+            | "Groups" >> beam.FlatMap(_group, beam.pvalue.AsDict(splits), self.marks)
         )
         found: dict[str, beam.PCollection] = {}
         if self.config.follows_margins:
@@ -67,12 +70,15 @@ def _part(pair: CuratedPair) -> Iterator[Any]:
 
 
 def _group(
-    grouped: tuple[str, Mapping[str, Iterable[Any]]], splits: Mapping[str, Split]
+    grouped: tuple[str, Mapping[str, Iterable[Any]]],
+    splits: Mapping[str, Split],
+    marks: Mapping[str, Mapping[str, Mark]],
 ) -> Iterator[tuple[str, Group]]:
     query_id, group = grouped
     for query in group["queries"]:
         deferred = min(group["waiting"], default="")
-        yield query_id, Group(query, splits[query.video_id], tuple(group["judgements"]), deferred)
+        said = marks.get(query_id, {})
+        yield query_id, Group(query, splits[query.video_id], tuple(group["judgements"]), deferred, said)
 
 
 def caption_example(video: Video, split: Split) -> PerceptionExample | None:

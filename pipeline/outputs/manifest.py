@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.outputs.errors import NotAnOutput
+from pipeline.outputs.marks import LabelsUsed
 from pipeline.outputs.staging import is_half_published
 from pipeline.outputs.tables import Tables
 from schemas.capabilities import Capabilities
@@ -64,7 +65,7 @@ class RunInfo:
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
     of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
-    recipe gives them as numbers.
+    recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured.
     """
 
     recipe: Mapping[str, Any]
@@ -81,6 +82,7 @@ class RunInfo:
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
     thresholds: Thresholds | None = None
+    labels: LabelsUsed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

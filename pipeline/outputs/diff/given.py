@@ -14,7 +14,7 @@ from pipeline.outputs.tables import Row
 from pipeline.outputs.thresholds import ALPHAS, quantile_text
 from schemas.tables import row_of
 
-CauseKind = Literal["unknown", "input", "recipe", "engine", "prompt", "deferred", "version"]
+CauseKind = Literal["unknown", "input", "recipe", "engine", "prompt", "deferred", "people", "version"]
 
 SECTIONS: Mapping[str, str] = {
     "decode": "extract.decode",
@@ -133,6 +133,15 @@ class Given:
         differing = [name for name in a if name in b and a[name] != b[name]]
         return frozenset(Cause("version", f"{name}: {a[name]} -> {b[name]}") for name in differing)
 
+    @property
+    def labels(self) -> Causes:
+        """Whether people marked other things as wrong."""
+        a, b = (
+            f"{sum(used.marks.values())} ({used.sha256[:8]})" if used else "none"
+            for used in (self.a.labels, self.b.labels)
+        )
+        return NOTHING if a == b else frozenset({Cause("people", f"marks by people: {a} -> {b}")})
+
     def explain(self, what: str, *found: Causes) -> Causes:
         """The first of ``found`` that holds any cause, else the version of the code, else that ``what`` has none."""
         return next((causes for causes in (*found, self.version) if causes), frozenset({no_cause(what)}))
@@ -149,7 +158,7 @@ class Given:
             for name in ("input", "entries", "runner")
             if (values := (getattr(self.a, name), getattr(self.b, name)))[0] != values[1]
         ]
-        return [*dict.fromkeys(found), *sorted(self.thresholds), *self.version]
+        return [*dict.fromkeys(found), *sorted(self.thresholds), *self.labels, *self.version]
 
     def prompt_lines(self, name: str) -> list[str]:
         """A unified diff of a prompt's text in A and in B; its paragraphs are single lines."""
