@@ -260,7 +260,7 @@ async function showPair() {
   if (here !== place) return;
   const evidence = el("div", {}), said = el("p", { class: "soft small" }, `Pair ${place + 1} of ${pairs.length}, ${done} answered`);
   const buttons = [["yes", "Yes (y)"], ["no", "No (n)"], ["unsure", "Unsure (u)"]].map(([answer, name]) => el("button", { type: "button", "data-answer": answer, "aria-pressed": String(pair.answer === answer), onclick: () => answerPair(answer) }, name));
-  at("detail").replaceChildren(said, el("div", { class: "card" }, el("p", { class: "soft small" }, "Is this video what the query asks for?"), el("h2", { dir: "auto" }, question.text)), el("div", { class: "card" }, evidence), el("div", { class: "answers" }, ...buttons, el("button", { type: "button", onclick: () => turn(-1) }, "Back (k)"), el("button", { type: "button", onclick: () => turn(1) }, "Skip (j)")));
+  at("detail").replaceChildren(said, el("div", { class: "card" }, el("p", { class: "soft small" }, "Is this video what the query asks for?"), el("h2", { dir: "auto" }, question.text)), el("div", { class: "card" }, el("h3", {}, "The video"), evidence), el("div", { class: "answers" }, ...buttons, el("button", { type: "button", onclick: () => turn(-1) }, "Back (k)"), el("button", { type: "button", onclick: () => turn(1) }, "Skip (j)")));
   showVideo(evidence, pair.video_id, await ask("video", { id: pair.video_id }));
   scrollTo(0, 0);
 }
