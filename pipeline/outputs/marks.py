@@ -16,6 +16,7 @@ from transforms.storage.files import digest, exists, read_bytes
 
 LABELS = "labels.jsonl"  # in the output folder: what is wrong with it, for the next run
 AUDIT_FOLDER = "audit/"  # in the output folder: pairs drawn for blind labelling, and their answers
+SAMPLE_FILE, ANSWERS_FILE = f"{AUDIT_FOLDER}sample.jsonl", f"{AUDIT_FOLDER}answers.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
