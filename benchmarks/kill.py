@@ -36,7 +36,7 @@ from transforms.journal.record import STEPS
 from transforms.storage.files import connect, join, list_files, make_parent
 
 ROOT = Path(__file__).parent.parent
-EXTRACT = ("media", "decode", "asr", "ocr", "caption")
+EXTRACT = ("media", "decode", "asr", "ocr", "caption", "frame_hashes")
 REDONE = ("mine", "emit", "publish")  # by every run, for they are not journaled
 
 

@@ -48,24 +48,8 @@ DEPTH = 20
 
 FELL = "↓"
 
-_SIZES = {"hidden": 64, "layers": 3, "vision": 48}
-_PERCEPTION = (
-    "perception.prompt={system: Describe., user: '', reply: '{caption}'}",
-    "perception.epochs=34",
-    "perception.learning_rate=3e-3",
-)
-_RANKING = (
-    "ranking.prompt={system: Judge., user: '{query}', reply: <answer>}",
-    "ranking.negatives=2",
-    "ranking.batch=4",
-    "ranking.micro_batch=4",
-    # The paper's temperatures, 10 and 5, ask for scores that a new model takes long to reach.
-    "ranking.losses.pairwise.temperature=1",
-    "ranking.losses.teacher={weight: 1, temperature: 1}",
-    "ranking.losses.pointwise.weight=0",
-)
-_BEGINNING = ("ranking.epochs=5", "ranking.learning_rate=1.2e-3")
-_FURTHER = ("ranking.epochs=2", "ranking.learning_rate=6e-4")
+_BEGINNING = ("ranking.epochs=2",)
+_FURTHER = ("ranking.epochs=1", "ranking.learning_rate=4e-4")
 
 
 @dataclass(frozen=True)
@@ -93,10 +77,8 @@ def _cells(folder: Path, seed: int) -> Cells:
         world.write_train(_shards(folder, source), run)
     base = folder / "base"
     if not base.is_dir():
-        tiny_model(base, world.train.queries.values(), seed, **_SIZES)
-    sighted = train(
-        "perception", tiny_config(base, seed, _PERCEPTION), str(_shards(folder, RANDOM)), str(folder / "perception")
-    )
+        tiny_model(base, world.train.queries.values(), seed)
+    sighted = train("perception", tiny_config(base, seed, ()), str(_shards(folder, RANDOM)), str(folder / "perception"))
     model = _ranking(folder, START, sighted.root, RANDOM, seed, _BEGINNING)
     runs = {name: _best(run, DEPTH) for name, run in found.items()}
     after = {START: _reranked(folder, model, world.held_out, runs)}
@@ -108,7 +90,7 @@ def _cells(folder: Path, seed: int) -> Cells:
 
 
 def _ranking(folder: Path, name: str, model: Path, source: str, seed: int, settings: Sequence[str]) -> Path:
-    config = tiny_config(model, seed, [*_RANKING, *settings])
+    config = tiny_config(model, seed, settings)
     return train("ranking", config, str(_shards(folder, source)), str(folder / f"ranking-{name}")).root
 
 
@@ -194,7 +176,7 @@ def _retriever_config(folder: Path, world: World) -> RetrieverConfig:
         "precision": "fp32",
         "loader_workers": 0,
         "seed": world.seed,
-        "retriever.epochs": 20,
+        "retriever.epochs": 4,
         "retriever.batch": 32,
         "retriever.micro_batch": 32,
         "retriever.frames": FRAMES,

@@ -104,7 +104,7 @@ class World:
         return candidate(video_id, label, match, ranked, random.Random(f"{self.seed}:{query_id}:{video_id}"))
 
 
-def make_world(seed: int, train_each: int = 4, held_out_each: int = 2) -> World:
+def make_world(seed: int, train_each: int = 24, held_out_each: int = 4) -> World:
     """A world with so many clips of each kind, to train on and held out."""
     rng = random.Random(f"matrix:{seed}")
     kinds = [Ball(*attributes) for attributes in product(COLOURS, FLOORS, DIRECTIONS)]

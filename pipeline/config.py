@@ -78,9 +78,10 @@ class SynthesizeConfig(Section, frozen=True):
 class MineConfig(Section, frozen=True):
     """From queries to candidates: the first stages by name, how their runs are fused, and how deep these are.
 
-    An engine's options stand beside ``engine``, and for one that reads texts the weights of ``fields``. A query is
-    dropped unless its own video is among the first ``retrievable_at``, or if it is ambiguous. Of the candidates of its
-    split the first ``candidates`` go to the judge, but for those above the ``margin`` and near-duplicates of its video.
+    An engine's options stand beside ``engine``, and for one that reads texts the weights of ``fields``; a first stage
+    that is null is left out. A query is dropped unless its own video is among the first ``retrievable_at``, or if it is
+    ambiguous. Of the candidates of its split the first ``candidates`` go to the judge, but for those above the
+    ``margin`` and near-duplicates of its video.
     """
 
     first_stages: dict[str, EngineOptions]
@@ -243,7 +244,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
 def changed(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """A recipe's plain values with ``a.b=value`` settings put over them.
 
-    One of ``mine.first_stage`` takes the place of all first stages that the recipe has.
+    One of ``mine.first_stage`` takes the place of all first stages that the recipe has; its rules are then of that one.
 
     Raises:
         RecipeError: a setting that is none.
@@ -253,6 +254,9 @@ def changed(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any
     mine = over.get("mine")
     if isinstance(mine, dict) and any(setting.startswith("mine.first_stage=") for setting in settings):
         mine.pop("first_stages", None)
+        for section, naming in (("ambiguity", "run"), ("margin", "run"), ("fusion", "weights"), ("fusion", "quotas")):
+            if isinstance(rule := mine.get(section), dict):
+                rule.pop(naming, None)
     return with_settings(over, settings, RecipeError)
 
 
@@ -273,15 +277,19 @@ def _with_first_stages(mine: Mapping[str, Any]) -> dict[str, Any]:
     one, several = section.pop("first_stage", None), section.get("first_stages")
     if one is not None and several is not None:
         raise RecipeError("recipe key mine.first_stage: a short form of mine.first_stages for only one; give either")
+    if one is not None and not isinstance(one, Mapping):
+        raise RecipeError(f"recipe key mine.first_stage: expected a mapping such as {{engine: bm25}}, got {one!r}")
     if isinstance(one, Mapping):
         several = [one]
     if isinstance(several, list) and all(isinstance(each, Mapping) for each in several):
         section["first_stages"] = named = {}
         for each in several:
-            name = str(each.get("name", each.get("engine")))
+            name = str(each.get("name", each.get("engine", each.get("preset"))))
             if name in named:
                 raise RecipeError(f"recipe key mine.first_stages: two are called {name!r}; give each a name of its own")
             named[name] = {key: value for key, value in each.items() if key != "name"}
+    elif isinstance(several, Mapping):
+        section["first_stages"] = {name: each for name, each in several.items() if each is not None}
     return section
 
 

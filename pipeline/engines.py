@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pipeline.config import EngineOptions, Recipe, RecipeError
 from schemas.capabilities import Capabilities
@@ -18,19 +18,26 @@ from transforms.protocols.embed import EmbedEngine
 from transforms.protocols.engine import Engine, EngineError
 from transforms.protocols.first_stage import FirstStageEngine
 from transforms.protocols.teacher import Task, TeacherEngine
+from transforms.search.search import SearchOptions
 
 _MOST = 20.0  # nats: more samples than anybody draws
+T = TypeVar("T")
+
 FIRST_STAGES = "first_stages"
 _TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
 
 
 @dataclass(frozen=True)
 class FirstStage:
-    """One run of the first stage: its name, its engine, and the weights of the fields where it reads text."""
+    """One run of the first stage: its name and its engine, and the weights of the fields where it reads text.
+
+    ``search`` says how the vectors of an embedder are searched, and is None for engines of another kind.
+    """
 
     name: str
-    engine: Engine
+    engine: Any
     weights: FieldWeights | None = None
+    search: SearchOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -95,27 +102,34 @@ def find_first_stages(recipe: Recipe) -> tuple[FirstStage, ...]:
     """The first stages of a recipe, in its order.
 
     Raises:
-        RecipeError: see ``find_engines``, or one that reads no text is told of which fields.
+        RecipeError: see ``find_engines``, or one is given an option of another kind of engine.
     """
     found = []
     for name, options in recipe.mine.first_stages.items():
         key = f"mine.first_stages.{name}"
-        own = {option: value for option, value in options.items() if option != "fields"}
+        own = {option: value for option, value in options.items() if option not in ("fields", "search")}
         try:
             engine = find_engine("first_stage", own)
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
-        weights = options.get("fields")
-        if cast(FirstStageEngine, engine).reads_text:
-            given = {} if weights is None else weights
-            found.append(
-                FirstStage(name, engine, converted(given, FieldWeights, f"recipe key {key}.fields", RecipeError))
-            )
-        elif weights is not None:
-            raise RecipeError(f"recipe key {key}.fields: engine {options['engine']!r} reads no text")
-        else:
-            found.append(FirstStage(name, engine))
+        embedder = isinstance(engine, EmbedEngine)
+        reads_text = (
+            cast(EmbedEngine, engine).reads == "text" if embedder else cast(FirstStageEngine, engine).reads_text
+        )
+        weights = _of_its_kind(options, key, "fields", FieldWeights, "reads no text" if not reads_text else "")
+        search = _of_its_kind(options, key, "search", SearchOptions, "searches no vectors" if not embedder else "")
+        found.append(FirstStage(name, engine, weights, search))
     return tuple(found)
+
+
+def _of_its_kind(options: EngineOptions, key: str, option: str, kind: type[T], lacks: str) -> T | None:
+    """An option of a first stage, which some engines have not: what they lack for it is told."""
+    given = options.get(option)
+    if not lacks:
+        return converted({} if given is None else given, kind, f"recipe key {key}.{option}", RecipeError)
+    if given is not None:
+        raise RecipeError(f"recipe key {key}.{option}: engine {options.get('engine')!r} {lacks}")
+    return None
 
 
 def require_reach(recipe: Recipe, judge: TeacherEngine, lacks: str = "") -> None:

@@ -9,16 +9,20 @@ from typing import Any
 import apache_beam as beam
 
 from pipeline.config import MineConfig
-from pipeline.engines import Engines
-from pipeline.stage import LedgerBuilder
+from pipeline.engines import Engines, FirstStage
+from pipeline.stage import LedgerBuilder, merge
 from schemas.losses import Loss
 from schemas.query import Query
+from transforms.journal.journal import Journal
 from transforms.ledger import LOSSES, lost
 from transforms.mine.choose_pairs import ChoosePairs, LeaveOut
 from transforms.mine.filter_rankings import FilterRankings
 from transforms.mine.retrieve import Ranking, RetrieveByText, Retrieved, ranking_of
+from transforms.mine.search_vectors import RetrieveByVectors
 from transforms.progress import Advance
 from transforms.search.fusion import FusionConfig, fuse
+from transforms.search.search import SearchOptions
+from transforms.storage.cache import Cache
 
 PRESENT = ""  # the reason why a video waits that does not
 
@@ -34,6 +38,8 @@ class Mine(beam.PTransform):
 
     config: MineConfig
     engines: Engines
+    cache: Cache
+    journal: Journal
     ledger: LedgerBuilder
 
     def expand(self, inputs: tuple[beam.PCollection, ...]) -> dict[str, beam.PCollection]:
@@ -49,11 +55,17 @@ class Mine(beam.PTransform):
         self.ledger.step("mine", "select", queries, selected.queries, selected.losses)
 
         found = selected.queries | "Due" >> Advance("retrieve", "in") | "Nothing yet" >> beam.Map(Retrieved)
+        losses = []
         for stage in self.engines.first_stages:
-            run = RetrieveByText(stage.name, stage.engine, config.retrievable_at, stage.weights)
-            found = (found, corpus) | f"Retrieve {stage.name}" >> run
+            if stage.search is None:
+                by_text = RetrieveByText(stage.name, stage.engine, config.retrievable_at, stage.weights)
+                found = (found, corpus) | f"Retrieve {stage.name}" >> by_text
+            else:
+                found, lost_queries = self._by_vectors(stage, stage.search, found, corpus)
+                losses.append(lost_queries)
         ranked = found | "Fuse" >> beam.Map(ranked_by, config.fusion, config.retrievable_at)
-        self.ledger.step("mine", "retrieve", selected.queries, ranked)
+        unfound = merge(losses, "Not retrieved", queries.pipeline)
+        self.ledger.step("mine", "retrieve", selected.queries, ranked, unfound)
 
         filtered = ranked | "Done" >> Advance("retrieve", "done") | "Filter" >> FilterRankings(config.ambiguity)
         self.ledger.step("mine", "filter", ranked, filtered.rankings, filtered.losses)
@@ -62,6 +74,16 @@ class Mine(beam.PTransform):
         chosen = choices | "Guard" >> LeaveOut()
         self.ledger.step("mine", "guard", choices, chosen.pairs, chosen.losses)
         return {"ranked": ranked, "rankings": filtered.rankings, "pairs": chosen.pairs}
+
+    def _by_vectors(
+        self, stage: FirstStage, options: SearchOptions, queries: beam.PCollection, corpus: beam.PCollection
+    ) -> tuple[beam.PCollection, beam.PCollection]:
+        run = RetrieveByVectors(
+            stage.name, stage.engine, self.cache, self.journal, self.config.retrievable_at, stage.weights, options
+        )
+        made = (queries, corpus) | f"Retrieve {stage.name}" >> run
+        self.ledger.step("mine", f"embed {stage.name}", corpus, made["embedded"], made["unembedded"])
+        return made["found"], made["losses"]
 
 
 def ranked_by(found: Retrieved, fusion: FusionConfig, depth: int) -> Ranking:

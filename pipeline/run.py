@@ -106,7 +106,7 @@ def put_stages(
         recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, ledger
     )
     mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
-    mined = mining | "Mine" >> Mine(recipe.mine, engines, ledger)
+    mined = mining | "Mine" >> Mine(recipe.mine, engines, job.cache, journal, ledger)
     judged = (mined["pairs"], videos) | "Judge" >> Judge(
         recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
     )

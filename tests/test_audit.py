@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,25 +18,40 @@ from pipeline.audit.audit import Audit, audit, questions_of
 from pipeline.audit.coverage import coverage
 from pipeline.audit.figures import area_under_curve, best_temperature, calibration, shift
 from pipeline.audit.payloads import PAYLOADS, planted
-from pipeline.audit.sample import judged_sample, unrelated_sample, video_index
+from pipeline.audit.sample import judged_sample, left_out_sample, unrelated_sample, video_index
 from pipeline.audit.text import audit_json, audit_text
 from pipeline.config import load_recipe
+from pipeline.emit import rejection_rows
 from pipeline.outputs.manifest import MANIFEST, Manifest, read_manifest
+from pipeline.outputs.tables import Row, Tables
 from prompts.evidence import DEFAULT_BUDGETS
 from prompts.template import Template, load_template
 from runners.cli.main import main
+from schemas.losses import Loss
 from schemas.token import Token
 from schemas.video import MODALITIES, Evidence, Metadata
 from tests.scripted_teacher import ScriptedEngine
-from tests.tiny_output import write_tiny
+from tests.tiny_output import tiny_rows, write_tiny
 from transforms.journal.journal import Journal
+from transforms.mine.choose_pairs import ABOVE_MARGIN, NEAR_DUPLICATE
 from transforms.protocols.teacher import TeacherReply, TeacherRequest
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny output, of which mining left out one pair of each query: by turns as a near-duplicate or too near."""
     folder = tmp_path_factory.mktemp("audited") / "out"
-    write_tiny(folder)
+    rows = tiny_rows()
+    judged = {(row["query_id"], row["video_id"]) for _, row in rows["judgements"]}
+    others = [row["video_id"] for _, row in rows["videos"] if row["split"] == "train"]
+    rows["rejections"] = [(part, row) for part, row in rows["rejections"] if row["step"] != "guard"]
+    for number, (_, row) in enumerate(rows["ranking"]):
+        query_id = row["query_id"]
+        video_id = next(one for one in others[number % 9 :] + others if (query_id, one) not in judged)
+        reason = (NEAR_DUPLICATE, ABOVE_MARGIN)[number % 2]
+        left_out = Loss("rejected", "mine", "guard", reason, "", video_id, query_id)
+        rows["rejections"] += [("part", row) for row in rejection_rows(left_out)]
+    write_tiny(folder, rows)
     path = folder / MANIFEST
     manifest = json.loads(path.read_text())
     manifest["recipe"] = load_recipe("demo").as_dict() | {"name": "tiny"}
@@ -187,7 +203,63 @@ def test_an_unrelated_video_is_of_another_event_and_in_no_qrel(output: str, mani
     assert unrelated_sample(tables, videos, listed, ("caption",), 50) == []
 
 
+def test_an_unrelated_video_is_no_copy_of_one_that_answers(
+    output: str, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Tables.rows
+
+    def all_copies(tables: Tables, table: str, *columns: Any) -> Iterator[Row]:
+        return ({**row, "group": "one"} if "group" in row else row for row in rows(tables, table, *columns))
+
+    monkeypatch.setattr(Tables, "rows", all_copies)
+    tables = manifest.tables(output)
+    assert unrelated_sample(tables, video_index(tables), {}, ("caption",), 50) == []
+
+
+def test_a_sample_of_what_mining_left_out_is_the_same_pairs_each_time_and_none_that_was_judged(
+    output: str, manifest: Manifest
+) -> None:
+    tables = manifest.tables(output)
+    few, many = (left_out_sample(tables, video_index(tables), ("caption",), n) for n in (4, 20))
+    assert few == many[:4]
+    assert few == left_out_sample(manifest.tables(output), video_index(tables), ("caption",), 4)
+    ids = [(pair.query.query_id, pair.video.video_id) for pair in many]
+    reasons = {(row["query_id"], row["video_id"]): row["reason"] for row in tables.rows("rejections")}
+    assert len(set(ids)) == 20
+    assert {reasons[pair] for pair in ids} == {NEAR_DUPLICATE, ABOVE_MARGIN}
+    assert set(ids).isdisjoint((row["query_id"], row["video_id"]) for row in tables.rows("judgements"))
+
+
+def test_a_pair_that_was_left_out_is_not_asked_about_where_the_judge_can_be_shown_nothing(
+    output: str, manifest: Manifest
+) -> None:
+    tables = manifest.tables(output)
+    videos = video_index(tables)
+    everything = left_out_sample(tables, videos, MODALITIES, 1000)
+    assert len(everything) == sum(row["step"] == "guard" for row in tables.rows("rejections"))
+    heard = [pair for pair in everything if pair.video.evidence.asr]
+    assert left_out_sample(tables, videos, ("asr",), 1000) == heard
+
+
 # Whole audits
+
+
+def test_the_judge_says_how_many_of_the_pairs_that_mining_left_out_are_relevant(
+    output: str, manifest: Manifest, judge: object
+) -> None:
+    by = lambda request: 5.0 if "PIER 7" in request.prompt.user else -3.0  # noqa: E731
+    found = audited(output, manifest, judge(by), n=12)
+    tables = manifest.tables(output)
+    pairs = left_out_sample(tables, video_index(tables), MODALITIES, 12)
+    relevant = sum("PIER 7" in pair.video.evidence.text("ocr") for pair in pairs)
+    assert 0 < relevant < len(pairs) == 12
+    assert (found.left_out, found.left_out_yes) == (12, relevant)
+    assert found.asked == len(questions_of(output, tables, judge(by), 12)) - found.cached
+    values = msgspec.json.decode(audit_json(found))
+    assert (values["left_out"], values["left_out_yes"]) == (12, relevant)
+    lines = audit_text(output, manifest, found).splitlines()
+    at = lines.index("Pairs that mining left out before they were judged")
+    assert f"{relevant} of 12 called relevant" in lines[at + 1]
 
 
 def test_a_judge_that_only_looks_at_the_query_is_found_to_be_steady_and_useless(
@@ -236,8 +308,10 @@ def test_unreadable_replies_are_counted_and_no_answer(output: str, manifest: Man
     mute = replace(judge(None), engine=ScriptedEngine(lambda request: TeacherReply("I cannot say")))
     found = audited(output, manifest, mute)
     assert found.problems == {"no answer": found.asked + found.cached}
-    assert found.calibration is None
-    assert "nothing to compare" in audit_text(output, manifest, found)
+    assert (found.calibration, found.left_out) == (None, 0)
+    said = audit_text(output, manifest, found)
+    assert "nothing to compare" in said
+    assert "left out" not in said
 
 
 def test_the_same_audit_again_asks_nothing_and_says_the_same(output: str, manifest: Manifest, judge: object) -> None:
@@ -271,7 +345,7 @@ def test_the_command_asks_the_judge_of_the_run(output: str, tmp_path: Path, caps
     first = json.loads(capsys.readouterr().out)
     assert main(arguments) == 0
     again = json.loads(capsys.readouterr().out)
-    assert (first["asked"] > 0, again["asked"]) == (True, 0)
+    assert (first["asked"] > 0, again["asked"], first["left_out"]) == (True, 0, 3)
     # The rules judge by words: stuffing with those of the query is what sways them, and nothing else does.
     assert first["planted"]["query words"]["to_yes"] == first["planted"]["query words"]["compared"] > 0
     assert first["planted"]["forged turn"]["flips"] == 0

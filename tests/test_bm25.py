@@ -46,6 +46,7 @@ WORLD = [
     ("my", "ယနေ့ရန်ကုန်မြို့တွင်ရေကြီးမှုဖြစ်ပွားသည်"),
     ("pt", "As inundações em São Luís deixaram muitas famílias sem casa"),
     ("ru", "Наводнение в Москве"),
+    ("th", "น้ำท่วมที่เชียงใหม่วันนี้"),
     ("tr", "IRMAK TAŞTI, İSTANBUL SEL HABERLERİ"),
 ]
 
@@ -63,6 +64,7 @@ WORLD = [
         ("familia", "pt"),
         ("sao luis", "pt"),
         ("наводнения Москвы", "ru"),
+        ("น้ำท่วมเชียงใหม่", "th"),
         ("istanbul", "tr"),
         ("ırmak taştı", "tr"),
     ],

@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from pipeline.config import RecipeError, load_recipe, parse_recipe, recipe_names, recipe_text
 from pipeline.engines import find_engines
@@ -88,7 +89,14 @@ def test_a_recipe_can_be_a_file(tmp_path):
         (["extract.frames.max_frames=0"], r"recipe key extract.frames: max_frames must be at least 1, got 0"),
         (["costs.judge.input_prize=1"], r"key costs.judge.input_prize is not known; did you mean 'input_price'"),
         (["emit.frames.frames=7"], r"recipe key emit.frames: .*even number"),
-        (["synthesize.variants=[smell]"], r"recipe key synthesize.variants"),
+        (
+            ["mine.fusion={method: rff}"],
+            r"key mine.fusion.method: 'rff' is no choice; did you mean 'rrf'\? \(known: rrf,",
+        ),
+        (
+            ["synthesize.variants=[smell]"],
+            r"key synthesize.variants\[0\]: 'smell' is no choice \(known: caption, asr",
+        ),
         (["curate"], "expected key=value"),
         (["seed.x=1"], "'seed' is a value, not a section|seed"),
         (["curate.alpha1=[1"], "not YAML"),
@@ -153,6 +161,26 @@ def test_first_stages_that_make_no_sense_are_refused_in_one_line_with_the_reason
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("recipe", ["demo", "rankvideo"])
+@pytest.mark.parametrize("stage", ["{engine: video_colbert, model: runs/retriever}", "{engine: trec, path: a.trec}"])
+def test_one_first_stage_in_place_of_all_takes_over_the_rules_that_named_another(recipe, stage):
+    mine = load_recipe(recipe, [f"mine.first_stage={stage}"]).mine
+
+    assert list(mine.first_stages) == [yaml.safe_load(stage)["engine"]]
+    assert (mine.ambiguity.run, mine.ambiguity.ratio) == (None, 2.0)
+
+
+def test_a_first_stage_that_is_null_is_left_out():
+    assert list(load_recipe("demo", ["mine.first_stages.dense=null"]).mine.first_stages) == ["bm25"]
+    with pytest.raises(RecipeError, match="first_stages must name at least one"):
+        load_recipe("demo", ["mine.first_stages={dense: null}"])
+
+
+def test_a_first_stage_that_is_no_mapping_is_one_line():
+    with pytest.raises(RecipeError, match=r"mine.first_stage: expected a mapping such as {engine: bm25}, got 'bm25'"):
+        load_recipe("demo", ["mine.first_stage=bm25"])
+
+
 def test_one_first_stage_and_several_are_not_given_both():
     values = {"mine": {"first_stage": {"engine": "bm25"}, "first_stages": {"bm25": {"engine": "bm25"}}}}
 
@@ -210,7 +238,7 @@ def test_a_recipe_without_a_section_names_it():
             r"key extract.asr: asr engine 'wisper' is not known; did you mean 'whisper'",
         ),
         ("extract.ocr.limit=3", r"recipe key extract.ocr: ocr engine 'rapidocr' has no option 'limit'"),
-        ("mine.first_stage={engine: trec, path: /no/such.run}", r"recipe key mine.first_stages.trec: .*no/such.run"),
+        ("mine.first_stages.other={engine: trec, path: /no/such.run}", r"key mine.first_stages.other: .*no/such.run"),
     ],
 )
 def test_an_engine_that_cannot_be_had_names_its_key(setting, message):

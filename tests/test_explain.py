@@ -198,6 +198,16 @@ def test_a_video_that_was_rejected_is_told_by_its_id(tmp_path):
     assert "extract/deduplicate: duplicate file: as a.mp4" in explain(str(tmp_path), "copy-1")
 
 
+def test_a_pair_that_was_left_out_before_the_judge_is_told_by_its_ids(output):
+    rejections = [row for _, row in tiny_rows()["rejections"]]
+    left_out = next(row for row in rejections if (row["stage"], row["step"]) == ("mine", "guard"))
+
+    told = explain(output, f"{left_out['query_id']}:{left_out['video_id']}")
+
+    assert told.startswith(f"REJECTED {left_out['query_id']}:{left_out['video_id']}")
+    assert "mine/guard: near duplicate: of it" in told
+
+
 def test_an_unknown_id_names_the_forms_and_the_nearest(output, queries):
     query_id = queries[0]["query_id"]
 

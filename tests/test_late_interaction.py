@@ -84,8 +84,9 @@ def decoded_of(pack: Pack, row: int) -> np.ndarray:
 
 
 def test_sentence_transformers_maxsim_of_normalised_lengths_is_the_score_of_a_level(tmp_path):
-    similarity = pytest.importorskip("sentence_transformers.util.similarity")
-    torch = pytest.importorskip("torch")
+    import torch
+    from sentence_transformers.util import similarity
+
     path = str(tmp_path / "pack")
     write_pack(path, ragged(60, levels=1, dims=DIMS))
     pack = open_pack(path)
@@ -141,9 +142,9 @@ def test_vectors_that_cancel_out_are_pooled_to_the_first():
 
 
 def test_wards_clusters_are_those_of_sentence_transformers_and_in_the_order_of_time():
-    pooling = pytest.importorskip("sentence_transformers.multi_vector_encoder.modules.token_pooling")
-    pytest.importorskip("scipy")
-    torch = pytest.importorskip("torch")
+    import torch
+    from sentence_transformers.multi_vector_encoder.modules import token_pooling as pooling
+
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((12, 32))
     vectors = unit(centres[rng.integers(0, 12, 160)] + 0.4 * rng.standard_normal((160, 32)))

@@ -20,12 +20,14 @@ from prompts.template import Template, load_template
 from runners.cli.main import main
 from schemas.usage import Usage
 from schemas.video import EngineStamp, ManifestEntry
+from tests.scripted_server import Asked, Reply, ScriptedServer
 from transforms.engines.pyav import PyAv
 from transforms.extract.decode import Decoding, Limits, decode_video
 from transforms.extract.headers import Headers, probe
 from transforms.journal.budget import Cost, Deferred
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
+from transforms.mine import search_vectors
 from transforms.protocols.frames import FramePolicy
 from transforms.protocols.teacher import Ladder, TeacherFailed, TeacherReply
 from transforms.storage.cache import Cache
@@ -83,6 +85,9 @@ def finished(samples, tmp_path_factory) -> Path:
     return folder
 
 
+NOTHING = dict.fromkeys(("decode", "caption", "frame_hashes", "write", "embed_video", "embed_query", "judge"), 0)
+
+
 @pytest.fixture
 def done(finished, tmp_path) -> Path:
     """A copy of ``finished``, to be changed."""
@@ -100,15 +105,68 @@ def test_a_plan_foretells_the_judge_calls_of_a_new_prompt_and_what_a_budget_leav
     between = plan(done, changed)
     continued = run(done, changed)
 
-    nothing = {"decode": 0, "caption": 0, "frame_hashes": 0, "write": 0}
     assert due > 3
-    assert to_run(before) == {**nothing, "judge": due}
-    assert budgeted == {**nothing, "judge": 3}
-    assert to_run(between) == continued == {**nothing, "judge": due - 3}
+    assert to_run(before) == {**NOTHING, "judge": due}
+    assert budgeted == {**NOTHING, "judge": 3}
+    assert to_run(between) == continued == {**NOTHING, "judge": due - 3}
     assert all(step["exact"] for step in (*before["steps"].values(), *between["steps"].values()))
     new = Template("judge", (done / "judge.txt").read_text()).version
     reason = f"prompt {given.version[:4]} -> {new[:4]}"
     assert (reasons(before, "judge"), reasons(between, "judge")) == ({reason: due}, {reason: due - 3})
+
+
+def test_a_plan_foretells_what_other_weights_of_a_field_or_a_lost_pack_leave_to_the_judge(done, plan):
+    next(done.glob("**/packs/*/*")).unlink()
+    same, weights = plan(done), "mine.first_stages.dense.fields={caption: 0, asr: 0, ocr: 0, metadata: 1}"
+    before = plan(done, weights)
+
+    nothing = dict.fromkeys(to_run(same), 0)
+    assert to_run(same) == nothing
+    assert to_run(before) == nothing | {"judge": run(done, weights)["judge"]}
+    assert all(step["exact"] for step in (*same["steps"].values(), *before["steps"].values()))
+
+
+def test_a_plan_that_cannot_search_estimates_what_is_behind_it(done, plan, monkeypatch):
+    next(done.glob("**/packs/*/*")).unlink()
+    monkeypatch.setattr(search_vectors, "is_remote", lambda _: True)
+
+    found = plan(done)
+    assert found["steps"]["judge"]["to_run"] > 0
+    assert not found["steps"]["judge"]["exact"]
+    assert list(reasons(found, "judge")) == ["depends on search"]
+
+
+def embed(asked: Asked) -> Reply:
+    """Vectors of how often a text has each of the first letters of the alphabet."""
+    vector = [1.0 + str(asked.body.get("input")).count(letter) for letter in "abcdefghijkl"]
+    return Reply({"data": [{"embedding": vector, "index": 0}]})
+
+
+def test_a_new_query_prompt_embeds_the_queries_anew_and_no_document_and_the_plan_says_so(done, plan):
+    with ScriptedServer(embed) as server:
+        address = f"engine: openai, model: m, base_url: '{server.base_url}', encoding_format: float"
+        served = [f"mine.first_stages.dense={{{address}, query_prompt: '{prompt}'}}" for prompt in ("", "to us: ")]
+        first = run(done, served[0])
+        asked = len(server.asked)
+        before = plan(done, served[1])
+        assert len(server.asked) == asked
+        made = run(done, served[1])
+        texts = [request.body["input"] for request in server.asked[asked:] if request.body]
+        after = plan(done, served[1])
+
+    steps, queries = before["steps"], first["embed_query"]
+    assert min(queries, first["embed_video"]) > 2
+    assert {name: (steps[name]["to_run"], steps[name]["exact"]) for name in NOTHING if name != "judge"} == {
+        **dict.fromkeys(NOTHING.keys() - {"judge"}, (0, True)),
+        "embed_query": (queries, True),
+    }
+    (why,) = reasons(before, "embed_query")
+    assert why.startswith("engine options ")
+    assert set(reasons(before, "judge")) == {"depends on embed_query"}
+    # The prompt has none of the letters that count, so the same videos are found, and the judge is asked nothing.
+    assert made == {**NOTHING, "embed_query": queries}
+    assert sum(text.startswith("to us: ") for text in texts) == len(texts) == queries + 2  # which are to try it out
+    assert to_run(after) == NOTHING
 
 
 def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp_path, monkeypatch, plan):
@@ -124,10 +182,11 @@ def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp
     )
 
     # 4 files to open, of which one will fail; 3 videos of 2 variants, 2 queries each, 1 positive and 2 candidates each
-    assert to_run(found) == {"decode": 4, "caption": 3, "frame_hashes": 3, "write": 6, "judge": 36}
+    embedding = {"embed_video": 3, "embed_query": 12}
+    assert to_run(found) == {"decode": 4, "caption": 3, "frame_hashes": 3, "write": 6, **embedding, "judge": 36}
     assert not any(step["exact"] for step in found["steps"].values())
     assert reasons(found, "decode") == {"new": 4}
-    assert reasons(found, "judge") == {"depends on decode, caption, frame_hashes, write": 36}
+    assert reasons(found, "judge") == {"depends on decode, caption, frame_hashes, write, embed_video, embed_query": 36}
     assert found["steps"]["judge"]["input_tokens"] == 36 * 900
     assert found["steps"]["judge"]["dollars"] == pytest.approx(36 * 900 * 2 / 1e6)
     assert found["steps"]["judge"]["seconds"] is None

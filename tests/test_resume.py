@@ -51,7 +51,8 @@ def original(samples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("original")
     rows = [{"uri": str(samples / "videos" / f"{clip}.mp4"), "title": f"Day {clip} of the news"} for clip in CLIPS]
     (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert set(run(folder)) == {"media", "decode", "caption", "write", "judge"}
+    made = {"media", "decode", "frame_hashes", "caption", "write", "embed_video", "embed_query", "judge"}
+    assert set(run(folder)) == made
     return folder
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from schemas.check import InvalidRecord
 from tests.tiny_vlm import build
 from transforms.engines.embed.sentence_transformers import SentenceTransformers
+from transforms.engines.local.model_folder import model_id
 from transforms.engines.registry import find_engine
 from transforms.protocols.engine import EngineError, loaded
 from transforms.protocols.frames import Frame
@@ -160,6 +162,26 @@ def test_vectors_of_a_document_can_be_bounded(engine):
     assert embedder.embed_frames(frames(6)).vectors.shape == (5, 16)
     assert np.linalg.norm(embedder.embed_frames(frames(6)).vectors, axis=1) == pytest.approx(np.ones(5), abs=1e-6)
     assert len(embedder.embed_query(TEXTS[0]).vectors) > 5
+
+
+def test_a_module_without_files_may_have_no_folder(engine, folders, tmp_path):
+    folder = shutil.copytree(folders["dense"], tmp_path / "copy")
+    modules = json.loads((folder / "modules.json").read_text())
+    listed = {"idx": 9, "name": "9", "path": "9_Normalize", "type": "sentence_transformers.models.Normalize"}
+    (folder / "modules.json").write_text(json.dumps([*modules, listed]))
+
+    engine(model=str(folder)).check()
+    assert engine(model=str(folder)).document_stamp().model.startswith("sha256:")
+
+
+def test_code_that_a_checkpoint_brings_along_is_part_of_its_name(engine, folders, tmp_path):
+    folder = shutil.copytree(folders["dense"], tmp_path / "copy")
+    (folder / "modeling_own.py").write_text("SCALE = 1\n")
+    before = engine(model=str(folder), trust_remote_code=True).document_stamp()
+    model_id.cache_clear()
+    (folder / "modeling_own.py").write_text("SCALE = 2\n")
+
+    assert engine(model=str(folder), trust_remote_code=True).document_stamp().fingerprint != before.fingerprint
 
 
 def test_what_is_wrong_with_a_checkpoint_is_said_before_any_work(engine, folders, tmp_path, caplog):

@@ -47,6 +47,7 @@ def test_the_teachers_probability_replaces_both_where_it_judged():
         ({"answers": {"q": frozenset({"also"})}}, "also"),  # known, or suspected, to answer the query too
         ({"answers": {"q": frozenset({"n"})}}, "n"),  # even if it is in the query's own group
         ({"groups": {"p": "g", "copy": "g"}}, "copy"),
+        ({"answers": {"q": frozenset({"also"})}, "groups": {"also": "g", "copy": "g"}}, "copy"),
         ({"groups": {"p": "g", "n": "g"}}, "n"),  # a judge that says no to a copy of the positive is mistaken
         ({"events": {"p": "flood", "x": "flood"}}, "x"),  # of the same event, and nobody has judged it
         ({}, None),  # a place that no video fills

@@ -16,14 +16,23 @@ FAMILIES = ("clip", "siglip", "siglip2")
 _SPECIAL = ("<unk>", "<pad>", "<bos>", "<eos>")
 
 
-def build(folder: Path, family: str = "clip", texts: Iterable[str] = (), *, seed: int = 0, layers: int = 1) -> Path:
+def build(
+    folder: Path,
+    family: str = "clip",
+    texts: Iterable[str] = (),
+    *,
+    seed: int = 0,
+    layers: int = 1,
+    factor: float = 5.0,
+) -> Path:
     """Write a model, tokenizer and image processor that the Auto classes load, and return ``folder``.
 
-    ``texts`` are what the tokenizer learns its words from.
+    ``texts`` are what the tokenizer learns its words from. ``factor`` is by how much a CLIP's random weights are larger
+    than usual: so that vectors differ from the start in tests, while 1 is best to learn from.
     """
     torch.manual_seed(seed)
     tokenizer = _pieces(texts) if family == "siglip2" else _words(texts)
-    model, images = _FAMILIES[family](len(tokenizer), layers)
+    model, images = _FAMILIES[family](len(tokenizer), layers, factor)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     images.save_pretrained(folder)
@@ -68,16 +77,16 @@ def _sizes(words: int, layers: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return text, small | {"patch_size": 8}
 
 
-def _clip(words: int, layers: int) -> tuple[Any, Any]:
+def _clip(words: int, layers: int, factor: float) -> tuple[Any, Any]:
     text, vision = _sizes(words, layers)
     config = T.CLIPConfig(
-        text_config=text, vision_config=vision | {"image_size": PIXELS}, projection_dim=DIMS, initializer_factor=5.0
+        text_config=text, vision_config=vision | {"image_size": PIXELS}, projection_dim=DIMS, initializer_factor=factor
     )
     size = {"size": {"shortest_edge": PIXELS}, "crop_size": {"height": PIXELS, "width": PIXELS}}
     return T.CLIPModel(config), T.CLIPImageProcessor(**size)
 
 
-def _siglip(words: int, layers: int) -> tuple[Any, Any]:
+def _siglip(words: int, layers: int, _: float) -> tuple[Any, Any]:
     text, vision = _sizes(words, layers)
     config = T.SiglipConfig(text_config=text | {"projection_size": DIMS}, vision_config=vision | {"image_size": PIXELS})
     model = T.SiglipModel(config)
@@ -85,7 +94,7 @@ def _siglip(words: int, layers: int) -> tuple[Any, Any]:
     return model, T.SiglipImageProcessor(size={"height": PIXELS, "width": PIXELS})
 
 
-def _siglip2(words: int, layers: int) -> tuple[Any, Any]:
+def _siglip2(words: int, layers: int, _: float) -> tuple[Any, Any]:
     text, vision = _sizes(words, layers)
     config = T.Siglip2Config(
         text_config=text | {"projection_size": DIMS}, vision_config=vision | {"num_patches": (PIXELS // 8) ** 2}

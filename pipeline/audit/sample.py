@@ -52,25 +52,27 @@ def unrelated_sample(
 ) -> list[Pair]:
     """``n`` judged queries, each with a video chosen by hash that is not known to answer it.
 
-    A video of a relevant video's event is passed over, as is one without any of the modalities that the judge sees.
+    A video of a relevant video's event or a copy of one is passed over, as is one without any of the modalities that
+    the judge sees.
     """
     columns = ["query_id", "video_id", "is_positive"]
     positives = [row for row in tables.rows("judgements", columns) if row["is_positive"]]
     queries = _least(positives, n)
     texts = _texts(tables, {row["query_id"] for row in queries})
-    events = {
-        row["video_id"]: row["metadata"]["event"] for row in tables.rows("videos", ["video_id", "metadata.event"])
+    kin = {
+        row["video_id"]: {("group", row["group"]), ("event", row["metadata"]["event"])} - {("event", "")}
+        for row in tables.rows("videos", ["video_id", "group", "metadata.event"])
     }
-    corpus = sorted(events)
+    corpus = sorted(kin)
     found = []
     for row in queries:
         query_id = row["query_id"]
         answers = {row["video_id"], *(video for video, grade in relevant.get(query_id, {}).items() if grade > 0)}
-        taken = {events.get(video) for video in answers} - {"", None}
+        taken = set[tuple[str, str]]().union(*(kin.get(video, ()) for video in answers))
         start = int(fingerprint(query_id), 16)
         for step in range(len(corpus)):
             video_id = corpus[(start + step) % len(corpus)]
-            if video_id in answers or events[video_id] in taken:
+            if video_id in answers or not kin[video_id].isdisjoint(taken):
                 continue
             pair = _pair(query_id, texts[query_id], videos.get(video_id), is_positive=False)
             if pair is not None and not set(shown).isdisjoint(pair.video.evidence.present):

@@ -227,6 +227,9 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     if embedders:  # of several the first stands for all
         stamps |= {"embed_video": embedders[0].document_stamp(), "embed_query": embedders[0].query_stamp()}
     free = () if any(isinstance(each, Waits) for each in embedders) else ("embed_video", "embed_query")
+    # Queries that could not be searched do not come to the next embedder, nor to the judge.
+    unsearched = counts.get("mine/retrieve", {}).get("deferred", 0)
+    after_search = ("embed_query", "judge") if len(embedders) > 1 else ("judge",)
     plans: dict[str, StepPlan] = {}
     for step, upstream in _UPSTREAM.items():
         stamp = stamps.get("writer" if step == "write" else step)
@@ -235,6 +238,8 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             continue
         reasons = Counter(miss.why for miss in distinct[step].values())
         due = [name for name in upstream if name in plans and plans[name].to_run]
+        if not due and unsearched and step in after_search:
+            due = ["search"]
         if step == "decode":
             reasons.update(miss.why for miss in distinct["media"].values())
         elif due:

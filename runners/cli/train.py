@@ -13,8 +13,8 @@ from runners.cli.errors import needs_extra, one_line, sentence
 
 _EPILOG = """\
 A retriever learns from the videos of a whole batch: retriever.batch decides how hard it is to find the right one, and
-retriever.micro_batch how many query groups are in memory at a time. A folder of hard negatives that differ from the
-positive in the order of events alone is what teaches order.
+retriever.micro_batch how many query groups are in memory at a time. Videos that may answer a query too (of the same
+event or near-duplicate group, suspected positives, other known answers) are left out of its loss.
 
 examples:
   hardquery train perception paper --data out/set --output runs/perception

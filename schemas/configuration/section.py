@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 _WHERE = re.compile(r"(?P<rule>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_NO_CHOICE = re.compile(r"Invalid enum value '(.*)'")
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +37,10 @@ def converted(values: Mapping[str, Any], kind: type[T], what: str, error: type[V
         if unknown:
             key = f"{path}.{unknown[1]}".lstrip(".")
             raise error(f"{what} {key} is not known{did_you_mean(unknown[1], _keys_at(kind, path))}") from problem
+        other = _NO_CHOICE.fullmatch(rule)
+        choices = _choices_at(kind, path) if other else []
+        if other and choices:
+            raise error(f"{what} {path}: {other[1]!r} is no choice{did_you_mean(other[1], choices)}") from problem
         got = _number_at(values, path)
         raise error(f"{what} {path or '(top level)'}: {rule[0].lower()}{rule[1:]}{got}") from problem
 
@@ -45,6 +50,15 @@ def _keys_at(kind: Any, path: str) -> list[str]:
         hint = get_type_hints(kind)[name]
         kind = next(k for k in (hint, *get_args(hint)) if isinstance(k, type) and issubclass(k, Section))
     return list(kind.__struct_fields__)
+
+
+def _choices_at(kind: Any, path: str) -> list[str]:
+    """What may be written at ``path``, be it a value, one of a list or None; empty where that is no choice of words."""
+    for name in re.sub(r"\[.*?\]", "", path).split("."):
+        sections = [k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, Section)]
+        kind = get_type_hints(sections[0]).get(name) if sections else None
+    literals = [k for k in (kind, *get_args(kind)) if get_origin(k) is Literal]
+    return [choice for literal in literals for choice in get_args(literal)]
 
 
 def _number_at(values: Any, path: str) -> str:

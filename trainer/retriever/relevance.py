@@ -30,13 +30,14 @@ class Relevance:
         """1 where the video answers the query, 0 where it does not, None where that is not known.
 
         ``soft`` puts the teacher's p_yes in place of both where it judged the pair. Not known is a video that was found
-        or may be taken to answer the query too, a near-duplicate of its positive, or one of the same event that nobody
-        has judged.
+        or may be taken to answer the query too, a near-duplicate of its positive or of such a one, or one of the same
+        event that nobody has judged.
         """
         positive = query.positive.video_id
         candidate = self.judged.get(query.query_id, {}).get(video_id)
         if video_id != positive:
-            if video_id in self.answers.get(query.query_id, ()) or _same(self.groups, video_id, positive):
+            answers = self.answers.get(query.query_id, frozenset())
+            if video_id in answers or any(_same(self.groups, video_id, answer) for answer in (positive, *answers)):
                 return None
             if candidate is None:
                 return None if _same(self.events, video_id, positive) else 0.0

@@ -44,13 +44,15 @@ ENGINES: dict[str, dict[str, str]] = {
 def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
     """The engine a recipe section such as ``{engine: whisper, model: tiny}`` names, without importing its library.
 
-    One of an embedder may name a ``preset`` instead, or besides.
+    An embedder is a first stage as well. Its section may name a ``preset`` instead, or besides.
 
     Raises:
         EngineError: unknown engine, unknown or ill-typed option, or a package that is not installed.
     """
     names = ENGINES[modality]
-    if modality == "embed":
+    if modality == "first_stage":
+        names = {**names, **ENGINES["embed"]}
+    if modality == "embed" or (modality == "first_stage" and "preset" in options):
         options = with_preset(options)
     name = options.get("engine")
     if not isinstance(name, str) or name not in names:

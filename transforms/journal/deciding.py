@@ -61,9 +61,16 @@ def versions(work: str, engine: EngineStamp | None) -> dict[str, str]:
 
 def libraries_of(engines: Mapping[str, EngineStamp]) -> dict[str, str]:
     """The version of every library that decides what the engines of a run make, given by their roles in it."""
-    steps = {"writer": "write", **{step: step for step in STEP_LIBRARIES}}
-    known = [versions(steps[role], engine) for role, engine in engines.items() if role in steps]
+    known = [versions(step, engine) for role, engine in engines.items() for step in _steps_of(role, engine)]
     return {name: found[name] for found in known for name in sorted(found)}
+
+
+def _steps_of(role: str, engine: EngineStamp) -> tuple[str, ...]:
+    """The journaled steps that an engine works at in its role: those of the first stages that embed at two."""
+    if role.startswith("first_stages."):
+        return ("embed_video", "embed_query") if engine.name in ENGINE_LIBRARIES else ()
+    step = "write" if role == "writer" else role
+    return (step,) if step in STEP_LIBRARIES else ()
 
 
 @cache

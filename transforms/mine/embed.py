@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -26,6 +26,7 @@ from transforms.mine.documents import EVEN
 from transforms.progress import Advance, advance
 from transforms.protocols.embed import Embedder, Embedding, EmbedEngine
 from transforms.protocols.engine import Waits, loaded
+from transforms.protocols.frames import Frame
 from transforms.search.vector_file import read_vectors, write_vectors
 from transforms.storage.cache import Cache, CachedFile
 from transforms.workers.engine_at_work import EngineFailed, engine_at_work
@@ -37,6 +38,7 @@ FORMAT = 1
 
 _FAILURES = (EngineFailed, MemoryError)
 
+T = TypeVar("T")
 Weights = Mapping[Modality, int]
 EQUAL: Weights = EVEN.by_field()
 
@@ -153,16 +155,16 @@ def _embed_text(
     video: Video, name: Modality, text: str, engine: EmbedEngine, cache: Cache, journal: Journal
 ) -> CachedFile:
     key = _document_key(f"{video.uri} {name}", engine, {"text": fingerprint(text)})
-    return _stored(key, lambda embedder: embedder.embed_text(text), engine, cache, journal)
+    return _stored(key, lambda: text, lambda embedder, text: embedder.embed_text(text), engine, cache, journal)
 
 
 def _embed_frames(video: Video, pack: str, engine: EmbedEngine, cache: Cache, journal: Journal) -> CachedFile:
-    def embed(embedder: Embedder) -> Embedding:
+    def frames() -> list[Frame]:
         with cache.reading(pack) as path:
-            frames = read_frame_pack(path)
-        return embedder.embed_frames(frames)
+            return read_frame_pack(path)
 
-    return _stored(_document_key(f"{video.uri} frames", engine, {"frames": pack}), embed, engine, cache, journal)
+    key = _document_key(f"{video.uri} frames", engine, {"frames": pack})
+    return _stored(key, frames, lambda embedder, frames: embedder.embed_frames(frames), engine, cache, journal)
 
 
 def _document_key(subject: str, engine: EmbedEngine, inputs: Mapping[str, str]) -> Key:
@@ -170,14 +172,20 @@ def _document_key(subject: str, engine: EmbedEngine, inputs: Mapping[str, str]) 
 
 
 def _stored(
-    key: Key, embed: Callable[[Embedder], Embedding], engine: EmbedEngine, cache: Cache, journal: Journal
+    key: Key,
+    read: Callable[[], T],
+    embed: Callable[[Embedder, T], Embedding],
+    engine: EmbedEngine,
+    cache: Cache,
+    journal: Journal,
 ) -> CachedFile:
-    """The file of the vectors that ``embed`` makes under a key, which is made anew where it is gone."""
+    """The file of the vectors that ``embed`` makes of what is ``read``, under a key; made anew where it is gone."""
 
     def work() -> StoredVectors:
         embedder: Embedder = loaded(engine)
+        item = read()  # a file of the cache that cannot be read is no failure of the engine on this video
         with engine_at_work():
-            embedding = embed(embedder)
+            embedding = embed(embedder, item)
         file = _publish(embedding, key.digest, cache)
         return StoredVectors(file, embedding.levels, embedding.dims, embedding.usage)
 

@@ -66,13 +66,21 @@ def fuse(runs: Mapping[str, Candidates], config: FusionConfig, depth: int | None
     else:
         fused = np.zeros(len(video_ids))
         for name, at in found.items():
-            parts, missing = _PARTS[config.method](np.array(runs[name].scores), config.k)
+            parts, missing = _PARTS[config.method](_within_reach(np.array(runs[name].scores)), config.k)
             values = np.full(len(video_ids), missing)
             values[at] = parts
             fused += config.weights.get(name, 1.0) * values
     order = np.argsort(-fused, kind="stable")[:depth]
     order = order[fused[order] > 0] if config.method == "union" else order
     return Candidates((video_ids[place] for place in order), fused[order])
+
+
+def _within_reach(scores: Scores) -> Scores:
+    """The scores of a list times a power of two, the largest near 1: their squares neither overflow nor vanish."""
+    if not len(scores):
+        return scores
+    scaled: Scores = np.ldexp(scores, -np.frexp(np.abs(scores).max())[1])
+    return scaled
 
 
 def _best_reciprocal_ranks(found: Mapping[str, NDArray[np.int64]], count: int, quotas: Mapping[str, int]) -> Scores:

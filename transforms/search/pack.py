@@ -22,6 +22,8 @@ from transforms.search.pooling import pooled_in_order
 from transforms.search.tokens import Tokens, encoded, scales_of
 from transforms.storage.local_file import written_whole
 
+# Raise it when the same vectors make another pack than before.
+FORMAT = 1
 POOLED = 4  # vectors a level for the first stage; with the best 2000, 95 % of the top 100 of all (synthetic videos)
 _READ = 1 << 16  # vectors at a time, where single ones become codes after all
 

@@ -104,6 +104,9 @@ class Attribution:
         if row["stage"] == "synthesize":
             return self._lost_call(row, row["message"], in_a)
         given = self._given
+        if row["stage"] == "mine":
+            own = through(self._videos.of_video(row["video_id"]), "video")
+            return given.explain("embedding", own | given.first_stages(), given.recipe("mine.first_stages"))
         if row["uri"] in self._videos.uris:
             return through(self._videos.listed[self._videos.uris[row["uri"]]], "video")
         if change.kind == "changed":

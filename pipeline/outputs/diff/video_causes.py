@@ -56,6 +56,10 @@ class VideoCauses:
         video_id = change.key[0]
         return self.listed.get(video_id) or frozenset().union(*self._by_video[video_id].values())
 
+    def of_video(self, video_id: str) -> Causes:
+        """All causes of a video, none where it is the same in both."""
+        return self.listed.get(video_id) or NOTHING.union(*self._by_video.get(video_id, _EMPTY).values())
+
     def columns(self, video_id: str, *names: str) -> Causes:
         """The causes of some columns of a video, as far as these differ."""
         columns = self._by_video.get(video_id, _EMPTY)

@@ -30,9 +30,14 @@ def explain(output: str, wanted: str) -> str:
     manifest = read_manifest(output)
     tables = manifest.tables(output)
     for query_id, video_id in _as_pairs(wanted):
-        judgements = [row for row in tables.matching("judgements", "query_id", query_id) if row["video_id"] == video_id]
+        judgements, rejections = (
+            [row for row in tables.matching(table, "query_id", query_id) if row["video_id"] == video_id]
+            for table in ("judgements", "rejections")
+        )
         if judgements:
             return page(_pair(manifest, tables, judgements[0]))
+        if rejections:
+            return page(_rejected(wanted, rejections))
     if queries := tables.matching("queries", "query_id", wanted):
         return page(_query(manifest, tables, queries[0]))
     for column in ("video_id", "uri"):

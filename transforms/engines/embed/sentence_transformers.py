@@ -160,6 +160,7 @@ class SentenceTransformers:
         return [self.document_prompt, self.reads, seen, self.vectors]
 
     def _stamp(self, side: str, *options: list[object]) -> EngineStamp:
-        release, model = version_of("sentence-transformers"), model_id(self.model, self.revision)
+        release = version_of("sentence-transformers")
+        model = model_id(self.model, self.revision, self.trust_remote_code)
         both = [self.truncate_dim, self.late_interaction, self.pooling, self.generation_prompt, self.dtype]
         return EngineStamp(_NAME, release, model, fingerprint([_NAME, release, model, side, both, *options]))

@@ -82,11 +82,16 @@ def context_of(model: str, revision: str) -> int | None:
 
 
 @cache
-def model_id(model: str, revision: str) -> str:
-    """What tells one model from another: the bytes of a folder, wherever it lies, or a name and revision on the hub."""
+def model_id(model: str, revision: str, runs_code: bool = False) -> str:
+    """What tells one model from another: the bytes of a folder, wherever it lies, or a name and revision on the hub.
+
+    Of a folder whose own code is run, that counts as well.
+    """
     if not Path(model).is_dir():
         return f"{model}@{revision}"
     folder = Path(model)
     within = {folder, *modules_of(folder)}
-    files = sorted(path for each in within for path in each.iterdir() if path.suffix in _DECISIVE)
+    # A module without files of its own has no folder in a copy of a repository, which keeps no empty ones.
+    decisive = (*_DECISIVE, ".py") if runs_code else _DECISIVE
+    files = sorted(path for each in within if each.is_dir() for path in each.iterdir() if path.suffix in decisive)
     return f"sha256:{fingerprint([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])}"
