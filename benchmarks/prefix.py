@@ -26,9 +26,10 @@ from schemas.video import AsrSegment, Evidence, MediaFacts, Metadata, Video
 from tests.llama_server import SLOTS, VERDICT_GRAMMAR, serving
 from tests.tiny_llm import make_tiny_llm
 from transforms.engines.openai.teacher import OpenAiTeacher
-from transforms.journal.counts import work_of
+from transforms.journal.counts import add, work_of
 from transforms.journal.journal import Journal
 from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair
+from transforms.workers.recorded import WORK, AddUpWork
 
 VIDEOS, QUERIES = 6, 20
 MODALITIES = ("caption", "asr", "metadata")
@@ -79,7 +80,8 @@ def measure(model: Path, pairs: Sequence[Pair], prompt: str | None) -> tuple[int
         engine = OpenAiTeacher(model="tiny", base_url=server.base_url, in_flight=SLOTS, extra_body=body, confidence=())
         pipeline = local.make_pipeline(local.pipeline_options([], workers=1))
         judge = JudgePairs(engine, journal, JudgeOptions(MODALITIES, template=template))
-        _ = pipeline | beam.Create(pairs, reshuffle=False) | judge
+        judged = pipeline | beam.Create(pairs, reshuffle=False) | judge
+        _ = judged[WORK] | AddUpWork() | beam.MapTuple(add)
         start = time.monotonic()
         work = work_of(local.run(pipeline, _wait))["judge"]
         elapsed_s = time.monotonic() - start

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from pipeline.recipes.errors import RecipeError
+from pipeline.recipes.files import recipe_names, recipe_text, recipe_values
+from pipeline.recipes.settings import Note, changed, unheard
 from prompts.evidence import EvidenceBudgets
 from prompts.template import Template, load_template
 from schemas.check import InvalidRecord, require
-from schemas.configuration.section import Section, converted, did_you_mean
-from schemas.configuration.values import read_yaml, with_settings
+from schemas.configuration.section import Section, converted
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Variant
 from schemas.video import Modality
@@ -30,6 +30,8 @@ from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
 from transforms.synthesize.filter_queries import TextFilters
 
+__all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "recipe_names", "recipe_text"]
+
 EngineOptions = dict[str, Any]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Below1 = Annotated[float, msgspec.Meta(ge=0, lt=1)]
@@ -40,10 +42,6 @@ _RENAMED = {
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
 PROMPTS = ("caption", "write_queries", "judge")
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be used; one line that names the key and the fix."""
 
 
 class ExtractConfig(Section, frozen=True):
@@ -207,57 +205,15 @@ def _template(name: str, section: str, path: str | None) -> Template:
     return template
 
 
-def recipe_names() -> list[str]:
-    """The recipes that come with the project."""
-    folder = resources.files("pipeline.recipes")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-
-
-def recipe_text(name: str) -> str:
-    """The YAML of a recipe, by name or by path.
-
-    Raises:
-        RecipeError: there is no such recipe.
-    """
-    if name in recipe_names():
-        return resources.files("pipeline.recipes").joinpath(f"{name}.yaml").read_text("utf-8")
-    if not name.endswith((".yaml", ".yml")):
-        raise RecipeError(f"recipe {name!r} is not known{did_you_mean(name, recipe_names())}; a file ends in .yaml")
-    try:
-        return Path(name).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {name!r} cannot be read: {error}") from error
-
-
-def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, settings: Sequence[str] = (), note: Note = unheard) -> Recipe:
     """A recipe by name or by path of a YAML file, with ``a.b=value`` settings put over it.
+
+    ``note`` is given, a line each, what the settings change besides what they say.
 
     Raises:
         RecipeError: no such recipe, or a key or value that it does not know.
     """
-    values = read_yaml(recipe_text(name), f"recipe {name!r}", RecipeError)
-    if not isinstance(values, dict):
-        raise RecipeError(f"recipe {name!r} must be a mapping of sections")
-    return parse_recipe(changed(values, settings))
-
-
-def changed(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """A recipe's plain values with ``a.b=value`` settings put over them.
-
-    One of ``mine.first_stage`` takes the place of all first stages that the recipe has; its rules are then of that one.
-
-    Raises:
-        RecipeError: a setting that is none.
-    """
-    settings = list(settings)
-    over = deepcopy(dict(values))
-    mine = over.get("mine")
-    if isinstance(mine, dict) and any(setting.startswith("mine.first_stage=") for setting in settings):
-        mine.pop("first_stages", None)
-        for section, naming in (("ambiguity", "run"), ("margin", "run"), ("fusion", "weights"), ("fusion", "quotas")):
-            if isinstance(rule := mine.get(section), dict):
-                rule.pop(naming, None)
-    return with_settings(over, settings, RecipeError)
+    return parse_recipe(changed(recipe_values(name), settings, note))
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:

@@ -40,11 +40,12 @@ Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candi
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the workers counted: the finished shards, the tallies, and partial evidence by (part, reason)."""
+    """What the workers counted: finished shards, tallies, partial evidence by (part, reason), work by (step, name)."""
 
     files: tuple[WrittenFile, ...]
     tallies: tuple[Tally, ...]
     warnings: tuple[tuple[str, str, int], ...]
+    work: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Emit(beam.PTransform):
             | "Warnings" >> beam.FlatMap(lambda video: [((w.part, w.reason), 1) for w in video.warnings])
             | "Count warnings" >> beam.CombinePerKey(sum)
             | "Flat" >> beam.MapTuple(lambda key, count: (*key, count)),
+            "work": self.ledger.work(pipeline),
             "trec": trec,
         }
         keyed = {name: items | f"One key {name}" >> beam.Map(lambda item: ("", item)) for name, items in counts.items()}
@@ -133,7 +135,7 @@ class Emit(beam.PTransform):
 
     def _write_counts(self, _: str, gathered: Mapping[str, Iterable[Any]]) -> str:
         path = join(self.output, COUNTS)
-        counts = Counts(*(tuple(gathered[name]) for name in ("files", "tallies", "warnings")))
+        counts = Counts(*(tuple(gathered[name]) for name in ("files", "tallies", "warnings", "work")))
         write_bytes(path, msgspec.json.encode(counts))
         return path
 

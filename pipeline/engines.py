@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
@@ -15,7 +15,7 @@ from transforms.engines.registry import find_engine
 from transforms.judge.confidence import least_margin
 from transforms.mine.documents import FieldWeights
 from transforms.protocols.embed import EmbedEngine
-from transforms.protocols.engine import Engine, EngineError
+from transforms.protocols.engine import Engine, EngineError, MissingPackage
 from transforms.protocols.first_stage import FirstStageEngine
 from transforms.protocols.teacher import Task, TeacherEngine
 from transforms.search.search import SearchOptions
@@ -86,20 +86,42 @@ def find_engines(recipe: Recipe) -> Engines:
         "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
     }
     found: dict[str, Any] = {}
+    missing: dict[str, MissingPackage] = {}
     for role, (key, modality, options) in roles.items():
         try:
             found[role] = None if options is None else find_engine(modality, options)
+        except MissingPackage as error:
+            missing[key] = error
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
-    engines = Engines(**found, first_stages=find_first_stages(recipe))
+    first_stages = find_first_stages(recipe, missing)
+    require_packages(missing)
+    engines = Engines(**found, first_stages=first_stages)
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
     require_reach(recipe, engines.judge)
     return engines
 
 
-def find_first_stages(recipe: Recipe) -> tuple[FirstStage, ...]:
+def require_packages(missing: Mapping[str, MissingPackage]) -> None:
+    """Raise one RecipeError that names every engine whose package is missing, by key, and one command for all."""
+    if not missing:
+        return
+    extras = list(dict.fromkeys(error.extra for error in missing.values()))
+    if len(missing) == 1 or "" in extras:
+        key, error = next((item for item in missing.items() if not item[1].extra), next(iter(missing.items())))
+        raise RecipeError(f"recipe key {key}: {error}") from error
+    lacking: dict[str, list[str]] = {}
+    for key, error in missing.items():
+        lacking.setdefault(error.package, []).append(key)
+    named = ", ".join(f"{package} ({', '.join(keys)})" for package, keys in lacking.items())
+    raise RecipeError(f"packages are not installed: {named}; pip install 'hardquery[{','.join(extras)}]'")
+
+
+def find_first_stages(recipe: Recipe, missing: dict[str, MissingPackage]) -> tuple[FirstStage, ...]:
     """The first stages of a recipe, in its order.
+
+    One whose package is missing is left out, and put into ``missing`` by its key.
 
     Raises:
         RecipeError: see ``find_engines``, or one is given an option of another kind of engine.
@@ -110,6 +132,9 @@ def find_first_stages(recipe: Recipe) -> tuple[FirstStage, ...]:
         own = {option: value for option, value in options.items() if option not in ("fields", "search")}
         try:
             engine = find_engine("first_stage", own)
+        except MissingPackage as error:
+            missing[key] = error
+            continue
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
         embedder = isinstance(engine, EmbedEngine)

@@ -22,6 +22,7 @@ from transforms.journal.journal import Journal
 from transforms.ledger import LOSSES, lost
 from transforms.progress import Advance
 from transforms.storage.cache import Cache
+from transforms.workers.recorded import WORK
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Extract(beam.PTransform):
             | "Decode" >> DecodeVideos(decoding)
         )
         self.ledger.step("extract", "decode", entries, decoded.videos, decoded.losses)
+        self.ledger.works.append(decoded[WORK])
 
         distinct = (
             decoded.videos
@@ -70,7 +72,9 @@ class Extract(beam.PTransform):
             videos = videos | f"{name} due" >> Advance(name, "in")  # before the shuffle: all are due at once
         videos = videos | "Spread again" >> beam.Reshuffle()
         for name, transform in steps.items():
-            videos = videos | name >> transform | f"{name} done" >> Advance(name, "done")
+            made = videos | name >> transform
+            self.ledger.works.append(made[WORK])
+            videos = made.videos | f"{name} done" >> Advance(name, "done")
         # Half the evidence would be asked half the questions: a video goes on when all of it is there.
         whole = videos | "Whole evidence" >> beam.FlatMap(_whole).with_outputs(LOSSES, main="videos")
         self.ledger.step("extract", "evidence", distinct.videos, whole.videos, whole.losses)

@@ -19,6 +19,7 @@ from transforms.journal.journal import Journal
 from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair
 from transforms.mine.choose_pairs import Assignment
 from transforms.progress import Advance
+from transforms.workers.recorded import WORK
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Judge(beam.PTransform):
             config.modalities, self.seed, config.evidence, self.prompt, no_rationale_below=config.no_rationale_below
         )
         judged = due | "Judge" >> JudgePairs(self.engines.judge, self.journal, options)
+        self.ledger.works.append(judged[WORK])
         self.ledger.step("judge", "judge", assigned, judged.judgements, judged.losses)
         return {"judgements": judged.judgements | "Done" >> Advance("judge", "done"), "losses": judged.losses}
 

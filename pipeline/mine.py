@@ -23,6 +23,7 @@ from transforms.progress import Advance
 from transforms.search.fusion import FusionConfig, fuse
 from transforms.search.search import SearchOptions
 from transforms.storage.cache import Cache
+from transforms.workers.recorded import WORK
 
 PRESENT = ""  # the reason why a video waits that does not
 
@@ -82,6 +83,7 @@ class Mine(beam.PTransform):
             stage.name, stage.engine, self.cache, self.journal, self.config.retrievable_at, stage.weights, options
         )
         made = (queries, corpus) | f"Retrieve {stage.name}" >> run
+        self.ledger.works.append(made[WORK])
         self.ledger.step("mine", f"embed {stage.name}", corpus, made["embedded"], made["unembedded"])
         return made["found"], made["losses"]
 

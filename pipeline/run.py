@@ -3,52 +3,42 @@
 from __future__ import annotations
 
 import os
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.config import Recipe
 from pipeline.curate import Curate
-from pipeline.emit import COUNTS, QRELS, Counts, Emit
+from pipeline.emit import Emit
 from pipeline.engines import Engines
 from pipeline.extract import Extract
+from pipeline.finish import Submitted, publish_finished, read_submitted
 from pipeline.human import HumanQuery, PlaceHumanQueries
 from pipeline.judge import Judge
 from pipeline.mine import Mine
-from pipeline.outputs.errors import OutputError, StepLost, UnsoundOutput, with_fix
+from pipeline.outputs.errors import OutputError, with_fix
 from pipeline.outputs.lock import hold
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifest
-from pipeline.outputs.publish import publish, settle
-from pipeline.outputs.report.complete import complete
-from pipeline.outputs.run_lines import run_files
+from pipeline.outputs.publish import settle
 from pipeline.outputs.staging import clear_staging, is_half_published, list_output, staging_of
-from pipeline.outputs.tables import Tables
-from pipeline.outputs.verify.verify import check_staged
 from pipeline.stage import LedgerBuilder, Step
 from pipeline.synthesize import Synthesize
 from prompts.template import Template
 from schemas.capabilities import Capabilities
-from schemas.check import read_json
 from schemas.fingerprint import fingerprint
 from transforms.curate.split import split_of
-from transforms.emit.write_parts import join_parts
-from transforms.extract.attempt import ENGINE_FAILED
 from transforms.extract.list_input import Listing, entries_json, read_entries
 from transforms.group.group_videos import GroupVideos
-from transforms.journal.counts import work_of
 from transforms.journal.deciding import libraries_of
 from transforms.journal.journal import Journal
-from transforms.ledger import Line, check_balance, ledger_json, lines_of
+from transforms.ledger import Line
 from transforms.storage.cache import Cache
-from transforms.storage.files import join, read_bytes, write_bytes
+from transforms.storage.files import join, write_bytes
+from transforms.workers.recorded import WORK
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,9 @@ def put_stages(
     extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, journal, job.workers, ledger)
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
-    groups = videos | "Group" >> GroupVideos(recipe.group, job.cache, journal)
+    grouped = videos | "Group" >> GroupVideos(recipe.group, job.cache, journal)
+    ledger.works.append(grouped[WORK])
+    groups = grouped["groups"]
     splits = groups | "Split" >> beam.MapTuple(lambda video, group: (video, split_of(group.split_key, fraction, seed)))
     near = groups | "Near" >> beam.MapTuple(lambda video, group: (video, group.near))
 
@@ -134,7 +126,9 @@ def check_output(output: str) -> None:
         raise OutputError(f"--output {output!r} is a file; name a folder")
     present = list_output(output)
     if present and not has_manifest(output) and not is_half_published(output):
-        raise OutputError(f"--output {output!r} holds files that are not of hardquery, such as {present[0]!r}")
+        foreign = [path for path in present if not path.startswith(".hardquery/")]
+        what = f"holds other files, such as {foreign[0]!r}" if foreign else "holds a cache and no output"
+        raise OutputError(f"--output {output!r} {what}; name a folder of its own, such as {join(output, 'out')}")
 
 
 def execute(
@@ -151,36 +145,44 @@ def execute(
         StepLost: some step lost all of its items to failures; nothing is published then.
         UnsoundOutput: what was staged breaks a rule of ``verify``; nothing is published then.
     """
-    created, start = datetime.now(UTC), time.monotonic()
     check_output(job.output)
     with hold(job.output) as confirm:
+        if (waits_for := read_submitted(job.output)) is not None:
+            where = waits_for.info.runner
+            raise OutputError(f"--output {job.output!r} waits for a job on {where}: hardquery finish {job.output}")
         with closing(job.journal):
             settle(job.output)
             clear_staging(job.output)
-            entries_path = write_entries(job)
-            steps = build(pipeline, job, entries_path)
-            work = work_of(run(pipeline))
+            submitted = put_graph(job, pipeline, runner)
+            run(pipeline)
             damage = job.journal.damage()
-        stamps = job.engines.stamps()
-        info = partial(
-            RunInfo,
-            recipe=job.recipe.as_dict(),
-            recipe_fingerprint=job.recipe.fingerprint,
-            engines=stamps,
-            libraries=libraries_of(stamps),
-            servers=job.servers,
-            prompts={name: PromptText(template.version, template.source) for name, template in job.prompts.items()},
-            input=job.input,
-            entries=len(job.listing.entries),
-            runner=runner,
-            created=created.isoformat(timespec="seconds"),
-            work=work,
-        )
-        manifest, lines = finish(job, steps, lambda: info(elapsed_s=round(time.monotonic() - start, 1)))
-        require_sound(staging_of(job.output), manifest)
-        confirm()
-        publish(job.output)
+        manifest, lines = publish_finished(job.output, submitted, confirm)
     return manifest, lines, damage
+
+
+def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:
+    """Put the whole graph of a job onto an empty pipeline; returns what it takes to finish its output, here or later.
+
+    Raises:
+        OutputError: the cache cannot be written to.
+    """
+    stamps = job.engines.stamps()
+    steps = build(pipeline, job, write_entries(job))
+    info = RunInfo(
+        recipe=job.recipe.as_dict(),
+        recipe_fingerprint=job.recipe.fingerprint,
+        engines=stamps,
+        libraries=libraries_of(stamps),
+        servers=job.servers,
+        prompts={name: PromptText(template.version, template.source) for name, template in job.prompts.items()},
+        input=job.input,
+        entries=len(job.listing.entries),
+        all_entries=job.listing.all_entries,
+        runner=runner,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        elapsed_s=0.0,
+    )
+    return Submitted(info=info, steps=tuple(steps), shards=job.shards)
 
 
 def write_entries(job: Job) -> str:
@@ -196,55 +198,3 @@ def write_entries(job: Job) -> str:
     except OSError as error:
         raise OutputError(with_fix(f"the cache (--cache {job.cache.root!r}) cannot be written to: {error}")) from error
     return path
-
-
-def finish(job: Job, steps: Iterable[Step], info: Callable[[], RunInfo]) -> tuple[Manifest, list[Line]]:
-    """From staged shards and counts to a finished output: ledger, TREC files, card, report, and the manifest last."""
-    staging = staging_of(job.output)
-    counts = read_json(read_bytes(join(staging, COUNTS)), Counts)
-    lines = lines_of(counts.tallies, steps)
-    warnings: dict[str, dict[str, int]] = defaultdict(dict)
-    for part, reason, count in sorted(counts.warnings):
-        warnings[part][reason] = count
-    write_bytes(join(staging, "ledger.json"), ledger_json(lines, warnings))
-    check_balance(lines, len(job.listing.entries))
-    refuse_lost(lines, warnings, Tables(staging, counts.files))
-    for name in (*run_files(job.recipe.mine.first_stages), QRELS):
-        join_parts(staging, name, job.shards)
-    FileSystems.delete([join(staging, COUNTS)])  # what is left is the output, and can be looked at as one
-    return complete(staging, info(), counts.files), lines
-
-
-def refuse_lost(lines: Iterable[Line], partial_evidence: Mapping[str, Mapping[str, int]], tables: Tables) -> None:
-    """Raise StepLost where a step has nothing to show but failures, and say of what kind they are.
-
-    Rejections and deferrals are no failures; they count as lost where they stand beside failures and nothing came out.
-    An engine that makes a part of the evidence lost all where it failed on every video; a video that is too much for
-    the time or memory of a child process is no engine's failure.
-    """
-    for line in lines:
-        if line.lost_all:
-            step = {"stage": line.stage, "step": line.step}
-            rows = (row for row in tables.rows("failures") if row.items() >= step.items())
-            first = next((f"; the first: {row['message']}" for row in rows), "")
-            raise StepLost(_lost(f"{line.stage}/{line.step}", line.entered, line.failed) + first)
-    videos = tables.count("videos")
-    for part, reasons in partial_evidence.items():
-        failed = reasons.get(ENGINE_FAILED, 0)
-        if videos and failed == videos:
-            rows = (each for row in tables.rows("videos", ["warnings"]) for each in row["warnings"])
-            first = next(f"; the first: {row['message']}" for row in rows if row["part"] == part)
-            raise StepLost(_lost(f"extract/{part}", videos, {ENGINE_FAILED: failed}) + first)
-
-
-def _lost(step: str, entered: int, failed: Mapping[str, int]) -> str:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in failed.items())
-    return f"nothing came out of {step}, which was given {entered}: {kinds}"
-
-
-def require_sound(staging: str, manifest: Manifest) -> None:
-    """Raise UnsoundOutput where what is staged breaks a rule of verification."""
-    problems = check_staged(staging, manifest)
-    if problems:
-        others = f" (and {len(problems) - 1} or more others)" if len(problems) > 1 else ""
-        raise UnsoundOutput(f"what was made does not verify: {problems[0]}{others}")

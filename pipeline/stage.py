@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 
 from transforms.ledger import AddUp, Count, Key, key_of
+from transforms.workers.recorded import AddUpWork
 
 Step = tuple[str, str]
 
@@ -19,11 +20,13 @@ class LedgerBuilder:
     """Collects, while the graph is built, what goes into, comes out of and is lost at every step.
 
     ``steps`` lists every ledger line in order, so that a step that saw nothing has a line too. ``losses`` have rows in
-    the tables "rejections" and "failures"; ``counts`` are those of all steps, (Key, how many).
+    the tables "rejections" and "failures"; ``counts`` are those of all steps, (Key, how many), and
+    ``works`` what the steps that ask the journal did.
     """
 
     losses: list[beam.PCollection] = field(default_factory=list)
     counts: list[beam.PCollection] = field(default_factory=list)
+    works: list[beam.PCollection] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
     def step(
@@ -59,6 +62,10 @@ class LedgerBuilder:
     ) -> None:
         """Count items; see ``Count``."""
         self.counts.append(items | label >> beam.ParDo(Count(key, amount)).with_output_types(tuple[Key, int]))
+
+    def work(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """What was done and what was found done: (step of the journal, name, how many)."""
+        return merge(self.works, "All work", pipeline) | "Add up work" >> AddUpWork()
 
     def tallies(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """The Tally of every stage, step, outcome and reason."""

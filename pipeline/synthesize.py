@@ -22,6 +22,7 @@ from transforms.progress import Advance
 from transforms.synthesize.filter_queries import FilterQueries
 from transforms.synthesize.near_duplicates import DropNearDuplicates
 from transforms.synthesize.write_queries import WriteQueries
+from transforms.workers.recorded import WORK
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Synthesize(beam.PTransform):
             config.evidence,
         )
         written = selected.videos | "Spread" >> beam.Reshuffle() | "Write" >> writer
+        self.ledger.works.append(written[WORK])
         self.ledger.step("synthesize", "write", asked, written.replies, written.losses)
         _ = asked | "Asked" >> Advance("write", "in")
         _ = written.replies | "Answered" >> Advance("write", "done")

@@ -1,1 +1,1 @@
-"""Where it runs: the local runner, and what a run says while it works."""
+"""Where it runs: from a request to a job, and the local runner."""

@@ -1,9 +1,9 @@
-"""From the command line to a job: what ``run`` and ``plan`` share, checked before any work starts."""
+"""From a request to a job: what runs and plans share, checked before any work starts."""
 
 from __future__ import annotations
 
-import argparse
 import os
+from dataclasses import dataclass
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -13,8 +13,9 @@ from pipeline.engines import Engines, check_engines, find_engines, require_reach
 from pipeline.human import read_human_queries
 from pipeline.run import Job, check_output
 from runners import local
-from runners.options import OPTIONS
+from runners.request import Request, cores
 from schemas.capabilities import Capabilities
+from transforms.extract.limit import limited
 from transforms.extract.list_input import ignored_text, list_input
 from transforms.journal.budget import Budget, Cost
 from transforms.journal.journal import Journal
@@ -27,46 +28,60 @@ def default_cache(output: str) -> str:
     return join(FileSystems.split(output)[0] or ".", ".hardquery")
 
 
-def prepare(
-    arguments: argparse.Namespace, beam_flags: list[str], look_only: bool = False
-) -> tuple[Job, PipelineOptions, str]:
-    """The job, Beam's options for it, and what is said of files of the input that are no videos.
+@dataclass(frozen=True)
+class Prepared:
+    """A job, Beam's options for it, and what is to be said before it starts, a line each."""
+
+    job: Job
+    options: PipelineOptions
+    notes: tuple[str, ...]
+
+
+def prepare(request: Request, look_only: bool = False) -> Prepared:
+    """The job that is asked for; ``look_only`` for a plan, which writes nothing and asks no server.
 
     Raises:
         ValueError, OSError: what was asked for cannot be done; the message is one line that names the fix.
     """
-    if arguments.workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
-    if bool(arguments.queries) != bool(arguments.qrels):
+    for name, least in (("workers", 1), ("limit", 1), ("max_calls", 0), ("max_tokens", 0), ("max_cost", 0)):
+        given = getattr(request, name)
+        if given is not None and not given >= least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {given}")
+    if bool(request.queries) != bool(request.qrels):
         raise ValueError("--queries and --qrels go together")
-    output = arguments.output.rstrip("/")
-    if not output or arguments.cache == "":
+    output = request.output.rstrip("/")
+    if not output or request.cache == "":
         raise ValueError("--output and --cache must name a folder, and not the root; is a shell variable unset?")
-    recipe = load_recipe(arguments.recipe, arguments.settings)
+    notes: list[str] = []
+    recipe = load_recipe(request.recipe, request.settings, notes.append)
     prompts = recipe.templates()
-    options = local.pipeline_options(beam_flags, arguments.workers, OPTIONS)
-    budget = Budget() if look_only else _budget(arguments, recipe.costs.by_step(), local.is_local(options))
+    workers = request.workers or cores()
+    options = local.pipeline_options(list(request.beam_flags), workers)
+    budget = Budget() if look_only else _budget(request, recipe.costs.by_step(), local.is_local(options))
     engines = find_engines(recipe)
-    batch = _batch_folder(arguments, engines, local.is_local(options))
+    batch = _batch_folder(request, engines, local.is_local(options))
     servers: dict[str, Capabilities] = {}
     if local.is_local(options) and not look_only:
         engines, servers = check_engines(engines, in_batch=bool(batch))
         require_reach(recipe, engines.judge, servers["judge"].lacks if "judge" in servers else "")
-    connect(options, arguments.input, output, arguments.cache, arguments.queries, arguments.qrels)
-    human = read_human_queries(arguments.queries, arguments.qrels) if arguments.queries else ()
+    connect(options, request.input, output, request.cache, request.queries, request.qrels)
+    human = read_human_queries(request.queries, request.qrels) if request.queries and request.qrels else ()
     check_output(output)
-    listing = list_input(arguments.input)
-    cache = Cache(arguments.cache or default_cache(output))
-    journal = Journal(cache.root, arguments.retry_failures, budget, look_only, batch)
-    job = Job(
-        recipe, engines, arguments.input, listing, output, cache, journal, arguments.workers, prompts, human, servers
-    )
-    return job, options, ignored_text(listing.ignored)
+    listing = limited(list_input(request.input), request.input, request.limit, recipe.seed)
+    if ignored := ignored_text(listing.ignored):
+        notes.append(ignored)
+    if listing.all_entries:
+        notes.append(f"--limit: {len(listing.entries)} of {listing.all_entries} videos, drawn by seed {recipe.seed}")
+    notes += [f"{role}: {server.lacks}" for role, server in servers.items() if server.lacks]
+    cache = Cache(request.cache or default_cache(output))
+    journal = Journal(cache.root, request.retry_failures, budget, look_only, batch)
+    job = Job(recipe, engines, request.input, listing, output, cache, journal, workers, prompts, human, servers)
+    return Prepared(job, options, tuple(notes))
 
 
-def _batch_folder(arguments: argparse.Namespace, engines: Engines, is_local: bool) -> str:
+def _batch_folder(request: Request, engines: Engines, is_local: bool) -> str:
     """The folder of --batch, "" where no batch is asked for."""
-    folder: str | None = arguments.batch
+    folder = request.batch
     if folder is None:
         return ""
     if not folder or is_remote(folder) or os.path.isfile(folder):
@@ -81,12 +96,12 @@ def _batch_folder(arguments: argparse.Namespace, engines: Engines, is_local: boo
     return folder
 
 
-def _budget(arguments: argparse.Namespace, costs: dict[str, Cost], is_local: bool) -> Budget:
-    bounds = (arguments.max_calls, arguments.max_tokens, arguments.max_cost)
+def _budget(request: Request, costs: dict[str, Cost], is_local: bool) -> Budget:
+    bounds = (request.max_calls, request.max_tokens, request.max_cost)
     if any(bound is not None for bound in bounds) and not is_local:
         raise ValueError("--max-calls, --max-tokens and --max-cost are counted on one machine; leave --runner out")
     priced = any(cost.input_price or cost.output_price for cost in costs.values())
-    if arguments.max_cost is not None and not priced:
+    if request.max_cost is not None and not priced:
         raise ValueError(
             "--max-cost needs prices: set them in the recipe, such as --set costs.judge.input_price=0.75 (dollars a "
             "million tokens); or use --max-calls or --max-tokens"

@@ -6,9 +6,9 @@ import argparse
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -39,33 +39,61 @@ class _Options(PipelineOptions):
         return view
 
 
-def pipeline_options(flags: list[str], workers: int, ours: Sequence[str] = ()) -> PipelineOptions:
+class _BeamParser(argparse.ArgumentParser):
+    """Beam's options, whose complaints are one line each."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print below two screens of options."""
+        raise ValueError(f"an option of Beam: {message}")
+
+
+def pipeline_options(flags: list[str], workers: int) -> PipelineOptions:
     """Beam options; a local run gets ``workers`` threads, because the heavy work happens in child processes anyway.
 
     Raises:
-        ValueError: a flag that no Beam option knows, with the closest one of Beam's and ``ours``.
+        ValueError: a flag that no Beam option knows, with the closest one, or one that would not do what it says.
     """
-    parser = argparse.ArgumentParser(prog="hardquery run", allow_abbrev=False, add_help=False)
+    parser = _BeamParser(prog="hardquery run", allow_abbrev=False, add_help=False)
     for kind in PipelineOptions.__subclasses__():
         kind._add_argparse_args(parser)
-    known = list(ours) + sorted(action.option_strings[0] for action in parser._actions if action.option_strings)
     _, unknown = parser.parse_known_args(flags)
     if unknown:
         flag = unknown[0].partition("=")[0]
-        close = get_close_matches(flag, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "; see hardquery run --help, and Beam's pipeline options"
-        raise ValueError(f"{flag} is no option of hardquery or Beam{hint}")
+        close = get_close_matches(flag, [name for action in parser._actions for name in action.option_strings], n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; see Beam's pipeline options"
+        raise ValueError(f"{flag} is no option of Beam{hint}")
     options = _Options(flags)
     if is_local(options):
+        if options.get_all_options().get("dry_run"):
+            raise ValueError("Beam's --dry_run keeps nothing on this machine from running; --dry-run of hardquery does")
         direct = options.view_as(DirectOptions)
         direct.direct_num_workers = workers
         direct.direct_running_mode = "multi_threading" if workers > 1 else "in_memory"
+    elif runner_name(options) == "DataflowRunner":
+        _require_place(options)
     return options
+
+
+def _require_place(options: PipelineOptions) -> None:
+    """Raise where Dataflow would, but before any work and with the fix."""
+    lacking = [name for name in ("project", "region", "temp_location") if not options.get_all_options().get(name)]
+    if lacking:
+        raise ValueError(f"--runner=DataflowRunner needs {', '.join(f'--{name}=…' for name in lacking)}")
+    try:
+        import apache_beam.io.gcp.gcsio  # noqa: F401
+    except ImportError as error:
+        raise ValueError("--runner=DataflowRunner needs a package: pip install 'hardquery[dataflow]'") from error
 
 
 def is_local(options: PipelineOptions) -> bool:
     """Whether the run happens in this process."""
     return options.view_as(StandardOptions).runner in LOCAL_RUNNERS
+
+
+def here(options: PipelineOptions) -> PipelineOptions:
+    """The options for this process, whatever runner they name; they are changed."""
+    options.view_as(StandardOptions).runner = None
+    return options
 
 
 def runner_name(options: PipelineOptions) -> str:
@@ -104,7 +132,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     return beam.Pipeline(runner=fn_runner.FnApiRunner(provision_info=provision), options=options)
 
 
-def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], None]) -> PipelineResult:
+def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], object]) -> PipelineResult:
     """Run to the end while ``watch`` shows progress; it is given an event that is set when the run is over.
 
     Raises whatever the pipeline raised.

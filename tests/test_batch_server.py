@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.batch.server import BatchServer, BatchServerError
-from runners.cli.batch import fetch
 from runners.cli.errors import PROBLEMS
+from runners.cli.runs.batch import fetch
 from tests.batch_double import BatchServerDouble, jsonl
 from tests.batch_questions import (
     KEY,

@@ -197,9 +197,7 @@ def test_a_folder_that_is_no_cache_is_refused_and_left_as_it_is(tmp_path, said):
     ],
 )
 def test_wrong_options_are_refused(cache, capsys, arguments, message):
-    with pytest.raises(SystemExit) as ended:
-        main(["cache", "prune", "--cache", str(cache), *arguments])
-    assert ended.value.code == USAGE_ERROR
+    assert main(["cache", "prune", "--cache", str(cache), *arguments]) == USAGE_ERROR
     assert message in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
 from pipeline.outputs.report.card import render_card
 from pipeline.outputs.report.report import render_report
 from pipeline.outputs.report.summary import summarize
-from runners.summary import print_summary
+from runners.console.summary import print_summary
 
 VIDEOS = 12
 JUDGE = {
@@ -121,7 +121,9 @@ def test_without_a_server_none_of_it_is_shown(tmp_path, capsys):
 
 def test_the_summary_of_a_run_shows_them(output, capsys):
     folder, manifest = output
-    print_summary(replace(manifest, work={**WORK, "judge": {**JUDGE, "cached_tokens": 0}}), [], str(folder))
+    print_summary(
+        replace(manifest, work={**WORK, "judge": {**JUDGE, "cached_tokens": 0}}), [], str(folder), verbose=True
+    )
     said = capsys.readouterr().out
     lines = {line.split()[0]: line.split() for line in said.splitlines() if line}
     assert lines["judge"] == ["judge", "1,200", "1,290", "90", "1,180,000", "0%", "141,600", "59,000"]

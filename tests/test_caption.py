@@ -123,7 +123,7 @@ def test_the_transform_captions_every_video(cache, journal):
     with TestPipeline() as pipeline:
         captioned = pipeline | beam.Create([video(), video(0)]) | CaptionFrames(Pixels(), cache, journal)
         assert_that(
-            captioned | beam.Map(lambda one: one.evidence.caption.partition(",")[0]), equal_to(["One shot", ""])
+            captioned.videos | beam.Map(lambda one: one.evidence.caption.partition(",")[0]), equal_to(["One shot", ""])
         )
 
 

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from pipeline.config import RecipeError, load_recipe, parse_recipe, recipe_names, recipe_text
+from pipeline.config import Recipe, RecipeError, load_recipe, parse_recipe, recipe_names, recipe_text
 from pipeline.engines import find_engines
 from transforms.engines.bm25 import Bm25
 from transforms.mine.documents import FieldWeights
@@ -258,3 +258,52 @@ def test_a_modality_can_be_left_out():
 
     assert engines.asr is None
     assert "asr" not in engines.stamps()
+
+
+def noted(*settings: str) -> tuple[Recipe, list[str]]:
+    notes: list[str] = []
+    return load_recipe("rankvideo", settings, notes.append), notes
+
+
+def test_another_engine_leaves_behind_the_options_that_it_does_not_have_and_says_so():
+    recipe, notes = noted("extract.asr.engine=pocketsphinx")
+
+    assert recipe.extract.asr == {"engine": "pocketsphinx"}
+    assert notes == ["extract.asr: pocketsphinx in place of whisper, whose model it does not have"]
+
+
+def test_another_engine_keeps_what_it_has_as_well_and_what_was_set_with_it():
+    recipe, notes = noted("extract.asr.engine=faster-whisper", "extract.ocr.engine=rapidocr", "extract.ocr.langs=[en]")
+
+    assert recipe.extract.asr == {"engine": "faster-whisper", "model": "large-v2"}
+    assert recipe.extract.ocr == {"engine": "rapidocr", "langs": ["en"]}  # refused by its name where it is looked for
+    assert notes == []
+
+
+def test_a_setting_that_names_the_same_engine_changes_nothing():
+    assert noted("extract.asr.engine=whisper") == noted()
+
+
+def test_all_packages_that_are_missing_are_named_at_once_with_one_command(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(RecipeError) as caught:
+        find_engines(load_recipe("rankvideo"))
+
+    said = str(caught.value)
+    assert (
+        "whisper (extract.asr), easyocr (extract.ocr), openai (extract.caption, synthesize.teacher, judge.teacher)"
+        in said
+    )
+    assert said.endswith("pip install 'hardquery[embedded,whisper,easyocr,teacher,embed]'")
+    assert "\n" not in said
+
+
+def test_a_package_without_a_release_for_this_python_is_not_said_to_be_had(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pocketsphinx" else name)
+    monkeypatch.setattr(
+        "importlib.metadata.requires", lambda _: ["pocketsphinx==5.1.*; python_version < '3.0' and extra == 'embedded'"]
+    )
+
+    with pytest.raises(RecipeError, match=r"'pocketsphinx': it has no release for Python 3\.\d+ on \w+; name another"):
+        find_engines(load_recipe("demo"))

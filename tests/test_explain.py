@@ -274,3 +274,16 @@ def test_a_missing_or_damaged_file_is_named_in_one_line(file, tmp_path):
             [explain(str(tmp_path), query_id) for query_id in query_ids]
 
         assert "\n" not in str(raised.value)
+
+
+def test_a_file_is_found_by_its_name_and_two_of_one_name_are_told_apart(tmp_path):
+    rows = tiny_rows()
+    video, other = (row for _, row in rows["videos"][:2])
+    video["uri"], other["uri"] = "/videos/a/clip.mp4", "/videos/b/clip.mp4"
+    write_tiny(tmp_path, rows)
+
+    assert explain(str(tmp_path), "a/clip.mp4").startswith(f"VIDEO {video['video_id']}")
+    with pytest.raises(
+        UnknownId, match=r"2 files are named 'clip\.mp4'; give one whole: /videos/a/clip\.mp4, /videos/b"
+    ):
+        explain(str(tmp_path), "clip.mp4")

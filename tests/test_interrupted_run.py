@@ -85,7 +85,6 @@ def test_a_run_whose_last_results_cannot_be_recorded_publishes_nothing(earlier, 
         raise CannotJournal("cannot send the journal to s3://bucket/cache: 403 Forbidden")
 
     monkeypatch.setattr("pipeline.run.build", lambda *_, **__: [])
-    monkeypatch.setattr("pipeline.run.work_of", lambda _: {})
     monkeypatch.setattr("runners.local.run", lambda *_: None)
     monkeypatch.setattr(Journal, "close", refuse)
     assert main(["run", "demo", "--input", str(samples / "videos"), "--output", str(earlier)]) == 1

@@ -15,11 +15,12 @@ from schemas.video import MODALITIES, AsrSegment, EngineStamp, Evidence, MediaFa
 from tests.llama_server import VERDICT_GRAMMAR, serving
 from tests.tiny_llm import CLOSES, HOW_SURE_SAID, OPENS, chat_ids
 from transforms.engines.openai.teacher import OpenAiTeacher
-from transforms.journal.counts import work_of
+from transforms.journal.counts import add, work_of
 from transforms.judge.confidence import margin_of_percentage, margin_of_share
 from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair, judge_pair
 from transforms.protocols.teacher import Ladder, Teacher
 from transforms.synthesize.write_queries import WriteQueries, write_queries
+from transforms.workers.recorded import WORK, AddUpWork
 
 STAMP = EngineStamp("openai", "1", "tiny", "f" * 16)
 SEEDS = 6
@@ -161,11 +162,12 @@ def test_the_tokens_of_a_run_are_those_that_the_server_counts(random_llm, journa
     with serving(random_llm.gguf) as server:
         pipeline = beam.Pipeline()
         videos = pipeline | "Videos" >> beam.Create([video_of()])
-        _ = videos | WriteQueries(OpenAiTeacher(base_url=server.base_url, **writer), journal)
+        written = videos | WriteQueries(OpenAiTeacher(base_url=server.base_url, **writer), journal)
         pairs = pipeline | "Pairs" >> beam.Create([pair_of(number) for number in range(12)])
-        _ = pairs | JudgePairs(
+        judged = pairs | JudgePairs(
             OpenAiTeacher(base_url=server.base_url, **judge), journal, JudgeOptions(("caption", "metadata"))
         )
+        _ = (written[WORK], judged[WORK]) | beam.Flatten() | AddUpWork() | beam.MapTuple(add)
         result = pipeline.run()
         result.wait_until_finish()
         work, counted = work_of(result), server.metrics()

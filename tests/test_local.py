@@ -10,7 +10,7 @@ from runners import local
 
 
 def test_an_unknown_flag_is_named_with_the_closest_one():
-    with pytest.raises(ValueError, match=r"--runer is no option of hardquery or Beam; did you mean --runner\?"):
+    with pytest.raises(ValueError, match=r"--runer is no option of Beam; did you mean --runner\?"):
         local.pipeline_options(["--runer=FnApiRunner"], 1)
 
 

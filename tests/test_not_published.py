@@ -7,12 +7,12 @@ import pytest
 from make_clips import make_clip
 from tiny_output import tiny_rows, write_tiny
 
+from pipeline.finish import refuse_lost
 from pipeline.outputs.errors import StepLost
 from pipeline.outputs.manifest import manifest_sha256, read_manifest
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Tables
 from pipeline.outputs.verify.verify import check_staged, verify
-from pipeline.run import refuse_lost
 from runners.cli.main import main
 from transforms.ledger import Line
 
@@ -85,7 +85,7 @@ def test_a_query_by_people_that_names_no_video_is_a_rejection_and_what_is_publis
 
 def test_what_does_not_verify_is_not_published_and_can_be_looked_at(output, videos, capsys, monkeypatch):
     before = manifest_sha256(str(output))
-    monkeypatch.setattr("pipeline.run.check_staged", lambda *_: [Problem("queries/", "is wrong", "q-1")] * 2)
+    monkeypatch.setattr("pipeline.finish.check_staged", lambda *_: [Problem("queries/", "is wrong", "q-1")] * 2)
 
     assert main(["run", "demo", f"--input={videos / 'good'}", f"--output={output}", *FAST]) == 3
 

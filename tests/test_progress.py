@@ -5,7 +5,7 @@ import apache_beam as beam
 from apache_beam.testing.test_pipeline import TestPipeline
 from rich.console import Console
 
-from runners.progress import watch
+from runners.console.progress import watch
 from transforms import progress
 from transforms.progress import Advance
 

@@ -232,7 +232,7 @@ def test_an_engine_that_cannot_be_loaded_stops_the_run(cache, journal):
 def test_the_transform_reads_every_video(cache, journal):
     with TestPipeline() as pipeline:
         read = pipeline | beam.Create([video(), video(None)]) | ReadText(BrightnessReader(), cache, journal, LIMITS)
-        assert_that(read | beam.Map(lambda one: len(one.evidence.ocr)), equal_to([3, 0]))
+        assert_that(read.videos | beam.Map(lambda one: len(one.evidence.ocr)), equal_to([3, 0]))
 
 
 # Real media

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from attempts import every_bundle_twice
 
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify.verify import verify
@@ -153,3 +154,19 @@ def test_two_runs_at_once_share_a_cache(folder):
 def test_a_budget_in_dollars_needs_prices(folder, capsys):
     assert main([*command(folder), "--max-cost", "1"]) == 2
     assert "costs.judge.input_price" in capsys.readouterr().err
+
+
+def test_bundles_that_are_attempted_twice_change_no_row_and_no_count_and_pay_nothing_twice(folder):
+    before, work = hashes(folder), read_manifest(str(folder / "out")).work
+
+    with every_bundle_twice() as went:
+        made = run(folder, "--workers", "1", "--cache", str(folder / "other"), output="twice")
+
+    assert {*went} == {"killed", "discarded", "zombie"}
+    assert hashes(folder, "twice") == before
+    assert (folder / "twice" / "ledger.json").read_bytes() == (folder / "out" / "ledger.json").read_bytes()
+    assert read_manifest(str(folder / "twice")).work == work
+    journal = folder / "other" / "journal"
+    kept = {step: sum(len(path.read_bytes().splitlines()) for path in (journal / step).iterdir()) for step in made}
+    assert kept == made
+    assert run(folder, "--cache", str(folder / "other"), output="twice") == {}

@@ -12,6 +12,8 @@ import pytest
 from journal_lines import digest, in_a_child, line
 from object_store import ObjectStore
 
+from pipeline.cache.compact import compact
+from pipeline.cache.contents import look_into
 from transforms.journal import spool, step_log
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key
@@ -252,3 +254,83 @@ def test_a_machine_without_room_for_the_spool_is_one_clear_error(home):
     home.write_bytes(b"")
     with pytest.raises(CannotJournal, match=r"Not a directory; set XDG_CACHE_HOME"):
         StepLog(ROOT_URL, "judge")
+
+
+def two_machines(monkeypatch, home: Path) -> tuple[StepLog, StepLog]:
+    """Logs of the same root on two machines, which share nothing but the store."""
+    one = StepLog(ROOT_URL, "judge")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "other"))
+    return one, StepLog(ROOT_URL, "judge")
+
+
+def test_what_a_bundle_recorded_is_in_the_store_before_it_counts(home):
+    journal, key = Journal(ROOT_URL), Key("judge", "a pair")
+    journal.once(key, lambda: "paid for", str)
+    assert len(ObjectStore.objects) == 0
+
+    journal.flush()
+
+    (killed_now,) = ObjectStore.objects.values()
+    assert b"paid for" in killed_now
+    journal.flush()
+    assert len(ObjectStore.objects) == 1  # and nothing is sent of nothing
+    journal.close()
+
+
+def test_a_bundle_that_begins_again_finds_what_other_machines_have_sent_meanwhile(monkeypatch, home):
+    mine, other = two_machines(monkeypatch, home)
+    put(other, 1, b"theirs")
+    other.flush()
+    put(other, 2, b"under way")
+
+    mine.look_again()
+
+    assert list(mine.find(digest(1))) == [b"theirs"]
+    assert list(mine.find(digest(2))) == []
+    other.flush()
+    assert list(mine.find(digest(2))) == []  # one look a bundle, until so many were missed
+    for missed in range(100, 100 + step_log.MISSES):
+        assert list(mine.find(digest(missed))) == []
+    assert list(mine.find(digest(2))) == [b"under way"]
+    mine.close()
+    other.close()
+
+
+def test_a_look_lists_the_last_hours_and_fetches_nothing_twice(monkeypatch, home):
+    ObjectStore.objects[f"{ROOT_URL}/journal/judge/20240101T000000.000000-1-a.jsonl"] = line(7, b"old")
+    listed, read = [], []
+    match, read_bytes = spool.match, spool.read_bytes
+    monkeypatch.setattr(spool, "match", lambda pattern: listed.append(pattern) or match(pattern))
+    monkeypatch.setattr(spool, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    mine, other = two_machines(monkeypatch, home)
+    put(mine, 3)
+    mine.flush()
+    read.clear()
+    for n in (1, 2):
+        put(other, n)
+        other.flush()
+        mine.look_again()
+        assert list(mine.find(digest(n))) == [b"1"]
+    assert len(read) == 2
+    assert all(re.search(r"/\d{8}T\d\d\*\.jsonl$", pattern) for pattern in listed)
+    assert list(mine.find(digest(7))) == [b"old"]
+    mine.close()
+    other.close()
+
+
+def test_segments_that_become_one_between_a_list_and_a_read_are_not_missed(monkeypatch, home):
+    for name in "ab":
+        ObjectStore.objects[f"{ROOT_URL}/journal/judge/2024010{name}.jsonl"] = line(ord(name))
+    read_bytes, at_work = spool.read_bytes, []
+
+    def compacted_first(path: str) -> bytes:
+        if not at_work:
+            at_work.append(path)
+            compact(look_into(ROOT_URL))
+        return read_bytes(path)
+
+    monkeypatch.setattr(spool, "read_bytes", compacted_first)
+    there = StepLog(ROOT_URL, "judge")
+    assert all({*there.find(digest(ord(name)))} == {b'{"value": 1}'} for name in "ab")  # some of them twice
+    assert len(ObjectStore.objects) == 1
+    there.close()

@@ -172,12 +172,9 @@ def test_a_missing_package_stops_the_run(video: Video, cache: Cache, journal: Jo
 
 def test_the_transform_transcribes_each_video(video: Video, cache: Cache, journal: Journal):
     with TestPipeline() as pipeline:
-        texts = (
-            pipeline
-            | beam.Create([video, replace(video, video_id="w", audio=None)])
-            | TranscribeSpeech(Parrot(), cache, journal, LIMITS)
-            | beam.Map(lambda done: (done.video_id, len(done.evidence.asr)))
-        )
+        given = pipeline | beam.Create([video, replace(video, video_id="w", audio=None)])
+        transcribed = given | TranscribeSpeech(Parrot(), cache, journal, LIMITS)
+        texts = transcribed.videos | beam.Map(lambda done: (done.video_id, len(done.evidence.asr)))
         assert_that(texts, equal_to([("v", 4), ("w", 0)]))
 
 

@@ -1,4 +1,6 @@
 import json
+from array import array
+from collections import Counter
 
 import msgspec
 import pytest
@@ -8,8 +10,8 @@ from tests.scripted_server import Reply, ScriptedServer, completion
 from transforms.engines.openai.chat import ChatClient, ChatOptions
 from transforms.engines.openai.completion import read_completion
 from transforms.engines.openai.usage import read_usage
+from transforms.journal.counts import Found, Work, add_up, counted_aside, counts_of
 from transforms.journal.counts import count as count_work
-from transforms.journal.counts import counted_aside, counts_of
 from transforms.journal.record import record_of
 from transforms.protocols.teacher import TeacherFailed, TeacherReply
 
@@ -200,3 +202,21 @@ def test_a_request_that_gave_up_says_how_many_it_took(status, requests):
             client_of(server).complete([])
         assert len(server.asked) == requests
     assert failed.value.usage == Usage(requests=requests, retries=requests - 1)
+
+
+def work(**counts: int) -> Work:
+    return Work(Counter(counts))
+
+
+def test_a_record_counts_once_whichever_attempts_of_a_bundle_made_and_found_it():
+    counts = {"run": 1, "requests": 1}
+    made = Work(Counter(counts), array("Q", [7]))
+    found = Work(found=[Found(7, counts, True)])
+    other = Work(found=[Found(8, counts, True)])
+    before = Work(found=[Found(9, {"failed": 1, "requests": 2}, False)])
+
+    assert add_up([made, work(cached=2)]) == {"run": 1, "requests": 1, "cached": 2}
+    assert add_up([found, made]) == {"run": 1, "requests": 1, "cached": 1}  # made for one call, found by another
+    assert add_up([found]) == counts  # made by an attempt that came to nothing
+    assert add_up([found, found, other]) == {"run": 2, "requests": 2, "cached": 1}
+    assert add_up([before, before]) == {"failed": 1, "requests": 2}

@@ -115,10 +115,13 @@ def run_in_turn(
 
 def test_the_wheel_holds_every_module_and_every_file_that_modules_read(wheel):
     there = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    corpus = {name for name in there if name.startswith("runners/samples/")}
 
     product = {name for name in _files() if name.split("/")[0] in PACKAGES}
-    assert there == {name for name in product if Path(name).suffix in DATA | {".py"}}
-    assert there == product
+    assert there - corpus == {name for name in product if Path(name).suffix in DATA | {".py"}}
+    assert there - corpus == product
+    shipped = {name for name in _files() if name.startswith("samples/") and Path(name).suffix not in (".py", ".yaml")}
+    assert corpus == {f"runners/{name}" for name in shipped}
 
 
 def test_every_module_of_the_wheel_can_be_imported(installed, tmp_path):
@@ -151,9 +154,11 @@ def test_a_run_from_the_wheel_and_all_that_is_asked_of_its_output(installed, sam
         assert "Traceback" not in ended.stderr
         return ended.stdout
 
-    recipes, planned = run_in_turn(installed, tmp_path, BEAM, [["recipes"], ["plan", *job]])
+    sampled = ["demo", "--dry-run"]
+    recipes, planned, samples_planned = run_in_turn(installed, tmp_path, BEAM, [["recipes"], ["plan", *job], sampled])
     assert "demo" in told(recipes)
     told(planned)
+    assert "demo: 30 videos" in told(samples_planned)
     told(run(installed, tmp_path, "hardquery", "run", *job))
     query = (tmp_path / "out/run.trec").read_text().split()[0]
     commands = [

@@ -58,7 +58,8 @@ class RunInfo:
     """What a run was given and what it used.
 
     ``recipe`` is the resolved recipe, ``engines`` a stamp by role (see ROLES), ``prompts`` the prompt files by name,
-    ``entries`` the number of videos listed in the input, ``created`` the UTC start in ISO 8601.
+    ``entries`` the number of videos of the run, ``all_entries`` how many the input lists where these are only some (0
+    where they are all), ``created`` the UTC start in ISO 8601.
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
     of those that decide results besides the engines' own.
@@ -74,6 +75,7 @@ class RunInfo:
     created: str
     elapsed_s: float
     work: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    all_entries: int = 0
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from pipeline.outputs.lock import LOCK
 from transforms.storage.files import exists, join, list_files
 
 STAGING = ".staging"
+JOB = ".job.json"  # lies beside the lock while a run is at work elsewhere, and until its output is published
 COMMIT = ".commit"  # lies in STAGING from the point of no return until every file is in place
 
 
@@ -23,7 +24,7 @@ def is_half_published(output: str) -> bool:
 
 def list_output(output: str) -> list[str]:
     """The files of an output as its readers see it: without those of a run at work."""
-    return [path for path in list_files(output) if path != LOCK and not path.startswith(f"{STAGING}/")]
+    return [path for path in list_files(output) if path not in (LOCK, JOB) and not path.startswith(f"{STAGING}/")]
 
 
 def clear_staging(output: str) -> None:

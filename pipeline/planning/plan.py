@@ -46,6 +46,7 @@ _UPSTREAM: Mapping[str, tuple[str, ...]] = {
 }
 _SAMPLE = 1000  # records, to learn from what a call takes
 _INPUT = "input"
+_NAMED = 5  # files that cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class Plan:
     """What a run would do. ``videos`` are all that the input lists.
 
     ``media_s`` leaves out videos of ``unknown_length`` (remote ones that were never decoded, or files whose headers do
-    not say), and those that are ``unreadable``: not there, no media, or known not to decode. ``untold`` are cached
+    not say), and those that are ``unreadable``: not there, no media, or known not to decode; the first of those whose
+    headers tell so are ``unreadable_files``, by name. ``untold`` are cached
     replies of a judge without log-probabilities, which a run asks for again where its server reports them.
     """
 
@@ -98,6 +100,7 @@ class Plan:
     steps: tuple[StepPlan, ...]
     damage: tuple[str, ...]
     untold: int = 0
+    unreadable_files: tuple[str, ...] = ()
 
 
 class CannotLook(OSError):
@@ -113,6 +116,11 @@ class _Unseen:
 
     headers: Mapping[str, Headers | None]
     remote: frozenset[str]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Those whose headers there is no reading."""
+        return [uri for uri, headers in self.headers.items() if headers is None]
 
     def having(self, uris: Iterable[str], stream: str) -> int:
         """How many of the files may have such a stream."""
@@ -140,7 +148,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
         unseen = _probe([miss.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
         steps = _steps(job, counts, misses, unseen)
         lengths = [headers and headers.duration_s for headers in unseen.headers.values()]
-        bad = sum(headers is None for headers in unseen.headers.values())
+        bad = len(unseen.unreadable)
         return Plan(
             videos=len(job.listing.entries),
             media_s=counts.get(_INPUT, {}).get("milliseconds", 0) / 1000 + sum(length or 0.0 for length in lengths),
@@ -149,6 +157,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
             steps=steps,
             damage=tuple(job.journal.damage()),
             untold=counts.get("judge", {}).get(UNTOLD, 0),
+            unreadable_files=tuple(sorted(os.path.basename(uri) for uri in unseen.unreadable)[:_NAMED]),
         )
 
 
@@ -162,7 +171,9 @@ def _open(journal: Journal) -> None:
 
 def _look(job: Job, pipeline: beam.Pipeline, entries_path: str) -> None:
     """Put all stages but the last onto the pipeline, and count what comes by."""
-    found = put_stages(pipeline, job, entries_path, _Counting())
+    ledger = _Counting()
+    found = put_stages(pipeline, job, entries_path, ledger)
+    _ = ledger.work(pipeline) | "Work" >> beam.MapTuple(add)
     _ = found["decoded"] | "Length" >> beam.Map(_add_length)
 
 

@@ -38,6 +38,9 @@ def add_commands(commands_above: Any) -> None:
     text = "read every record and hash every file that one names; exit code 3 if something is damaged"
     commands.add_parser("verify", help=text, description=sentence(text), parents=[place])
 
+    text = "make few long segments of the many short ones that workers sent to a journal in an object store"
+    commands.add_parser("compact", help=text, description=f"{sentence(text)} Runs may go on.", parents=[place])
+
     text = "remove what no run reads any more: damaged and repeated records, files that no record names"
     prune = commands.add_parser(
         "prune",
@@ -88,7 +91,8 @@ def _carry_out(root: str, arguments: argparse.Namespace) -> bool:
     require_cache(root)
     removes = arguments.what == "prune" and not arguments.dry_run
     with (having_alone if removes else sharing)(root):
-        return {"stats": _stats, "verify": _verify, "prune": _prune}[arguments.what](look_into(root), arguments)
+        acts = {"stats": _stats, "verify": _verify, "prune": _prune, "compact": _compact}
+        return acts[arguments.what](look_into(root), arguments)
 
 
 def _seconds(age: str) -> float:
@@ -205,6 +209,17 @@ def _prune(contents: Contents, arguments: argparse.Namespace) -> bool:
     for line in _said(pruning):
         print(line)
     print(f"{contents.root}: {_size(pruning.freed_bytes)} {'would be freed' if arguments.dry_run else 'freed'}")
+    return True
+
+
+def _compact(contents: Contents, _: argparse.Namespace) -> bool:
+    from pipeline.cache.compact import compact
+
+    done = compact(contents)
+    for step in done:
+        print(f"journal/{step.step}: segments before: {step.before:,}; now: {step.after:,}")
+    if not done:
+        print(f"{contents.root}: nothing to make one of")
     return True
 
 

@@ -10,16 +10,23 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from runners.cli import audit, batch, cache, evaluate, outputs, rerank, retrieve, run, train
+from runners.beam_flags import split_flags
+from runners.cli import audit, cache, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
+from runners.cli.parser import Parser
+from runners.cli.runs import batch, demo, run
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
 
+RUNS = ("run", "plan", "demo")  # commands that take options of Beam
+
 _EPILOG = """\
 examples:
-  hardquery run demo --input samples/videos --output out/demo
+  hardquery demo --output out/demo
+  hardquery run demo --input ~/videos --output out/mine --limit 5
   hardquery run rankvideo --input 'gs://bucket/videos/*.mp4' --output gs://bucket/set --set judge.teacher.model=my-model
   hardquery plan demo --input samples/videos --output out/demo
+  hardquery view out/demo
   hardquery verify out/demo
   hardquery explain out/demo q-3f2a9c0d11e4b7a2
   hardquery diff out/demo out/other
@@ -38,31 +45,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     but its budget or a batch left work for later, 5 a step of the run lost all of its items, 130 interrupted. With 3
     and 5 a run has published nothing.
     """
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(as_meant(sys.argv[1:] if argv is None else argv))
-    if rest and arguments.command not in ("run", "plan"):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    typed = as_meant(sys.argv[1:] if argv is None else argv)
+    command = next(iter(typed), "")
     warnings.simplefilter("ignore")
     logging.getLogger().addFilter(_is_ours)
     try:
-        return int(arguments.act(arguments, rest))
+        ours, beams = split_flags(typed) if command in RUNS else (typed, [])
+        arguments, rest = _parser().parse_known_args(ours or ["--help"])
+        if rest:
+            raise UsageError(f"{rest[0]!r} is left over: quotes hold a path with blanks together; see {command} --help")
+        arguments.typed = typed
+        return int(arguments.act(arguments, beams))
     except (UsageError, BrokenOff) as error:
         print(f"hardquery: {visible(str(error), UNREADABLE)}", file=sys.stderr)  # it may quote a file
         return USAGE_ERROR if isinstance(error, UsageError) else RUN_ERROR
     except KeyboardInterrupt:
-        continued = "; the same command continues" if arguments.command in ("run", "train", "rerank") else ""
+        continued = "; the same command continues" if command in ("run", "demo", "train", "rerank") else ""
         print(f"hardquery: interrupted{continued}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output left, as `head` does.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return RUN_ERROR if arguments.command == "run" else 0  # a run that nobody watches any more was cut short
+        return RUN_ERROR if command in ("run", "demo") else 0  # a run that nobody watches any more was cut short
 
 
 def as_meant(argv: Sequence[str]) -> list[str]:
     """What was typed, with the path for a file:// URL, and with an id that begins with a dash told from an option."""
     meant = []
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:], "--help"]
     for argument in argv:
         option, equals, value = argument.partition("=")
         meant.append(f"{option}={local_path(value)}" if equals else local_path(argument))
@@ -91,8 +103,8 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return record.module != "s3io" and "apitools not found" not in record.getMessage()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="hardquery",
         description="Give it a folder of videos; get back training data that makes a video reranker reason.",
         epilog=_EPILOG,
@@ -101,6 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (run, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
+    for module in (demo, run, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
         module.add_commands(commands)
     return parser

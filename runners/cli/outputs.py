@@ -1,15 +1,38 @@
-"""Commands that read what a run wrote: ``hardquery verify``, ``explain``, ``diff`` and ``export``."""
+"""Commands that read what a run wrote: ``hardquery view``, ``verify``, ``explain``, ``diff`` and ``export``."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from runners.cli.errors import PROBLEMS, UsageError, connect_stores, one_line
+from runners.cli.errors import PROBLEMS, UsageError, connect_stores, one_line, sentence
+
+_VIEW = """\
+The page is served to this machine alone, below an address that holds a secret. Marks are added to OUT/labels.jsonl;
+the next run into OUT leaves out what is marked.
+
+examples:
+  hardquery view out/demo
+  hardquery view out/demo --port 8765 --no-browser
+"""
 
 
 def add_commands(commands: Any) -> None:
     """The commands, with their options."""
+    text = "look at an output in a browser: its groups, what was left out and why; mark what is wrong"
+    view = commands.add_parser(
+        "view",
+        help=text,
+        description=sentence(text),
+        epilog=_VIEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    view.add_argument("output", metavar="OUT")
+    view.add_argument("--port", type=int, default=0, metavar="N", help="port of 127.0.0.1 (default: one that is free)")
+    view.add_argument("--no-browser", action="store_true", help="only print the address")
+    view.set_defaults(act=_view)
+
     verify = commands.add_parser("verify", help="check an output against its manifest, schemas, references and ledger")
     verify.add_argument("output", metavar="OUT")
     verify.set_defaults(act=_verify)
@@ -43,6 +66,26 @@ def add_commands(commands: Any) -> None:
         "reranker expects; videos.tsv says which is which (with --video-dir, there, and without links)",
     )
     export.set_defaults(act=_export)
+
+
+def _view(arguments: argparse.Namespace, _: list[str]) -> int:
+    import webbrowser
+
+    from pipeline.outputs.manifest import NotAnOutput
+    from pipeline.outputs.view.desk import Desk
+    from pipeline.outputs.view.server import ViewServer
+
+    if not 0 <= arguments.port < 1 << 16:
+        raise UsageError(f"--port must be from 0 to 65535, got {arguments.port}")
+    connect_stores(arguments.output)
+    with one_line(NotAnOutput):
+        desk = Desk.open(arguments.output.rstrip("/"))
+    with one_line(OSError), ViewServer(desk, arguments.port) as server:
+        print(server.url, flush=True)
+        if not arguments.no_browser:
+            webbrowser.open(server.url)
+        server.serve_forever()
+    return 0
 
 
 def _verify(arguments: argparse.Namespace, _: list[str]) -> int:

@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.emit.shards import shard_index
-from transforms.storage.files import join, open_seekable, replacing
+from transforms.storage.files import exists, join, open_seekable, replacing
 from transforms.storage.trec import write_lines
 
 PARTS = ".parts"
@@ -50,10 +50,11 @@ class WriteParts(beam.PTransform):
 
 
 def join_parts(output: str, name: str, parts: int) -> None:
-    """Join the parts into the file ``name`` of the output folder, then remove them."""
+    """Join the parts into the file ``name`` of the output folder, then remove them; a second time, do the rest."""
     paths = [part_path(output, name, index) for index in range(parts)]
-    with replacing(join(output, name)) as whole:
-        for path in paths:
-            with open_seekable(path) as part:
-                shutil.copyfileobj(part, whole, 1 << 20)
-    FileSystems.delete(paths)
+    if not exists(join(output, name)):
+        with replacing(join(output, name)) as whole:
+            for path in paths:
+                with open_seekable(path) as part:
+                    shutil.copyfileobj(part, whole, 1 << 20)
+    FileSystems.delete([path for path in paths if exists(path)])

@@ -14,7 +14,7 @@ import msgspec
 from schemas.check import read_plain
 from schemas.configuration.section import did_you_mean
 from transforms.engines.embed.presets import with_preset
-from transforms.protocols.engine import Engine, EngineError
+from transforms.protocols.engine import Engine, EngineError, MissingPackage
 
 ENGINES: dict[str, dict[str, str]] = {
     "decode": {"pyav": "pyav:PyAv", "decord": "decord:Decord"},
@@ -41,6 +41,12 @@ ENGINES: dict[str, dict[str, str]] = {
 }
 
 
+def engine_options(modality: str, name: object) -> list[str] | None:
+    """The options that an engine has, by name; None where there is no such engine."""
+    names = _names(modality)
+    return [f.name for f in fields(_kind(names[name]))] if isinstance(name, str) and name in names else None
+
+
 def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
     """The engine a recipe section such as ``{engine: whisper, model: tiny}`` names, without importing its library.
 
@@ -49,16 +55,13 @@ def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
     Raises:
         EngineError: unknown engine, unknown or ill-typed option, or a package that is not installed.
     """
-    names = ENGINES[modality]
-    if modality == "first_stage":
-        names = {**names, **ENGINES["embed"]}
+    names = _names(modality)
     if modality == "embed" or (modality == "first_stage" and "preset" in options):
         options = with_preset(options)
     name = options.get("engine")
     if not isinstance(name, str) or name not in names:
         raise EngineError(f"{modality} engine {name!r} is not known{did_you_mean(str(name), names)}")
-    module, _, cls = names[name].partition(":")
-    kind = getattr(importlib.import_module(f"transforms.engines.{module}"), cls)
+    kind = _kind(names[name])
     known = [f.name for f in fields(kind)]
     chosen = {key: value for key, value in options.items() if key != "engine"}
     for key in chosen:
@@ -70,7 +73,14 @@ def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
         raise EngineError(f"{modality} engine {name!r}: {error}") from error
     for package in engine.requires:
         if importlib.util.find_spec(package) is None:
-            raise EngineError(
-                f"{modality} engine {name!r} needs the package {package!r}: pip install 'hardquery[{engine.extra}]'"
-            )
+            raise MissingPackage(f"{modality} engine {name!r}", package, engine.extra)
     return engine
+
+
+def _names(modality: str) -> Mapping[str, str]:
+    return {**ENGINES[modality], **(ENGINES["embed"] if modality == "first_stage" else {})}
+
+
+def _kind(where: str) -> Any:
+    module, _, cls = where.partition(":")
+    return getattr(importlib.import_module(f"transforms.engines.{module}"), cls)

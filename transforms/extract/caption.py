@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import apache_beam as beam
 
@@ -18,7 +19,7 @@ from transforms.protocols.engine import Engine, loaded
 from transforms.protocols.frames import Frame
 from transforms.storage.cache import Cache
 from transforms.workers.engine_at_work import EngineFailed, engine_at_work
-from transforms.workers.window import flat_map
+from transforms.workers.recorded import WORK, recorded_map
 
 # Raise it when a captioner is given other frames of the same pack than before, or its words are cleaned otherwise.
 FORMAT = 1
@@ -40,7 +41,7 @@ def caption(engine: Engine, frames: Sequence[Frame]) -> Caption:
 
 @dataclass
 class CaptionFrames(beam.PTransform):
-    """Videos -> the same videos with a caption, or with a warning that says why there is none.
+    """Videos -> the same ("videos") with a caption, or with a warning that says why there is none; and WORK.
 
     Captioners run in this process, not in a child: they see only frames that we wrote ourselves, and one that talks to
     a server must share its connections and its rate limit with the other threads.
@@ -51,9 +52,10 @@ class CaptionFrames(beam.PTransform):
     journal: Journal
     max_frames: int = 16
 
-    def expand(self, videos: beam.PCollection[Video]) -> beam.PCollection[Video]:
+    def expand(self, videos: beam.PCollection[Video]) -> Any:
         options = (self.engine, self.cache, self.journal, self.max_frames)
-        return videos | "Caption frames" >> flat_map(self.engine, _captioned, *options)
+        step = recorded_map(self.journal, self.engine, _captioned, *options)
+        return videos | "Caption frames" >> step.with_outputs(WORK, main="videos")
 
 
 def _captioned(video: Video, engine: Engine, cache: Cache, journal: Journal, max_frames: int) -> Iterator[Video]:

@@ -30,6 +30,7 @@ from transforms.protocols.engine import Engine
 from transforms.protocols.frames import FramePolicy
 from transforms.storage.cache import Cache, CachedFile
 from transforms.workers.child_model import run_with_model
+from transforms.workers.recorded import WORK, recorded_map
 from transforms.workers.sandbox import TimeLimitExceeded, WorkerDied
 from transforms.workers.watchdog import Limit
 
@@ -208,13 +209,13 @@ def _decode_what_can_be(path: str, sha256: str, folder: str, options: Decoding) 
 
 @dataclass
 class DecodeVideos(beam.PTransform):
-    """ManifestEntry -> Video ("videos"); files that cannot be decoded, or are left for a later run, are "losses"."""
+    """ManifestEntry -> Video ("videos") and WORK; files that cannot be decoded, or are left, are "losses"."""
 
     options: Decoding
 
     def expand(self, entries: beam.PCollection) -> Any:
-        decode = beam.FlatMap(_decode_or_fail, self.options)
-        return entries | "Decode" >> decode.with_outputs(LOSSES, main="videos")
+        decode = recorded_map(self.options.journal, None, _decode_or_fail, self.options)
+        return entries | "Decode" >> decode.with_outputs(LOSSES, WORK, main="videos")
 
 
 def _decode_or_fail(entry: ManifestEntry, options: Decoding) -> Iterator[Any]:

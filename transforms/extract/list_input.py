@@ -33,15 +33,22 @@ VIDEO_EXTENSIONS = frozenset(
 _TEXT_TOLD_BY = 4096  # bytes at the start of a file
 _ENDINGS = 8  # named where files are ignored
 _INFO = ".info.json"
+_OF_AN_OUTPUT = frozenset(
+    {"manifest.json", "ledger.json", "qrels.trec", "run.trec"}
+)  # an export may hold links to videos
 _DAY = re.compile(r"\d{8}")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The videos of an input, and how many other files lay beside them, by the ending of their names."""
+    """The videos of an input, and how many other files lay beside them, by the ending of their names.
+
+    ``all_entries`` says of how many videos these are only some, and is 0 where they are all.
+    """
 
     entries: tuple[ManifestEntry, ...]
     ignored: Mapping[str, int] = field(default_factory=dict)
+    all_entries: int = 0
 
 
 def list_input(spec: str) -> Listing:
@@ -119,7 +126,7 @@ def _find_remote(spec: str) -> list[str]:
 
 
 def _walk(folder: str) -> list[str]:
-    """Every file below a local folder, each real folder once; hidden folders are left out.
+    """Every file below a local folder, each real folder once; hidden folders and outputs of runs are left out.
 
     Folders behind links come after all others, so that a link to a folder of the same tree renames none of its files.
     """
@@ -129,7 +136,7 @@ def _walk(folder: str) -> list[str]:
     while waiting:
         for parent, folders, names in os.walk(waiting.pop(0), onerror=_unreadable):
             stat = os.stat(parent)
-            if (stat.st_dev, stat.st_ino) in entered:
+            if (stat.st_dev, stat.st_ino) in entered or _OF_AN_OUTPUT.issubset(names):
                 folders.clear()
                 continue
             entered.add((stat.st_dev, stat.st_ino))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -26,6 +27,7 @@ from transforms.protocols.screen_text import TextBox, TextReader
 from transforms.storage.cache import Cache
 from transforms.workers.child_model import run_with_model
 from transforms.workers.engine_at_work import engine_at_work
+from transforms.workers.recorded import WORK, recorded_map
 
 Lines = tuple[OcrLine, ...]
 
@@ -159,7 +161,7 @@ def _read_pack(engine: Engine, path: str) -> Lines:
 
 @dataclass
 class ReadText(beam.PTransform):
-    """Videos -> the same videos with the lines of text that their frames show, or with a warning that says why not.
+    """Videos -> the same ("videos") with the lines of text that they show, or a warning that says why not; and WORK.
 
     Reading runs in a child process, which is killed at the limit for a video of that length.
     """
@@ -170,9 +172,14 @@ class ReadText(beam.PTransform):
     limits: Limits
     workers: int = 1
 
-    def expand(self, videos: beam.PCollection[Video]) -> beam.PCollection[Video]:
+    def expand(self, videos: beam.PCollection[Video]) -> Any:
         options = (self.engine, self.cache, self.journal, self.limits, self.workers)
-        return videos | "Read text" >> beam.Map(read_video_text, *options)
+        step = recorded_map(self.journal, None, _with_text, *options)
+        return videos | "Read text" >> step.with_outputs(WORK, main="videos")
+
+
+def _with_text(video: Video, *options: Any) -> Iterator[Video]:
+    yield read_video_text(video, *options)
 
 
 def read_video_text(

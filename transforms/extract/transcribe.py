@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import apache_beam as beam
 
@@ -22,6 +23,7 @@ from transforms.protocols.speech import Samples, SpeechRecognizer
 from transforms.storage.cache import Cache, CacheFailed
 from transforms.workers.child_model import run_with_model
 from transforms.workers.engine_at_work import engine_at_work
+from transforms.workers.recorded import WORK, recorded_map
 
 Segments = tuple[AsrSegment, ...]
 
@@ -32,7 +34,7 @@ _GROUP = 32  # spans handed to the recogniser at once, 30 MB at most; it makes i
 
 @dataclass
 class TranscribeSpeech(beam.PTransform):
-    """Videos -> the same videos with speech segments, or with a warning that says why there are none."""
+    """Videos -> the same ("videos") with speech segments, or a warning that says why there are none; and WORK."""
 
     engine: Engine
     cache: Cache
@@ -40,9 +42,14 @@ class TranscribeSpeech(beam.PTransform):
     limits: Limits
     workers: int = 1
 
-    def expand(self, videos: beam.PCollection[Video]) -> beam.PCollection[Video]:
+    def expand(self, videos: beam.PCollection[Video]) -> Any:
         options = (self.engine, self.cache, self.journal, self.limits, self.workers)
-        return videos | "Transcribe" >> beam.Map(transcribe_video, *options)
+        step = recorded_map(self.journal, None, _transcribed, *options)
+        return videos | "Transcribe" >> step.with_outputs(WORK, main="videos")
+
+
+def _transcribed(video: Video, *options: Any) -> Iterator[Video]:
+    yield transcribe_video(video, *options)
 
 
 def transcribe_video(

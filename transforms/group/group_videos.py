@@ -20,6 +20,7 @@ from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
 from transforms.progress import Advance
 from transforms.storage.cache import Cache
+from transforms.workers.recorded import WORK, recorded_map
 
 MOST = 1000
 """No chain of near-duplicates makes a group of more videos than this."""
@@ -91,26 +92,32 @@ def _smallest(sets: DisjointSets, names: Sequence[str]) -> Mapping[int, str]:
 
 @dataclass
 class GroupVideos(beam.PTransform):
-    """Video -> (video_id, Group). One worker compares all of them: 110,000 take a few minutes of it at most."""
+    """Video -> (video_id, Group) ("groups"), and WORK.
+
+    One worker compares all of them: 110,000 take a few minutes of it at most.
+    """
 
     rules: GroupRules
     cache: Cache
     journal: Journal
 
-    def expand(self, videos: beam.PCollection) -> beam.PCollection:
-        return (
-            videos
-            | "Due" >> Advance("frame_hashes", "in")
-            | "Hash frames" >> beam.Map(self._member)
+    def expand(self, videos: beam.PCollection) -> dict[str, beam.PCollection]:
+        step = recorded_map(self.journal, None, _member, self.rules, self.cache, self.journal)
+        due = videos | "Due" >> Advance("frame_hashes", "in")
+        hashed = due | "Hash frames" >> step.with_outputs(WORK, main="members")
+        groups = (
+            hashed.members
             | "Done" >> Advance("frame_hashes", "done")
             | "In one place" >> beam.Map(lambda member: ("", member))
             | "Together" >> beam.GroupByKey()
             | "Group" >> beam.FlatMapTuple(lambda _, members: grouped(members, self.rules))
         )
+        return {"groups": groups, WORK: hashed[WORK]}
 
-    def _member(self, video: Video) -> Member:
-        hashes = None
-        if self.rules.max_bits is not None:
-            with suppress(Deferred):  # in a plan, which does without
-                hashes = hash_video(video, self.cache, self.journal)
-        return Member(video.video_id, video.split_key, video.media.duration_s or 0.0, hashes)
+
+def _member(video: Video, rules: GroupRules, cache: Cache, journal: Journal) -> Iterator[Member]:
+    hashes = None
+    if rules.max_bits is not None:
+        with suppress(Deferred):  # in a plan, which does without
+            hashes = hash_video(video, cache, journal)
+    yield Member(video.video_id, video.split_key, video.media.duration_s or 0.0, hashes)

@@ -13,6 +13,7 @@ from transforms.journal.open_journal import OpenJournal, Retry
 from transforms.journal.record import Key, Miss, Record, record_of
 
 T = TypeVar("T")
+RUN_DIGITS = 12  # of a run's name, in its records
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,22 @@ class Journal:
         """Damaged lines that were met, one line of text each."""
         return list(dict.fromkeys(text for log in self._open().logs() for text in log.damage))
 
+    def begin_bundle(self) -> None:
+        """Another attempt may have done the work of the bundle that begins: the next miss looks for what is new."""
+        if (journal := _opened.get(self.run)) is not None:
+            for log in journal.logs():
+                log.look_again()
+
+    def flush(self) -> None:
+        """Have all that this process recorded where other processes find it: a bundle that counts has its results kept.
+
+        Raises:
+            CannotJournal: it cannot be sent.
+        """
+        if (journal := _opened.get(self.run)) is not None and not self.look_only:
+            for log in journal.logs():
+                log.flush()
+
     def close(self) -> None:
         """Write out and release all files; the end of this run in this process."""
         with _opening:
@@ -95,7 +112,7 @@ class Journal:
         with _opening:
             if self.run not in _opened:
                 _opened[self.run] = OpenJournal(
-                    self.root, self.retry, self.budget, self.look_only, self.batch, self.note
+                    self.root, self.retry, self.budget, self.look_only, self.batch, self.note, self.run[:RUN_DIGITS]
                 )
             return _opened[self.run]
 

@@ -18,7 +18,7 @@ from schemas.check import read_json
 from schemas.usage import Usage
 from transforms.journal.batch_files import BatchFiles, batch_files
 from transforms.journal.budget import Budget, Deferred, Spending
-from transforms.journal.counts import add, count, count_earlier
+from transforms.journal.counts import WorkOutcome, add, count, count_earlier, count_found
 from transforms.journal.first_answers import FirstAnswers
 from transforms.journal.record import Failed, Key, Record, RecordedFailure, record_of
 from transforms.journal.segments import CannotJournal, line_of
@@ -49,7 +49,9 @@ class OpenJournal:
         look_only: bool,
         batch: str,
         note: Callable[[Key, Record | None], Any],
+        run: str,
     ) -> None:
+        self._run = run
         self._using = ExitStack()
         if not look_only or os.path.isdir(root):  # looking makes no folder
             self._using.enter_context(sharing(root))
@@ -145,30 +147,44 @@ class OpenJournal:
 
     def _recorded(self, key: Key, digest: str, kind: Any, usable: Callable[[T], int] | None) -> T | Failed | None:
         """The most usable value, else the last failure if it stands, else None; what is found is counted."""
-        failed: Failed | None = None
-        values: list[T] = []
+        failed: Record | None = None
+        values: list[tuple[Record, T]] = []
+        recorded: list[Record] = []
         for data in self.log(key.step).find(digest):
             try:
                 record = read_json(data, Record)
-                count_earlier(key.step, record.usage)  # also of failures before the value: they were asked for it too
+                recorded.append(record)  # also failures before the value: they were asked for it too
                 if record.failed is not None:
-                    failed = record.failed
-                    continue
-                values.append(read_json(record.value, kind))
+                    failed = record
+                else:
+                    values.append((record, read_json(record.value, kind)))
             except msgspec.DecodeError:
                 continue  # written by another version
-            if usable is None:
+            if values and usable is None:
                 break
+        answer: Record | None = None
+        value: T | None = None
         if values:
             self._first_of(key.step).note_answer()
-            worth = [1 if usable is None else usable(value) for value in values]
+            worth = [1 if usable is None else usable(each) for _, each in values]
             if best := max(worth):
-                count(key.step, "cached")
-                return values[worth.index(best)]
-        if failed is None or not self._stands(failed):
+                answer, value = values[worth.index(best)]
+        if answer is None and failed is not None and failed.failed is not None and self._stands(failed.failed):
+            answer = failed
+        for record in recorded:
+            self._count_recorded(key, digest, record, record is answer)
+        if answer is None:
             return None
-        count(key.step, "cached")
-        return failed
+        return answer.failed if answer.failed is not None else value
+
+    def _count_recorded(self, key: Key, digest: str, record: Record, answers: bool) -> None:
+        if record.run == self._run:
+            outcome: WorkOutcome = "failed" if record.failed is not None else "run"
+            count_found(key.step, outcome, record.usage, record.number_of(digest), answers)
+            return
+        count_earlier(key.step, record.usage)
+        if answers:
+            count(key.step, "cached")
 
     def _stands(self, failed: Failed) -> bool:
         return self._retry == "none" or (self._retry == "transient" and failed.permanent)
@@ -200,14 +216,14 @@ class OpenJournal:
                     usage = getattr(error, "usage", None)
                     if usage is not None and usage.input_tokens is not None:
                         call.usage = usage  # it was answered, and billed
-                    count(key.step, "failed", usage)
-                    append = partial(self._append, key, digest, time.monotonic() - start, usage)
+                    made = self._record(key, time.monotonic() - start, usage)
+                    count(key.step, "failed", usage, made.number_of(digest))
                     if getattr(error, "refused", False):
-                        record = partial(_record_failed, append, failed)
+                        record = partial(self._append_failed, key, digest, made, failed)
                         first.note_refusal(asked, failed.message, record)
                     else:
                         first.note_failure(asked)
-                        append(failed=failed)
+                        self._append(key, digest, replace(made, failed=failed))
                     raise RecordedFailure(failed, failures) from error
                 except BaseException:
                     first.note_failure(asked)
@@ -215,37 +231,26 @@ class OpenJournal:
                 first.note_answer()
                 usage = call.usage = getattr(value, "usage", None)
                 encoded = msgspec.json.encode(value)
-                self._append(key, digest, time.monotonic() - start, usage, msgspec.Raw(encoded))
+                made = self._record(key, time.monotonic() - start, usage, msgspec.Raw(encoded))
+                self._append(key, digest, made)
         except Deferred:
             count(key.step, "deferred")
             if self._look_only:
                 self._miss(key)
             raise
-        count(key.step, "run", usage)
+        count(key.step, "run", usage, made.number_of(digest))
         result: T = read_json(encoded, kind)
         return result
 
-    def _append(
-        self,
-        key: Key,
-        digest: str,
-        seconds: float,
-        usage: Usage | None = None,
-        value: msgspec.Raw = _NULL,
-        failed: Failed | None = None,
-    ) -> None:
-        record = Record(
-            key.step,
-            key.subject,
-            key.engine,
-            key.settings,
-            key.inputs,
-            round(time.time(), 3),
-            round(seconds, 4),
-            usage,
-            value,
-            failed,
-        )
+    def _record(self, key: Key, seconds: float, usage: Usage | None, value: msgspec.Raw = _NULL) -> Record:
+        at, seconds = round(time.time(), 3), round(seconds, 4)
+        about = (key.step, key.subject, key.engine, key.settings, key.inputs)
+        return Record(*about, at, seconds, usage, value, None, self._run)
+
+    def _append_failed(self, key: Key, digest: str, made: Record, failed: Failed, permanent: bool) -> None:
+        self._append(key, digest, replace(made, failed=replace(failed, permanent=permanent)))
+
+    def _append(self, key: Key, digest: str, record: Record) -> None:
         subject = _subject_digest(key.subject)
         try:
             self.log(key.step).append(digest, subject, line_of(digest, subject, msgspec.json.encode(record)))
@@ -267,10 +272,6 @@ class OpenJournal:
                 waiting.pop()
                 if not waiting:
                     del self._under_way[digest]
-
-
-def _record_failed(append: Callable[..., None], failed: Failed, permanent: bool) -> None:
-    append(failed=replace(failed, permanent=permanent))
 
 
 def _subject_digest(subject: str) -> str:

@@ -63,7 +63,7 @@ class Failed:
 class Record:
     """What the journal holds of one key: a value as JSON, or how the work failed; when (Unix time) and how long.
 
-    ``value`` is null where the work failed.
+    ``value`` is null where the work failed. ``run`` names the run that made it.
     """
 
     step: str
@@ -76,6 +76,11 @@ class Record:
     usage: Usage | None
     value: msgspec.Raw
     failed: Failed | None
+    run: str = ""
+
+    def number_of(self, digest: str) -> int:
+        """64 bits that tell this record from all others, under its key."""
+        return (int(digest[:16], 16) ^ round(1000 * self.at)) & (1 << 64) - 1
 
 
 class RecordedFailure(RuntimeError):

@@ -6,16 +6,18 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 from schemas.fingerprint import fingerprint
 from transforms.journal.segments import SUFFIX, CannotJournal, journal_file
 from transforms.storage.cache import own_folder
 from transforms.storage.file_lock import Busy, FileLock
-from transforms.storage.files import join, list_files, read_bytes, replacing
+from transforms.storage.files import join, list_files, match, read_bytes, replacing
 
 # A segment is sent when it has so many lines, or is so old.
 LINES = 64
 PERIOD_S = 5.0
+CLOCKS_DIFFER = timedelta(minutes=30)  # at most, of the machines of a job; and a segment is sent within PERIOD_S
 _AT_ONCE = 16  # requests to the store
 _SENT = ".sent"  # a mark beside a segment that was sent, which is kept while its process may read from it
 
@@ -40,19 +42,44 @@ class Spool:
                 self._send_left(os.path.join(beside, name))
             self.folder = tempfile.mkdtemp(dir=beside)
             self._lock = FileLock(self.folder, folder=True, wait=True)
+        self._known: set[str] = set()  # the names of segments that need not be fetched
+        self._listed: datetime | None = None
+        self._fetches = 0
 
     def fetch(self) -> str:
-        """Where copies of all segments that were sent so far lie: one file, in the order of their names."""
-        whole = os.path.join(self.folder, "fetched")
+        """Where copies lie of all segments sent so far but our own and those fetched before: one file, by their names.
+
+        Only the first time is everything listed: names begin with the time, and later ones are of the last hours.
+        """
+        whole = os.path.join(self.folder, f"fetched-{self._fetches}")
+        self._fetches += 1
         with journal_file("read", self.url), open(whole, "wb") as copy, ThreadPoolExecutor(_AT_ONCE) as pool:
-            names = [name for name in list_files(self.url) if name.endswith(SUFFIX)]
-            for first in range(0, len(names), _AT_ONCE):  # not all in memory at once
-                for part in pool.map(self._read, names[first : first + _AT_ONCE]):
-                    copy.write(part[: part.rfind(b"\n") + 1])  # a torn end must not spoil the next one's first line
+            is_complete = False
+            while not is_complete:
+                names = [name for name in self._list() if name not in self._known]
+                self._known.update(names)
+                is_complete = True
+                for first in range(0, len(names), _AT_ONCE):  # not all in memory at once
+                    for part in pool.map(self._read, names[first : first + _AT_ONCE]):
+                        if part is None:  # what it held was made part of another one since it was listed
+                            is_complete, self._listed = False, None
+                        else:
+                            copy.write(part[: part.rfind(b"\n") + 1])  # a torn end must not spoil the next first line
         return whole
+
+    def _list(self) -> list[str]:
+        now, since = datetime.now(UTC), self._listed
+        self._listed = now
+        if since is None:
+            return [name for name in list_files(self.url) if name.endswith(SUFFIX)]
+        first, last = (int(moment.timestamp()) // 3600 for moment in (since - CLOCKS_DIFFER, now + CLOCKS_DIFFER))
+        stamps = (datetime.fromtimestamp(3600 * hour, UTC).strftime("%Y%m%dT%H") for hour in range(first, last + 1))
+        paths = (path for stamp in stamps for path in match(join(self.url, f"{stamp}*{SUFFIX}")))
+        return sorted(path.rpartition("/")[2] for path in paths)
 
     def ship(self, path: str) -> None:
         """Send a finished segment, which can be read here until ``close``."""
+        self._known.add(os.path.basename(path))
         self._send(path)
         with journal_file("write", path):
             open(path + _SENT, "wb").close()
@@ -74,8 +101,11 @@ class Spool:
         except (Busy, FileNotFoundError):  # it lives, or has just ended in order
             return
 
-    def _read(self, name: str) -> bytes:
-        return read_bytes(join(self.url, name))
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return read_bytes(join(self.url, name))
+        except FileNotFoundError:
+            return None
 
     def _send(self, path: str) -> None:
         target = join(self.url, os.path.basename(path))

@@ -15,16 +15,18 @@ from transforms.storage.cache import is_remote
 
 FOLDER = "journal"
 REFRESH_PERIOD_S = 1.0
+MISSES = 64  # each means work to be done, beside which a request to list what is new is little
 _OFFSET_BITS = 44  # of a place: 16 TiB a segment, a million segments
 
 
 class StepLog:
     """The records of one step under a cache root, for one process; safe to use from threads.
 
-    Under a local root, records that other processes append meanwhile are found too, at most ``REFRESH_PERIOD_S`` late.
-    Under a remote one, segments are written to a spool on this machine and sent on from there, and what others send
-    meanwhile is for the next run. ``subjects`` keeps a second index, by subject. Whatever cannot read or write a file
-    raises ``CannotJournal``.
+    Records that other processes append meanwhile are found too: under a local root at most ``REFRESH_PERIOD_S`` late;
+    under a remote one, where segments are written to a spool on this machine and sent on from there, by the first
+    record that is missed after ``look_again``, and every ``MISSES`` later. Of several records of a key the first one by
+    the name of its segment counts; while two attempts of a bundle are at work at once, each may count its own.
+    ``subjects`` keeps a second index, by subject. Whatever cannot read or write a file raises ``CannotJournal``.
     """
 
     def __init__(self, root: str, step: str, subjects: bool = False) -> None:
@@ -39,6 +41,8 @@ class StepLog:
         self._own_number = -1
         self._unsent: CannotJournal | None = None  # raised in a thread that nobody listens to
         self._refreshed_s = float("-inf")
+        self._missed = 0  # since what others sent was looked for
+        self._fetching = threading.Lock()  # taken before the next one, so that what is found waits for no store
         self._working = threading.RLock()
         self._sending = threading.Lock()  # taken before the other one, so that no look-up waits for the store
         with self._working:
@@ -86,6 +90,17 @@ class StepLog:
         if self._spool is not None and own.lines >= LINES:
             self._ship(own)
 
+    def look_again(self) -> None:
+        """Have the next record that is missed looked for among what others have sent."""
+        self._missed = MISSES
+
+    def flush(self) -> None:
+        """Have all that was appended where other processes find it. Raises ``CannotJournal``."""
+        if self._spool is not None:
+            self._ship()
+            if self._unsent is not None:
+                raise self._unsent
+
     def close(self) -> None:
         """Write out what is under way and release all files."""
         try:
@@ -128,10 +143,26 @@ class StepLog:
     def _places(self, key: int) -> list[int]:
         with self._working:
             places = self._records.places(key)
-            if not places and self._spool is None and time.monotonic() - self._refreshed_s >= REFRESH_PERIOD_S:
-                self._refresh()
-                places = self._records.places(key)
-            return places
+            if places:
+                return places
+            if self._spool is None:
+                if time.monotonic() - self._refreshed_s >= REFRESH_PERIOD_S:
+                    self._refresh()
+                return self._records.places(key)
+        self._fetch(self._spool)
+        with self._working:
+            return self._records.places(key)
+
+    def _fetch(self, spool: Spool) -> None:
+        """After a miss: take in what others have sent, if it is time."""
+        with self._fetching:
+            self._missed += 1
+            if self._missed <= MISSES:
+                return
+            self._missed = 0
+            path = spool.fetch()
+            with self._working:
+                self._take_in([path])
 
     def _refresh(self) -> None:
         """Read what is new in the folder."""

@@ -28,7 +28,7 @@ from transforms.protocols.teacher import Teacher, TeacherEngine, TeacherFailed, 
 from transforms.teacher.asking import answer_of, seed_of
 from transforms.teacher.fitting import ask_fitting
 from transforms.teacher.recorded_teacher import RecordedTeacher
-from transforms.workers.window import flat_map
+from transforms.workers.recorded import WORK, recorded_map
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class JudgePairs(beam.PTransform):
     """Pair -> Judgement. Every pair is accounted for once: what is not judged goes to "losses" with both its ids.
 
     Its video has nothing to judge by ("no evidence") or the reply cannot be read, there is no reply, or it is left for
-    a later run. The main output is "judgements".
+    a later run. The main output is "judgements"; and WORK.
     """
 
     teacher: TeacherEngine
@@ -150,8 +150,8 @@ class JudgePairs(beam.PTransform):
     options: JudgeOptions = JudgeOptions()
 
     def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
-        judge = flat_map(self.teacher, _judge, self.teacher, self.journal, self.options)
-        return pairs | "Judge" >> judge.with_outputs(LOSSES, main="judgements")
+        judge = recorded_map(self.journal, self.teacher, _judge, self.teacher, self.journal, self.options)
+        return pairs | "Judge" >> judge.with_outputs(LOSSES, WORK, main="judgements")
 
 
 def _judge(

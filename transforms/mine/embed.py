@@ -30,7 +30,7 @@ from transforms.protocols.frames import Frame
 from transforms.search.vector_file import read_vectors, write_vectors
 from transforms.storage.cache import Cache, CachedFile
 from transforms.workers.engine_at_work import EngineFailed, engine_at_work
-from transforms.workers.window import flat_map
+from transforms.workers.recorded import WORK, recorded_map
 
 # Raise it when an embedder is given other than the same text or the same frames of a pack, or its vectors are kept
 # otherwise.
@@ -209,7 +209,7 @@ def _read(file: CachedFile, cache: Cache) -> Embedding:
 
 @dataclass
 class EmbedVideos(beam.PTransform):
-    """Video -> EmbeddedVideo ("embedded"); what failed or waits, or has nothing to embed, are "losses".
+    """Video -> EmbeddedVideo ("embedded") and WORK; what failed or waits, or has nothing to embed, are "losses".
 
     ``name`` is that of the run which the vectors are for.
     """
@@ -223,7 +223,8 @@ class EmbedVideos(beam.PTransform):
     def expand(self, videos: beam.PCollection[Video]) -> Any:
         options = (self.name, self.engine, self.cache, self.journal, self.fields)
         due = videos | "Due" >> Advance("embed_video", "in")
-        return due | "Embed videos" >> flat_map(self.engine, _embedded, *options).with_outputs(LOSSES, main="embedded")
+        step = recorded_map(self.journal, self.engine, _embedded, *options)
+        return due | "Embed videos" >> step.with_outputs(LOSSES, WORK, main="embedded")
 
 
 def _embedded(
@@ -250,7 +251,7 @@ def the_query(query: Query) -> Query:
 
 @dataclass
 class EmbedQueries(beam.PTransform):
-    """Any element with a query -> (element, Embedding) ("embedded"); queries that failed or wait are "losses"."""
+    """Any element with a query -> (element, Embedding) ("embedded"), WORK; queries that failed or wait are "losses"."""
 
     engine: EmbedEngine
     journal: Journal
@@ -259,9 +260,8 @@ class EmbedQueries(beam.PTransform):
     def expand(self, elements: beam.PCollection) -> Any:
         options = (self.engine, self.journal, self.query_of)
         due = elements | "Due" >> Advance("embed_query", "in")
-        return due | "Embed queries" >> flat_map(self.engine, _with_embedding, *options).with_outputs(
-            LOSSES, main="embedded"
-        )
+        step = recorded_map(self.journal, self.engine, _with_embedding, *options)
+        return due | "Embed queries" >> step.with_outputs(LOSSES, WORK, main="embedded")
 
 
 def _with_embedding(

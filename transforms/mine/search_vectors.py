@@ -29,6 +29,7 @@ from transforms.search.pack import FORMAT, NotAPack, Pack, open_pack, write_pack
 from transforms.search.search import SearchOptions, search_many
 from transforms.search.vector_file import NotVectors
 from transforms.storage.cache import Cache, CacheFailed, is_remote
+from transforms.workers.recorded import WORK
 
 NOT_PACKED = "not packed"  # why queries wait in a look at what a run would do: it brings no corpus here to pack it
 SEARCH = SearchOptions()
@@ -129,7 +130,7 @@ class RetrieveByVectors(beam.PTransform):
     """(Retrieved, Video with frames) -> Retrieved with one run more ("found"), and what was lost on the way.
 
     "embedded" are the videos with vectors, "unembedded" the losses of the others; "losses" are queries without vectors,
-    and all where a video's vectors are left for a later run: half a corpus would give other candidates.
+    and all where a video's vectors are left for a later run: half a corpus would give other candidates. And WORK.
     """
 
     name: str
@@ -151,7 +152,13 @@ class RetrieveByVectors(beam.PTransform):
         search = beam.ParDo(_Search(self.name, self.cache, self.depth, self.options), beam.pvalue.AsSingleton(corpus))
         found = asked.embedded | "Search" >> search.with_outputs(LOSSES, main="found")
         losses = (asked[LOSSES], found[LOSSES]) | "Lost" >> beam.Flatten()
-        return {"found": found.found, "losses": losses, "embedded": vectors.embedded, "unembedded": vectors[LOSSES]}
+        return {
+            "found": found.found,
+            "losses": losses,
+            "embedded": vectors.embedded,
+            "unembedded": vectors[LOSSES],
+            WORK: (vectors[WORK], asked[WORK]) | "Work" >> beam.Flatten(),
+        }
 
 
 def query_of(found: Retrieved) -> Query:

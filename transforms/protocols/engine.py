@@ -10,9 +10,13 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import platform
+import sys
 import threading
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from packaging.requirements import Requirement
 
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
@@ -20,6 +24,27 @@ from schemas.video import EngineStamp
 
 class EngineError(ValueError):
     """An engine that cannot be had, in one line that names the fix."""
+
+
+class MissingPackage(EngineError):
+    """An engine whose library is not installed; ``extra`` of this project would bring it, "" where nothing can here."""
+
+    def __init__(self, engine: str, package: str, extra: str) -> None:
+        self.engine, self.package = engine, package
+        self.extra = extra if _is_to_be_had(package) else ""
+        here = f"Python {sys.version_info[0]}.{sys.version_info[1]} on {platform.machine()}"
+        fix = (
+            f"pip install 'hardquery[{extra}]'" if self.extra else f"it has no release for {here}; name another engine"
+        )
+        super().__init__(f"{engine} needs the package {package!r}: {fix}")
+
+
+def _is_to_be_had(package: str) -> bool:
+    """Whether the project's own requirements of this package, if any, are meant for this Python and machine."""
+    ours = [Requirement(each) for each in importlib.metadata.requires("hardquery") or ()]
+    markers = [each.marker for each in ours if each.name == package and each.marker]
+    extras = importlib.metadata.metadata("hardquery").get_all("Provides-Extra") or []
+    return not markers or any(marker.evaluate({"extra": extra}) for marker in markers for extra in extras)
 
 
 _models: dict[tuple[type, Any], Any] = {}

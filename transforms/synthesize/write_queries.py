@@ -24,7 +24,7 @@ from transforms.synthesize.difficulty import difficulty_of
 from transforms.teacher.asking import answer_of, seed_of
 from transforms.teacher.fitting import ask_fitting
 from transforms.teacher.recorded_teacher import RecordedTeacher
-from transforms.workers.window import flat_map
+from transforms.workers.recorded import WORK, recorded_map
 
 REPLIES = "replies"
 
@@ -158,7 +158,7 @@ class WriteQueries(beam.PTransform):
     """Video -> Query, ``count`` a variant. Every (video, variant) is accounted for once:
 
     "replies" (Reply) or "losses": "no evidence", why the reply cannot be read, how the call failed, or why it waits.
-    The main output is "queries".
+    The main output is "queries"; and WORK.
     """
 
     teacher: TeacherEngine
@@ -170,7 +170,8 @@ class WriteQueries(beam.PTransform):
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.pvalue.DoOutputsTuple:
-        write = flat_map(
+        write = recorded_map(
+            self.journal,
             self.teacher,
             _write,
             self.teacher,
@@ -181,7 +182,7 @@ class WriteQueries(beam.PTransform):
             template=self.template,
             budgets=self.budgets,
         )
-        return videos | "Write" >> write.with_outputs(LOSSES, REPLIES, main="queries")
+        return videos | "Write" >> write.with_outputs(LOSSES, REPLIES, WORK, main="queries")
 
 
 def _write(

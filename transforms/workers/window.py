@@ -28,10 +28,12 @@ def flat_map(engine: Engine, step: Step, *args: Any, **options: Any) -> beam.Par
     """
     if not isinstance(engine, Waits):
         return beam.FlatMap(step, *args, **options)
-    return beam.ParDo(_InWindow(engine, step, args, options))
+    return beam.ParDo(InWindow(engine, step, args, options))
 
 
-class _InWindow(beam.DoFn):
+class InWindow(beam.DoFn):
+    """Any element -> what a step makes of it, in the window of an engine; see ``flat_map``."""
+
     def __init__(self, engine: Waits, step: Step, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         self._engine, self._step, self._args, self._options = engine, step, args, options
 
@@ -45,22 +47,22 @@ class _InWindow(beam.DoFn):
         finished = [future for future in self._under_way if future.done()]
         self._under_way = [future for future in self._under_way if future not in finished]
         for future in finished:
-            yield from _outputs(future)
+            yield from self.outputs(future.result())
 
     def finish_bundle(self) -> Iterator[Any]:
         for future in as_completed(self._under_way):
-            for output in _outputs(future):
+            for output in self.outputs(future.result()):
                 if isinstance(output, beam.pvalue.TaggedOutput):
                     yield beam.pvalue.TaggedOutput(output.tag, GlobalWindows.windowed_value(output.value))
                 else:
                     yield GlobalWindows.windowed_value(output)
 
-
-def _outputs(future: Future[Outcome]) -> list[Any]:
-    outputs, counts = future.result()
-    for count in counts:
-        add(*count)
-    return outputs
+    def outputs(self, outcome: Outcome) -> Iterable[Any]:
+        """What an element became, in the thread that Beam runs the bundle in."""
+        outputs, counts = outcome
+        for count in counts:
+            add(*count)
+        return outputs
 
 
 class _Window:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from pipeline.outputs.explain.by_name import files_named
 from pipeline.outputs.explain.how_found import how_found, standing
 from pipeline.outputs.explain.how_written import cut_lines, engine_line, how_written
 from pipeline.outputs.explain.prompts_again import Rendered, judging_prompt, writing_prompt
@@ -21,7 +22,7 @@ class UnknownId(ValueError):
 
 
 def explain(output: str, wanted: str) -> str:
-    """The story of a query id, a video id (or its address), or a pair ``QUERY_ID:VIDEO_ID``.
+    """The story of a query id, a video id (or its address or file name), or a pair ``QUERY_ID:VIDEO_ID``.
 
     Raises:
         NotAnOutput: ``output`` is not finished, or a file of it cannot be read.
@@ -40,15 +41,25 @@ def explain(output: str, wanted: str) -> str:
             return page(_rejected(wanted, rejections))
     if queries := tables.matching("queries", "query_id", wanted):
         return page(_query(manifest, tables, queries[0]))
-    for column in ("video_id", "uri"):
-        if videos := tables.matching("videos", column, wanted):
-            return page(_video(tables, videos[0]))
-        if failures := tables.matching("failures", column, wanted):
-            return page(_failed(failures))
+    named = files_named(tables, wanted)
+    if story := _file(tables, wanted) or (_file(tables, named[0]) if len(named) == 1 else None):
+        return page(story)
+    if named:
+        raise UnknownId(f"{len(named)} files are named {wanted!r}; give one whole: {', '.join(named)}")
     for column in ("query_id", "video_id"):
         if rejections := tables.matching("rejections", column, wanted):
             return page(_rejected(wanted, rejections))
     raise UnknownId(_not_found(output, tables, wanted))
+
+
+def _file(tables: Tables, wanted: str) -> Lines | None:
+    """The story of a video, or of a file that failed, by its id or address; None where there is none."""
+    for column in ("video_id", "uri"):
+        if videos := tables.matching("videos", column, wanted):
+            return _video(tables, videos[0])
+        if failures := tables.matching("failures", column, wanted):
+            return _failed(failures)
+    return None
 
 
 def _as_pairs(wanted: str) -> Iterator[tuple[str, str]]:
@@ -69,7 +80,7 @@ def _not_found(output: str, tables: Tables, wanted: str) -> str:
         ids += [row["video_id"] for row in tables.rows("videos", ["video_id"])]
     close = get_close_matches(wanted, ids, n=3, cutoff=0.5)
     hint = f"; the nearest: {', '.join(close)}" if close else ""
-    return f"{output} knows no {wanted!r}: give a query id, a video id or a pair QUERY_ID:VIDEO_ID{hint}"
+    return f"{output} knows no {wanted!r}: give a query id, a video id, a file's name or a pair QUERY_ID:VIDEO_ID{hint}"
 
 
 def _query(manifest: Manifest, tables: Tables, query: Row) -> Lines:

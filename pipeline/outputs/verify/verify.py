@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.outputs.errors import NotAnOutput, UnreadableOutput
 from pipeline.outputs.manifest import MANIFEST, SOURCE, Manifest, manifest_sha256, read_manifest
+from pipeline.outputs.marks import AUDIT_FOLDER, LABELS
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.publish import describe
 from pipeline.outputs.staging import list_output
@@ -99,7 +100,7 @@ def _check_files(output: str, manifest: Manifest, present: set[str]) -> Iterator
 
 def _check_others(manifest: Manifest, present: set[str]) -> Iterator[Problem]:
     for path in sorted(present - {file.path for file in manifest.files} - {MANIFEST}):
-        if not path.startswith(EXPORTS_FOLDER):
+        if path != LABELS and not path.startswith((EXPORTS_FOLDER, AUDIT_FOLDER)):
             yield Problem(path, "extra: not in the manifest")
 
 

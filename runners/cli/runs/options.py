@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import os
+from dataclasses import fields
+from typing import Any
 
-OPTIONS = (
-    "--input --output --set --workers --cache --queries --qrels --retry-failures --max-calls --max-tokens --max-cost "
-    "--batch"
-).split()
+from runners.request import Request
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what to do, on what, and where results are kept."""
+def request_of(arguments: argparse.Namespace, beam_flags: list[str]) -> Request:
+    """What a command was asked to do; what it has no option for stays as it is by default."""
+    given: dict[str, Any] = {f.name: getattr(arguments, f.name) for f in fields(Request) if hasattr(arguments, f.name)}
+    return Request(**given | {"settings": tuple(arguments.settings), "beam_flags": tuple(beam_flags)})
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """The options that say what to do, on what, and where the result goes."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name (see hardquery recipes) or a YAML file")
     parser.add_argument(
+        "-i",
         "--input",
         required=True,
         metavar="PATH",
         help="a folder, a glob, one file, or a manifest (.jsonl, .parquet, .csv, .tsv)",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the training set goes")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where the training set goes")
+    parser.add_argument("--queries", metavar="TSV", help="queries written by people, id<TAB>text, to mix in")
+    parser.add_argument("--qrels", metavar="TREC", help="their relevant videos, in TREC format")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say how it is done, and where results are kept."""
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="only N of the input's videos, drawn by the recipe's seed: N + 1 draws the same and one more, and of a "
+        "folder that has grown it draws mostly the same; results are kept for runs with more",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -32,9 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        default=min(os.cpu_count() or 1, 4),
         metavar="N",
-        help="videos worked on at a time on this machine (default: %(default)s)",
+        help="videos worked on at a time on this machine (default: one a core)",
     )
     parser.add_argument(
         "--cache",
@@ -42,8 +59,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where frames, sound and the journal of all results are kept, for this and later runs, which may share it "
         "(default: .hardquery beside the output)",
     )
-    parser.add_argument("--queries", metavar="TSV", help="queries written by people, id<TAB>text, to mix in")
-    parser.add_argument("--qrels", metavar="TREC", help="their relevant videos, in TREC format")
     parser.add_argument(
         "--retry-failures",
         choices=("transient", "all", "none"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from runners.request import Request
 
 if TYPE_CHECKING:  # heavy, and --help is quick
     from rich.console import Console
@@ -17,28 +17,27 @@ if TYPE_CHECKING:  # heavy, and --help is quick
     from pipeline.planning.plan import Plan, StepPlan
 
 
-def act(arguments: argparse.Namespace, beam_flags: list[str]) -> bool:
+def act(request: Request, as_json: bool) -> bool:
     """Make the plan and print it; False where something stopped it, which was said.
 
     Raises:
         ValueError, OSError: what was asked for cannot be planned; one line that names the fix.
     """
     import msgspec
-    from apache_beam.options.pipeline_options import StandardOptions
     from rich.console import Console
 
-    from pipeline.planning.plan import CannotLook, make_plan
-    from runners import local
+    from pipeline.planning.plan import CannotLook
     from runners.cause import cause
     from runners.job import prepare
+    from runners.run import plan as make_plan
 
-    job, options, _ = prepare(arguments, beam_flags, look_only=True)
-    options.view_as(StandardOptions).runner = None  # wherever the run will be, looking is done here
+    prepared = prepare(request, look_only=True)
     said = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    local.quieten()
+    for note in prepared.notes:
+        said.print(note)
     try:
         with said.status("Looking up what is cached"):
-            plan = make_plan(job, local.make_pipeline(options), lambda pipeline: local.run(pipeline, _wait))
+            plan = make_plan(prepared)
     except CannotLook:
         raise
     except Exception as error:  # whatever stopped it is said in one line; the variable below shows where
@@ -48,25 +47,23 @@ def act(arguments: argparse.Namespace, beam_flags: list[str]) -> bool:
         return False
     for found in plan.damage:
         said.print(f"journal: {found}; what it held will be done again", style="yellow")
-    if arguments.json:
+    if as_json:
         print(msgspec.json.format(msgspec.json.encode(plan), indent=1).decode())
     else:
         console = Console(highlight=False, markup=False, soft_wrap=True)
         console.width = console.width if console.is_terminal else 160  # whoever reads a pipe reads lines
-        _print(plan, job.recipe, job.cache.root, console)
-        _print_bounds(plan, arguments, console)
+        _print(plan, prepared.job.recipe, prepared.job.cache.root, console)
+        _print_bounds(plan, request, console)
     return True
-
-
-def _wait(over: threading.Event) -> None:
-    over.wait()
 
 
 def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
     length = f"{plan.media_s / 3600:,.2f} hours of video"
     if plan.unknown_length:
         length += f" and {plan.unknown_length:,} of unknown length"
-    bad = f" ({plan.unreadable:,} cannot be read or decoded)" if plan.unreadable else ""
+    names = f": {', '.join(plan.unreadable_files)}" + (", …" if plan.unreadable > len(plan.unreadable_files) else "")
+    which = names if plan.unreadable_files else ""
+    bad = f" ({plan.unreadable:,} cannot be read or decoded{which})" if plan.unreadable else ""
     console.print(f"{recipe.name}: {plan.videos:,} videos{bad}, {length}; cache {cache}")
     console.print(_table(plan))
     if not any(step.to_run for step in plan.steps):
@@ -89,15 +86,15 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
         console.print(f"no prices for {', '.join(free)}: {setting} (dollars a million tokens) sets them")
 
 
-def _print_bounds(plan: Plan, arguments: argparse.Namespace, console: Console) -> None:
+def _print_bounds(plan: Plan, request: Request, console: Console) -> None:
     """Say which bounds of a budget would stop the run."""
     from transforms.journal.budget import PAID_STEPS
 
     paid = [step for step in plan.steps if step.step in PAID_STEPS]
     bounds = (
-        ("--max-calls", arguments.max_calls, sum(step.calls for step in plan.steps)),
-        ("--max-tokens", arguments.max_tokens, sum(step.input_tokens + step.output_tokens for step in paid)),
-        ("--max-cost", arguments.max_cost, round(sum(step.dollars for step in paid), 2)),
+        ("--max-calls", request.max_calls, sum(step.calls for step in plan.steps)),
+        ("--max-tokens", request.max_tokens, sum(step.input_tokens + step.output_tokens for step in paid)),
+        ("--max-cost", request.max_cost, round(sum(step.dollars for step in paid), 2)),
     )
     for option, bound, due in bounds:
         if bound is not None and due > bound:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from runners.beam_flags import KNOWN
 from runners.cli.errors import DEFERRED, LOST, PROBLEMS, RUN_ERROR, USAGE_ERROR, UsageError, one_line
-from runners.options import add_batch, add_budget, add_options
+from runners.cli.parser import Parser
+from runners.cli.runs.options import add_batch, add_budget, add_input, add_options, request_of
+from runners.request import Request
 from schemas.visible import UNREADABLE, visible
 
 if TYPE_CHECKING:
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
 
 
 _EPILOG = f"""\
-Every other option goes to Beam, such as --runner=DataflowRunner --project=… --temp_location=gs://…
+Options of Beam that say where a run happens may stand among these, such as --runner=DataflowRunner --project=…
+--region=… --temp_location=gs://…; any other goes after --.
 
 The judge sees what judge.modalities names and nothing else: in rankvideo captions alone, as in the paper, though
 queries are written from all evidence. --set 'judge.modalities=[caption,asr,ocr,metadata]' shows it all.
@@ -44,57 +49,70 @@ def add_commands(commands: Any) -> None:
         formatter_class=raw,
         allow_abbrev=False,
     )
-    add_options(run)
-    add_budget(run)
-    add_batch(run)
-    run.set_defaults(act=_run)
+    add_input(run)
+    add_run_options(run)
 
     text = "what a run would do and cost, and why it is not cached; nothing is computed or paid for"
     plan = commands.add_parser(
         "plan",
         help=text,
         description=f"{text[0].upper()}{text[1:]}. Numbers that hang on work not done yet are estimates: about.",
-        epilog="Every other option goes to Beam, as with run.",
+        epilog="Options of Beam are given as with run.",
         allow_abbrev=False,
     )
+    add_input(plan)
     add_options(plan)
     add_budget(plan)
     plan.add_argument("--json", action="store_true", help="print JSON")
-    plan.set_defaults(act=_plan, batch=None)
+    plan.set_defaults(act=_plan)
+    for parser in (run, plan):
+        take_beam_flags(parser)
 
     recipes = commands.add_parser("recipes", help="list the recipes, or print one")
     recipes.add_argument("recipe", nargs="?", metavar="RECIPE")
     recipes.set_defaults(act=_recipes)
 
 
-def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
+def add_run_options(run: Parser) -> None:
+    """The options of a run that are not its input; as a command, ``act`` is what it does."""
+    add_options(run)
+    add_budget(run)
+    add_batch(run)
+    run.add_argument("--dry-run", action="store_true", help="only plan: the same as hardquery plan")
+    run.set_defaults(act=act)
+
+
+def take_beam_flags(parser: Parser) -> None:
+    """Let the parser know that options of Beam were taken out of what it is given."""
+    parser.beside = tuple(sorted(KNOWN))
+    parser.beside_hint = "; other options of Beam go after --"
+
+
+def act(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
+    """Run, or plan where it is to be dry."""
+    request = request_of(arguments, beam_flags)
+    if arguments.dry_run:
+        return _show_plan(request, as_json=False)
+    return _run(request, f"hardquery {shlex.join(arguments.typed)}")
+
+
+def _run(request: Request, command: str) -> int:
     from pipeline.outputs.errors import NotPublished, OutputError, StepLost
-    from pipeline.run import execute
-    from runners import local
-    from runners.cli.batch import say_what_next
+    from runners.cli.runs.batch import say_what_next
+    from runners.console.progress import watch
+    from runners.console.summary import print_summary
     from runners.job import prepare
-    from runners.progress import watch
-    from runners.summary import print_summary
-    from transforms import progress
+    from runners.run import run
 
     with one_line(ValueError, OSError):  # every error of this call is a clear one-line subclass of the two
-        job, options, ignored = prepare(arguments, beam_flags)
-    console = Console(stderr=True)
-    beside = f" ({ignored})" if ignored else ""
-    said = f"{job.recipe.name}: {len(job.listing.entries)} videos{beside} -> {job.output}"
-    console.print(said, highlight=False, soft_wrap=True, markup=False)
-    for role, server in job.servers.items():
-        if server.lacks:
-            console.print(f"{role}: {server.lacks}", style="yellow", highlight=False, soft_wrap=True, markup=False)
-    progress.reset()
-    local.quieten()
+        prepared = prepare(request)
+    job, console = prepared.job, Console(stderr=True)
+    at_once = f"{job.workers} worker{'s' if job.workers > 1 else ''}"
+    _say(f"{job.recipe.name}: {len(job.listing.entries)} videos, {at_once} -> {job.output}", console)
+    for note in prepared.notes:
+        _say(note, console, "yellow")
     try:
-        manifest, lines, damage = execute(
-            job,
-            local.make_pipeline(options),
-            runner=local.runner_name(options),
-            run=lambda pipeline: local.run(pipeline, lambda over: watch(over, console)),
-        )
+        finished = run(prepared, lambda over: watch(over, console))
     except OutputError as error:
         raise UsageError(str(error)) from error
     except NotPublished as error:
@@ -105,13 +123,12 @@ def _run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
         if os.environ.get("HARDQUERY_TRACEBACK"):
             raise
         return RUN_ERROR
-    for found in damage:
-        said = f"journal: {found}; what it held was done again"
-        console.print(said, style="yellow", highlight=False, soft_wrap=True, markup=False)
-    print_summary(manifest, lines, job.output)
-    if arguments.batch:
-        say_what_next(arguments.batch, manifest.work, job.output, arguments.cache)
-    return DEFERRED if any(line.deferred for line in lines) else 0
+    for found in finished.damage:
+        _say(f"journal: {found}; what it held was done again", console, "yellow")
+    print_summary(finished.manifest, finished.lines, job.output, command)
+    if request.batch:
+        say_what_next(request.batch, finished.manifest.work, job.output, request.cache)
+    return DEFERRED if finished.deferred else 0
 
 
 def _say_not_published(error: NotPublished, output: str, console: Console) -> None:
@@ -152,10 +169,14 @@ def _say_stopped(error: BaseException, output: str, console: Console) -> None:
 
 
 def _plan(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
-    from runners.cli.plan import act
+    return _show_plan(request_of(arguments, beam_flags), arguments.json)
+
+
+def _show_plan(request: Request, as_json: bool) -> int:
+    from runners.cli.runs.plan import act as show
 
     with one_line(ValueError, OSError):
-        return 0 if act(arguments, beam_flags) else RUN_ERROR
+        return 0 if show(request, as_json) else RUN_ERROR
 
 
 def _recipes(arguments: argparse.Namespace, _: list[str]) -> int:

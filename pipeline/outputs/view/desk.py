@@ -1,0 +1,210 @@
+"""What the page asks and is told, as plain values: lists, one query with its pairs, one video, and marks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.outputs.manifest import Manifest, read_manifest
+from pipeline.outputs.marks import LABELS, add_mark, read_marks
+from pipeline.outputs.tables import Row
+from pipeline.outputs.view.files import Source, source_of
+from pipeline.outputs.view.index import Index, Numbers, scan
+from pipeline.outputs.view.lists import LISTS, SORTS
+from pipeline.outputs.view.lookup import Lookup
+from schemas.people.mark import WRONG, Mark, Verdict
+from transforms.storage.files import join
+
+PAGE = 40  # rows
+_VIDEO = ["uri", "split", "group", "metadata", "media", "caption", "asr", "ocr", "warnings", "frame_times_s"]
+
+
+class NoSuchThing(ValueError):
+    """What was asked for is not in the output; one line."""
+
+
+@dataclass
+class Desk:
+    """One output, open for looking at and marking; threads may share it."""
+
+    output: str
+    manifest: Manifest
+    lookup: Lookup
+    _indexes: dict[str, Index] = field(default_factory=dict)
+    _orders: dict[tuple[Any, ...], Numbers] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @classmethod
+    def open(cls, output: str) -> Desk:
+        """Raises NotAnOutput where ``output`` is not finished."""
+        manifest = read_manifest(output)
+        return cls(output, manifest, Lookup(manifest.tables(output)))
+
+    @property
+    def labels(self) -> str:
+        """The file that marks are added to."""
+        return join(self.output, LABELS)
+
+    def about(self) -> dict[str, Any]:
+        """What the page says of the output as a whole."""
+        tables = self.lookup.tables
+        counts = {name: tables.count(listed.table) for name, listed in LISTS.items()}
+        counts.pop("dropped")  # of the rows of queries, those that are not kept; known when they are counted
+        return {
+            "name": os.path.basename(os.path.abspath(self.output)),
+            "recipe": self.manifest.recipe["name"],
+            "videos": tables.count("videos"),
+            "counts": counts,
+            "marks": len(read_marks(self.labels)),
+            "labels": LABELS,
+            "sorts": SORTS,
+        }
+
+    def list(
+        self, of: str, filters: Mapping[str, str], sort: str = "", search: str = "", first: int = 0, count: int = PAGE
+    ) -> dict[str, Any]:
+        """``count`` rows of a list from the ``first`` on, how many there are of them, and the facets of all rows."""
+        index = self.index(of)
+        with self._lock:
+            key = (of, tuple(sorted(filters.items())), sort, search)
+            if key not in self._orders:
+                among = index.searched(search, self._videos_named(search)) if search else None
+                while len(self._orders) >= 8:
+                    self._orders.pop(next(iter(self._orders)))
+                self._orders[key] = index.chosen(filters, sort, among)
+            found = self._orders[key]
+        rows = index.read(found[first : first + count].tolist())
+        marks = read_marks(self.labels)
+        shown = [self._row(of, row, marks) for row in rows]
+        return {"rows": shown, "found": len(found), "of": int(index.kept.sum()), "facets": index.counts()}
+
+    def index(self, of: str) -> Index:
+        """The index of a list, read when it is first asked for."""
+        if of not in LISTS:
+            raise NoSuchThing(f"there is no list {of!r}")
+        with self._lock:
+            if of not in self._indexes:
+                self._indexes[of] = Index.of(self.lookup.tables, LISTS[of])
+            return self._indexes[of]
+
+    def add_video_facets(self, of: str) -> dict[str, dict[str, int]]:
+        """The facets of a list, with split and language of the rows' own videos among them."""
+        index = self.index(of)
+        with self._lock:
+            for name in ("split", "language"):
+                if name not in index.codes:
+                    named = self._names[name].to_pylist()
+                    index.add_facet(name, dict(zip(self._names["video_id"].to_pylist(), named, strict=True)))
+        return index.counts()
+
+    def query(self, query_id: str) -> dict[str, Any]:
+        """A query with everything that was judged of it: the positive first, then what is kept, then by rank."""
+        query = self.lookup.row("queries", query_id)
+        if query is None:
+            raise NoSuchThing(f"there is no query {query_id!r}")
+        pairs = self.lookup.rows("judgements", query_id)
+        if not any(pair["video_id"] == query["video_id"] for pair in pairs):
+            pairs.append({"video_id": query["video_id"], "is_positive": True, "stratum": "positive", "kept": False})
+        pairs.sort(key=lambda pair: (not pair["is_positive"], not pair["kept"], pair.get("rank") or 1 << 30))
+        marks = read_marks(self.labels)
+        shown = [{**pair, **self._said(query_id, pair["video_id"], marks)} for pair in pairs]
+        return {
+            **query,
+            "split": self._video(query["video_id"])["split"],
+            **self._said(query_id, "", marks),
+            "pairs": shown,
+        }
+
+    def video(self, video_id: str) -> dict[str, Any]:
+        """The evidence of a video, when its frames were taken, and whether its file can be played."""
+        video = self._video(video_id)
+        return {**video, "file": os.path.basename(video["uri"]), "plays": source_of(video) is not None}
+
+    def source(self, video_id: str) -> Source | None:
+        """The file of a video of this output, where it is at hand."""
+        return source_of(self._video(video_id))
+
+    def frame(self, video_id: str, number: int) -> bytes:
+        """One frame of a video, JPEG."""
+        row = self.lookup.row("videos", video_id, ["frames"])
+        frames = (row or {}).get("frames") or []
+        if not 0 <= number < len(frames):
+            raise NoSuchThing(f"video {video_id!r} has no frame {number}")
+        jpeg: bytes = frames[number]["bytes"]
+        return jpeg
+
+    def mark(self, query_id: str, video_id: str, verdict: str, note: str) -> dict[str, Any]:
+        """Add a mark of what is wrong, or take one back; returns what is now said of the pair or query.
+
+        Raises:
+            NoSuchThing: there is no such pair.
+            ValueError: it is none of what can be wrong with it.
+        """
+        query = self.query(query_id)
+        pair = next((pair for pair in query["pairs"] if pair["video_id"] == video_id), None)
+        if video_id and pair is None:
+            raise NoSuchThing(f"video {video_id!r} was not judged for query {query_id!r}")
+        fits: Verdict = "bad query" if pair is None else "wrong positive" if pair["is_positive"] else "false negative"
+        if verdict not in ("", fits):
+            raise ValueError(f"this can be marked as {fits!r} alone, got {verdict!r} (known: {', '.join(WRONG)})")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._lock:
+            add_mark(self.labels, Mark(query_id, video_id, verdict if verdict == fits else "", note, now))
+        return self._said(query_id, video_id, read_marks(self.labels))
+
+    def _said(self, query_id: str, video_id: str, marks: Mapping[tuple[str, str], Mark]) -> dict[str, str]:
+        mark = marks.get((query_id, video_id))
+        return {"mark": mark.verdict if mark else "", "note": mark.note if mark else ""}
+
+    def _row(self, of: str, row: Row, marks: Mapping[tuple[str, str], Mark]) -> Row:
+        """A row of a list as the page shows it: with its file's name, the query's text, and what is marked of it."""
+        query_id = row["query_id"]
+        if of == "groups":
+            candidates = row.pop("candidates")
+            row["video_id"] = candidates[0]["video_id"]
+            row["deltas"] = [candidate["delta"] for candidate in candidates]
+            row["strata"] = [candidate["stratum"] for candidate in candidates]
+        if of in ("pairs", "rejections", "failures") and query_id:
+            query = self.lookup.row("queries", query_id, ["text"])
+            row["text"] = query["text"] if query else ""
+        video = self.lookup.row("videos", row["video_id"], ["uri"]) if row["video_id"] else None
+        row["file"] = os.path.basename((video or row).get("uri") or "")
+        about = {row["video_id"]} if of == "pairs" else None
+        said = {m.verdict for (q, v), m in marks.items() if q == query_id and (about is None or v in about)}
+        return {**row, "marks": sorted(said)}
+
+    def _video(self, video_id: str) -> Row:
+        video = self.lookup.row("videos", video_id, _VIDEO)
+        if video is None:
+            raise NoSuchThing(f"there is no video {video_id!r}")
+        return video
+
+    @cached_property
+    def _names(self) -> pa.Table:
+        """Id, address, title, split and language of every video; for searches and facets by video alone."""
+        columns = {"video_id": "video_id", "uri": "uri", "title": "metadata.title", "split": "split"}
+        columns["language"] = "metadata.language"
+        parts = [
+            pa.table({name: rows[column] for name, column in columns.items()})
+            for _, rows in scan(self.lookup.tables, "videos", list(columns.values()))
+        ]
+        empty = pa.table({name: pa.array([], pa.string()) for name in columns})
+        return pa.concat_tables(parts).combine_chunks() if parts else empty
+
+    def _videos_named(self, text: str) -> pa.Array:
+        """The videos whose file, title or id holds ``text``."""
+        names = self._names
+        masks = (pc.fill_null(pc.match_substring(names[c], text, ignore_case=True), False) for c in ("uri", "title"))
+        by_name = np.logical_or.reduce([np.asarray(mask) for mask in masks]) | np.asarray(
+            pc.equal(names["video_id"], text)
+        )
+        return names["video_id"].combine_chunks().filter(pa.array(by_name))

@@ -1,0 +1,299 @@
+// The page of `hardquery view`. All text is put in as text, never as HTML; the state is in the address after "#".
+"use strict";
+
+const offline = document.getElementById("offline") ? JSON.parse(document.getElementById("offline").textContent) : null;
+const TABS = { groups: "Groups", pairs: "Judged pairs", dropped: "Queries left out", rejections: "Rejections", failures: "Failures" };
+const at = (id) => document.getElementById(id);
+let about, state, rows = [], shown = null, current = 0;
+
+function el(name, given, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(given || {})) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  return made;
+}
+
+async function ask(what, asked = {}) {
+  if (offline) return answerOffline(what, asked);
+  const reply = await fetch(`api/${what}?${new URLSearchParams(asked)}`);
+  if (!reply.ok) throw new Error(await reply.text());
+  return reply.json();
+}
+
+async function tell(what, told) {
+  if (offline) throw new Error("this page is a copy; marks need `hardquery view`");
+  const reply = await fetch(`api/${what}`, { method: "POST", body: JSON.stringify(told) });
+  if (!reply.ok) throw new Error(await reply.text());
+  return reply.json();
+}
+
+function answerOffline(what, asked) {
+  if (what === "query") return offline.queries[asked.id];
+  if (what === "video") return offline.videos[asked.id];
+  const needle = (asked.search || "").toLowerCase();
+  const found = offline.rows.filter((row) => JSON.stringify([row.query, row.file, row.query_id]).toLowerCase().includes(needle));
+  return { rows: found, found: found.length, of: offline.rows.length, facets: {} };
+}
+
+function say(text) {
+  at("said").textContent = text;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { at("said").textContent = ""; }, 5000);
+}
+
+// -- the address ------------------------------------------------------------------------------------------------------
+
+function readState() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const read = { of: given.get("of") || "groups", sort: given.get("sort") ?? "doubt", search: given.get("search") || "", first: Number(given.get("first") || 0), q: given.get("q") || "", filters: {} };
+  for (const [name, value] of given) if (name.startsWith("f.")) read.filters[name] = value;
+  return read;
+}
+
+function addressOf(change) {
+  const next = { ...state, ...change };
+  const given = new URLSearchParams({ of: next.of, ...next.filters });
+  if (next.sort !== "doubt") given.set("sort", next.sort);
+  if (next.search) given.set("search", next.search);
+  if (next.first) given.set("first", next.first);
+  if (next.q) given.set("q", next.q);
+  return `#${given}`;
+}
+
+const go = (change) => { location.hash = addressOf(change); };
+const listKey = (s) => JSON.stringify([s.of, s.sort, s.search, s.first, s.filters]);
+
+async function follow() {
+  const before = state;
+  state = readState();
+  document.body.classList.toggle("chosen", Boolean(state.q));
+  try {
+    if (!before || listKey(before) !== listKey(state)) await showList(before);
+    for (const link of at("rows").querySelectorAll("a")) {
+      const here = link.dataset.q === state.q;
+      link.toggleAttribute("aria-current", here);
+      if (here) { link.setAttribute("aria-current", "true"); link.scrollIntoView({ block: "nearest" }); }
+    }
+    if (!before || before.q !== state.q || before.of !== state.of) await showQuery();
+  } catch (error) { say(error.message); }
+}
+
+// -- the list ---------------------------------------------------------------------------------------------------------
+
+async function showList(before) {
+  const s = state;
+  for (const link of at("tabs").children) link.dataset.of === s.of ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  const found = await ask("list", { of: s.of, sort: s.sort, search: s.search, first: s.first, ...s.filters });
+  if (s !== state) return;
+  rows = found.rows;
+  at("search").value = s.search;
+  at("sort-field").hidden = !["groups", "pairs"].includes(s.of) || Boolean(offline);
+  at("sort").value = s.sort;
+  if (!before || before.of !== s.of) { showFacets(found.facets); moreFacets(s.of); } else setFacets();
+  const last = s.first + rows.length;
+  at("found").textContent = found.found ? `${(s.first + 1).toLocaleString()} to ${last.toLocaleString()} of ${found.found.toLocaleString()}${found.found < found.of ? `, of ${found.of.toLocaleString()} in all` : ""}` : "None. Other words, or fewer filters, may find some.";
+  at("rows").replaceChildren(...rows.map(showRow));
+  at("before").disabled = s.first === 0;
+  at("after").disabled = last >= found.found;
+  at("pages").hidden = found.found <= rows.length;
+}
+
+function showRow(row) {
+  const margin = row.deltas ? Math.min(...row.deltas.filter((d) => d !== null).map(Math.abs)) : null;
+  const facts = {
+    groups: () => [row.file, row.query_type, row.variant || row.source, Number.isFinite(margin) ? `least |margin| ${margin.toFixed(1)}` : null],
+    pairs: () => [row.file, words(row.stratum), `judged ${row.label}`, nats(row.delta), row.rank ? `rank ${row.rank}` : null, row.reason],
+    dropped: () => [row.file, `${row.stage}: ${row.reason}`, row.detail],
+    rejections: () => [row.file, `${row.stage}/${row.step}: ${row.reason}`, row.detail],
+    failures: () => [`${row.stage}/${row.step}: ${row.error_class}`, row.message],
+  }[state.of]();
+  const title = row.query || row.text || row.file || row.uri || row.video_id || row.query_id;
+  const inside = [el("b", { dir: "auto" }, title), el("span", { class: "soft small", dir: "auto" }, facts.filter(Boolean).join(" · ")), row.marks.length ? el("span", { class: "marked small" }, ` ✗ ${row.marks.join(", ")}`) : ""];
+  if (!row.query_id) return el("li", { class: "plain" }, ...inside);
+  const key = row.query_id + (state.of === "pairs" ? ` ${row.video_id}` : "");
+  return el("li", {}, el("a", { href: addressOf({ q: key }), "data-q": key }, ...inside));
+}
+
+function showFacets(facets) {
+  at("facets").replaceChildren(...Object.entries(facets).filter(([, values]) => Object.keys(values).length > 1).map(([name, values]) => {
+    const options = Object.entries(values).map(([value, count]) => el("option", { value: `=${value}` }, `${words(value) || (name === "reason" ? "kept" : "none")} (${count.toLocaleString()})`));
+    return el("label", {}, `${name[0].toUpperCase()}${name.slice(1)} `, el("select", { "data-facet": `f.${name}`, onchange: (event) => {
+      const filters = { ...state.filters };
+      if (event.target.value) filters[`f.${name}`] = event.target.value.slice(1); else delete filters[`f.${name}`];
+      go({ filters, first: 0, q: "" });
+    } }, el("option", { value: "" }, "any"), ...options));
+  }));
+  setFacets();
+}
+
+function setFacets() {
+  for (const select of at("facets").querySelectorAll("select")) select.value = select.dataset.facet in state.filters ? `=${state.filters[select.dataset.facet]}` : "";
+}
+
+async function moreFacets(of) {
+  if (offline) return;
+  const facets = await ask("facets", { of });
+  if (of === state.of) showFacets(facets);
+}
+
+// -- a query and its videos -------------------------------------------------------------------------------------------
+
+async function showQuery() {
+  const s = state, [id, video] = s.q.split(" ");
+  current = 0;
+  if (!id) { shown = null; at("detail").replaceChildren(el("p", { class: "soft" }, "Choose one of the list; j and k go through it, ? says which keys there are.")); return; }
+  const query = await ask("query", { id });
+  if (s !== state) return;
+  shown = query;
+  const kept = query.pairs.filter((pair, i) => pair.kept || i === 0 || pair.video_id === video);
+  const others = query.pairs.filter((pair) => !kept.includes(pair));
+  current = Math.max(0, kept.findIndex((pair) => pair.video_id === video));
+  const left = query.verdict === "kept" ? null : el("p", {}, el("b", {}, `Left out at ${query.stage}: ${query.reason}. `), query.detail || "");
+  const chips = [query.query_type && `${query.query_type} query`, query.variant ? `written from ${query.variant}` : `by ${query.source}`, ...(query.modalities || []).map((name) => `needs ${name}`), query.split, query.positive_rank ? `own video at rank ${query.positive_rank}` : null, query.query_id];
+  at("detail").replaceChildren(
+    el("a", { class: "back", href: addressOf({ q: "" }) }, "Back to the list"),
+    el("div", { class: "card" },
+      el("h2", { dir: "auto" }, query.text),
+      el("div", { class: "chips" }, ...chips.filter(Boolean).map((text) => el("span", {}, text))),
+      left,
+      query.rationale ? el("p", { class: "soft", dir: "auto" }, query.rationale) : null,
+      (query.cited || []).length ? el("p", { class: "small", dir: "auto" }, el("b", {}, "Cites "), query.cited.join(" · ")) : null,
+      actions("", query, "bad query")),
+    el("div", { class: "candidates" }, ...kept.map(showCandidate)),
+    others.length ? el("details", { ontoggle: (event) => { if (event.target.open && !event.target.querySelector(".candidate")) event.target.append(el("div", { class: "candidates" }, ...others.map(showCandidate))); } }, el("summary", {}, `${others.length} other judged ${others.length === 1 ? "pair" : "pairs"}, not in the group`)) : "");
+  markCurrent();
+  at("detail").scrollTop = 0;
+}
+
+function showCandidate(pair) {
+  const facts = [pair.label ? `judged ${pair.label}` : "not judged", pair.label ? nats(pair.delta) : null, pair.p_yes !== null && pair.p_yes !== undefined ? `p(yes) ${pair.p_yes.toFixed(3)}` : null, pair.rank ? `rank ${pair.rank}` : pair.label ? "not retrieved" : null, pair.kept || !pair.reason ? null : pair.reason];
+  const runs = (pair.runs || []).map((run) => `${run.run} ${run.rank}`).join(", ");
+  const evidence = el("div", {}, el("p", { class: "soft small" }, "…"));
+  const card = el("article", { class: `card candidate ${pair.stratum}`, tabindex: "-1", onfocusin: () => { current = cards().indexOf(card); markCurrent(); } },
+    el("h3", {}, words(pair.stratum)),
+    el("p", { class: "small soft" }, facts.filter(Boolean).join(" · ") + (runs ? ` (${runs})` : "")),
+    actions(pair.video_id, pair, pair.is_positive ? "wrong positive" : "false negative"),
+    evidence,
+    pair.rationale ? el("div", {}, el("h4", {}, "Judge"), el("p", { dir: "auto" }, pair.rationale)) : "");
+  ask("video", { id: pair.video_id }).then((video) => showVideo(evidence, pair.video_id, video), (error) => evidence.replaceChildren(el("p", { class: "soft" }, error.message)));
+  return card;
+}
+
+function showVideo(place, id, video) {
+  const times = video.frame_times_s || [];
+  const player = el("div", {});
+  const strip = el("div", { class: "strip" }, ...times.map((time, n) => el("button", { type: "button", "aria-pressed": "false", onclick: () => play(time, n) }, el("img", { src: offline ? video.pictures[n] || "" : `frame?${new URLSearchParams({ id, n })}`, alt: `frame at ${clock(time)}`, loading: "lazy" }), el("time", { class: "small soft" }, clock(time)))));
+  const show = (n) => { for (const [i, button] of [...strip.children].entries()) button.setAttribute("aria-pressed", String(i === n && button.getAttribute("aria-pressed") !== "true")); };
+  const nearest = (time) => times.reduce((best, t, n) => (Math.abs(t - time) < Math.abs(times[best] - time) ? n : best), 0);
+  function play(time, n = nearest(time)) {
+    if (!video.plays || offline) { show(n); return; }
+    let film = player.querySelector("video");
+    if (!film) {
+      film = el("video", { controls: true, preload: "metadata", src: `source?${new URLSearchParams({ id })}`, "aria-label": video.file });
+      film.addEventListener("error", () => { player.replaceChildren(el("p", { class: "small soft" }, "This browser cannot play the file; here are its frames.")); video.plays = false; show(n); });
+      player.replaceChildren(film);
+    }
+    film.currentTime = time;
+    film.play().catch(() => {});
+  }
+  const lines = (name, found) => found.length ? [el("h4", {}, name), el("ul", { class: "lines", tabindex: "0", "aria-label": name }, ...found.map(([time, text]) => el("li", {}, el("button", { type: "button", title: video.plays ? "Play from here" : "Show the nearest frame", onclick: () => play(time) }, el("time", {}, clock(time)), el("span", { dir: "auto" }, text)))))] : [];
+  const metadata = video.metadata || {};
+  const facts = [video.file, video.media && video.media.duration_s ? clock(video.media.duration_s) : null, video.split, metadata.language, video.plays || offline ? null : "file not at hand"];
+  place.replaceChildren(
+    el("p", { class: "small" }, el("b", { dir: "auto" }, metadata.title || video.file), el("br"), el("span", { class: "soft", title: video.uri }, facts.filter(Boolean).join(" · "))),
+    player,
+    times.length ? strip : el("p", { class: "soft small" }, "No frames in the shards."),
+    ...(video.caption ? [el("h4", {}, "Caption"), el("p", { dir: "auto" }, video.caption)] : []),
+    ...lines("Said", (video.asr || []).map((segment) => [segment.start_s, segment.text])),
+    ...lines("Written on screen", (video.ocr || []).map((line) => [line.time_s, line.text])),
+    ...(metadata.description ? [el("h4", {}, "Description"), el("p", { dir: "auto" }, metadata.description)] : []),
+    ...(video.warnings || []).map((warning) => el("p", { class: "small soft" }, `${warning.part}: ${warning.reason}`)));
+}
+
+function actions(video, said, verdict) {
+  const note = el("input", { type: "text", placeholder: "note", "aria-label": `note on this ${verdict}`, hidden: !said.mark });
+  note.value = said.note || "";
+  const button = el("button", { type: "button", class: "mark", "aria-pressed": String(Boolean(said.mark)) }, `${verdict[0].toUpperCase()}${verdict.slice(1)}`);
+  async function mark(wanted) {
+    try {
+      const now = await tell("mark", { query_id: shown.query_id, video_id: video, verdict: wanted, note: wanted ? note.value : "" });
+      Object.assign(said, now);
+      button.setAttribute("aria-pressed", String(Boolean(now.mark)));
+      note.hidden = !now.mark;
+      say(now.mark ? `Marked: ${now.mark}. The next run leaves it out.` : "Mark taken back.");
+      const row = rows.find((each) => each.query_id === shown.query_id && (state.of !== "pairs" || each.video_id === video));
+      if (row) { row.marks = now.mark ? [...new Set([...row.marks, now.mark])] : row.marks.filter((each) => each !== verdict); redrawRow(row); }
+    } catch (error) { say(error.message); }
+  }
+  button.addEventListener("click", () => mark(said.mark ? "" : verdict));
+  note.addEventListener("change", () => mark(verdict));
+  return offline ? (said.mark ? el("p", { class: "marked" }, `✗ ${said.mark}${said.note ? `: ${said.note}` : ""}`) : "") : el("div", { class: "actions" }, button, note);
+}
+
+function redrawRow(row) {
+  const fresh = showRow(row);
+  fresh.firstElementChild.setAttribute("aria-current", "true");
+  at("rows").children[rows.indexOf(row)].replaceWith(fresh);
+}
+
+const cards = () => [...at("detail").querySelectorAll(".candidate")];
+function markCurrent() { for (const [i, card] of cards().entries()) card.classList.toggle("current", i === current); }
+
+const words = (name) => (name || "").replaceAll("_", " ").replaceAll("\n", ", ");
+const nats = (delta) => (delta === null || delta === undefined ? "no margin" : `margin ${delta < 0 ? "−" : "+"}${Math.abs(delta).toFixed(2)}`);
+function clock(seconds) {
+  const whole = Math.floor(seconds), two = (n) => String(n).padStart(2, "0");
+  return whole >= 3600 ? `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}` : `${Math.floor(whole / 60)}:${two(whole % 60)}`;
+}
+
+// -- keys -------------------------------------------------------------------------------------------------------------
+
+function step(by) {
+  const links = [...at("rows").querySelectorAll("a")];
+  const here = links.findIndex((link) => link.dataset.q === state.q);
+  const next = links[here < 0 ? 0 : here + by];
+  if (next) location.hash = next.getAttribute("href");
+}
+
+const KEYS = {
+  j: () => step(1),
+  k: () => step(-1),
+  x: () => cards()[current]?.querySelector(".mark")?.click(),
+  b: () => at("detail").querySelector(".card .mark")?.click(),
+  n: () => (cards()[current]?.querySelector(".actions input:not([hidden])") || at("detail").querySelector(".actions input:not([hidden])"))?.focus(),
+  "/": () => at("search").focus(),
+  "?": () => at("help").showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches("input:not([type=checkbox]), select, textarea, video");
+  if (event.key === "Escape" && typing) event.target.blur();
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || at("help").open || !at("keys-on").checked) return;
+  const act = /^[1-9]$/.test(event.key) ? () => cards()[Number(event.key) - 1]?.focus() : KEYS[event.key];
+  if (act) { event.preventDefault(); act(); }
+});
+
+// -- begin ------------------------------------------------------------------------------------------------------------
+
+async function begin() {
+  about = offline ? offline.about : await ask("about");
+  document.title = `${about.name} · hardquery view`;
+  at("name").textContent = about.name;
+  at("about").textContent = `${about.videos.toLocaleString()} videos · recipe ${about.recipe}`;
+  at("labels-name").textContent = about.labels;
+  at("sort").replaceChildren(...Object.entries(about.sorts).map(([name, said]) => el("option", { value: name }, said)), el("option", { value: "" }, "as stored"));
+  at("tabs").replaceChildren(...Object.entries(TABS).filter(([of]) => !offline || of === "groups").map(([of, name]) => el("a", { href: `#of=${of}`, "data-of": of }, name, about.counts[of] === undefined ? "" : el("span", { class: "soft small" }, ` ${about.counts[of].toLocaleString()}`))));
+  at("help-button").addEventListener("click", () => at("help").showModal());
+  at("filters").addEventListener("submit", (event) => { event.preventDefault(); go({ search: at("search").value.trim(), first: 0, q: "" }); });
+  at("search").addEventListener("change", () => go({ search: at("search").value.trim(), first: 0, q: "" }));
+  at("sort").addEventListener("change", () => go({ sort: at("sort").value, first: 0, q: "" }));
+  at("before").addEventListener("click", () => go({ first: Math.max(0, state.first - 40), q: "" }));
+  at("after").addEventListener("click", () => go({ first: state.first + 40, q: "" }));
+  addEventListener("hashchange", follow);
+  await follow();
+}
+
+begin().catch((error) => say(error.message));

@@ -1,0 +1,1 @@
+"""Commands that make an output, and what is asked before and while they do."""

@@ -1,0 +1,54 @@
+"""A prepared job, run to its end on the runner that its options name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline.outputs.manifest import Manifest
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.run import execute
+from runners import local
+from runners.job import Prepared
+from transforms import progress
+from transforms.ledger import Line
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A published run: its manifest, the ledger's lines, and what damage was met in the journal."""
+
+    manifest: Manifest
+    lines: Sequence[Line]
+    damage: Sequence[str]
+
+    @property
+    def deferred(self) -> int:
+        """How many items were left for a later run."""
+        return sum(sum(line.deferred.values()) for line in self.lines)
+
+
+Watch = Callable[[threading.Event], object]
+
+
+def run(prepared: Prepared, watch: Watch = threading.Event.wait) -> Finished:
+    """Run the job while ``watch`` shows how far it is; raises what ``pipeline.run.execute`` raises, and any other error
+    that stopped it.
+    """
+    job, options = prepared.job, prepared.options
+    progress.reset()
+    local.quieten()
+    pipeline, name = local.make_pipeline(options), local.runner_name(options)
+    return Finished(*execute(job, pipeline, runner=name, run=lambda pipeline: local.run(pipeline, watch)))
+
+
+def plan(prepared: Prepared) -> Plan:
+    """The plan of a job that was prepared to be looked at; wherever the run will be, looking is done here.
+
+    Raises:
+        CannotLook: the cache cannot be read.
+    """
+    local.quieten()
+    pipeline = local.make_pipeline(local.here(prepared.options))
+    return make_plan(prepared.job, pipeline, lambda pipeline: local.run(pipeline, threading.Event.wait))
