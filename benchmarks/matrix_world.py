@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ _OTHERS = (
 _NOT_TOLD, _WRONG, _IN_ANOTHER_WORD = 0.1, 0.1, 0.25
 _HELD_OUT = 0.35  # of all that can be asked
 _QUERIES_A_CLIP = 2
+_JUDGED = 40  # wrong candidates of a query; more only where none of them is a trusted negative
 
 Runs = Mapping[str, Sequence[Candidate]]
 """Candidates by query id."""
@@ -95,7 +96,10 @@ class World:
 
     def _group(self, query_id: str, found: Sequence[Candidate]) -> tuple[ExampleCandidate, ...]:
         answers = self.train.qrels[query_id]
-        negatives = [self._judged(query_id, c.video_id, 0, c) for c in found if c.video_id not in answers]
+        wrong = (c for c in found if c.video_id not in answers)
+        negatives: list[ExampleCandidate] = []
+        while not best_negatives(negatives) and (judged := list(islice(wrong, _JUDGED))):
+            negatives += (self._judged(query_id, candidate.video_id, 0, candidate) for candidate in judged)
         return (self._judged(query_id, self.positives[query_id], 1, None), *best_negatives(negatives))
 
     def _judged(self, query_id: str, video_id: str, label: int, ranked: Candidate | None) -> ExampleCandidate:
