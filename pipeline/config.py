@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline.recipes.errors import RecipeError
 from pipeline.recipes.files import recipe_names, recipe_text, recipe_values
+from pipeline.recipes.prices import with_prices
 from pipeline.recipes.settings import Note, changed, unheard
 from prompts.evidence import EvidenceBudgets
 from prompts.template import Template, load_template
@@ -213,7 +214,7 @@ def load_recipe(name: str, settings: Sequence[str] = (), note: Note = unheard) -
     Raises:
         RecipeError: no such recipe, or a key or value that it does not know.
     """
-    return parse_recipe(changed(recipe_values(name), settings, note))
+    return parse_recipe(with_prices(changed(recipe_values(name), settings, note)))
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:

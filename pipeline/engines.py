@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
 from pipeline.config import EngineOptions, Recipe, RecipeError
@@ -19,11 +19,12 @@ from transforms.protocols.engine import Engine, EngineError, MissingPackage
 from transforms.protocols.first_stage import FirstStageEngine
 from transforms.protocols.teacher import Task, TeacherEngine
 from transforms.search.search import SearchOptions
+from transforms.workers.place import Resources
 
 _MOST = 20.0  # nats: more samples than anybody draws
 T = TypeVar("T")
 
-FIRST_STAGES = "first_stages"
+FIRST_STAGES, RESOURCES = "first_stages", "resources"
 _TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
 
 
@@ -42,7 +43,10 @@ class FirstStage:
 
 @dataclass(frozen=True)
 class Engines:
-    """The engines that a recipe names, each known to be usable on this machine."""
+    """The engines that a recipe names, each known to be usable on this machine.
+
+    ``resources`` are what the machines of their steps must have, by role, where the runner is to be asked for it.
+    """
 
     decode: Engine
     asr: Engine | None
@@ -51,6 +55,7 @@ class Engines:
     writer: TeacherEngine
     first_stages: tuple[FirstStage, ...]
     judge: TeacherEngine
+    resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def stamps(self) -> dict[str, EngineStamp]:
         """The stamp of every engine, by role; a first stage's is named after it as well."""
@@ -65,6 +70,8 @@ class Engines:
         """Every engine, by role and in the order of the pipeline."""
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name == RESOURCES:
+                continue
             if f.name == FIRST_STAGES:
                 yield from ((f"{FIRST_STAGES}.{stage.name}", stage.engine) for stage in value)
             elif value is not None:
@@ -87,16 +94,19 @@ def find_engines(recipe: Recipe) -> Engines:
     }
     found: dict[str, Any] = {}
     missing: dict[str, MissingPackage] = {}
+    resources: dict[str, Resources] = {}
     for role, (key, modality, options) in roles.items():
         try:
-            found[role] = None if options is None else find_engine(modality, options)
+            found[role] = None if options is None else find_engine(modality, _without_resources(options))
         except MissingPackage as error:
             missing[key] = error
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
+        if options is not None and options.get(RESOURCES) is not None:
+            resources[role] = converted(options[RESOURCES], Resources, f"recipe key {key}.resources", RecipeError)
     first_stages = find_first_stages(recipe, missing)
     require_packages(missing)
-    engines = Engines(**found, first_stages=first_stages)
+    engines = Engines(**found, first_stages=first_stages, resources=resources)
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
     require_reach(recipe, engines.judge)
@@ -116,6 +126,10 @@ def require_packages(missing: Mapping[str, MissingPackage]) -> None:
         lacking.setdefault(error.package, []).append(key)
     named = ", ".join(f"{package} ({', '.join(keys)})" for package, keys in lacking.items())
     raise RecipeError(f"packages are not installed: {named}; pip install 'hardquery[{','.join(extras)}]'")
+
+
+def _without_resources(options: EngineOptions) -> EngineOptions:
+    return {name: value for name, value in options.items() if name != RESOURCES}
 
 
 def find_first_stages(recipe: Recipe, missing: dict[str, MissingPackage]) -> tuple[FirstStage, ...]:
@@ -190,7 +204,7 @@ def find_judge(recipe: Recipe) -> TeacherEngine:
         RecipeError: it is unknown, something that it needs is missing, or it cannot do its work.
     """
     try:
-        return cast(TeacherEngine, find_engine("teacher", recipe.judge.teacher)).fitted("judge")[0]
+        return cast(TeacherEngine, find_engine("teacher", _without_resources(recipe.judge.teacher))).fitted("judge")[0]
     except EngineError as error:
         raise RecipeError(f"recipe key judge.teacher: {error}") from error
 

@@ -22,6 +22,7 @@ from transforms.journal.journal import Journal
 from transforms.ledger import LOSSES, lost
 from transforms.progress import Advance
 from transforms.storage.cache import Cache
+from transforms.workers.place import place
 from transforms.workers.recorded import WORK
 
 
@@ -43,12 +44,8 @@ class Extract(beam.PTransform):
     def expand(self, entries: beam.PCollection) -> dict[str, beam.PCollection]:
         config, engines, cache, journal, workers = self.config, self.engines, self.cache, self.journal, self.workers
         decoding = Decoding(engines.decode, config.frames, config.limits, cache, journal, workers)
-        decoded = (
-            entries
-            | "Spread" >> beam.Reshuffle()
-            | "Due" >> Advance("decode", "in")
-            | "Decode" >> DecodeVideos(decoding)
-        )
+        due = entries | "Spread" >> beam.Reshuffle() | "Due" >> Advance("decode", "in")
+        decoded = place(due, "Decode", DecodeVideos(decoding), engines.resources.get("decode"))
         self.ledger.step("extract", "decode", entries, decoded.videos, decoded.losses)
         self.ledger.works.append(decoded[WORK])
 
@@ -72,7 +69,7 @@ class Extract(beam.PTransform):
             videos = videos | f"{name} due" >> Advance(name, "in")  # before the shuffle: all are due at once
         videos = videos | "Spread again" >> beam.Reshuffle()
         for name, transform in steps.items():
-            made = videos | name >> transform
+            made = place(videos, name, transform, engines.resources.get(name))
             self.ledger.works.append(made[WORK])
             videos = made.videos | f"{name} done" >> Advance(name, "done")
         # Half the evidence would be asked half the questions: a video goes on when all of it is there.

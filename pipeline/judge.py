@@ -19,6 +19,7 @@ from transforms.journal.journal import Journal
 from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair
 from transforms.mine.choose_pairs import Assignment
 from transforms.progress import Advance
+from transforms.workers.place import place
 from transforms.workers.recorded import WORK
 
 
@@ -43,7 +44,8 @@ class Judge(beam.PTransform):
         options = JudgeOptions(
             config.modalities, self.seed, config.evidence, self.prompt, no_rationale_below=config.no_rationale_below
         )
-        judged = due | "Judge" >> JudgePairs(self.engines.judge, self.journal, options)
+        judge = JudgePairs(self.engines.judge, self.journal, options)
+        judged = place(due, "Judge", judge, self.engines.resources.get("judge"))
         self.ledger.works.append(judged[WORK])
         self.ledger.step("judge", "judge", assigned, judged.judgements, judged.losses)
         return {"judgements": judged.judgements | "Done" >> Advance("judge", "done"), "losses": judged.losses}

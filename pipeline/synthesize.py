@@ -22,6 +22,7 @@ from transforms.progress import Advance
 from transforms.synthesize.filter_queries import FilterQueries
 from transforms.synthesize.near_duplicates import DropNearDuplicates
 from transforms.synthesize.write_queries import WriteQueries
+from transforms.workers.place import place
 from transforms.workers.recorded import WORK
 
 
@@ -57,7 +58,8 @@ class Synthesize(beam.PTransform):
             self.prompt,
             config.evidence,
         )
-        written = selected.videos | "Spread" >> beam.Reshuffle() | "Write" >> writer
+        spread = selected.videos | "Spread" >> beam.Reshuffle()
+        written = place(spread, "Write", writer, self.engines.resources.get("writer"))
         self.ledger.works.append(written[WORK])
         self.ledger.step("synthesize", "write", asked, written.replies, written.losses)
         _ = asked | "Asked" >> Advance("write", "in")

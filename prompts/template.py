@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prompt:
     """A rendered prompt: what is sent, word for word; ``version`` is that of its template."""
 
@@ -19,25 +19,25 @@ class Prompt:
     user: str
     version: str = ""
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of both parts."""
         return hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Template:
     """A prompt file; ``version`` is the hash of its text, so any edit is a new version."""
 
     name: str
     source: str
 
-    @property
+    @cached_property
     def version(self) -> str:
         """The first 16 hex digits of the SHA-256 of the file."""
         return hashlib.sha256(self.source.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def slots(self) -> frozenset[str]:
         """The names between double braces."""
         return frozenset(_SLOT.findall(self.source))

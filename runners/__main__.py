@@ -1,5 +1,5 @@
 """``python -m runners`` is the command ``hardquery``."""
 
-from runners.cli.main import entry
+from hardquery.__main__ import main
 
-entry()
+main()

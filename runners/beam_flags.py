@@ -11,13 +11,15 @@ KNOWN = frozenset(
     "--subnetwork --network --num_workers --max_num_workers --autoscaling_algorithm --worker_machine_type "
     "--machine_type --disk_size_gb --worker_disk_type --worker_zone --sdk_container_image --sdk_location --experiments "
     "--dataflow_service_options --setup_file --requirements_file --extra_package --job_endpoint --artifact_endpoint "
-    "--environment_type --environment_config --environment_options --sdk_worker_parallelism --flink_master "
+    "--environment_type --environment_config --environment_option --environment_options --environment_cache_millis "
+    "--sdk_worker_parallelism --job_server_timeout --artifacts_dir --prism_location --flink_master --template_location "
+    "--spark_master_url --spark_job_server_jar --dataflow_endpoint "
     "--flink_version --flink_conf_dir --flink_job_server_jar --parallelism --max_parallelism "
     "--s3_access_key_id --s3_secret_access_key --s3_session_token --s3_endpoint_url --s3_region_name "
     "--s3_api_version --s3_verify --s3_disable_ssl".split()
 )
 _WITHOUT_VALUE = frozenset(
-    {"--no_use_public_ips", "--use_public_ips", "--save_main_session", "--enable_streaming_engine"}
+    "--no_use_public_ips --use_public_ips --save_main_session --enable_streaming_engine --no_auth --shared_disk".split()
 )
 
 

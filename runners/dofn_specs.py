@@ -1,4 +1,4 @@
-"""Remembers which state and timers the DoFns of a class ask for, which Beam finds out anew for every copy of one.
+"""Remembers what the methods of a DoFn's class ask for, which Beam finds out anew for every copy of one.
 
 Beam reads the signature of each of a DoFn's 35 methods four times a step while a graph is built, and again for every
 bundle: a third of the time of a small run. What the methods of a class ask for does not change.
@@ -13,14 +13,18 @@ from weakref import WeakKeyDictionary
 from apache_beam.transforms import core, userstate
 
 Specs = tuple[set[Any], set[Any]]
+Arguments = tuple[list[str], list[Any]]
 
 _read = userstate.get_dofn_specs  # Beam's own
+_read_arguments = core.get_function_arguments
 _by_class: WeakKeyDictionary[type, Specs] = WeakKeyDictionary()
+_arguments_by_class: WeakKeyDictionary[type, dict[str, Arguments]] = WeakKeyDictionary()
 
 
 def remember() -> None:
     """Have Beam ask this module from now on, in this process."""
     userstate.get_dofn_specs = dofn_specs
+    core.get_function_arguments = function_arguments
 
 
 def dofn_specs(dofn: core.DoFn) -> Specs:
@@ -36,6 +40,18 @@ def dofn_specs(dofn: core.DoFn) -> Specs:
         _by_class[kind] = _read(dofn)
     states, timers = _by_class[kind]
     return set(states), set(timers)
+
+
+def function_arguments(dofn: Any, method: str) -> Arguments:
+    """The names of a method's arguments and its defaults, as Beam finds them."""
+    kind = type(dofn)
+    if method in vars(dofn) or hasattr(kind, f"_inspect_{method}"):  # it is this DoFn's own, or another's within
+        return cast(Arguments, _read_arguments(dofn, method))
+    of_class = _arguments_by_class.setdefault(kind, {})
+    if method not in of_class:
+        of_class[method] = _read_arguments(dofn, method)
+    names, defaults = of_class[method]
+    return list(names), list(defaults)
 
 
 def _depend_on_class_alone(dofn: core.DoFn) -> bool:

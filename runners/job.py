@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -13,14 +13,16 @@ from pipeline.engines import Engines, check_engines, find_engines, require_reach
 from pipeline.human import read_human_queries
 from pipeline.run import Job, check_output
 from runners import local
+from runners.remote.rooms import Remote, as_local, choose, request_of
 from runners.request import Request, cores
 from schemas.capabilities import Capabilities
 from transforms.extract.limit import limited
 from transforms.extract.list_input import ignored_text, list_input
 from transforms.journal.budget import Budget, Cost
 from transforms.journal.journal import Journal
+from transforms.storage.address import absolute
 from transforms.storage.cache import Cache, is_remote
-from transforms.storage.files import connect, join
+from transforms.storage.files import connect, join, require_filesystem
 
 
 def default_cache(output: str) -> str:
@@ -30,11 +32,14 @@ def default_cache(output: str) -> str:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job, Beam's options for it, and what is to be said before it starts, a line each."""
+    """A job, Beam's options for it, and what is to be said before it starts, a line each; where it is to run elsewhere,
+    ``remote`` says where.
+    """
 
     job: Job
     options: PipelineOptions
     notes: tuple[str, ...]
+    remote: Remote | None = None
 
 
 def prepare(request: Request, look_only: bool = False) -> Prepared:
@@ -49,19 +54,31 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {given}")
     if bool(request.queries) != bool(request.qrels):
         raise ValueError("--queries and --qrels go together")
+    chosen = choose(request.beam_flags)
+    if chosen is not None:  # workers have other current folders
+        cache_folder = absolute(request.cache) if request.cache else request.cache
+        request = replace(request, input=absolute(request.input), output=absolute(request.output), cache=cache_folder)
     output = request.output.rstrip("/")
     if not output or request.cache == "":
         raise ValueError("--output and --cache must name a folder, and not the root; is a shell variable unset?")
     notes: list[str] = []
     recipe = load_recipe(request.recipe, request.settings, notes.append)
     prompts = recipe.templates()
-    workers = request.workers or cores()
-    options = local.pipeline_options(list(request.beam_flags), workers)
+    workers = request.workers or (cores() if chosen is None or chosen.is_here else 1)
+    options = chosen.options if chosen else local.pipeline_options(as_local(request.beam_flags), workers)
+    require_filesystem(output)
+    cache = Cache(request.cache or default_cache(output))
+    places = (request.input, output, cache.root)
+    remote = Remote(chosen, request_of(chosen, recipe.name, places)) if chosen else None
+    if remote and not look_only:
+        remote.chosen.room.require(remote.request)
     budget = Budget() if look_only else _budget(request, recipe.costs.by_step(), local.is_local(options))
     engines = find_engines(recipe)
+    if not (remote and remote.chosen.room.has_kinds):
+        engines = replace(engines, resources={})
     batch = _batch_folder(request, engines, local.is_local(options))
     servers: dict[str, Capabilities] = {}
-    if local.is_local(options) and not look_only:
+    if (remote is None or remote.chosen.is_here) and not look_only:
         engines, servers = check_engines(engines, in_batch=bool(batch))
         require_reach(recipe, engines.judge, servers["judge"].lacks if "judge" in servers else "")
     connect(options, request.input, output, request.cache, request.queries, request.qrels)
@@ -73,10 +90,9 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
     if listing.all_entries:
         notes.append(f"--limit: {len(listing.entries)} of {listing.all_entries} videos, drawn by seed {recipe.seed}")
     notes += [f"{role}: {server.lacks}" for role, server in servers.items() if server.lacks]
-    cache = Cache(request.cache or default_cache(output))
     journal = Journal(cache.root, request.retry_failures, budget, look_only, batch)
     job = Job(recipe, engines, request.input, listing, output, cache, journal, workers, prompts, human, servers)
-    return Prepared(job, options, tuple(notes))
+    return Prepared(job, options, tuple(notes), remote)
 
 
 def _batch_folder(request: Request, engines: Engines, is_local: bool) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import bz2
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar
 
 import apache_beam as beam
+from apache_beam.internal import cloudpickle_pickler
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
@@ -53,15 +57,7 @@ def pipeline_options(flags: list[str], workers: int) -> PipelineOptions:
     Raises:
         ValueError: a flag that no Beam option knows, with the closest one, or one that would not do what it says.
     """
-    parser = _BeamParser(prog="hardquery run", allow_abbrev=False, add_help=False)
-    for kind in PipelineOptions.__subclasses__():
-        kind._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(flags)
-    if unknown:
-        flag = unknown[0].partition("=")[0]
-        close = get_close_matches(flag, [name for action in parser._actions for name in action.option_strings], n=1)
-        hint = f"; did you mean {close[0]}?" if close else "; see Beam's pipeline options"
-        raise ValueError(f"{flag} is no option of Beam{hint}")
+    require_known(flags)
     options = _Options(flags)
     if is_local(options):
         if options.get_all_options().get("dry_run"):
@@ -69,20 +65,24 @@ def pipeline_options(flags: list[str], workers: int) -> PipelineOptions:
         direct = options.view_as(DirectOptions)
         direct.direct_num_workers = workers
         direct.direct_running_mode = "multi_threading" if workers > 1 else "in_memory"
-    elif runner_name(options) == "DataflowRunner":
-        _require_place(options)
     return options
 
 
-def _require_place(options: PipelineOptions) -> None:
-    """Raise where Dataflow would, but before any work and with the fix."""
-    lacking = [name for name in ("project", "region", "temp_location") if not options.get_all_options().get(name)]
-    if lacking:
-        raise ValueError(f"--runner=DataflowRunner needs {', '.join(f'--{name}=…' for name in lacking)}")
-    try:
-        import apache_beam.io.gcp.gcsio  # noqa: F401
-    except ImportError as error:
-        raise ValueError("--runner=DataflowRunner needs a package: pip install 'hardquery[dataflow]'") from error
+def require_known(flags: Sequence[str], all_of_them: bool = True) -> None:
+    """Refuse a value that a flag of Beam does not take, and a flag that is none of Beam's if ``all_of_them`` are to be.
+
+    Raises:
+        ValueError: with the closest flag.
+    """
+    parser = _BeamParser(prog="hardquery run", allow_abbrev=False, add_help=False)
+    for kind in PipelineOptions.__subclasses__():
+        kind._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(flags))
+    if unknown and all_of_them:
+        flag = unknown[0].partition("=")[0]
+        close = get_close_matches(flag, [name for action in parser._actions for name in action.option_strings], n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; see Beam's pipeline options"
+        raise ValueError(f"{flag} is no option of Beam{hint}")
 
 
 def is_local(options: PipelineOptions) -> bool:
@@ -113,6 +113,9 @@ def _send_input(bundle: Any, bundle_id: str, transform_id: str, chunks: Iterable
     stream.close()
 
 
+_FAST = SimpleNamespace(compress=lambda data, compresslevel: zlib.compress(data, 1), decompress=zlib.decompress)
+
+
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """An empty pipeline on the runner that the options name.
 
@@ -120,6 +123,8 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     command would run on different runners with and without a network.
     """
     dofn_specs.remember()
+    # A local run's steps never leave this process: Beam's bz2 keeps small what is sent to a service.
+    cloudpickle_pickler.bz2 = _FAST if is_local(options) else bz2
     if not is_local(options):
         return beam.Pipeline(options=options)
     # Once in so many ms, a thread of Beam would empty the buffers that workers write to, with a lock that no writer

@@ -11,6 +11,7 @@ from pipeline.planning.plan import Plan, make_plan
 from pipeline.run import execute
 from runners import local
 from runners.job import Prepared
+from runners.remote.submit import Say, run_remote
 from transforms import progress
 from transforms.ledger import Line
 
@@ -32,13 +33,15 @@ class Finished:
 Watch = Callable[[threading.Event], object]
 
 
-def run(prepared: Prepared, watch: Watch = threading.Event.wait) -> Finished:
+def run(prepared: Prepared, watch: Watch = threading.Event.wait, say: Say = print) -> Finished:
     """Run the job while ``watch`` shows how far it is; raises what ``pipeline.run.execute`` raises, and any other error
     that stopped it.
     """
     job, options = prepared.job, prepared.options
     progress.reset()
     local.quieten()
+    if (remote := prepared.remote) is not None:
+        return Finished(*run_remote(job, remote.chosen, remote.request, say, watch))
     pipeline, name = local.make_pipeline(options), local.runner_name(options)
     return Finished(*execute(job, pipeline, runner=name, run=lambda pipeline: local.run(pipeline, watch)))
 

@@ -107,3 +107,14 @@ def write_copy(source: Path, target: Path, alteration: Alteration, every: int = 
             out.mux(stream.encode(encoded))
         out.mux(stream.encode(None))
     return target
+
+
+def write_beginning(source: Path, target: Path, seconds: float) -> Path:
+    """The first seconds of a clip, as they are encoded."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in given.streams}
+        for packet in given.demux():
+            if packet.dts is not None and packet.dts * packet.time_base < seconds:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    return target

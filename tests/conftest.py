@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runners import dofn_specs
 from tests.tiny_llm import TinyLlm, make_tiny_llm, tiny_llm_in, verdict_lessons
 from transforms.journal.journal import Journal
 from transforms.storage.file_lock import FileLock
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let long files begin first; the order within a file stays."""
     rank = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_graphs() -> None:
+    """Pipelines of tests are built as those of runs are."""
+    dofn_specs.remember()
 
 
 @pytest.fixture(scope="session")

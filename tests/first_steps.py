@@ -1,11 +1,7 @@
-"""Runs both stages for a few steps and writes down what each rank trained on, and with which first gradient.
-
-Called as ``first_steps.py MODEL DATA FOLDER``, alone or by torchrun; writes ``FOLDER/CASE-RANK.pt``.
-"""
+"""Runs both stages for a few steps and writes down what each rank trained on, and with which first gradient."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +66,8 @@ def first_steps(stage: Stage, config: TrainConfig, data: Path, folder: Path) -> 
     }
 
 
-if __name__ == "__main__":
-    model, data, output = map(Path, sys.argv[1:])
+def write_first_steps(model: Path, data: Path, folder: Path) -> None:
+    """What this rank trains on in every case, as ``folder/CASE-RANK.pt``."""
     for case, (stage, settings) in CASES.items():
-        found = first_steps(stage, tiny_config(model, f"{stage}.epochs=2", *settings), data, output / case)
-        torch.save(found, output / f"{case}-{found['rank']}.pt")
+        found = first_steps(stage, tiny_config(model, f"{stage}.epochs=2", *settings), data, folder / case)
+        torch.save(found, folder / f"{case}-{found['rank']}.pt")

@@ -8,7 +8,7 @@ from transforms.mine.documents import FieldWeights
 
 
 def test_every_recipe_that_comes_with_the_project_loads():
-    assert recipe_names() == ["demo", "rankvideo"]
+    assert recipe_names() == ["api", "demo", "one-gpu", "rankvideo"]
     for name in recipe_names():
         assert load_recipe(name).name == name
 
@@ -218,7 +218,11 @@ def test_a_run_made_elsewhere_reads_no_fields(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("dmeo", "did you mean 'demo'"), ("missing.yaml", "cannot be read"), ("x", r"known: demo, rankvideo")],
+    [
+        ("dmeo", "did you mean 'demo'"),
+        ("missing.yaml", "cannot be read"),
+        ("x", r"known: api, demo, one-gpu, rankvideo"),
+    ],
 )
 def test_an_unknown_recipe_is_one_line_that_names_the_fix(name, message):
     with pytest.raises(RecipeError, match=message):

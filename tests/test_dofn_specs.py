@@ -1,14 +1,15 @@
 import apache_beam as beam
 import pytest
 from apache_beam.coders import VarIntCoder
-from apache_beam.transforms import userstate
+from apache_beam.transforms import core, userstate
 from apache_beam.transforms.core import CallableWrapperDoFn
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.typehints.typecheck import TypeCheckWrapperDoFn
 
 from runners.dofn_specs import _read as beams_own
-from runners.dofn_specs import dofn_specs, remember
+from runners.dofn_specs import _read_arguments as beams_own_arguments
+from runners.dofn_specs import dofn_specs, function_arguments, remember
 
 COUNT = ReadModifyWriteStateSpec("count", VarIntCoder())
 OTHER = ReadModifyWriteStateSpec("other", VarIntCoder())
@@ -69,6 +70,8 @@ def counts(item, count=ASK_COUNT):
 def test_every_kind_of_dofn_asks_for_what_beam_says(make):
     for dofn in (make(), make()):  # read, and remembered
         assert dofn_specs(dofn) == beams_own(dofn)
+        for method in ("setup", "start_bundle", "process", "finish_bundle", "teardown"):
+            assert function_arguments(dofn, method) == beams_own_arguments(dofn, method)
 
 
 def test_dofns_of_one_class_that_wrap_different_methods_are_not_taken_for_one_another():
@@ -85,14 +88,18 @@ def test_a_state_that_is_asked_for_twice_is_refused_every_time():
 
 def test_what_is_handed_out_is_a_copy():
     dofn_specs(Counts())[0].clear()
+    function_arguments(Counts(), "process")[0].clear()
 
     assert dofn_specs(Counts()) == ({COUNT, OTHER}, {ALARM})
+    assert function_arguments(Counts(), "process") == (["item", "count", "alarm"], [ASK_COUNT, ASK_ALARM])
 
 
 def test_beam_asks_this_module_once_it_is_told_to(monkeypatch):
     monkeypatch.setattr(userstate, "get_dofn_specs", beams_own)
+    monkeypatch.setattr(core, "get_function_arguments", beams_own_arguments)
     remember()
 
     assert userstate.get_dofn_specs is dofn_specs
+    assert core.get_function_arguments is function_arguments
     assert userstate.is_stateful_dofn(Counts())
     assert not userstate.is_stateful_dofn(Plain())

@@ -24,7 +24,7 @@ PAID = ("caption", "write", "judge")
 
 
 def command(folder: Path, output: str = "out") -> list[str]:
-    given = ["--input", str(folder / "list.jsonl"), "--output", str(folder / output), "--workers", "2"]
+    given = ["--input", str(folder / "list.jsonl"), "--output", str(folder / output), "--workers", "1"]
     return ["run", "demo", *given, *(f"--set={setting}" for setting in FAST)]
 
 

@@ -12,6 +12,7 @@ import duckdb
 import ir_measures
 import pyarrow.dataset as ds
 import pytest
+from altered_clips import write_beginning
 from PIL import Image
 
 from pipeline.outputs.errors import OutputError
@@ -23,8 +24,9 @@ from runners.cli.main import main
 from transforms.ledger import read_ledger
 from transforms.storage.files import list_files
 
-EVENTS = ("flood_valdoro", "launch_ostara")
-SETTINGS = ["extract.frames.max_frames=3", "emit.frames.frames=2", "emit.validation_fraction=0.4"]
+CLIPS = ("flood_valdoro_2", "flood_valdoro_3", "launch_ostara_1", "launch_ostara_2")  # of two events
+SECONDS = 3.0
+SETTINGS = ["extract.frames.max_frames=2", "emit.frames.frames=2", "emit.validation_fraction=0.4"]
 
 
 def rows(output: Path, table: str) -> list[dict]:
@@ -37,15 +39,17 @@ def hashes(output: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def entries(samples, tmp_path_factory):
-    bad = tmp_path_factory.mktemp("bad")
+    """The first seconds of a few clips of the sample corpus, and what is none; speech is recognised as it is said."""
+    clips, bad = tmp_path_factory.mktemp("clips"), tmp_path_factory.mktemp("bad")
     (bad / "empty.mp4").touch()
     (bad / "text.mp4").write_text("not a video")
     (bad / "folder.mp4").mkdir()
-    (bad / "ünï %d {x}.mp4").write_bytes((samples / "videos" / "aquarium.mp4").read_bytes())
+    write_beginning(samples / "videos" / "aquarium.mp4", bad / "ünï %d {x}.mp4", SECONDS)
     lines = [json.loads(line) for line in (samples / "manifest.jsonl").read_text().splitlines()]
-    chosen = [line for line in lines if line.get("event") and line["video_id"].startswith(EVENTS)]
+    chosen = [line for line in lines if line["video_id"] in CLIPS]
     for line in chosen:
-        line["uri"] = str(samples / line["uri"])
+        clip = samples / line["uri"]
+        line["uri"] = str(write_beginning(clip, clips / clip.name, SECONDS))
     broken = [{"uri": str(bad / name)} for name in ("empty.mp4", "text.mp4", "folder.mp4", "missing.mp4")]
     return [*chosen, {"uri": str(bad / "ünï %d {x}.mp4")}, *broken]
 

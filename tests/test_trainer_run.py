@@ -1,15 +1,14 @@
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from first_steps import CASES, STAGES, first_steps
+from first_steps import CASES, STAGES, first_steps, write_first_steps
 from safetensors.torch import load_file
 from tiny_training import tiny_config, tiny_model, tiny_output, tiny_tables, write_config, write_output
+from trainer_children import exit_code_of_training, run_ranks
 
 from trainer.config.config import ConfigError
 from trainer.data.plan import PlannedItem, read_plan
@@ -18,8 +17,6 @@ from trainer.ranking import RankingTrainer
 from trainer.run import train
 from trainer.run_folder import RunError, RunFolder, code_revision
 from trainer.stage import training_arguments
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +107,7 @@ def test_both_passes_over_a_part_draw_the_same_dropout(data, model, tmp_path):
 
 
 def test_two_ranks_train_on_the_groups_of_one_process_and_have_its_gradient(data, model, alone, tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    called = subprocess.run(
-        [*torchrun, ROOT / "tests" / "first_steps.py", model, data, tmp_path],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert called.returncode == 0, called.stderr[-3000:]
+    run_ranks(2, write_first_steps, model, data, tmp_path)
 
     for case, (stage, _) in CASES.items():
         first, second = (torch.load(tmp_path / f"{case}-{rank}.pt") for rank in (0, 1))
@@ -145,28 +133,6 @@ def test_four_groups_are_learned_by_heart(model, tmp_path):
     assert last == {"validation_ndcg_10": 1.0, "step": 40}
 
 
-# Runs of one process, which has imported all, each in a fork that kills itself.
-KILLED = """
-import json, os, signal, sys
-from runners.cli.main import main
-from trainer import ranking, run, stage
-
-def die_in(name, step, after):
-    method = getattr(stage.StageTrainer, name)
-    def dying(self, *given, **named):
-        result = method(self, *given, **named) if after else None
-        if self.state.global_step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result if after else method(self, *given, **named)
-    setattr(stage.StageTrainer, name, dying)
-
-for number, moment in enumerate(json.loads(sys.argv[1])):
-    child = os.fork()
-    if not child:
-        die_in(*moment)
-        os._exit(main([*sys.argv[3:], "--output", f"{sys.argv[2]}/{number}"]))
-    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 MOMENTS = {
     "in the middle of an epoch, three steps after a checkpoint": ("log", 7, True),
     "while the first checkpoint is written, whose weights are there already": ("_save_rng_state", 4, False),
@@ -189,27 +155,12 @@ def steady(data, model, tmp_path_factory):
     return config, train("ranking", config, str(data), str(tmp_path_factory.mktemp("steady") / "run"))
 
 
-@pytest.fixture(scope="module")
-def killed(steady, data, tmp_path_factory):
-    """The output of each run that killed itself, by its moment."""
-    folder = tmp_path_factory.mktemp("killed")
-    command = ["train", "ranking", write_config(folder / "config.yaml", steady[0]), "--data", data]
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, json.dumps(list(MOMENTS.values())), folder, *command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    codes = [line.split()[1] for line in ended.stdout.splitlines() if line.startswith("ended ")]
-    assert codes == [str(-signal.SIGKILL)] * len(MOMENTS), ended.stderr[-3000:]
-    return {moment: folder / str(number) for number, moment in enumerate(MOMENTS)}
-
-
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(moment, steady, killed, data):
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(moment, steady, data, tmp_path):
     config, uninterrupted = steady
-    output = killed[moment]
+    output = tmp_path / "run"
+    command = ["train", "ranking", str(write_config(tmp_path / "config.yaml", config)), "--data", str(data)]
+    assert exit_code_of_training(MOMENTS[moment], [*command, "--output", str(output)]) == -signal.SIGKILL
     assert (output / "run.json").exists()
     assert not (output / "model").exists()
 

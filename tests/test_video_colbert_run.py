@@ -1,17 +1,15 @@
 """Training of a Video-ColBERT from an output folder: with which gradient, and going on after a kill."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_retriever import first_gradient, tiny_base, tiny_config
+from tiny_retriever import first_gradient, tiny_base, tiny_config, write_first_gradients
 from tiny_training import tiny_output, tiny_tables, write_config, write_output
+from trainer_children import exit_code_of_training, run_ranks
 
 from trainer.config.retriever import load_retriever_config
 from trainer.data.plan import read_plan
@@ -19,8 +17,6 @@ from trainer.export import export_model
 from trainer.retriever.encoder import load_encoder
 from trainer.retriever.folder import RetrieverError, content_hash
 from trainer.run import train
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +62,7 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole_among_all_its_videos(da
 
 
 def test_two_ranks_have_the_gradient_of_one_process_among_the_videos_of_both(data, base, whole, tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    called = subprocess.run(
-        [*torchrun, ROOT / "tests" / "tiny_retriever.py", base, data, tmp_path],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert called.returncode == 0, called.stderr[-3000:]
+    run_ranks(2, write_first_gradients, base, data, tmp_path)
 
     for case in ("at once", "in parts"):
         first, second = (torch.load(tmp_path / f"{case}-{rank}.pt") for rank in (0, 1))
@@ -94,25 +81,6 @@ def test_a_query_is_told_from_all_others_after_some_steps(base, tmp_path):
 
     last = [line for line in metrics(run) if "validation_r_1" in line][-1]
     assert last == {"validation_ndcg_10": 1.0, "validation_r_1": 1.0, "step": 150}
-
-
-KILLED = """
-import os, signal, sys
-from trainer import stage
-
-def die_in(name, step, after):
-    method = getattr(stage.StageTrainer, name)
-    def dying(self, *given, **named):
-        result = method(self, *given, **named) if after else None
-        if self.state.global_step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result if after else method(self, *given, **named)
-    setattr(stage.StageTrainer, name, dying)
-
-die_in(*{MOMENT})
-from runners.cli.main import main
-main(sys.argv[1:])
-"""
 
 
 @pytest.fixture(scope="module")
@@ -140,15 +108,8 @@ def steady(data, base, tmp_path_factory):
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(moment, steady, data, tmp_path):
     config, uninterrupted = steady
     output = tmp_path / "run"
-    command = ["train", "retriever", write_config(tmp_path / "config.yaml", config), "--data", data, "--output", output]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED.replace("{MOMENT}", repr(moment)), *command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    command = ["train", "retriever", str(write_config(tmp_path / "config.yaml", config)), "--data", str(data)]
+    assert exit_code_of_training(moment, [*command, "--output", str(output)]) == -signal.SIGKILL
     assert not (output / "model").exists()
 
     run = train("retriever", config, str(data), str(output))

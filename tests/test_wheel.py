@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("runners", "pipeline", "transforms", "prompts", "schemas", "trainer")
-DATA = {".txt", ".yaml", ".html", ".md"}
+PACKAGES = ("hardquery", "runners", "pipeline", "transforms", "prompts", "schemas", "trainer")
+DATA = {".txt", ".yaml", ".tsv", ".html", ".css", ".js", ".md", ".typed"}
 
 # Libraries of this environment, without the checkout that is installed in it: lines of a .pth are taken as they are.
 LIBRARIES = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}

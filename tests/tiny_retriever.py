@@ -1,12 +1,8 @@
-"""A configuration of a retriever that fits the tiny output of ``tiny_training`` and a tiny CLIP; its first step.
-
-Called as ``tiny_retriever.py MODEL DATA FOLDER`` by torchrun, it writes ``FOLDER/CASE-RANK.pt``.
-"""
+"""A configuration of a retriever that fits the tiny output of ``tiny_training`` and a tiny CLIP; its first step."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +66,8 @@ def first_gradient(config: RetrieverConfig, data: Path, folder: Path) -> dict[st
     return found
 
 
-if __name__ == "__main__":
-    model, data, output = map(Path, sys.argv[1:])
+def write_first_gradients(model: Path, data: Path, folder: Path) -> None:
+    """The first step of this of two ranks, in one part and in two, as ``folder/CASE-RANK.pt``."""
     for case, at_once in {"at once": 2, "in parts": 1}.items():
-        config = tiny_config(model, f"retriever.micro_batch={at_once}")
-        found = first_gradient(config, data, output / case)
-        torch.save(found, output / f"{case}-{found['rank']}.pt")
+        found = first_gradient(tiny_config(model, f"retriever.micro_batch={at_once}"), data, folder / case)
+        torch.save(found, folder / f"{case}-{found['rank']}.pt")

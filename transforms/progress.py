@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 
 T = TypeVar("T")
 Event = Literal["in", "done", "cached", "failed"]
@@ -40,8 +41,9 @@ class StepCount:
         return max(0, self.done - self.cached) / elapsed if elapsed > 0 else 0.0
 
 
-# Counters live in the process, because the local runner's workers are threads of it; elsewhere the runner's own
-# monitoring shows the same steps.
+# Counters live in the process, because the local runner's workers are threads of it; elsewhere the runner keeps them
+# too, as counts of Beam's.
+NAMESPACE = "progress"
 _counts: dict[str, StepCount] = {}
 _lock = threading.Lock()
 
@@ -70,6 +72,12 @@ def snapshot() -> Mapping[str, StepCount]:
         return {step: replace(count) for step, count in _counts.items()}
 
 
+def show(counts: Mapping[str, StepCount]) -> None:
+    """Put counts that were kept elsewhere in the place of those of this process."""
+    with _lock:
+        _counts.update(counts)
+
+
 def reset() -> None:
     """Forget all counts; called when a run starts."""
     with _lock:
@@ -90,7 +98,9 @@ class Advance(beam.PTransform):
 class _Advance(beam.DoFn):
     def __init__(self, step: str, event: Event) -> None:
         self.step, self.event = step, event
+        self.counter = Metrics.counter(NAMESPACE, f"{step}.{event}")
 
     def process(self, item: T) -> Iterator[T]:
         advance(self.step, self.event)
+        self.counter.inc()
         yield item

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.outputs.errors import UnreadableOutput, reading
 from schemas.check import read_plain
+from schemas.configuration.section import did_you_mean
 from schemas.tables import TABLES
 from schemas.video import Evidence
 from transforms.emit.shards import WrittenFile
@@ -66,6 +67,21 @@ class Tables:
         with self.opened(shard.path) as file:
             for batch in file.iter_batches(_ROWS_A_BATCH, columns=columns, use_threads=False):
                 yield from batch.to_pylist()
+
+    def arrow(self, table: str, part: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """A whole table, or one split of it, in memory.
+
+        Raises:
+            ValueError: there is no such table.
+        """
+        if table not in TABLES:
+            raise ValueError(f"table {table!r} is not known{did_you_mean(table, list(TABLES))}")
+        schema = TABLES[table].arrow_schema
+        found = [schema.empty_table().select(columns or schema.names)]
+        for shard in self.shards(table, part):
+            with self.opened(shard.path) as file:
+                found.append(file.read(columns=columns, use_threads=False))
+        return pa.concat_tables(found)
 
     def matching(self, table: str, column: str, value: str) -> list[Row]:
         """All rows whose ``column`` equals ``value``; row groups without such a row are read in that column only."""

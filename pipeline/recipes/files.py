@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,42 @@ def recipe_text(name: str) -> str:
 
 
 def recipe_values(name: str) -> dict[str, Any]:
-    """The plain values of a recipe, by name or by path.
+    """The plain values of a recipe, by name or by path, put over those of the recipe that it ``extends``.
+
+    Sections are put over sections, key by key; an engine that is another takes the place of its whole section, and so
+    do first stages. A relative path is relative to the file that names it.
 
     Raises:
-        RecipeError: there is no such recipe, or it is no mapping.
+        RecipeError: there is no such recipe, it is no mapping, or it extends itself.
     """
+    return _values(name, ())
+
+
+def _values(name: str, above: tuple[str, ...]) -> dict[str, Any]:
     values = read_yaml(recipe_text(name), f"recipe {name!r}", RecipeError)
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {name!r} must be a mapping of sections")
-    return values
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise RecipeError(f"recipe {name!r}: extends names one recipe, such as extends: rankvideo")
+    if base not in recipe_names():
+        base = str(Path(name).parent / base)
+    if base in (name, *above):
+        raise RecipeError(f"recipe {name!r} extends itself: {' -> '.join((*above, name, base))}")
+    return _put_over(_values(base, (*above, name)), values)
+
+
+def _put_over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    over = dict(base)
+    if "first_stage" in values:
+        over.pop("first_stages", None)
+    for key, value in values.items():
+        before = base.get(key)
+        if isinstance(value, Mapping) and isinstance(before, dict) and key != "first_stages":
+            same = value.get("engine", before.get("engine")) == before.get("engine")
+            over[key] = _put_over(before, value) if same else value
+        else:
+            over[key] = value
+    return over

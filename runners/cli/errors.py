@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-USAGE_ERROR, RUN_ERROR, PROBLEMS, DEFERRED, LOST = 2, 1, 3, 4, 5
+USAGE_ERROR, RUN_ERROR, PROBLEMS, DEFERRED, LOST, INTERRUPTED = 2, 1, 3, 4, 5, 130
 
 
 class UsageError(ValueError):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -14,7 +12,8 @@ from runners.beam_flags import split_flags
 from runners.cli import audit, cache, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.parser import Parser
-from runners.cli.runs import batch, demo, run
+from runners.cli.runs import batch, demo, finish, recipes, run
+from runners.quiet import hush, hush_warnings
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
 
@@ -47,10 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     typed = as_meant(sys.argv[1:] if argv is None else argv)
     command = next(iter(typed), "")
-    warnings.simplefilter("ignore")
-    logging.getLogger().addFilter(_is_ours)
+    hush_warnings()
+    hush()
     try:
         ours, beams = split_flags(typed) if command in RUNS else (typed, [])
+        if beams and {"-h", "--help"} & {*ours} and (text := run.help_of_runner(beams)):
+            print(text)
+            return 0
         arguments, rest = _parser().parse_known_args(ours or ["--help"])
         if rest:
             raise UsageError(f"{rest[0]!r} is left over: quotes hold a path with blanks together; see {command} --help")
@@ -98,11 +100,6 @@ def entry() -> None:
     os._exit(code)
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    # Beam logs what its S3 client also raises, with a trace.
-    return record.module != "s3io" and "apitools not found" not in record.getMessage()
-
-
 def _parser() -> Parser:
     parser = Parser(
         prog="hardquery",
@@ -113,6 +110,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, run, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
+    for module in (demo, recipes, run, finish, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
         module.add_commands(commands)
     return parser

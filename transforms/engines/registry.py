@@ -41,6 +41,11 @@ ENGINES: dict[str, dict[str, str]] = {
 }
 
 
+def engine_names(modality: str) -> list[str]:
+    """The engines of a modality that a recipe may name."""
+    return list(_names(modality))
+
+
 def engine_options(modality: str, name: object) -> list[str] | None:
     """The options that an engine has, by name; None where there is no such engine."""
     names = _names(modality)

@@ -39,13 +39,14 @@ def connect(options: PipelineOptions, *places: str | None) -> None:
     FileSystems.set_options(options)
     for place in filter(None, places):
         scheme, _, path = place.rpartition("://")
-        _require_filesystem(place)
+        require_filesystem(place)
         reason = s3.why_unreachable(path.split("/")[0], options) if scheme == "s3" else None
         if reason:
             raise StoreError(f"{place} cannot be reached: {reason}")
 
 
-def _require_filesystem(path: str) -> None:
+def require_filesystem(path: str) -> None:
+    """Raise StoreError where what reads and writes such paths is not installed."""
     try:
         FileSystems.get_filesystem(path)
     except ValueError as error:
@@ -61,7 +62,7 @@ def _require_filesystem(path: str) -> None:
 @contextmanager
 def _saying(attempt: str, path: str) -> Iterator[None]:
     """Turn what an object store raises within the block into a StoreError, and that there is no such store."""
-    _require_filesystem(path)
+    require_filesystem(path)
     try:
         yield
     except (s3.S3ClientError, BeamIOError) as error:

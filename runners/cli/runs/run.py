@@ -1,4 +1,4 @@
-"""``hardquery run``, and what is asked before it: ``hardquery plan`` and ``hardquery recipes``."""
+"""``hardquery run``, and what is asked before it: ``hardquery plan``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from runners.beam_flags import KNOWN
-from runners.cli.errors import DEFERRED, LOST, PROBLEMS, RUN_ERROR, USAGE_ERROR, UsageError, one_line
+from runners.cli.errors import DEFERRED, INTERRUPTED, LOST, PROBLEMS, RUN_ERROR, USAGE_ERROR, UsageError, one_line
 from runners.cli.parser import Parser
 from runners.cli.runs.options import add_batch, add_budget, add_input, add_options, request_of
 from runners.request import Request
@@ -68,10 +68,6 @@ def add_commands(commands: Any) -> None:
     for parser in (run, plan):
         take_beam_flags(parser)
 
-    recipes = commands.add_parser("recipes", help="list the recipes, or print one")
-    recipes.add_argument("recipe", nargs="?", metavar="RECIPE")
-    recipes.set_defaults(act=_recipes)
-
 
 def add_run_options(run: Parser) -> None:
     """The options of a run that are not its input; as a command, ``act`` is what it does."""
@@ -88,6 +84,15 @@ def take_beam_flags(parser: Parser) -> None:
     parser.beside_hint = "; other options of Beam go after --"
 
 
+def help_of_runner(beam_flags: list[str]) -> str:
+    """The help of the runner that the flags name, "" where they name none that has any."""
+    from runners.remote.room import value_of
+    from runners.remote.rooms import room_of
+
+    room = room_of(value_of(beam_flags, "--runner"))
+    return room.help if room else ""
+
+
 def act(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     """Run, or plan where it is to be dry."""
     request = request_of(arguments, beam_flags)
@@ -102,6 +107,7 @@ def _run(request: Request, command: str) -> int:
     from runners.console.progress import watch
     from runners.console.summary import print_summary
     from runners.job import prepare
+    from runners.remote.submit import Left
     from runners.run import run
 
     with one_line(ValueError, OSError):  # every error of this call is a clear one-line subclass of the two
@@ -112,7 +118,10 @@ def _run(request: Request, command: str) -> int:
     for note in prepared.notes:
         _say(note, console, "yellow")
     try:
-        finished = run(prepared, lambda over: watch(over, console))
+        finished = run(prepared, lambda over: watch(over, console), lambda text: _say(text, console))
+    except Left as left:
+        _say(str(left), console)
+        return INTERRUPTED if left.interrupted else 0
     except OutputError as error:
         raise UsageError(str(error)) from error
     except NotPublished as error:
@@ -177,16 +186,3 @@ def _show_plan(request: Request, as_json: bool) -> int:
 
     with one_line(ValueError, OSError):
         return 0 if show(request, as_json) else RUN_ERROR
-
-
-def _recipes(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pipeline.config import RecipeError, load_recipe, recipe_names, recipe_text
-
-    with one_line(RecipeError):
-        if arguments.recipe:
-            print(recipe_text(arguments.recipe), end="")
-            return 0
-        for name in recipe_names():
-            print(f"{name:<12} {load_recipe(name).description}")
-    print("\n`hardquery recipes NAME` prints one; copy it to a file and change it, or use --set.")
-    return 0

@@ -12,10 +12,13 @@ from urllib.parse import quote
 
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import TeacherReply
+from transforms.storage.cache import is_remote
+from transforms.storage.files import read_bytes
 
 HIDDEN = "***"
 _SHORTEST = 8  # characters; the "none" or "EMPTY" that a local server is given is no secret
 _PIECE = 12  # characters of a key in a row give it away; a server may have cut it, or we what the server said
+_SECRET = re.compile(r"projects/[^/]+/secrets/[^/]+/versions/[^/]+")
 # Not max_tokens, stop_token_ids, skip_special_tokens or eos_token, which servers take.
 _CREDENTIAL = re.compile(
     r"(?:.*[_-])?(?:api[_-]?key|authori[sz]ation|pass(?:word|wd|phrase)|secret|credentials?|bearer|cookie)"
@@ -27,15 +30,14 @@ _CREDENTIAL = re.compile(
 def read_key(variable: str, file: str) -> str:
     """The key in ``file``, or where that is blank in the environment variable; "" where the variable is not set.
 
+    The file may lie in an object store, or be a secret of Google's Secret Manager.
+
     Raises:
         EngineError: the file cannot be read, or either holds anything but a key.
     """
     if file:
         source = f"api_key_file {file!r}"
-        try:
-            key = Path(file).read_text("utf-8-sig", errors="replace").strip()
-        except OSError as error:
-            raise EngineError(f"{source}: {error.strerror}") from error
+        key = _read(file, source).decode("utf-8-sig", errors="replace").strip()
     else:
         source = f"the environment variable {variable}"
         key = os.environ.get(variable, "").strip()
@@ -46,9 +48,35 @@ def read_key(variable: str, file: str) -> str:
     return key
 
 
+def _read(file: str, source: str) -> bytes:
+    try:
+        if _SECRET.fullmatch(file):
+            return _read_secret(file)
+        return read_bytes(file) if is_remote(file) else Path(file).read_bytes()
+    except FileNotFoundError as error:
+        raise EngineError(f"{source}: No such file or directory") from error
+    except OSError as error:
+        raise EngineError(f"{source}: {error.strerror or error}") from error
+
+
+def _read_secret(name: str) -> bytes:
+    try:
+        from google.api_core.exceptions import GoogleAPICallError
+        from google.auth.exceptions import GoogleAuthError
+        from google.cloud.secretmanager import SecretManagerServiceClient
+    except ModuleNotFoundError as error:
+        raise EngineError(f"secrets need a package: {error}; pip install 'hardquery[dataflow]'") from error
+    try:
+        data: bytes = SecretManagerServiceClient().access_secret_version(name=name).payload.data
+    except (GoogleAPICallError, GoogleAuthError) as error:
+        raise EngineError(f"the secret {name} cannot be read: {error}") from error
+    return data
+
+
 def names_a_file(path: str) -> bool:
-    """Whether ``path`` is beyond doubt no key: it is there, or starts as paths do and keys do not."""
-    return path.startswith(("/", "./", "../")) or Path(path).is_file()
+    """Whether ``path`` is beyond doubt no key: it is there, or starts as paths do and keys do not, or is a secret's."""
+    here = path.startswith(("/", "./", "../")) or Path(path).is_file()
+    return here or is_remote(path) or _SECRET.fullmatch(path) is not None
 
 
 def refuse_secrets(options: Mapping[str, object], key: str) -> None:
