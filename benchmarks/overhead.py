@@ -31,8 +31,7 @@ def bare_loop(source: str, folder: str) -> int:
     from transforms.curate.split import split_of
     from transforms.extract.caption import caption
     from transforms.extract.list_input import list_input
-    from transforms.extract.read_text import read_text
-    from transforms.extract.transcribe import transcribe
+    from transforms.extract.recognize import read_text, transcribe
     from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
     from transforms.media.audio import write_audio
     from transforms.media.container import MediaError

@@ -18,11 +18,12 @@ from pipeline.engines import Engines
 from pipeline.extract import Extract
 from pipeline.finish import Submitted, publish_finished, read_submitted
 from pipeline.human import HumanQuery, PlaceHumanQueries
-from pipeline.judge import Judge
+from pipeline.judge import FirstLook, Judge
 from pipeline.mine import Mine
 from pipeline.outputs.errors import OutputError, with_fix
 from pipeline.outputs.lock import hold
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifest
+from pipeline.outputs.marks import Labels
 from pipeline.outputs.publish import settle
 from pipeline.outputs.staging import clear_staging, is_half_published, list_output, staging_of
 from pipeline.stage import LedgerBuilder, Step
@@ -43,7 +44,10 @@ from transforms.workers.recorded import WORK
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what to do, on what, and where results and cached frames go; ``servers`` is what was found of them."""
+    """One run: what to do, on what, and where results and cached frames go.
+
+    ``servers`` is what was found of them, ``labels`` what people say is wrong with what an earlier run made.
+    """
 
     recipe: Recipe
     engines: Engines
@@ -56,6 +60,7 @@ class Job:
     prompts: Mapping[str, Template]
     human: tuple[HumanQuery, ...] = ()
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
+    labels: Labels | None = None
 
     @property
     def shards(self) -> int:
@@ -99,10 +104,14 @@ def put_stages(
     )
     mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
     mined = mining | "Mine" >> Mine(recipe.mine, engines, job.cache, journal, ledger)
+    share = recipe.share_judged_first(len(job.listing.entries), len(job.human))
+    first = FirstLook(recipe.curate, share) if share is not None else None
     judged = (mined["pairs"], videos) | "Judge" >> Judge(
-        recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
+        recipe.judge, engines, journal, job.prompts["judge"], seed, ledger, first
     )
-    curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(recipe.curate, ledger)
+    curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
+        recipe.curate, ledger, job.labels.by_query if job.labels else {}
+    )
     return {
         "decoded": extracted["decoded"],
         "videos": videos,
@@ -178,6 +187,7 @@ def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:
         input=job.input,
         entries=len(job.listing.entries),
         all_entries=job.listing.all_entries,
+        labels=job.labels.used if job.labels else None,
         runner=runner,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         elapsed_s=0.0,

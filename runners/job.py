@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline.config import load_recipe
 from pipeline.engines import Engines, check_engines, find_engines, require_reach
 from pipeline.human import read_human_queries
+from pipeline.outputs.marks import LABELS, Labels, read_labels
 from pipeline.run import Job, check_output
 from runners import local
 from runners.remote.rooms import Remote, as_local, choose, request_of
@@ -22,7 +23,7 @@ from transforms.journal.budget import Budget, Cost
 from transforms.journal.journal import Journal
 from transforms.storage.address import absolute
 from transforms.storage.cache import Cache, is_remote
-from transforms.storage.files import connect, join, require_filesystem
+from transforms.storage.files import connect, exists, join, require_filesystem
 
 
 def default_cache(output: str) -> str:
@@ -81,9 +82,13 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
     if (remote is None or remote.chosen.is_here) and not look_only:
         engines, servers = check_engines(engines, in_batch=bool(batch))
         require_reach(recipe, engines.judge, servers["judge"].lacks if "judge" in servers else "")
-    connect(options, request.input, output, request.cache, request.queries, request.qrels)
+    connect(options, request.input, output, request.cache, request.queries, request.qrels, request.labels)
     human = read_human_queries(request.queries, request.qrels) if request.queries and request.qrels else ()
     check_output(output)
+    labels = _labels(request.labels, output)
+    if labels:
+        said = ", ".join(f"{count} {kind}" for kind, count in labels.used.marks.items())
+        notes.append(f"marked in {labels.used.path}, and left out: {said}")
     listing = limited(list_input(request.input), request.input, request.limit, recipe.seed)
     if ignored := ignored_text(listing.ignored):
         notes.append(ignored)
@@ -91,8 +96,17 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
         notes.append(f"--limit: {len(listing.entries)} of {listing.all_entries} videos, drawn by seed {recipe.seed}")
     notes += [f"{role}: {server.lacks}" for role, server in servers.items() if server.lacks]
     journal = Journal(cache.root, request.retry_failures, budget, look_only, batch)
-    job = Job(recipe, engines, request.input, listing, output, cache, journal, workers, prompts, human, servers)
+    job = Job(recipe, engines, request.input, listing, output, cache, journal, workers, prompts, human, servers, labels)
     return Prepared(job, options, tuple(notes), remote)
+
+
+def _labels(path: str | None, output: str) -> Labels | None:
+    """What people say is wrong: in the file of --labels, else in the output itself."""
+    if path is None:
+        return read_labels(join(output, LABELS))
+    if path and not exists(path):
+        raise ValueError(f"--labels {path!r}: there is no such file")
+    return read_labels(path) if path else None
 
 
 def _batch_folder(request: Request, engines: Engines, is_local: bool) -> str:

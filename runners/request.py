@@ -31,6 +31,7 @@ class Request:
     cache: str | None = None
     queries: str | None = None
     qrels: str | None = None
+    labels: str | None = None
     retry_failures: RetryFailures = "transient"
     max_calls: int | None = None
     max_tokens: int | None = None

@@ -87,3 +87,14 @@ def test_python_starts_without_beam_or_torch_until_they_are_needed():
     started = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert started.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["decode_file", "recognize", "headers"])
+def test_what_a_child_process_does_to_a_video_needs_no_beam(module):
+    code = (
+        f"import transforms.extract.{module}, transforms.workers.child_model, sys; print('apache_beam' in sys.modules)"
+    )
+
+    started = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert started.stdout.strip() == "False"

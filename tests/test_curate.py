@@ -9,6 +9,7 @@ from ranking_records import human_query, judgement, positive, query
 from schemas.check import InvalidRecord
 from schemas.example import Example
 from schemas.losses import Loss
+from schemas.people.mark import Mark
 from schemas.query import Judgement, Margin
 from transforms.curate.curate_query import CuratedPair, CuratedQuery, CurateExamples, CurateRules, Group, curate_query
 
@@ -201,3 +202,44 @@ def test_bounds_and_what_a_margin_rests_on_reach_the_example():
         (-7.0, -7.5, -6.5, None),
     ]
     assert [(c.label_mass, c.delta_prior) for c in curated.outcome.candidates] == [(0.75, 1.5), (None, None)]
+
+
+NEGATIVES = [judgement("a", "no", SURE, 1), judgement("b", "no", UNSURE, 3), judgement("c", "no", SURE, 4)]
+
+
+def marked(*marks: Mark, negatives: list[Judgement] = NEGATIVES) -> CuratedQuery:
+    said = {mark.video_id: mark for mark in marks}
+    return curate_query(query(), "train", [positive(), *negatives], CurateRules(max_negatives=2), said)
+
+
+def test_a_negative_that_people_call_false_gives_its_place_to_the_next():
+    curated = marked(Mark("q", "a", "false negative"))
+
+    assert chosen(curated) == ["pos", "b", "c"]
+    assert reasons(curated) == {"pos": "", "a": "marked false negative", "b": "", "c": ""}
+
+
+def test_without_its_only_trusted_negative_a_query_is_dropped_for_that():
+    curated = marked(Mark("q", "a", "false negative"), negatives=NEGATIVES[:2])
+
+    assert rejection(curated)[0] == "no trusted negative"
+
+
+def test_a_query_that_people_call_bad_or_whose_positive_they_call_wrong_is_dropped_with_their_note():
+    assert rejection(marked(Mark("q", "", "bad query"))) == ("marked bad query", "by a person")
+    curated = marked(Mark("q", "pos", "wrong positive", "another bridge"))
+    assert rejection(curated) == ("marked wrong positive", "another bridge")
+    assert set(reasons(curated).values()) == {"query dropped"}
+
+
+def test_a_mark_of_what_a_video_no_longer_is_changes_nothing():
+    unmarked = curate_query(query(), "train", [positive(), *NEGATIVES], CurateRules(max_negatives=2))
+
+    assert marked(Mark("q", "a", "wrong positive"), Mark("q", "pos", "false negative")) == unmarked
+    assert marked(Mark("q", "elsewhere", "false negative")) == unmarked
+
+
+def test_a_suspected_positive_that_people_confirm_has_their_reason():
+    curated = marked(Mark("q", "twin", "false negative"), negatives=[judgement("twin", "yes", 3.0, 1), *NEGATIVES])
+
+    assert reasons(curated)["twin"] == "marked false negative"

@@ -3,17 +3,16 @@ import pickle
 import sys
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import apache_beam as beam
 import pytest
 from make_clips import make_audio, make_clip, read_barcode, tone
+from poisons import Deafening, Saboteur, Swapped, Unloadable
 
 from schemas.fingerprint import sha256_file
 from schemas.losses import Loss
-from schemas.video import EngineStamp, ManifestEntry, Metadata, Video
+from schemas.video import ManifestEntry, Metadata, Video
 from transforms.engines.pyav import PyAv
 from transforms.extract.decode import DecodeVideos, Decoding, Limits, decode_video
 from transforms.extract.identify import OutOfReach
@@ -26,57 +25,6 @@ from transforms.protocols.frames import FramePolicy
 from transforms.storage.cache import Cache
 
 POLICY = FramePolicy(max_frames=4, max_side=320)
-
-
-@dataclass(frozen=True)
-class Saboteur:
-    """A decoder that goes wrong as native code can, and only on files whose name says so."""
-
-    requires: ClassVar[tuple[str, ...]] = ()
-    extra: ClassVar[str] = ""
-
-    def load(self):
-        return self
-
-    def stamp(self) -> EngineStamp:
-        return EngineStamp("saboteur", "1", "", "1")
-
-    def sample(self, path, policy):
-        import ctypes
-
-        name = Path(path).name
-        if name == "segfault.mp4":
-            ctypes.string_at(0)
-        if name == "hang.mp4":
-            ctypes.CDLL(None).sleep(1000)
-        if name == "no-temporary-folder.mp4":
-            raise FileNotFoundError("No usable temporary directory found")
-        if name == "mistake.mp4":
-            raise AttributeError("a mistake in the program")
-        return PyAv().load().sample(path, policy)
-
-
-@dataclass(frozen=True)
-class Swapped:
-    """A decoder whose file is replaced, or removed, just before it is read."""
-
-    path: str
-    then: str
-    requires: ClassVar[tuple[str, ...]] = ()
-    extra: ClassVar[str] = ""
-
-    def load(self):
-        return self
-
-    def stamp(self) -> EngineStamp:
-        return EngineStamp("swapped", "1", "", "1")
-
-    def sample(self, path, policy):
-        if self.then:
-            Path(path).write_text(self.then)
-        else:
-            Path(path).unlink()
-        return PyAv().load().sample(path, policy)
 
 
 @pytest.fixture
@@ -262,22 +210,6 @@ def test_pictures_that_bring_down_the_decoder_do_not_cost_the_sound(cache, tmp_p
     ]
 
 
-@dataclass(frozen=True)
-class Deafening(Saboteur):
-    """A decoder in whose process the sound meets the worst of native code."""
-
-    def load(self):
-        import ctypes
-
-        from transforms.extract import decode_file
-
-        decode_file.write_audio = lambda *_: ctypes.CDLL(None).abort()
-        return self
-
-    def stamp(self) -> EngineStamp:
-        return EngineStamp("deafening", "1", "", "1")
-
-
 def test_sound_that_brings_down_the_decoder_does_not_cost_the_pictures(cache, tmp_path):
     clip = make_clip(tmp_path / "a.mp4", frames=48, audio=tone(2.0))
     [video], failures = run([ManifestEntry(str(clip))], cache, Deafening())
@@ -312,14 +244,6 @@ def test_a_name_that_is_no_utf8_is_decoded(clip, cache, tmp_path):
 def test_a_machine_that_is_not_fit_stops_the_run(clip, cache, tmp_path):
     with pytest.raises(Exception, match="No usable temporary directory"):
         run([ManifestEntry(str(clip.rename(tmp_path / "no-temporary-folder.mp4")))], cache, Saboteur())
-
-
-@dataclass(frozen=True)
-class Unloadable(Saboteur):
-    """A decoder without the system library that it needs."""
-
-    def load(self):
-        raise ImportError("libGL.so.1: cannot open shared object file")
 
 
 def test_a_decoder_that_cannot_be_loaded_stops_the_run(clip, cache):

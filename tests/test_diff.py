@@ -9,6 +9,7 @@ from pipeline.outputs.diff.compare import Side
 from pipeline.outputs.diff.diff import diff
 from pipeline.outputs.diff.text import Examples, diff_text, row_json, summary_json
 from pipeline.outputs.manifest import NotAnOutput, PromptText, read_manifest, write_manifest
+from pipeline.outputs.marks import LabelsUsed
 from pipeline.outputs.tables import read_group
 from runners.cli.main import main
 from schemas.tables import TABLES
@@ -272,6 +273,35 @@ def test_a_dropped_query_is_due_to_the_rule_that_dropped_it(a, b):
     assert why(rows["queries"]) == {cause}
     for table in ("rejections", "judgements", "ranking"):
         assert why(rows[table]) == {f"{cause} (through query)"}, table
+
+
+def test_what_people_marked_is_the_cause_of_all_that_it_took_out(a, b):
+    rows = tiny_rows()
+    dropped, other = (row["query_id"] for _, row in rows["ranking"][:2])
+    query = next(row for _, row in rows["queries"] if row["query_id"] == dropped)
+    query.update(verdict="dropped", stage="curate", reason="marked wrong positive", detail="by a person")
+    rejection = {"stage": "curate", "step": "queries", "reason": "marked wrong positive", "detail": "by a person"}
+    rows["rejections"].append(("part", rejection | {"video_id": query["video_id"], "query_id": dropped}))
+    judged = [row for _, row in rows["judgements"]]
+    for row in judged:
+        if row["query_id"] == dropped and row["stratum"] != "suspected_positive":
+            row.update(kept=False, reason="query dropped")
+    false = next(row for row in judged if row["query_id"] == other and row["stratum"] == "hard_negative")
+    false.update(kept=False, reason="marked false negative")
+    rows["ranking"][1][1]["candidates"] = [
+        each for each in rows["ranking"][1][1]["candidates"] if each["video_id"] != false["video_id"]
+    ]
+    del rows["ranking"][0]
+    used = LabelsUsed("labels.jsonl", "ab" * 32, {"wrong positive": 1, "false negative": 1})
+
+    found, rows = found_rows(a, b(rows, labels=used))
+
+    cause = "marks by people: none -> 2 (abababab)"
+    assert given(found) == [cause]
+    assert why(rows["queries"]) == {cause}
+    assert why(rows["judgements"]) == {cause, f"{cause} (through query)"}
+    assert why(rows["ranking"]) == {f"{cause} (through query)", f"{cause} (through judgements)"}
+    assert why(rows["rejections"]) == {f"{cause} (through query)"}
 
 
 def test_a_near_duplicate_is_followed_to_the_query_that_it_gives_way_to(a, b):

@@ -9,7 +9,7 @@ import pytest
 
 from transforms.engines.faster_whisper import MODELS, FasterWhisper, FasterWhisperRecognizer
 from transforms.engines.registry import find_engine
-from transforms.extract.transcribe import transcribe
+from transforms.extract.recognize import transcribe
 from transforms.protocols.engine import EngineError
 from transforms.workers.child_model import run_with_model
 from transforms.workers.watchdog import Limit

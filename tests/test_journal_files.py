@@ -13,12 +13,14 @@ from transforms.engines.pocketsphinx import Pocketsphinx
 from transforms.engines.pyav import PyAv
 from transforms.extract.decode import Decoding, Limits, decode_video
 from transforms.extract.identify import Media, OutOfReach
-from transforms.extract.transcribe import transcribe, transcribe_video
+from transforms.extract.recognize import transcribe
+from transforms.extract.transcribe import transcribe_video
 from transforms.journal.journal import Journal
 from transforms.journal.segments import CannotJournal
 from transforms.journal.step_log import StepLog
 from transforms.protocols.frames import FramePolicy
-from transforms.storage.cache import Cache, CacheFailed
+from transforms.storage.cache import Cache
+from transforms.storage.cache_failed import CacheFailed
 from transforms.workers.sandbox import shut_down
 
 TROUBLES = pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES])

@@ -19,7 +19,7 @@ JOB = ["--input", "videos", "--output", "out"]
         (["run", "demo", *JOB, "--", "--dry_run"], "an option of Beam: argument --dry_run: expected one argument"),
         (["run", "demo", *JOB, "--", "--dry_run=true"], "--dry-run of hardquery does"),
         (["run", "demo", *JOB, "--runer=DataflowRunner"], "did you mean --runner?"),
-        (["run", "demo", *JOB, "--runner=DataflowRunner", "--project=p"], "needs --region=…, --temp_location=…"),
+        (["run", "demo", *JOB, "--runner=DataflowRunner", "--project=p"], "dataflow: --region is missing"),
         (["run", "demo", "--input", "my", "videos", "--output", "out"], "'videos' is left over: quotes hold a path"),
         (["run", "demo", *JOB, "--retry-failures", "al"], "'al' is no choice; did you mean all?"),
         (["run", "demo", *JOB, "--max-calls", "-1"], "--max-calls must be at least 0, got -1"),

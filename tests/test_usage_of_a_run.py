@@ -24,7 +24,7 @@ from transforms.engines.openai.probe import QUESTION
 from transforms.journal.record import Record
 from transforms.journal.segments import Line, scan
 
-CLIPS = ("launch_kestrel_1", "launch_kestrel_2", "launch_ostara_1", "launch_ostara_2", "tram_linden_1", "tram_linden_3")
+CLIPS = ("launch_ostara_1", "launch_ostara_2", "tram_linden_1", "tram_linden_3")
 TASKS = ("caption", "write", "judge")
 THOUGHTS = 3  # tokens of every query writer's reply
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from tiny_output import tiny_rows, write_tiny
 
+from pipeline.audit.blind import read_answers
 from pipeline.outputs.marks import UnreadableMarks, read_marks
 from pipeline.outputs.verify.verify import verify
 from pipeline.outputs.view.desk import Desk
@@ -319,3 +320,27 @@ def test_a_line_that_is_no_mark_is_named_and_one_cut_off_spoils_no_other(tmp_pat
 def test_a_mark_says_something_of_a_pair_or_that_a_query_is_bad(video_id, verdict):
     with pytest.raises(InvalidRecord):
         Mark("q", video_id, verdict)
+
+
+def test_people_who_label_see_the_words_of_a_query_and_the_video_and_nothing_of_the_judge(tmp_path):
+    write_tiny(tmp_path)
+    desk = Desk.open(str(tmp_path))
+    row = desk.list("pairs", {})["rows"][0]
+    blind = Desk.open(str(tmp_path), [(row["query_id"], row["video_id"])])
+
+    with served(blind) as server:
+        assert told(server, "api/pairs") == [{"query_id": row["query_id"], "video_id": row["video_id"], "answer": ""}]
+        assert told(server, "api/question", id=row["query_id"]).keys() == {"query_id", "text"}
+        for path, asked in (("api/query", {"id": row["query_id"]}), ("api/list", {"of": "pairs"})):
+            assert ask(server, path, **asked)[0] == 404
+
+        def answer(verdict, video_id=row["video_id"], path="api/answer"):
+            said = {"query_id": row["query_id"], "video_id": video_id, "verdict": verdict}
+            return ask(server, path, "POST", msgspec.json.encode(said))[0]
+
+        assert [answer("unsure"), answer("yes")] == [200, 200]
+        assert [answer("maybe"), answer("yes", "another"), answer("", path="api/mark")] == [400, 404, 404]
+        assert told(server, "api/pairs")[0]["answer"] == "yes"
+
+    assert read_answers(str(tmp_path)) == {(row["query_id"], row["video_id"]): "yes"}
+    assert verify(str(tmp_path)) == []

@@ -15,8 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from schemas.check import read_json
 from transforms.extract.decode import Decoded
-from transforms.extract.read_text import Lines
-from transforms.extract.transcribe import Segments
+from transforms.extract.recognize import Lines, Segments
 from transforms.group.frame_hashes import FrameHashes
 from transforms.journal.record import Record
 from transforms.journal.segments import Damage, Line, scan

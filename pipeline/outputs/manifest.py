@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 
 from pipeline.outputs.errors import NotAnOutput
+from pipeline.outputs.marks import LabelsUsed
 from pipeline.outputs.staging import is_half_published
 from pipeline.outputs.tables import Tables
 from schemas.capabilities import Capabilities
 from schemas.check import read_json
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
+from transforms.curate.thresholds import Thresholds
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, read_bytes, write_bytes
 
@@ -62,7 +64,8 @@ class RunInfo:
     where they are all), ``created`` the UTC start in ISO 8601.
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
-    of those that decide results besides the engines' own.
+    of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
+    recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured.
     """
 
     recipe: Mapping[str, Any]
@@ -78,6 +81,8 @@ class RunInfo:
     all_entries: int = 0
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Thresholds | None = None
+    labels: LabelsUsed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,15 @@ from transforms.protocols.teacher import Ladder
 
 Counts = Mapping[str, Mapping[str, int]]
 
+# Of what cannot be known before anything was done: as it was with the sample corpus and with clips of people, and no
+# more than that. A few videos that were done (--limit) take the place of all three.
+_WITH_EVIDENCE = 0.9  # of the prompts that may have evidence, those that had some
+_KEPT = 0.8  # of the queries that were asked for, those that were written and not filtered out
+_SHARING_A_WORD = 0.32  # of the videos of its split, those that BM25 finds for a query
+
+# An estimate is half an order of two: what comes lies between it divided and multiplied by this.
+SPREAD = math.sqrt(2.0)
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -19,6 +29,8 @@ class Flow:
 
     ``counts`` are items by line of the ledger and outcome; ``calls`` are those of a step that could be looked up,
     cached or not; ``answered`` those that were cached. ``human`` are queries by people. ``ladder`` is the judge's.
+    ``prompts`` are those that each video not looked up may have evidence for, on average; None: all of the variants.
+    ``words_alone`` says that every first stage finds a video by its words, and not those that have none of a query's.
     """
 
     recipe: Recipe
@@ -27,12 +39,14 @@ class Flow:
     answered: Mapping[str, int]
     human: int
     ladder: Ladder
+    prompts: float | None = None
+    words_alone: bool = False
 
     def write_calls(self, videos: float) -> float:
-        """Calls that so many more videos will take: as many each as those at hand, else one a variant."""
+        """Calls that so many more videos will take: as many each as those at hand, else for most of the prompts."""
         at_hand = self._count("synthesize/select", "out")
-        each = self.calls["write"] / at_hand if at_hand else float(len(_variants(self.recipe)))
-        return videos * each
+        most = float(len(variants_of(self.recipe))) if self.prompts is None else self.prompts
+        return videos * (self.calls["write"] / at_hand if at_hand else most * _WITH_EVIDENCE)
 
     def judge_calls(self, videos: float, write_calls: float) -> float:
         """All calls, cached ones included, once so many more videos are there and so many more calls have written."""
@@ -49,18 +63,25 @@ class Flow:
     def queries(self, write_calls: float) -> float:
         """All queries before mining, once so many more calls have written some."""
         kept, answered = self._count("synthesize/filter", "out"), self.answered["write"]
-        queries_a_call = kept / answered if answered else float(self.recipe.synthesize.queries_per_variant)
+        queries_a_call = kept / answered if answered else _KEPT * self.recipe.synthesize.queries_per_variant
         return kept + write_calls * queries_a_call + self.human
 
-    def embed_video_calls(self, videos: float, embedders: int) -> float:
-        """Results that so many more videos will take: as many each as those at hand, else one an embedder."""
+    def embed_video_calls(self, videos: float, of_text: int, of_frames: int) -> float:
+        """Results that so many more videos will take: as many each as those at hand, else one a field of evidence.
+
+        ``of_text`` and ``of_frames`` are how many embedders read the one and the other, which they embed whole.
+        """
         at_hand = self._count("synthesize/select", "out")
-        return videos * (self.calls["embed_video"] / at_hand if at_hand else embedders)
+        if at_hand:
+            return videos * self.calls["embed_video"] / at_hand
+        fields = self.write_calls(1) - ("all" in self.recipe.synthesize.variants)
+        return videos * (of_text * max(1.0, fields) + of_frames)
 
     def _candidates(self, videos: float) -> float:
         """The most negatives that a query can have: a judge sees those of the query's own split."""
         held_out = self.recipe.emit.validation_fraction
         same_split = max(0.0, videos - 1.0) * (held_out**2 + (1.0 - held_out) ** 2)
+        same_split *= _SHARING_A_WORD if self.words_alone else 1.0
         return min(float(self.recipe.mine.candidates), same_split)
 
     def _count(self, line: str, outcome: str) -> int:
@@ -99,7 +120,7 @@ def calls_to_follow(ladder: Ladder, asked: str) -> int:
     return {"logprobs_prefill": 1, "verbalized": 1, "sampling": ladder.samples}.get("".join(ladder.rungs[:1]), 0)
 
 
-def _variants(recipe: Recipe) -> list[Variant]:
+def variants_of(recipe: Recipe) -> list[Variant]:
     """Those that some evidence can be there for."""
     absent = {name for name in ("asr", "ocr", "caption") if getattr(recipe.extract, name) is None}
     return [variant for variant in recipe.synthesize.variants if variant not in absent]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +16,12 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.planning.changes import NotHeld, not_held
-from pipeline.planning.forecast import Counts, Flow, calls_behind
+from pipeline.planning.forecast import SPREAD, Counts, Flow, calls_behind, variants_of
 from pipeline.planning.rate import Rate
+from pipeline.planning.unseen import Unseen, look_into
 from pipeline.run import Job, put_stages
 from pipeline.stage import LedgerBuilder
 from schemas.video import Video
-from transforms.extract.headers import Headers, probe
 from transforms.extract.list_input import entries_json
 from transforms.journal.budget import PAID_STEPS, Cost
 from transforms.journal.counts import UNTOLD, add, work_of
@@ -29,8 +29,7 @@ from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS
 from transforms.ledger import Key as LedgerKey
 from transforms.protocols.engine import Waits
-from transforms.storage.address import local_path
-from transforms.storage.cache import CacheFailed, is_remote
+from transforms.storage.cache_failed import CacheFailed
 
 # Which steps decide what each one is asked.
 _UPSTREAM: Mapping[str, tuple[str, ...]] = {
@@ -46,6 +45,12 @@ _UPSTREAM: Mapping[str, tuple[str, ...]] = {
 }
 _SAMPLE = 1000  # records, to learn from what a call takes
 _INPUT = "input"
+_GUESSED = (
+    "write",
+    "embed_video",
+    "embed_query",
+    "judge",
+)  # steps whose work hangs on what is written, and not on files alone
 _NAMED = 5  # files that cannot be read
 
 
@@ -66,6 +71,10 @@ class StepPlan:
     results to be made, at the tokens of an average call: ``measured``, or else as the recipe has them. None where they
     were not measured of this engine and model: ``seconds`` of work, added up over all workers, ``cached_tokens``, the
     input tokens that the server has cached, and ``requests``, which are the calls and what has to be sent again.
+
+    ``least`` and ``most`` bound ``to_run`` where it hangs on replies that are not there yet: ``most`` is at most twice
+    ``least``, and both are ``to_run`` where nothing does. A cold plan's are wrong where a corpus is unlike any that was
+    seen; a run of a few videos (``limit``) puts what was measured in the place of what was supposed.
     """
 
     step: str
@@ -81,6 +90,8 @@ class StepPlan:
     cached_tokens: int | None = None
     requests: int | None = None
     calls: int = 0
+    least: int = 0
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +118,6 @@ class CannotLook(OSError):
     """The cache cannot be read; one line that names it."""
 
 
-@dataclass(frozen=True)
-class _Unseen:
-    """Files that no decoding is recorded of: what their headers say, by address, None where there is no reading them.
-
-    ``remote`` ones are not fetched.
-    """
-
-    headers: Mapping[str, Headers | None]
-    remote: frozenset[str]
-
-    @property
-    def unreadable(self) -> list[str]:
-        """Those whose headers there is no reading."""
-        return [uri for uri, headers in self.headers.items() if headers is None]
-
-    def having(self, uris: Iterable[str], stream: str) -> int:
-        """How many of the files may have such a stream."""
-        return sum(uri in self.remote or bool(getattr(self.headers[uri], stream, False)) for uri in uris)
-
-
 def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], PipelineResult]) -> Plan:
     """Plan a job, whose journal only looks, on an empty pipeline of this process; nothing is computed or paid for.
 
@@ -145,7 +136,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
         misses: dict[str, list[NotHeld]] = {step: [] for step in STEPS}
         for miss in job.journal.misses():
             misses[miss.step].append(miss)
-        unseen = _probe([miss.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
+        unseen = look_into([miss.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
         steps = _steps(job, counts, misses, unseen)
         lengths = [headers and headers.duration_s for headers in unseen.headers.values()]
         bad = len(unseen.unreadable)
@@ -199,14 +190,8 @@ def _add_length(video: Video) -> None:
     add(_INPUT, "milliseconds", round(1000 * (video.media.duration_s or 0.0)))
 
 
-def _probe(uris: Sequence[str], workers: int) -> _Unseen:
-    local = [uri for uri in uris if not is_remote(uri)]
-    with ThreadPoolExecutor(workers) as pool:
-        headers = dict(zip(local, pool.map(lambda uri: probe(local_path(uri), workers), local), strict=True))
-    return _Unseen(headers, frozenset(uris).difference(local))
-
-
-def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen: _Unseen) -> tuple[StepPlan, ...]:
+def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen: Unseen) -> tuple[StepPlan, ...]:
+    embedders = job.engines.embedders
     # Equal files are decoded once, and equal questions asked once: the others find the result.
     distinct = {step: {miss.digest: miss for miss in found} for step, found in misses.items()}
     answered = {step: counts.get(step, {}).get("cached", 0) for step in STEPS}
@@ -214,10 +199,21 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     ladder = job.engines.judge.ladder
     follow = calls_behind(ladder, distinct["judge"].values(), job.recipe.judge.no_rationale_below)
     calls["judge"] += follow
-    flow = Flow(job.recipe, counts, calls, answered, len(job.human), ladder)
 
     # Of files that were not hashed nobody knows whether they are copies, or decoded under another name.
     uris = [miss.subject for step in ("media", "decode") for miss in distinct[step].values()]
+    possible = unseen.evidence(uris, variants_of(job.recipe), job.listing.entries)
+    seen = unseen.having(uris, "has_video")
+    flow = Flow(
+        job.recipe,
+        counts,
+        calls,
+        answered,
+        _human(job),
+        ladder,
+        prompts=possible.most / seen if seen else None,
+        words_alone=not embedders and all(stage.engine.stamp().name == "bm25" for stage in job.engines.first_stages),
+    )
     waiting = unseen.having(uris, "has_video") + counts.get("extract/evidence", {}).get("deferred", 0)
     more_writing = flow.write_calls(waiting)
     behind: dict[str, float] = {
@@ -228,8 +224,8 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
         "write": more_writing,
     }
     writing = len(distinct["write"]) + more_writing
-    embedders = job.engines.embedders
-    behind["embed_video"] = flow.embed_video_calls(waiting, len(embedders))
+    of_text = sum(each.reads == "text" for each in embedders)
+    behind["embed_video"] = flow.embed_video_calls(waiting, of_text, len(embedders) - of_text)
     queries = len(embedders) * flow.queries(writing)
     behind["embed_query"] = queries - answered["embed_query"] - len(distinct["embed_query"])
     behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow
@@ -257,6 +253,12 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             reasons[f"depends on {', '.join(due)}"] += max(0, round(behind[step]))
         if step == "judge" and follow:
             reasons["depends on the replies before"] += follow
+        bounds = None
+        if due and step in _GUESSED:
+            known, guess = len(distinct[step]), max(0.0, behind[step])
+            bounds = (known + math.ceil(guess / SPREAD), known + max(1, math.floor(guess * SPREAD)))
+            if step == "write" and not flow.counts.get("synthesize/select", {}).get("out"):
+                bounds = (max(possible.sure, math.ceil(possible.most / 2)), possible.most)
         exact = not (due or (step == "decode" and distinct["media"]) or (step == "judge" and follow))
         plans[step] = _step_plan(
             step,
@@ -266,12 +268,20 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             Rate.of(job.journal.some(step, _SAMPLE), stamp, costs.get(step, Cost())),
             costs.get(step, Cost()),
             paid=step in PAID_STEPS and step not in free,
+            bounds=bounds,
         )
     return tuple(plans.values())
 
 
 def _step_plan(
-    step: str, cached: int, exact: bool, reasons: tuple[Reason, ...], rate: Rate, cost: Cost, paid: bool
+    step: str,
+    cached: int,
+    exact: bool,
+    reasons: tuple[Reason, ...],
+    rate: Rate,
+    cost: Cost,
+    paid: bool,
+    bounds: tuple[int, int] | None = None,
 ) -> StepPlan:
     to_run = sum(reason.count for reason in reasons)
     calls = to_run if paid else 0
@@ -292,4 +302,12 @@ def _step_plan(
         cached_tokens=None if rate.cached_share is None else round(cached_tokens),
         requests=None if rate.requests is None else round(calls * rate.requests),
         calls=calls,
+        least=min(to_run, bounds[0]) if bounds else to_run,
+        most=max(to_run, bounds[1]) if bounds else to_run,
     )
+
+
+def _human(job: Job) -> int:
+    """Queries by people that a video of the input may answer; of an input without ids nobody knows."""
+    ids = {entry.video_id for entry in job.listing.entries}
+    return sum(1 for query in job.human if None in ids or any(video_id in ids for video_id, _ in query.grades))

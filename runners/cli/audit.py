@@ -1,11 +1,11 @@
-"""``hardquery judge-audit``: what a judge's labels and margins are worth."""
+"""``hardquery audit``: what a judge's labels and margins are worth, by itself and by people's."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from runners.cli.errors import BrokenOff, connect_stores, one_line, sentence
+from runners.cli.errors import BrokenOff, UsageError, connect_stores, one_line, sentence
 
 if TYPE_CHECKING:  # heavy, and --help is quick
     from pipeline.audit.ask import Judge
@@ -19,23 +19,51 @@ with them (as they are, and with texts planted that try to talk it into yes): ab
 confidence takes further calls. Replies are kept in the cache: the same audit again asks nothing.
 
 examples:
-  hardquery judge-audit out/demo
-  hardquery judge-audit out/set --sample 25
-  hardquery judge-audit out/set --sample 25 --set judge.teacher.base_url=http://localhost:8001/v1
+  hardquery audit judge out/demo
+  hardquery audit judge out/set --sample 25
+  hardquery audit judge out/set --sample 25 --set judge.teacher.base_url=http://localhost:8001/v1
+"""
+
+_PEOPLE = """\
+Blind labelling: `sample` draws pairs that the output keeps, `hardquery view OUT --label` shows them without what the
+judge and the first stage make of them, and `agreement` holds the judge against people: Cohen's kappa, and how many
+false negatives are left.
+
+examples:
+  hardquery audit sample out/set --n 200
+  hardquery view out/set --label
+  hardquery audit agreement out/set
+  hardquery audit judge out/set --sample 25
 """
 
 
 def add_commands(commands: Any) -> None:
     """The command, with its options."""
-    text = "coverage, calibration, biases and gullibility of the judge of an output"
-    parser = commands.add_parser(
-        "judge-audit",
-        help=text,
-        description=sentence(text),
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    raw = argparse.RawDescriptionHelpFormatter
+    text = "what the labels of an output are worth: ask its judge again, or people who do not see its answers"
+    audit = commands.add_parser(
+        "audit", help=text, description=sentence(text), epilog=_PEOPLE, formatter_class=raw, allow_abbrev=False
     )
+    kinds = audit.add_subparsers(dest="kind", required=True, metavar="WHAT")
+    text = "coverage, calibration, biases and gullibility of the judge of an output"
+    for parsers, name, said in ((kinds, "judge", text), (commands, "judge-audit", "an older name of `audit judge`")):
+        _add_judge(
+            parsers.add_parser(
+                name, help=said, description=sentence(text), epilog=_EPILOG, formatter_class=raw, allow_abbrev=False
+            )
+        )
+    sample = kinds.add_parser("sample", help="draw pairs for people to label, stratum by stratum", allow_abbrev=False)
+    sample.add_argument("output", metavar="OUT")
+    sample.add_argument("--n", type=int, default=200, metavar="N", help="pairs in all (default: %(default)s)")
+    sample.add_argument("--seed", type=int, default=0, metavar="N", help="another draws others (default: %(default)s)")
+    sample.set_defaults(act=_sample)
+    agree = kinds.add_parser("agreement", help="the judge against the people who labelled", allow_abbrev=False)
+    agree.add_argument("output", metavar="OUT")
+    agree.add_argument("--json", action="store_true", help="print JSON")
+    agree.set_defaults(act=_agreement)
+
+
+def _add_judge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="ask about so many pairs (default: none)")
     parser.add_argument("--cache", metavar="DIR", help="where replies are kept (default: .hardquery beside OUT)")
@@ -51,8 +79,36 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(act=_act)
 
 
+def _sample(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pipeline.audit.blind import draw, write_sample
+    from pipeline.outputs.manifest import read_manifest
+
+    output = arguments.output.rstrip("/")
+    if arguments.n < 1:
+        raise UsageError(f"--n must be at least 1, got {arguments.n}")
+    connect_stores(output)
+    with one_line(ValueError, OSError):
+        drawn = draw(read_manifest(output).tables(output), arguments.n, arguments.seed)
+        print(f"{len(drawn)} pairs: {write_sample(output, drawn)}; label them with `hardquery view {output} --label`")
+    return 0
+
+
+def _agreement(arguments: argparse.Namespace, _: list[str]) -> int:
+    import msgspec
+
+    from pipeline.audit.agreement import agreement, agreement_text
+    from pipeline.audit.blind import read_answers, read_sample
+
+    output = arguments.output.rstrip("/")
+    connect_stores(output)
+    with one_line(ValueError, OSError):
+        found = agreement(read_sample(output), read_answers(output))
+    print(msgspec.json.encode(found).decode() if arguments.json else agreement_text(output, found))
+    return 0
+
+
 def _act(arguments: argparse.Namespace, _: list[str]) -> int:
-    from transforms.storage.cache import CacheFailed
+    from transforms.storage.cache_failed import CacheFailed
 
     connect_stores(arguments.output, arguments.cache)
     # Every error of this call is a clear one-line subclass of these.

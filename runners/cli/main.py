@@ -29,7 +29,7 @@ examples:
   hardquery verify out/demo
   hardquery explain out/demo q-3f2a9c0d11e4b7a2
   hardquery diff out/demo out/other
-  hardquery judge-audit out/demo --sample 25
+  hardquery audit judge out/demo --sample 25
   hardquery export rankvideo out/demo
   hardquery cache stats --output out/demo
   hardquery train ranking paper --data out/demo --output runs/ranking --set model=runs/perception

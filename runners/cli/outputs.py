@@ -31,6 +31,11 @@ def add_commands(commands: Any) -> None:
     view.add_argument("output", metavar="OUT")
     view.add_argument("--port", type=int, default=0, metavar="N", help="port of 127.0.0.1 (default: one that is free)")
     view.add_argument("--no-browser", action="store_true", help="only print the address")
+    view.add_argument(
+        "--label",
+        action="store_true",
+        help="ask yes or no about the pairs of `audit sample`, and show nothing else",
+    )
     view.set_defaults(act=_view)
 
     verify = commands.add_parser("verify", help="check an output against its manifest, schemas, references and ledger")
@@ -71,21 +76,27 @@ def add_commands(commands: Any) -> None:
 def _view(arguments: argparse.Namespace, _: list[str]) -> int:
     import webbrowser
 
-    from pipeline.outputs.manifest import NotAnOutput
     from pipeline.outputs.view.desk import Desk
     from pipeline.outputs.view.server import ViewServer
 
     if not 0 <= arguments.port < 1 << 16:
         raise UsageError(f"--port must be from 0 to 65535, got {arguments.port}")
     connect_stores(arguments.output)
-    with one_line(NotAnOutput):
-        desk = Desk.open(arguments.output.rstrip("/"))
+    output = arguments.output.rstrip("/")
+    with one_line(ValueError):
+        desk = Desk.open(output, _asked(output) if arguments.label else None)
     with one_line(OSError), ViewServer(desk, arguments.port) as server:
         print(server.url, flush=True)
         if not arguments.no_browser:
             webbrowser.open(server.url)
         server.serve_forever()
     return 0
+
+
+def _asked(output: str) -> list[tuple[str, str]]:
+    from pipeline.audit.blind import read_sample
+
+    return [(one.query_id, one.video_id) for one in read_sample(output)]
 
 
 def _verify(arguments: argparse.Namespace, _: list[str]) -> int:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, WorkerOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from pipeline.finish import Submitted
 from runners.remote.room import AtWork, CannotRun, Request, Room, require_places, with_default
+from transforms.storage import gcs
 
-_PATIENCE_S = 10.0
 _SECRETS = re.compile(r"api_?key(?!_(file|secret|env))|password|token|s3_secret_access_key", re.IGNORECASE)
 
 
@@ -65,11 +64,11 @@ A job goes on without this process: the same command finds it and waits, and `ha
             )
         require_places(request, self)
         _require_shape(request.options)
-        if importlib.util.find_spec("google.cloud.dataflow_v1beta3") is None if _has_google() else True:
+        if not _has_google():
             raise CannotRun("dataflow: google's libraries are missing: pip install 'hardquery[dataflow]'")
-        if not google.no_auth:
-            _within(_PATIENCE_S, _require_credentials)
-            _within(_PATIENCE_S, lambda: _require_bucket(google.temp_location, google.project))
+        bucket = google.temp_location.removeprefix("gs://").partition("/")[0]
+        if reason := gcs.why_unreachable(bucket, request.options):
+            raise CannotRun(f"dataflow: {google.temp_location} cannot be reached: {reason}")
 
     def outlives_driver(self, request: Request) -> bool:
         return True
@@ -100,7 +99,7 @@ def secrets_in(flags: Sequence[str]) -> list[str]:
 
 def _has_google() -> bool:
     try:
-        return importlib.util.find_spec("google.cloud") is not None
+        return importlib.util.find_spec("google.cloud.dataflow_v1beta3") is not None
     except ModuleNotFoundError:
         return False
 
@@ -114,52 +113,6 @@ def _require_shape(options: PipelineOptions) -> None:
     problems = [*validator.validate_cloud_options(google), *validator.validate_gcs_path(google, "temp_location")]
     if problems:
         raise CannotRun(f"dataflow: {str(problems[0]).rstrip('.')}")
-
-
-def _within(patience_s: float, check: Callable[[], None]) -> None:
-    """Run a check that may try again for minutes, in silence, no longer than this."""
-    raised: list[Exception] = []
-
-    def attempt() -> None:
-        try:
-            check()
-        except Exception as error:  # noqa: BLE001 - handed to the caller's thread below
-            raised.append(error)
-
-    thread = threading.Thread(target=attempt, name="google", daemon=True)
-    thread.start()
-    thread.join(patience_s)
-    if thread.is_alive():
-        raise CannotRun(f"dataflow: Google did not answer within {patience_s:.0f} s; is there a network?")
-    if raised:
-        raise raised[0]
-
-
-def _require_credentials() -> None:
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
-
-    try:
-        google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-    except DefaultCredentialsError as error:
-        raise CannotRun(
-            "dataflow: there are no credentials: gcloud auth application-default login, or "
-            "GOOGLE_APPLICATION_CREDENTIALS"
-        ) from error
-
-
-def _require_bucket(place: str, project: str) -> None:
-    from google.api_core.exceptions import GoogleAPICallError
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud import storage
-
-    name = place.removeprefix("gs://").partition("/")[0]
-    try:
-        there = storage.Client(project=project).bucket(name).exists(timeout=_PATIENCE_S, retry=None)
-    except (GoogleAPICallError, GoogleAuthError) as error:
-        raise CannotRun(f"dataflow: the bucket of {place} cannot be reached: {error}") from error
-    if not there:
-        raise CannotRun(f"dataflow: the bucket of {place} does not exist")
 
 
 ROOM = Dataflow()

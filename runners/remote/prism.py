@@ -23,7 +23,7 @@ from runners.remote.room import (
     with_default,
 )
 from schemas.fingerprint import fingerprint
-from transforms.storage.cache import own_folder
+from transforms.storage.local_file import own_folder
 
 # Beam gives up on a job after this time, whatever it does, where its runner knows the job before it runs.
 _NEVER_S = 1_000_000

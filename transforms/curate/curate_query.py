@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import apache_beam as beam
@@ -12,10 +12,12 @@ from schemas.check import require
 from schemas.configuration.section import Section
 from schemas.example import Example, ExampleCandidate, Split, Stratum
 from schemas.losses import Loss
+from schemas.people.mark import Mark
 from schemas.query import Judgement, Query
 from transforms.curate.strata import stratum_of
 from transforms.ledger import LOSSES, lost
 
+NO_MARKS: Mapping[str, Mark] = {}
 DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of its judgements
 
 
@@ -58,13 +60,22 @@ class CuratedQuery:
     pairs: tuple[CuratedPair, ...]
 
 
-def curate_query(query: Query, split: Split, judgements: Iterable[Judgement], rules: CurateRules) -> CuratedQuery:
+def curate_query(
+    query: Query,
+    split: Split,
+    judgements: Iterable[Judgement],
+    rules: CurateRules,
+    marks: Mapping[str, Mark] = NO_MARKS,
+) -> CuratedQuery:
     """Choose the candidates of one query from its judgements (any order; each video at most once).
 
-    A query is dropped for "no positive verdict" (the positive's judgement is missing), "teacher disagrees" (it is no)
-    or "no trusted negative" (fewer than ``min_trusted``). Otherwise the positive comes first, then its negatives by
-    first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones in any case, and the best-ranked
-    of all trusted and hard ones up to ``max_negatives``. Pairs come in the same order, suspected positives among them.
+    ``marks`` are what people say is wrong with it: of the query under "", of a pair under its video. A query that they
+    mark is dropped for "marked bad query" or "marked wrong positive", and a candidate that they call a false negative
+    is never chosen. Otherwise a query is dropped for "no positive verdict" (the positive's judgement is missing),
+    "teacher disagrees" (it is no) or "no trusted negative" (fewer than ``min_trusted``). Else the positive comes first,
+    then its negatives by first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones in any case,
+    and the best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come in the same order, suspected
+    positives among them.
 
     Raises:
         ValueError: a video was judged twice, or two positives were judged.
@@ -73,17 +84,20 @@ def curate_query(query: Query, split: Split, judgements: Iterable[Judgement], ru
     if len({judgement.video_id for judgement in ordered}) < len(ordered) or sum(j.is_positive for j in ordered) > 1:
         raise ValueError(f"query {query.query_id!r} needs one judgement a video and one positive")
     strata = {judgement.video_id: stratum_of(judgement, rules.alpha1, rules.alpha2) for judgement in ordered}
-    trusted = [judgement for judgement in ordered if strata[judgement.video_id] == "trusted_negative"]
-    found = _reject_reason(ordered, len(trusted), rules)
+    false = {j.video_id for j in ordered if _marked(marks, j.video_id) == "false negative" and not j.is_positive}
+    eligible = [j for j in ordered if j.video_id not in false]
+    trusted = [judgement for judgement in eligible if strata[judgement.video_id] == "trusted_negative"]
+    found = _marked_reason(query, marks) or reject_reason(ordered, len(trusted), rules)
     if found is not None:
         reason, detail = found
         loss = Loss("rejected", "curate", "queries", reason, detail, query.video_id, query.query_id)
         return CuratedQuery(loss, tuple(_pair(j, strata[j.video_id], "query dropped") for j in ordered))
     sure = trusted[: rules.min_trusted]
-    others = [j for j in ordered if strata[j.video_id] in ("trusted_negative", "hard_negative") and j not in sure]
+    others = [j for j in eligible if strata[j.video_id] in ("trusted_negative", "hard_negative") and j not in sure]
     negatives = sure + others[: rules.max_negatives - len(sure)]
     kept = {j.video_id for j in ordered if j.is_positive} | {j.video_id for j in negatives}
-    pairs = tuple(_pair(j, strata[j.video_id], "" if j.video_id in kept else "surplus negative") for j in ordered)
+    left = {j.video_id: "marked false negative" if j.video_id in false else "surplus negative" for j in ordered}
+    pairs = tuple(_pair(j, strata[j.video_id], "" if j.video_id in kept else left[j.video_id]) for j in ordered)
     candidates = tuple(_candidate(pair) for pair in pairs if pair.kept)
     return CuratedQuery(_example(query, split, candidates), pairs)
 
@@ -93,7 +107,19 @@ def _by_rank(judgement: Judgement) -> tuple[bool, bool, int, str]:
     return not judgement.is_positive, judgement.rank is None, judgement.rank or 0, judgement.video_id
 
 
-def _reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules) -> tuple[str, str] | None:
+def _marked(marks: Mapping[str, Mark], video_id: str) -> str:
+    return marks[video_id].verdict if video_id in marks else ""
+
+
+def _marked_reason(query: Query, marks: Mapping[str, Mark]) -> tuple[str, str] | None:
+    for video_id, verdict in (("", "bad query"), (query.video_id, "wrong positive")):
+        if _marked(marks, video_id) == verdict:
+            return f"marked {verdict}", marks[video_id].note or "by a person"
+    return None
+
+
+def reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules) -> tuple[str, str] | None:
+    """Why a query is dropped, given its judgements and its number of trusted negatives; in short and at length."""
     positive = next((judgement for judgement in ordered if judgement.is_positive), None)
     if positive is None:
         return "no positive verdict", "the judgement of its own video failed or could not be read"
@@ -105,8 +131,9 @@ def _reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRule
 
 
 def _pair(judgement: Judgement, stratum: Stratum, reason: str) -> CuratedPair:
-    """A pair that is kept where ``reason`` is empty; a suspected positive is never kept, and has its own reason."""
-    reason = "suspected positive" if stratum == "suspected_positive" else reason
+    """A pair that is kept where ``reason`` is empty; a suspected positive never is, for that reason unless marked."""
+    if stratum == "suspected_positive" and not reason.startswith("marked"):
+        reason = "suspected positive"
     return CuratedPair(judgement, stratum, not reason, reason)
 
 
@@ -148,12 +175,16 @@ def _example(query: Query, split: Split, candidates: tuple[ExampleCandidate, ...
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query with all its judgements; ``deferred`` is why others are left for a later run."""
+    """A query with all its judgements; ``deferred`` is why others are left for a later run.
+
+    ``marks`` are what people say is wrong with it, see ``curate_query``.
+    """
 
     query: Query
     split: Split
     judgements: tuple[Judgement, ...]
     deferred: str = ""
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
 def defer_query(group: Group, rules: CurateRules) -> CuratedQuery:
@@ -169,10 +200,11 @@ def defer_query(group: Group, rules: CurateRules) -> CuratedQuery:
 class CurateExamples(beam.PTransform):
     """(query_id, Group) -> Example, written or human query alike.
 
-    Queries that are dropped or wait go to the tag "losses", and every judged pair to "pairs" as CuratedPair.
+    Queries that are dropped or wait go to the tag "losses", and every judged pair to "pairs" as CuratedPair. The rules
+    may be a side input, of one element.
     """
 
-    rules: CurateRules = field(default_factory=CurateRules)
+    rules: CurateRules | beam.pvalue.AsSingleton = field(default_factory=CurateRules)
 
     def expand(self, groups: beam.PCollection[tuple[str, Group]]) -> beam.pvalue.DoOutputsTuple:
         return groups | "Curate" >> beam.FlatMap(_curate, rules=self.rules).with_outputs(
@@ -185,7 +217,7 @@ def _curate(keyed: tuple[str, Group], rules: CurateRules) -> Iterator[Example | 
     if group.deferred:
         curated = defer_query(group, rules)
     else:
-        curated = curate_query(group.query, group.split, group.judgements, rules)
+        curated = curate_query(group.query, group.split, group.judgements, rules, group.marks)
     match curated.outcome:
         case Example() as example:
             yield example

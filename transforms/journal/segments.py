@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.storage.cache import CacheFailed
+from transforms.storage.cache_failed import CacheFailed
 
 SUFFIX = ".jsonl"
 SYNC_PERIOD_S = 1.0

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.fingerprint import fingerprint
 from transforms.journal.segments import SUFFIX, CannotJournal, journal_file
-from transforms.storage.cache import own_folder
 from transforms.storage.file_lock import Busy, FileLock
 from transforms.storage.files import join, list_files, match, read_bytes, replacing
+from transforms.storage.local_file import own_folder
 
 # A segment is sent when it has so many lines, or is so old.
 LINES = 64

@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from schemas.fingerprint import sha256_file
 from transforms.storage.address import local_path
+from transforms.storage.cache_failed import CacheFailed
 from transforms.storage.files import MACHINE_FULL, replacing, size
 
 _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -23,10 +24,6 @@ _REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 class CannotFetch(OSError):
     """A remote file could not be read; the message names it and the file system's own error."""
-
-
-class CacheFailed(RuntimeError):
-    """A file of the cache cannot be read or written: no input is to blame, and no other will fare better."""
 
 
 class CannotPublish(CacheFailed):
@@ -118,12 +115,6 @@ def localized(uri: str, folder: str) -> str:
 def is_remote(address: str) -> bool:
     """Whether an address is of another filesystem than this machine's own."""
     return _REMOTE.match(local_path(address)) is not None
-
-
-def own_folder() -> str:
-    """Where this user's own files lie that belong to no cache of a run: no other user can plant any there."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(home, "hardquery")
 
 
 def _require_regular_file(path: str) -> None:

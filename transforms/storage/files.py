@@ -15,7 +15,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from transforms.storage import s3
+from transforms.storage import gcs, s3
 
 s3.install()
 
@@ -40,7 +40,8 @@ def connect(options: PipelineOptions, *places: str | None) -> None:
     for place in filter(None, places):
         scheme, _, path = place.rpartition("://")
         require_filesystem(place)
-        reason = s3.why_unreachable(path.split("/")[0], options) if scheme == "s3" else None
+        ask = {"s3": s3.why_unreachable, "gs": gcs.why_unreachable}.get(scheme)
+        reason = ask(path.split("/")[0], options) if ask else None
         if reason:
             raise StoreError(f"{place} cannot be reached: {reason}")
 

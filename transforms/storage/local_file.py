@@ -25,3 +25,9 @@ def written_whole(path: str) -> Iterator[BinaryIO]:
     except BaseException:  # an interrupt must not leave the temporary file behind either
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def own_folder() -> str:
+    """Where this user's own files lie that belong to no cache of a run: no other user can plant any there."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(home, "hardquery")

@@ -9,8 +9,8 @@ from functools import cache, partial
 from typing import TypeVar, cast
 
 from transforms.protocols.engine import Engine, EngineError, loaded
-from transforms.storage.cache import own_folder
 from transforms.storage.file_lock import FileLock
+from transforms.storage.local_file import own_folder
 from transforms.workers.sandbox import PreparationFailed, run_isolated
 from transforms.workers.watchdog import Limit
 

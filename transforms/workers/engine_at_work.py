@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from schemas.usage import Usage
 from schemas.visible import one_line
 from transforms.protocols.engine import EngineError
-from transforms.storage.cache import CacheFailed
+from transforms.storage.cache_failed import CacheFailed
 
 
 class EngineFailed(RuntimeError):

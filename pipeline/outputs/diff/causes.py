@@ -22,7 +22,7 @@ from pipeline.outputs.tables import Row
 DECIDING: Mapping[str, tuple[str, ...]] = {
     "videos": ("uri", "media", "metadata", "engines", "warnings"),
     "queries": ("video_id", "source", "variant", "writer", "prompt_sha256", "verdict", "stage", "reason", "detail"),
-    "judgements": ("teacher", "prompt_sha256"),
+    "judgements": ("teacher", "prompt_sha256", "reason"),
     "ranking": ("candidates",),
     "perception": ("captioner",),
     "rejections": ("detail",),

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pipeline.outputs.manifest import Manifest, by_role
 from pipeline.outputs.tables import Row
+from pipeline.outputs.thresholds import ALPHAS, quantile_text
 from schemas.tables import row_of
 
-CauseKind = Literal["unknown", "input", "recipe", "engine", "prompt", "deferred", "version"]
+CauseKind = Literal["unknown", "input", "recipe", "engine", "prompt", "deferred", "people", "version"]
 
 SECTIONS: Mapping[str, str] = {
     "decode": "extract.decode",
@@ -74,6 +75,16 @@ class Given:
             and any(f"{path}.".startswith(f"{key}.") or key.startswith(f"{path}.") for key in keys)
         )
 
+    @property
+    def thresholds(self) -> Causes:
+        """Thresholds that are the same quantile of other margins, and so another number."""
+        return frozenset(
+            Cause("recipe", f"curate.{name}: {quantile_text(self.a, name)} -> {quantile_text(self.b, name)}")
+            for name in ALPHAS
+            if not self.recipe(f"curate.{name}")
+            and getattr(self.a.thresholds, name, None) != getattr(self.b.thresholds, name, None)
+        )
+
     def listed(self, section: str, key: str, default: Collection[str]) -> tuple[set[str], set[str]]:
         """What a list in the recipes of A and of B holds, such as the modalities that a stage sees."""
         a, b = (set(manifest.recipe.get(section, {}).get(key, default)) for manifest in (self.a, self.b))
@@ -122,6 +133,15 @@ class Given:
         differing = [name for name in a if name in b and a[name] != b[name]]
         return frozenset(Cause("version", f"{name}: {a[name]} -> {b[name]}") for name in differing)
 
+    @property
+    def labels(self) -> Causes:
+        """Whether people marked other things as wrong."""
+        a, b = (
+            f"{sum(used.marks.values())} ({used.sha256[:8]})" if used else "none"
+            for used in (self.a.labels, self.b.labels)
+        )
+        return NOTHING if a == b else frozenset({Cause("people", f"marks by people: {a} -> {b}")})
+
     def explain(self, what: str, *found: Causes) -> Causes:
         """The first of ``found`` that holds any cause, else the version of the code, else that ``what`` has none."""
         return next((causes for causes in (*found, self.version) if causes), frozenset({no_cause(what)}))
@@ -138,7 +158,7 @@ class Given:
             for name in ("input", "entries", "runner")
             if (values := (getattr(self.a, name), getattr(self.b, name)))[0] != values[1]
         ]
-        return [*dict.fromkeys(found), *self.version]
+        return [*dict.fromkeys(found), *sorted(self.thresholds), *self.labels, *self.version]
 
     def prompt_lines(self, name: str) -> list[str]:
         """A unified diff of a prompt's text in A and in B; its paragraphs are single lines."""

@@ -129,7 +129,8 @@ class QueryCauses:
         if decided == _MINE:
             listed = through(self._videos.listed.get(b["video_id"], NOTHING), "video")
             return listed or self._retrieval(query_id, given.recipe("mine.ambiguity", "mine.retrievable_at"))
-        return given.explain("curation", given.recipe("curate") | through(self.judged(query_id), "judgements"))
+        found = given.recipe("curate") | through(self.judged(query_id), "judgements")
+        return given.explain("curation", found | self._marked(a, b))
 
     def _other(self, query_id: str, seen: frozenset[str]) -> Causes:
         """Why the query that this one gives way to differs."""
@@ -170,7 +171,11 @@ class QueryCauses:
             found |= self.judging(query_id, video_id, stamps, same_prompt=same_prompt)
         if columns & _PLACED:
             found |= self._retrieval(query_id)
-        return found
+        return found | self._marked(a, b)
+
+    def _marked(self, a: Row, b: Row) -> Causes:
+        """The marks of people, where they took a row out of one output or of both."""
+        return self._given.labels if any(str(row["reason"]).startswith("marked ") for row in (a, b)) else NOTHING
 
     def missing_pair(self, query_id: str, video_id: str, in_a: bool) -> Causes:
         """Why a pair is judged, or lost, in one output (A where ``in_a``) and not in the other."""
@@ -204,10 +209,13 @@ class QueryCauses:
         """The causes of stratum, kept and reason: the rules, the pair's own margin, and the query's other pairs."""
         columns, given, found = set(change.columns), self._given, NOTHING
         if "stratum" in columns:
-            found |= given.explain("stratum", own | given.recipe("curate.alpha1", "curate.alpha2"))
+            found |= given.explain("stratum", own | given.recipe("curate.alpha1", "curate.alpha2") | given.thresholds)
         if columns & _CURATED:
+            query = self._queries.get(change.key[0])
             others = own | through(together - own, "the query's other judgements")
-            found |= given.explain("curation", others | given.recipe("curate"))
+            if query and query.kind == "changed":
+                others |= through(self._marked(query.before or {}, query.after or {}), "query")
+            found |= given.explain("curation", others | given.recipe("curate") | given.thresholds)
         return found
 
 

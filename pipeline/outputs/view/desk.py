@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.outputs.manifest import Manifest, read_manifest
-from pipeline.outputs.marks import LABELS, add_mark, read_marks
+from pipeline.outputs.marks import ANSWERS_FILE, LABELS, add_mark, read_marks
 from pipeline.outputs.tables import Row
 from pipeline.outputs.view.files import Source, source_of
 from pipeline.outputs.view.index import Index, Numbers, scan
 from pipeline.outputs.view.lists import LISTS, SORTS
 from pipeline.outputs.view.lookup import Lookup
-from schemas.people.mark import WRONG, Mark, Verdict
+from schemas.people.mark import ANSWERS, WRONG, Mark, Verdict
 from transforms.storage.files import join
 
 PAGE = 40  # rows
@@ -34,25 +34,34 @@ class NoSuchThing(ValueError):
 
 @dataclass
 class Desk:
-    """One output, open for looking at and marking; threads may share it."""
+    """One output, open for looking at and marking; threads may share it.
+
+    With ``asked`` it is open for blind labelling of these pairs, query id and video id, and for nothing else.
+    """
 
     output: str
     manifest: Manifest
     lookup: Lookup
+    asked: Sequence[tuple[str, str]] | None = None
     _indexes: dict[str, Index] = field(default_factory=dict)
     _orders: dict[tuple[Any, ...], Numbers] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @classmethod
-    def open(cls, output: str) -> Desk:
+    def open(cls, output: str, asked: Sequence[tuple[str, str]] | None = None) -> Desk:
         """Raises NotAnOutput where ``output`` is not finished."""
         manifest = read_manifest(output)
-        return cls(output, manifest, Lookup(manifest.tables(output)))
+        return cls(output, manifest, Lookup(manifest.tables(output)), asked)
 
     @property
     def labels(self) -> str:
         """The file that marks are added to."""
         return join(self.output, LABELS)
+
+    @property
+    def answers(self) -> str:
+        """The file that answers to blind questions are added to."""
+        return join(self.output, ANSWERS_FILE)
 
     def about(self) -> dict[str, Any]:
         """What the page says of the output as a whole."""
@@ -67,7 +76,40 @@ class Desk:
             "marks": len(read_marks(self.labels)),
             "labels": LABELS,
             "sorts": SORTS,
+            "blind": self.asked is not None,
         }
+
+    def pairs(self) -> list[dict[str, str]]:
+        """The pairs that people are asked about, with what they answered so far, "" where nothing."""
+        said = read_marks(self.answers)
+        found = [(about, said.get(about)) for about in self.asked or ()]
+        return [
+            {"query_id": about[0], "video_id": about[1], "answer": mark.verdict if mark else ""}
+            for about, mark in found
+        ]
+
+    def question(self, query_id: str) -> dict[str, Any]:
+        """Of a query only its words."""
+        query = self.lookup.row("queries", query_id, ["text"])
+        if query is None:
+            raise NoSuchThing(f"there is no query {query_id!r}; the output has changed since the pairs were drawn")
+        return query
+
+    def answer(self, query_id: str, video_id: str, verdict: str, note: str) -> dict[str, str]:
+        """Add an answer to a pair that was asked about.
+
+        Raises:
+            NoSuchThing: it was not.
+            ValueError: the answer is not one of ANSWERS.
+        """
+        if (query_id, video_id) not in (self.asked or ()):
+            raise NoSuchThing(f"nobody asked about {query_id!r} and {video_id!r}")
+        found = next((each for each in ANSWERS if each == verdict), None)
+        if found is None:
+            raise ValueError(f"an answer is one of {', '.join(ANSWERS)}, got {verdict!r}")
+        with self._lock:
+            add_mark(self.answers, Mark(query_id, video_id, found, note, _now()))
+        return {"answer": found}
 
     def list(
         self, of: str, filters: Mapping[str, str], sort: str = "", search: str = "", first: int = 0, count: int = PAGE
@@ -156,9 +198,8 @@ class Desk:
         fits: Verdict = "bad query" if pair is None else "wrong positive" if pair["is_positive"] else "false negative"
         if verdict not in ("", fits):
             raise ValueError(f"this can be marked as {fits!r} alone, got {verdict!r} (known: {', '.join(WRONG)})")
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._lock:
-            add_mark(self.labels, Mark(query_id, video_id, verdict if verdict == fits else "", note, now))
+            add_mark(self.labels, Mark(query_id, video_id, verdict if verdict == fits else "", note, _now()))
         return self._said(query_id, video_id, read_marks(self.labels))
 
     def _said(self, query_id: str, video_id: str, marks: Mapping[tuple[str, str], Mark]) -> dict[str, str]:
@@ -208,3 +249,7 @@ class Desk:
             pc.equal(names["video_id"], text)
         )
         return names["video_id"].combine_chunks().filter(pa.array(by_name))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

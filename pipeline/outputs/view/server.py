@@ -97,6 +97,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(page_file(name), kind)
             case "api/about":
                 self._send_json(desk.about())
+            case "api/pairs":
+                self._send_json(desk.pairs())
+            case "api/question":
+                self._send_json(desk.question(asked["id"]))
+            case "api/list" | "api/facets" | "api/query" if desk.asked is not None:
+                raise NoSuchThing("while people label, the judge's answers are not shown")
             case "api/list":
                 filters = {name[2:]: value for name, value in asked.items() if name.startswith("f.")}
                 first = int(asked.get("first", "0"))
@@ -121,10 +127,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             raise ValueError(f"a note of {size} bytes is too long")
         said = msgspec.json.decode(self.rfile.read(size), type=dict[str, str])
-        if path != "api/mark":
+        desk = self.server.desk
+        acts = {"api/mark": desk.mark} if desk.asked is None else {"api/answer": desk.answer}
+        if path not in acts:
             raise NoSuchThing(f"there is no page {path!r}")
-        marked = self.server.desk.mark(said["query_id"], said["video_id"], said["verdict"], said.get("note", ""))
-        self._send_json(marked)
+        self._send_json(acts[path](said["query_id"], said["video_id"], said["verdict"], said.get("note", "")))
 
     def _send_source(self, video_id: str) -> None:
         source = self.server.desk.source(video_id)

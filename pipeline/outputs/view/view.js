@@ -249,6 +249,46 @@ function clock(seconds) {
   return whole >= 3600 ? `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}` : `${Math.floor(whole / 60)}:${two(whole % 60)}`;
 }
 
+// -- blind labelling --------------------------------------------------------------------------------------------------
+
+let pairs = [], place = 0;
+
+async function showPair() {
+  const pair = pairs[place], here = place;
+  const done = pairs.filter((each) => each.answer).length;
+  const question = await ask("question", { id: pair.query_id });
+  if (here !== place) return;
+  const evidence = el("div", {}), said = el("p", { class: "soft small" }, `Pair ${place + 1} of ${pairs.length}, ${done} answered`);
+  const buttons = [["yes", "Yes (y)"], ["no", "No (n)"], ["unsure", "Unsure (u)"]].map(([answer, name]) => el("button", { type: "button", "data-answer": answer, "aria-pressed": String(pair.answer === answer), onclick: () => answerPair(answer) }, name));
+  at("detail").replaceChildren(said, el("div", { class: "card" }, el("p", { class: "soft small" }, "Is this video what the query asks for?"), el("h2", { dir: "auto" }, question.text)), el("div", { class: "card" }, el("h3", {}, "The video"), evidence), el("div", { class: "answers" }, ...buttons, el("button", { type: "button", onclick: () => turn(-1) }, "Back (k)"), el("button", { type: "button", onclick: () => turn(1) }, "Skip (j)")));
+  showVideo(evidence, pair.video_id, await ask("video", { id: pair.video_id }));
+  scrollTo(0, 0);
+}
+
+async function answerPair(answer) {
+  try {
+    const pair = pairs[place];
+    pair.answer = (await tell("answer", { query_id: pair.query_id, video_id: pair.video_id, verdict: answer })).answer;
+    const next = [...pairs.keys()].find((i) => i > place && !pairs[i].answer) ?? pairs.findIndex((each) => !each.answer);
+    if (next < 0) { say("All are answered. `hardquery audit agreement` says what came of it."); showPair(); } else turn(next - place);
+  } catch (error) { say(error.message); }
+}
+
+function turn(by) {
+  place = Math.min(pairs.length - 1, Math.max(0, place + by));
+  showPair().catch((error) => say(error.message));
+}
+
+async function beginBlind() {
+  document.body.classList.add("blind", "chosen");
+  pairs = await ask("pairs");
+  place = Math.max(0, pairs.findIndex((pair) => !pair.answer));
+  Object.assign(KEYS, { y: () => answerPair("yes"), n: () => answerPair("no"), u: () => answerPair("unsure"), j: () => turn(1), k: () => turn(-1), x: () => {}, b: () => {}, "/": () => {} });
+  at("keys").replaceChildren(...[["y", "yes: it answers the query"], ["n", "no"], ["u", "unsure"], ["j k", "next and previous"], ["?", "this"]].flatMap(([key, said]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, said)]));
+  at("keys-note").textContent = "Answers are kept as they are given, in the folder audit of the output.";
+  if (pairs.length) await showPair(); else say("The sample is empty.");
+}
+
 // -- keys -------------------------------------------------------------------------------------------------------------
 
 function step(by) {
@@ -282,11 +322,12 @@ async function begin() {
   about = offline ? offline.about : await ask("about");
   document.title = `${about.name} · hardquery view`;
   at("name").textContent = about.name;
+  at("help-button").addEventListener("click", () => at("help").showModal());
   at("about").textContent = `${about.videos.toLocaleString()} videos · recipe ${about.recipe}`;
+  if (about.blind) return beginBlind();
   at("labels-name").textContent = about.labels;
   at("sort").replaceChildren(...Object.entries(about.sorts).map(([name, said]) => el("option", { value: name }, said)), el("option", { value: "" }, "as stored"));
   at("tabs").replaceChildren(...Object.entries(TABS).filter(([of]) => !offline || of === "groups").map(([of, name]) => el("a", { href: `#of=${of}`, "data-of": of }, name, about.counts[of] === undefined ? "" : el("span", { class: "soft small" }, ` ${about.counts[of].toLocaleString()}`))));
-  at("help-button").addEventListener("click", () => at("help").showModal());
   at("filters").addEventListener("submit", (event) => { event.preventDefault(); go({ search: at("search").value.trim(), first: 0, q: "" }); });
   at("search").addEventListener("change", () => go({ search: at("search").value.trim(), first: 0, q: "" }));
   at("sort").addEventListener("change", () => go({ sort: at("sort").value, first: 0, q: "" }));

@@ -28,6 +28,12 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where the training set goes")
     parser.add_argument("--queries", metavar="TSV", help="queries written by people, id<TAB>text, to mix in")
     parser.add_argument("--qrels", metavar="TREC", help="their relevant videos, in TREC format")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="marks of what is wrong, which are left out (default: labels.jsonl in the output, where `hardquery view` "
+        "puts them; '' for none)",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -65,13 +65,19 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
     which = names if plan.unreadable_files else ""
     bad = f" ({plan.unreadable:,} cannot be read or decoded{which})" if plan.unreadable else ""
     console.print(f"{recipe.name}: {plan.videos:,} videos{bad}, {length}; cache {cache}")
-    console.print(_table(plan))
+    console.print(plan_table(plan, console.width))
+    print_reasons(plan, console)
     if not any(step.to_run for step in plan.steps):
         console.print("Everything is cached: a run writes the output and pays for nothing.")
     if plan.untold:
         console.print(
             f"{plan.untold:,} cached replies of the judge are without log-probabilities: a run asks for them again if "
             "its server is found to report them"
+        )
+    if recipe.curate.follows_margins:
+        console.print(
+            "thresholds of curate are quantiles of the judge's margins: what they come to, and how many groups they "
+            "make, is not known before these"
         )
     paid = [step for step in plan.steps if step.input_tokens or step.output_tokens]
     if any(step.requests is not None for step in plan.steps):
@@ -101,33 +107,44 @@ def _print_bounds(plan: Plan, request: Request, console: Console) -> None:
             console.print(f"{option} {bound:,} would leave work for later: all of it takes about {due:,}")
 
 
-def _table(plan: Plan) -> Table:
+def plan_table(plan: Plan, width: int) -> Table:
     """A row a step, and one for all; tokens and dollars only where there are any, requests where some were counted."""
     from rich.table import Table
 
     billed = any(step.input_tokens or step.output_tokens for step in plan.steps)
     cells = {name: cell for name, cell in _COLUMNS.items() if billed or name not in _BILLED}
     columns = {name: cell for name, cell in cells.items() if name not in _MEASURED or cell(plan.steps) != "-"}
-    table = Table(box=None, pad_edge=False)
+    if width < _WIDE:
+        columns = {name: cell for name, cell in columns.items() if name not in _MEASURED}
+    table = Table(box=None, pad_edge=False, padding=(0, 1 if width < _WIDE else 2, 0, 0))
     table.add_column("step")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("why")
     for step in plan.steps:
-        table.add_row(step.step, *(cell([step]) for cell in columns.values()), _why(step))
+        table.add_row(step.step, *(cell([step]) for cell in columns.values()))
     table.add_row("all", *(cell(plan.steps) for cell in columns.values()))
     return table
 
 
-def _why(step: StepPlan) -> str:
-    if len(step.reasons) == 1:
-        return step.reasons[0].why
-    return "\n".join(f"{reason.count:,} {reason.why}" for reason in step.reasons)
+def print_reasons(plan: Plan, console: Console) -> None:
+    """Below the table, why what is to run is not cached: a line a reason, steps of the same reason together."""
+    import textwrap
+
+    steps: dict[str, list[str]] = {}
+    for step in plan.steps:
+        several = len(step.reasons) > 1
+        for reason in step.reasons:
+            steps.setdefault(reason.why, []).append(f"{step.step} ({reason.count:,})" if several else step.step)
+    for why, named in steps.items():
+        for line in textwrap.wrap(f"{', '.join(named)}: {why}", console.width, subsequent_indent="  "):
+            console.print(line)
 
 
 def _to_run(steps: Sequence[StepPlan]) -> str:
-    count = f"{sum(step.to_run for step in steps):,}"
-    return count if all(step.exact for step in steps) else f"about {count}"
+    least, most = sum(step.least for step in steps), sum(step.most for step in steps)
+    if least < most:
+        return f"{least:,}-{most:,}"
+    return f"{most:,}" if all(step.exact for step in steps) else f"about {most:,}"
 
 
 def _requests(steps: Sequence[StepPlan]) -> str:
@@ -165,4 +182,5 @@ _COLUMNS: Mapping[str, Callable[[Sequence[StepPlan]], str]] = MappingProxyType(
     }
 )
 _BILLED = ("tokens in", "tokens out", "dollars")
+_WIDE = 100  # columns of a terminal that has room for all
 _MEASURED = ("requests", "of them cached")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import threading
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -74,6 +77,9 @@ def add_run_options(run: Parser) -> None:
     add_options(run)
     add_budget(run)
     add_batch(run)
+    said = run.add_mutually_exclusive_group()
+    said.add_argument("-v", "--verbose", action="store_true", help="end with the whole ledger: what every step lost")
+    said.add_argument("-q", "--quiet", action="store_true", help="show no progress, only what went wrong and the end")
     run.add_argument("--dry-run", action="store_true", help="only plan: the same as hardquery plan")
     run.set_defaults(act=act)
 
@@ -98,10 +104,20 @@ def act(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     request = request_of(arguments, beam_flags)
     if arguments.dry_run:
         return _show_plan(request, as_json=False)
-    return _run(request, f"hardquery {shlex.join(arguments.typed)}")
+    shown = Shown(arguments.verbose, arguments.quiet, f"hardquery {shlex.join(arguments.typed)}")
+    return _run(request, shown)
 
 
-def _run(request: Request, command: str) -> int:
+@dataclass(frozen=True)
+class Shown:
+    """What a run is to say: the whole ledger at its end, nothing of how far it is; ``command`` is what was typed."""
+
+    verbose: bool
+    quiet: bool
+    command: str
+
+
+def _run(request: Request, shown: Shown) -> int:
     from pipeline.outputs.errors import NotPublished, OutputError, StepLost
     from runners.cli.runs.batch import say_what_next
     from runners.console.progress import watch
@@ -118,7 +134,8 @@ def _run(request: Request, command: str) -> int:
     for note in prepared.notes:
         _say(note, console, "yellow")
     try:
-        finished = run(prepared, lambda over: watch(over, console), lambda text: _say(text, console))
+        watching = threading.Event.wait if shown.quiet else partial(watch, console=console)
+        finished = run(prepared, watching, lambda text: _say(text, console))
     except Left as left:
         _say(str(left), console)
         return INTERRUPTED if left.interrupted else 0
@@ -134,7 +151,7 @@ def _run(request: Request, command: str) -> int:
         return RUN_ERROR
     for found in finished.damage:
         _say(f"journal: {found}; what it held was done again", console, "yellow")
-    print_summary(finished.manifest, finished.lines, job.output, command)
+    print_summary(finished.manifest, finished.lines, job.output, shown.command, shown.verbose)
     if request.batch:
         say_what_next(request.batch, finished.manifest.work, job.output, request.cache)
     return DEFERRED if finished.deferred else 0

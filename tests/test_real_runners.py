@@ -1,0 +1,199 @@
+"""Real runners on a few clips (make test-runners): Prism, in threads and in a process, gs:// and Dataflow's client.
+
+A run on another runner makes the same bytes as one in this process, and what one has made the other finds.
+"""
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.runners
+
+ROOT = Path(__file__).parent.parent
+CLIPS = ("flood_valdoro_2", "launch_ostara_1", "tram_linden_2")
+OTHERS = ("README.md", "report.html", "manifest.json")  # they say when and where a run was
+JAR = "HARDQUERY_FLINK_JOB_SERVER_JAR"
+
+
+def hardquery(*words: str, expect: int = 0, **environment: str) -> str:
+    """Run the command as people do, and return what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "runners", *words],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout
+    return done.stdout
+
+
+def run(folder: Path, *options: str) -> str:
+    place = ("--input", str(folder.parent / "in"), "--output", str(folder / "out"), "--cache", str(folder / "cache"))
+    return hardquery("run", "demo", *place, *options)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = (path for path in (folder / "out").rglob("*") if path.is_file() and path.name not in OTHERS)
+    return {str(path.relative_to(folder / "out")): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def records(folder: Path) -> dict[str, int]:
+    journal = folder / "cache" / "journal"
+    return {
+        each.name: sum(len(path.read_bytes().splitlines()) for path in each.iterdir()) for each in journal.iterdir()
+    }
+
+
+def processes(of: str) -> list[str]:
+    """The command lines of all processes that run a program."""
+    found = (Path("/proc") / name / "cmdline" for name in os.listdir("/proc") if name.isdigit())
+    lines = []
+    for path in found:
+        try:
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return [line for line in lines if of in line.split(" ")[0]]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> Path:
+    """A run in this process."""
+    base = tmp_path_factory.mktemp("runs")
+    (base / "in").mkdir()
+    for clip in CLIPS:
+        for path in (ROOT / "samples" / "videos").glob(f"{clip}.*"):
+            shutil.copy(path, base / "in")
+    (base / "here").mkdir()
+    run(base / "here", "--workers", "2")
+    return base / "here"
+
+
+@pytest.mark.parametrize("environment", ["LOOPBACK", "PROCESS"])
+def test_prism_makes_the_same_bytes_and_leaves_no_process_behind(here, environment):
+    folder = here.parent / environment
+    run(folder, "--runner", "prism", "--environment_type", environment)
+
+    assert hashes(folder) == hashes(here)
+    assert records(folder) == records(here)
+    assert processes("prism") == []
+    before = records(folder)
+    run(folder, "--runner", "prism", "--environment_type", environment)
+    assert records(folder) == before  # nothing is done or paid for twice
+    assert hashes(folder) == hashes(here)
+
+
+@pytest.mark.skipif(JAR not in os.environ, reason=f"set {JAR} to Beam's job server for Flink")
+def test_flink_makes_the_same_bytes(here):
+    folder = here.parent / "flink"
+    run(folder, "--runner", "flink")
+    assert hashes(folder) == hashes(here)
+    assert records(folder) == records(here)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """The address of an empty Cloud Storage on this machine, with a bucket ``b``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = os.environ.get("HARDQUERY_GCS_EMULATOR", str(ROOT / ".venv-gcs" / "bin" / "gcp-storage-emulator"))
+    options = ["start", "--host=127.0.0.1", f"--port={port}", "--in-memory", "--default-bucket=b"]
+    with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as emulator:
+        try:
+            for _ in range(600):
+                with socket.socket() as asked:
+                    if asked.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert emulator.poll() is None
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            emulator.kill()
+
+
+def test_a_run_on_cloud_storage_is_the_same_but_for_addresses_and_a_second_one_pays_nothing(here, store, tmp_path):
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    def objects() -> dict[str, bytes]:
+        return {each.name: each.download_as_bytes() for each in client.list_blobs("b")}
+
+    where = {"STORAGE_EMULATOR_HOST": store, "NO_GCE_CHECK": "true", "XDG_CACHE_HOME": str(tmp_path)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", store)
+        client = storage.Client(project="p", credentials=AnonymousCredentials())
+    for path in (here.parent / "in").iterdir():
+        client.bucket("b").blob(f"in/{path.name}").upload_from_filename(str(path))
+    command = ("run", "demo", "--input=gs://b/in", "--output=gs://b/out", "--cache=gs://b/cache", "--no_auth")
+    hardquery(*command, "--workers", "2", **where)
+
+    first = objects()
+    made = {
+        name.removeprefix("out/"): hashlib.sha256(data).hexdigest() for name, data in first.items() if "out/" in name
+    }
+    same = {name for name, value in hashes(here).items() if made.get(name) == value}
+    assert {name.partition("/")[0] for name in hashes(here).keys() - same} == {"videos"}  # which hold addresses
+    lines = {
+        step: sum(len(data.splitlines()) for name, data in first.items() if f"journal/{step}/" in name)
+        for step in records(here)
+    }
+    assert lines == records(here)
+
+    hardquery("cache", "compact", "--cache", "gs://b/cache", **where)
+    hardquery(*command, **where)
+    again = objects()
+    assert {name: data for name, data in again.items() if name.startswith("out/videos")} == {
+        name: data for name, data in first.items() if name.startswith("out/videos")
+    }
+    segments = [name for name in again if "journal/" in name]
+    assert len(segments) == len(records(here))
+    assert sum(len(again[name].splitlines()) for name in segments) == sum(lines.values())
+
+
+def test_what_dataflow_is_given_has_hints_by_step_and_one_image(tmp_path, monkeypatch):
+    from apache_beam.portability.api import beam_runner_api_pb2
+    from apache_beam.runners.dataflow.internal import apiclient
+    from test_job_spec import GPU, IMAGE, hints_of, job_of
+
+    from pipeline.run import build
+    from runners import local
+    from runners.remote.rooms import choose
+
+    place = ("--project=some-project", "--region=europe-west4", "--temp_location=gs://bucket/tmp")
+    flags = ("--runner=dataflow", *place, f"--sdk_container_image={IMAGE}", "--no_auth", "--dry_run=True")
+    options = choose(flags).options
+    pipeline = local.make_pipeline(options)
+    build(pipeline, job_of(tmp_path), "objects://bucket/cache/inputs/list.jsonl")
+    job = pipeline.run().job
+
+    hinted = {
+        name.split("/")[1] for name, hints in hints_of(job.proto_pipeline).items() if GPU.encode() in hints.values()
+    }
+    assert hinted == {"asr"}
+    images = {
+        beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image
+        for environment in job.proto_pipeline.components.environments.values()
+    }
+    assert images == {IMAGE}
+    sent = apiclient.Environment(
+        packages=[],
+        options=job.options,
+        environment_version="8",
+        proto_pipeline_staged_url="gs://bucket/p.pb",
+        proto_pipeline=job.proto_pipeline,
+    ).proto
+    assert str(tmp_path) not in str(sent)
+    assert str(Path.home()) not in str(sent.sdk_pipeline_options)
+    assert IMAGE in str(sent.worker_pools)
