@@ -20,7 +20,7 @@ from schemas.configuration.section import Section, converted
 from schemas.fingerprint import fingerprint
 from schemas.query import VARIANTS, Variant
 from schemas.video import Modality
-from transforms.curate.curate_query import CurateRules
+from transforms.curate.thresholds import CurateConfig
 from transforms.emit.frame_grid import FrameGrid
 from transforms.extract.decode import Limits
 from transforms.group.group_videos import GroupRules
@@ -35,6 +35,7 @@ __all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "r
 
 EngineOptions = dict[str, Any]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Below1 = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 AtMost0 = Annotated[float, msgspec.Meta(le=0)]
 _RUN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # it is part of a file's name
@@ -77,9 +78,10 @@ class SynthesizeConfig(Section, frozen=True):
 class MineConfig(Section, frozen=True):
     """From queries to candidates: the first stages by name, how their runs are fused, and how deep these are.
 
-    An engine's options stand beside ``engine``, and for one that reads texts the weights of ``fields``. A query is
-    dropped unless its own video is among the first ``retrievable_at``, or if it is ambiguous. Of the candidates of its
-    split the first ``candidates`` go to the judge, but for those above the ``margin`` and near-duplicates of its video.
+    An engine's options stand beside ``engine``, and for one that reads texts the weights of ``fields``; a first stage
+    that is null is left out. A query is dropped unless its own video is among the first ``retrievable_at``, or if it is
+    ambiguous. Of the candidates of its split the first ``candidates`` go to the judge, but for those above the
+    ``margin`` and near-duplicates of its video.
     """
 
     first_stages: dict[str, EngineOptions]
@@ -118,6 +120,9 @@ class JudgeConfig(Section, frozen=True):
     most so many nats is judged no by it, and the teacher is not asked for a rationale; never a query's own video. What
     such a pair gets is cheaper and of less worth: no rationale, and for its margin the prior, which is another quantity
     and may be sure where reasoning would not be. At ``curate.alpha1`` or below, it is a trusted negative by it.
+
+    Of about ``sample_queries`` queries all pairs are judged before any other: the run says what its thresholds make of
+    them, and stops there where these leave it nothing. 0 judges all in one go, and so does a run of no more queries.
     """
 
     teacher: EngineOptions
@@ -125,6 +130,7 @@ class JudgeConfig(Section, frozen=True):
     modalities: tuple[Modality, ...] = ("caption",)
     evidence: EvidenceBudgets = EvidenceBudgets()
     no_rationale_below: AtMost0 | None = None
+    sample_queries: NotNegative = 200
 
     def __post_init__(self) -> None:
         _require_distinct("modalities", self.modalities)
@@ -162,7 +168,7 @@ class Recipe(Section, frozen=True):
     mine: MineConfig
     judge: JudgeConfig
     group: GroupRules = GroupRules()
-    curate: CurateRules = CurateRules()
+    curate: CurateConfig = CurateConfig()
     emit: EmitConfig = EmitConfig()
     costs: CostConfig = CostConfig()
     seed: int = 0
@@ -185,6 +191,15 @@ class Recipe(Section, frozen=True):
         """
         own = {"write_queries": ("synthesize", self.synthesize.prompt), "judge": ("judge", self.judge.prompt)}
         return {name: _template(name, *own.get(name, ("", None))) for name in PROMPTS}
+
+    def share_judged_first(self, videos: int, human: int) -> float | None:
+        """The share of queries that are judged before the others, of at most as many as the videos can get.
+
+        None where that may be all of them, or none are wanted.
+        """
+        writing, first = self.synthesize, self.judge.sample_queries
+        most = videos * len(writing.variants) * writing.queries_per_variant + human
+        return first / most if 0 < first < most else None
 
     def shards(self, videos: int) -> int:
         """Shards a table, from the number of input videos, so that it does not depend on what happens to them."""
@@ -244,6 +259,8 @@ def _with_first_stages(mine: Mapping[str, Any]) -> dict[str, Any]:
             if name in named:
                 raise RecipeError(f"recipe key mine.first_stages: two are called {name!r}; give each a name of its own")
             named[name] = {key: value for key, value in each.items() if key != "name"}
+    elif isinstance(several, Mapping):
+        section["first_stages"] = {name: each for name, each in several.items() if each is not None}
     return section
 
 

@@ -13,19 +13,21 @@ from schemas.example import PerceptionExample, Split
 from schemas.losses import Loss, LossKind
 from schemas.people.mark import Mark
 from schemas.video import Video
-from transforms.curate.curate_query import DEFERRED, CuratedPair, CurateExamples, CurateRules, Group
+from transforms.curate.curate_query import DEFERRED, CuratedPair, CurateExamples, Group
+from transforms.curate.thresholds import CurateConfig, FindThresholds
 from transforms.ledger import LOSSES, lost
 
 
 @dataclass
 class Curate(beam.PTransform):
-    """(Ranking, {"judgements", "losses"}, (video_id, split)) -> {"examples": Example, "pairs"}.
+    """(Ranking, {"judgements", "losses"}, (video_id, split)) -> {"examples": Example, "pairs", "thresholds"}.
 
-    "pairs" are a CuratedPair of every judgement. A query that has a pair still to be judged is deferred as a whole.
-    ``marks`` are what people say is wrong, by query id and by video id, "" for the query as a whole.
+    "pairs" are a CuratedPair of every judgement, "thresholds" the one Thresholds that quantiles came to, not there
+    where there are none. A query that has a pair still to be judged is deferred as a whole. ``marks`` are what people
+    say is wrong, by query id and by video id, "" for the query as a whole.
     """
 
-    rules: CurateRules
+    config: CurateConfig
     ledger: LedgerBuilder
     marks: Mapping[str, Mapping[str, Mark]] = field(default_factory=dict)
 
@@ -43,11 +45,18 @@ class Curate(beam.PTransform):
             | "Group" >> beam.CoGroupByKey()
             | "Groups" >> beam.FlatMap(_group, beam.pvalue.AsDict(splits), self.marks)
         )
-        curated = groups | "Curate" >> CurateExamples(self.rules)
+        found: dict[str, beam.PCollection] = {}
+        if self.config.follows_margins:
+            thresholds = judgements | "Thresholds" >> beam.CombineGlobally(FindThresholds(self.config))
+            rules = beam.pvalue.AsSingleton(thresholds | "Rules" >> beam.Map(self.config.rules))
+            found["thresholds"] = thresholds
+        else:
+            rules = self.config.rules(None)
+        curated = groups | "Curate" >> CurateExamples(rules)
         self.ledger.step("curate", "queries", rankings, curated.examples, curated.losses)
         parted = curated.pairs | "Part" >> beam.FlatMap(_part).with_outputs(LOSSES, main="kept")
         self.ledger.step("curate", "pairs", judgements, parted.kept, parted.losses, listed=False)
-        return {"examples": curated.examples, "pairs": curated.pairs}
+        return {"examples": curated.examples, "pairs": curated.pairs, **found}
 
 
 def _part(pair: CuratedPair) -> Iterator[Any]:

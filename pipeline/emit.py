@@ -22,6 +22,7 @@ from schemas.query import Candidate, Candidates, Place, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
 from transforms.curate.curate_query import CuratedPair
+from transforms.curate.thresholds import Thresholds
 from transforms.emit.frame_grid import FrameGrid, on_grid
 from transforms.emit.shards import Row, WriteShards, WrittenFile
 from transforms.emit.write_parts import WriteParts
@@ -33,6 +34,7 @@ from transforms.storage.files import join, write_bytes
 from transforms.storage.trec import qrels_lines, run_lines
 
 QRELS, COUNTS = "qrels.trec", ".counts.json"
+THRESHOLDS = "thresholds"
 FIRST_STAGE = "first-stage"  # the tag of the run that a reranker is given
 _PAIRS = {("mine", "guard"), ("judge", "judge")}  # the steps that lose pairs, and not the query
 Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candidates, and its places in their runs
@@ -40,12 +42,16 @@ Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candi
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the workers counted: finished shards, tallies, partial evidence by (part, reason), work by (step, name)."""
+    """What the workers counted: finished shards, tallies, partial evidence by (part, reason), work by (step, name).
+
+    ``thresholds`` are one where quantiles had to be found, else none.
+    """
 
     files: tuple[WrittenFile, ...]
     tallies: tuple[Tally, ...]
     warnings: tuple[tuple[str, str, int], ...]
     work: tuple[tuple[str, str, int], ...] = ()
+    thresholds: tuple[Thresholds, ...] = ()
 
 
 @dataclass
@@ -53,7 +59,8 @@ class Emit(beam.PTransform):
     """All that a run found, by name -> one path, of a file with its Counts.
 
     The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)), written
-    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair). ``runs`` are the names of the first
+    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair), and thresholds (Thresholds), not there
+    where none had to be found. ``runs`` are the names of the first
     stages; each of several has a file of its own.
     """
 
@@ -77,6 +84,7 @@ class Emit(beam.PTransform):
             | "Count warnings" >> beam.CombinePerKey(sum)
             | "Flat" >> beam.MapTuple(lambda key, count: (*key, count)),
             "work": self.ledger.work(pipeline),
+            "thresholds": merge([found[THRESHOLDS]] if THRESHOLDS in found else [], "Thresholds", pipeline),
             "trec": trec,
         }
         keyed = {name: items | f"One key {name}" >> beam.Map(lambda item: ("", item)) for name, items in counts.items()}
@@ -135,7 +143,7 @@ class Emit(beam.PTransform):
 
     def _write_counts(self, _: str, gathered: Mapping[str, Iterable[Any]]) -> str:
         path = join(self.output, COUNTS)
-        counts = Counts(*(tuple(gathered[name]) for name in ("files", "tallies", "warnings", "work")))
+        counts = Counts(*(tuple(gathered[name]) for name in ("files", "tallies", "warnings", "work", THRESHOLDS)))
         write_bytes(path, msgspec.json.encode(counts))
         return path
 

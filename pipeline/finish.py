@@ -102,7 +102,8 @@ def finish(output: str, submitted: Submitted) -> tuple[Manifest, list[Line]]:
     for name in (*run_files(runs_of(info.recipe)), QRELS):
         join_parts(staging, name, submitted.shards)
     elapsed_s = (datetime.now(UTC) - datetime.fromisoformat(info.created)).total_seconds()
-    manifest = complete(staging, replace(info, elapsed_s=round(elapsed_s, 1), work=work), counts.files)
+    info = replace(info, elapsed_s=round(elapsed_s, 1), work=work, thresholds=next(iter(counts.thresholds), None))
+    manifest = complete(staging, info, counts.files)
     FileSystems.delete([join(staging, COUNTS)])  # what is left is the output, and can be looked at as one
     return manifest, lines
 

@@ -18,7 +18,7 @@ from pipeline.engines import Engines
 from pipeline.extract import Extract
 from pipeline.finish import Submitted, publish_finished, read_submitted
 from pipeline.human import HumanQuery, PlaceHumanQueries
-from pipeline.judge import Judge
+from pipeline.judge import FirstLook, Judge
 from pipeline.mine import Mine
 from pipeline.outputs.errors import OutputError, with_fix
 from pipeline.outputs.lock import hold
@@ -104,8 +104,10 @@ def put_stages(
     )
     mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
     mined = mining | "Mine" >> Mine(recipe.mine, engines, job.cache, journal, ledger)
+    share = recipe.share_judged_first(len(job.listing.entries), len(job.human))
+    first = FirstLook(recipe.curate, share) if share is not None else None
     judged = (mined["pairs"], videos) | "Judge" >> Judge(
-        recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
+        recipe.judge, engines, journal, job.prompts["judge"], seed, ledger, first
     )
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
         recipe.curate, ledger, job.labels.by_query if job.labels else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from attempts import every_bundle_twice
 
+from pipeline.outputs.explain.explain import explain
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify.verify import verify
 from runners.cli.errors import DEFERRED
@@ -170,3 +171,20 @@ def test_bundles_that_are_attempted_twice_change_no_row_and_no_count_and_pay_not
     kept = {step: sum(len(path.read_bytes().splitlines()) for path in (journal / step).iterdir()) for step in made}
     assert kept == made
     assert run(folder, "--cache", str(folder / "other"), output="twice") == {}
+
+
+def test_thresholds_that_are_quantiles_ask_nothing_again_and_say_what_they_came_to(folder):
+    settings = ["curate.alpha1={quantile: 0.6}", "judge.sample_queries=4"]
+
+    assert not run(folder, *(f"--set={setting}" for setting in settings), output="quantile")
+
+    output = str(folder / "quantile")
+    rows = [row for row in read_manifest(output).tables(output).rows("judgements") if not row["is_positive"]]
+    margins = sorted(row["delta"] for row in rows)
+    found = read_manifest(output).thresholds
+    assert found.alpha1 == margins[-(-6 * len(margins) // 10) - 1]
+    assert found.pairs == len(margins)
+    said = f"alpha1 = quantile 0.6 = {found.alpha1:.2f} nats over {found.pairs} pairs"
+    assert said in (folder / "quantile" / "README.md").read_text()
+    assert said in (folder / "quantile" / "report.html").read_text()
+    assert said in " ".join(explain(output, f"{rows[0]['query_id']}:{rows[0]['video_id']}").split())

@@ -45,6 +45,7 @@ class StepCount:
 # too, as counts of Beam's.
 NAMESPACE = "progress"
 _counts: dict[str, StepCount] = {}
+_announced: list[str] = []
 _lock = threading.Lock()
 
 
@@ -66,6 +67,19 @@ def advance(step: str, event: Event, n: int = 1, now: float | None = None) -> No
         count.last_s = moment
 
 
+def announce(text: str) -> None:
+    """Have a line said to whoever watches the run."""
+    with _lock:
+        _announced.append(text)
+
+
+def announcements() -> list[str]:
+    """What was announced and not asked for yet."""
+    with _lock:
+        said, _announced[:] = list(_announced), []
+    return said
+
+
 def snapshot() -> Mapping[str, StepCount]:
     """A copy of the counts of the steps that have begun."""
     with _lock:
@@ -79,8 +93,9 @@ def show(counts: Mapping[str, StepCount]) -> None:
 
 
 def reset() -> None:
-    """Forget all counts; called when a run starts."""
+    """Forget all counts and lines; called when a run starts."""
     with _lock:
+        _announced.clear()
         _counts.clear()
 
 

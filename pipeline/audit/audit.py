@@ -21,6 +21,7 @@ from pipeline.audit.figures import Calibration, Shift, calibration, shift
 from pipeline.audit.sample import Judged, judged_sample, left_out_sample, unrelated_sample, video_index
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.tables import Tables
+from pipeline.outputs.thresholds import rules_of
 from transforms.storage.files import join
 from transforms.storage.trec import read_qrels
 
@@ -94,8 +95,8 @@ def audit(
     Raises:
         EngineError: the judge cannot be asked at all.
     """
-    rules = manifest.recipe["curate"]
-    alpha1, alpha2, found = float(rules["alpha1"]), float(rules["alpha2"]), coverage(tables)
+    rules, found = rules_of(manifest), coverage(tables)
+    alpha1, alpha2 = rules.alpha1, rules.alpha2
     if judge is None or questions is None:
         return Audit(alpha1, alpha2, found)
     kinds = (questions.bias, questions.unrelated, questions.planted, questions.left_out)

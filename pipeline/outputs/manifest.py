@@ -18,6 +18,7 @@ from schemas.capabilities import Capabilities
 from schemas.check import read_json
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
+from transforms.curate.thresholds import Thresholds
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, read_bytes, write_bytes
 
@@ -63,7 +64,8 @@ class RunInfo:
     where they are all), ``created`` the UTC start in ISO 8601.
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
-    of those that decide results besides the engines' own. ``labels`` is the file of people's marks that it honoured.
+    of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
+    recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured.
     """
 
     recipe: Mapping[str, Any]
@@ -79,6 +81,7 @@ class RunInfo:
     all_entries: int = 0
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Thresholds | None = None
     labels: LabelsUsed | None = None
 
 

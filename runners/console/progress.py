@@ -34,7 +34,9 @@ def watch(over: threading.Event, console: Console) -> None:
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=False) as live:
             while not over.wait(0.25):
+                _announce(console)
                 live.update(_table(progress.snapshot()))
+            _announce(console)
             live.update(_table(progress.snapshot()))
         return
     shown: Mapping[str, StepCount] = {}
@@ -42,10 +44,16 @@ def watch(over: threading.Event, console: Console) -> None:
     while not ended:
         ended = over.wait(_QUIET_PERIOD_S)
         counts = progress.snapshot()
+        _announce(console)
         for step in STEPS:
             if step in counts and counts[step] != shown.get(step):
                 console.print(_line(step, counts[step]), highlight=False)
         shown = counts
+
+
+def _announce(console: Console) -> None:
+    for text in progress.announcements():
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _table(counts: Mapping[str, StepCount]) -> Table:

@@ -87,7 +87,7 @@ def curate_query(
     false = {j.video_id for j in ordered if _marked(marks, j.video_id) == "false negative" and not j.is_positive}
     eligible = [j for j in ordered if j.video_id not in false]
     trusted = [judgement for judgement in eligible if strata[judgement.video_id] == "trusted_negative"]
-    found = _marked_reason(query, marks) or _reject_reason(ordered, len(trusted), rules)
+    found = _marked_reason(query, marks) or reject_reason(ordered, len(trusted), rules)
     if found is not None:
         reason, detail = found
         loss = Loss("rejected", "curate", "queries", reason, detail, query.video_id, query.query_id)
@@ -118,7 +118,8 @@ def _marked_reason(query: Query, marks: Mapping[str, Mark]) -> tuple[str, str] |
     return None
 
 
-def _reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules) -> tuple[str, str] | None:
+def reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules) -> tuple[str, str] | None:
+    """Why a query is dropped, given its judgements and its number of trusted negatives; in short and at length."""
     positive = next((judgement for judgement in ordered if judgement.is_positive), None)
     if positive is None:
         return "no positive verdict", "the judgement of its own video failed or could not be read"
@@ -199,10 +200,11 @@ def defer_query(group: Group, rules: CurateRules) -> CuratedQuery:
 class CurateExamples(beam.PTransform):
     """(query_id, Group) -> Example, written or human query alike.
 
-    Queries that are dropped or wait go to the tag "losses", and every judged pair to "pairs" as CuratedPair.
+    Queries that are dropped or wait go to the tag "losses", and every judged pair to "pairs" as CuratedPair. The rules
+    may be a side input, of one element.
     """
 
-    rules: CurateRules = field(default_factory=CurateRules)
+    rules: CurateRules | beam.pvalue.AsSingleton = field(default_factory=CurateRules)
 
     def expand(self, groups: beam.PCollection[tuple[str, Group]]) -> beam.pvalue.DoOutputsTuple:
         return groups | "Curate" >> beam.FlatMap(_curate, rules=self.rules).with_outputs(

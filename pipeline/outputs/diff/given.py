@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pipeline.outputs.manifest import Manifest, by_role
 from pipeline.outputs.tables import Row
+from pipeline.outputs.thresholds import ALPHAS, quantile_text
 from schemas.tables import row_of
 
 CauseKind = Literal["unknown", "input", "recipe", "engine", "prompt", "deferred", "people", "version"]
@@ -72,6 +73,16 @@ class Given:
             for path, values in self.values.items()
             if path not in _NAMES
             and any(f"{path}.".startswith(f"{key}.") or key.startswith(f"{path}.") for key in keys)
+        )
+
+    @property
+    def thresholds(self) -> Causes:
+        """Thresholds that are the same quantile of other margins, and so another number."""
+        return frozenset(
+            Cause("recipe", f"curate.{name}: {quantile_text(self.a, name)} -> {quantile_text(self.b, name)}")
+            for name in ALPHAS
+            if not self.recipe(f"curate.{name}")
+            and getattr(self.a.thresholds, name, None) != getattr(self.b.thresholds, name, None)
         )
 
     def listed(self, section: str, key: str, default: Collection[str]) -> tuple[set[str], set[str]]:
@@ -147,7 +158,7 @@ class Given:
             for name in ("input", "entries", "runner")
             if (values := (getattr(self.a, name), getattr(self.b, name)))[0] != values[1]
         ]
-        return [*dict.fromkeys(found), *self.labels, *self.version]
+        return [*dict.fromkeys(found), *sorted(self.thresholds), *self.labels, *self.version]
 
     def prompt_lines(self, name: str) -> list[str]:
         """A unified diff of a prompt's text in A and in B; its paragraphs are single lines."""

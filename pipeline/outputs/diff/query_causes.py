@@ -209,13 +209,13 @@ class QueryCauses:
         """The causes of stratum, kept and reason: the rules, the pair's own margin, and the query's other pairs."""
         columns, given, found = set(change.columns), self._given, NOTHING
         if "stratum" in columns:
-            found |= given.explain("stratum", own | given.recipe("curate.alpha1", "curate.alpha2"))
+            found |= given.explain("stratum", own | given.recipe("curate.alpha1", "curate.alpha2") | given.thresholds)
         if columns & _CURATED:
             query = self._queries.get(change.key[0])
             others = own | through(together - own, "the query's other judgements")
             if query and query.kind == "changed":
                 others |= through(self._marked(query.before or {}, query.after or {}), "query")
-            found |= given.explain("curation", others | given.recipe("curate"))
+            found |= given.explain("curation", others | given.recipe("curate") | given.thresholds)
         return found
 
 

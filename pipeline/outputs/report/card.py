@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pipeline.outputs.manifest import by_role
 from pipeline.outputs.report.calls import calls_of
 from pipeline.outputs.report.summary import STAND_INS, Summary, duration, stratum_order
+from pipeline.outputs.thresholds import quantile_texts, rules_of
 from schemas.example import SPLITS
 from schemas.tables import TABLES
 
@@ -29,6 +30,8 @@ def render_card(summary: Summary) -> str:
             front_matter=yaml.safe_dump(front_matter(summary), sort_keys=False, allow_unicode=True, width=120),
             s=summary,
             recipe=summary.manifest.recipe,
+            rules=rules_of(summary.manifest),
+            quantiles=quantile_texts(summary.manifest),
             title=_title(summary),
             engines=[(role, engines[role]) for role in by_role(engines)],
             stand_ins=[(role, STAND_INS[name]) for role, name in summary.stand_ins.items()],

@@ -22,6 +22,7 @@ from pipeline.outputs.report.summary import STAND_INS, Loss, Summary, duration, 
 from pipeline.outputs.report.sureness import sureness_hint
 from pipeline.outputs.staging import STAGING
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from pipeline.outputs.thresholds import quantile_texts, rules_of
 from schemas.difficulty import DIMENSIONS
 from schemas.losses import STAGES
 from schemas.video import MODALITIES
@@ -49,7 +50,8 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
     tables = manifest.tables(output)
     curate = manifest.recipe.get("curate", {})
     index, near = _index(tables), summary.near
-    thresholds = [(name, float(curate[key])) for name, key in (("α1", "alpha1"), ("α2", "alpha2")) if key in curate]
+    rules = rules_of(manifest)
+    thresholds = [("α1", rules.alpha1), ("α2", rules.alpha2)] if curate else []
     return (
         _environment()
         .get_template("report.html")
@@ -75,7 +77,8 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
             matrix=_matrix(summary),
             hard=_hard(summary),
             histogram=histogram(summary.margins, thresholds),
-            hint=sureness_hint(tables, summary.lines, float(curate["alpha1"])) if "alpha1" in curate else "",
+            hint=sureness_hint(tables, summary.lines, rules.alpha1) if curate else "",
+            quantiles=quantile_texts(manifest),
             unseen=summary.unseen_by_judge,
             canvas=(WIDTH, HEIGHT),
             failures=list(islice(tables.rows("failures"), _LISTED)),

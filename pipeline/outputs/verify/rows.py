@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
+from pipeline.outputs.manifest import RunInfo
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Row, Tables
+from pipeline.outputs.thresholds import rules_of
 from pipeline.outputs.verify.records import broken_margin, broken_record
-from schemas.check import read_plain
+from schemas.check import InvalidRecord
 from schemas.example import SPLITS, STRATA
 from schemas.query import Label
 from schemas.tables import TABLES
@@ -58,7 +59,7 @@ class _Seen:
     text_split: dict[str, str] = field(default_factory=dict)  # of folded texts of examples
 
 
-def check_rows(tables: Tables, recipe: Mapping[str, Any]) -> Generator[Problem, None, bool]:
+def check_rows(tables: Tables, run: RunInfo) -> Generator[Problem, None, bool]:
     """Every broken rule, table by table: first of the rows as records, then between them.
 
     What is null, or of another kind than it must be, is a problem of its row, of which nothing else is asked then.
@@ -67,11 +68,11 @@ def check_rows(tables: Tables, recipe: Mapping[str, Any]) -> Generator[Problem, 
         Whether there was no such row.
     """
     try:
-        rules = read_plain(recipe.get("curate", {}), CurateRules)
-    except msgspec.ValidationError as error:
+        rules = rules_of(run)
+    except (msgspec.ValidationError, InvalidRecord) as error:
         yield Problem("manifest.json", f"recipe.curate: {error}")
         return False
-    seen = _Seen(rules, wants_frames=bool(recipe.get("emit", {}).get("frames")))
+    seen = _Seen(rules, wants_frames=bool(run.recipe.get("emit", {}).get("frames")))
     well_typed = True
     checks = {
         "videos": (_check_video, [*_VIDEO, "frames.list.element.path"]),

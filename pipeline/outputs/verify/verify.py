@@ -15,6 +15,7 @@ from pipeline.outputs.marks import AUDIT_FOLDER, LABELS
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.publish import describe
 from pipeline.outputs.staging import list_output
+from pipeline.outputs.thresholds import check_thresholds
 from pipeline.outputs.verify.ledger import check_ledger
 from pipeline.outputs.verify.rows import check_rows
 from pipeline.outputs.verify.runs import check_trec
@@ -61,8 +62,9 @@ def _check_content(output: str, manifest: Manifest) -> Iterator[Problem]:
     """
     tables = manifest.tables(output)
     try:
-        if not (yield from check_rows(tables, manifest.recipe)):
+        if not (yield from check_rows(tables, manifest)):
             return
+        yield from check_thresholds(tables, manifest)
         yield from check_trec(tables, manifest.recipe)
         yield from check_ledger(tables, manifest.entries)
     except UnreadableOutput as error:

@@ -74,6 +74,11 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
             f"{plan.untold:,} cached replies of the judge are without log-probabilities: a run asks for them again if "
             "its server is found to report them"
         )
+    if recipe.curate.follows_margins:
+        console.print(
+            "thresholds of curate are quantiles of the judge's margins: what they come to, and how many groups they "
+            "make, is not known before these"
+        )
     paid = [step for step in plan.steps if step.input_tokens or step.output_tokens]
     if any(step.requests is not None for step in plan.steps):
         console.print("Each result of a paid step is one call; requests are calls and, at the rate so far, retries.")

@@ -1,0 +1,56 @@
+"""The thresholds that a run curated by: the numbers of its recipe, or what its quantiles came to."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+from pipeline.outputs.manifest import RunInfo
+from pipeline.outputs.problem import Problem
+from pipeline.outputs.tables import Tables
+from schemas.check import read_plain
+from transforms.curate.curate_query import CurateRules
+from transforms.curate.thresholds import CurateConfig
+
+Alpha = Literal["alpha1", "alpha2"]
+ALPHAS: tuple[Alpha, ...] = get_args(Alpha)
+
+
+def rules_of(run: RunInfo) -> CurateRules:
+    """The rules by which a run told its pairs apart.
+
+    Raises:
+        msgspec.ValidationError, InvalidRecord: its manifest does not hold them.
+    """
+    return config_of(run).rules(run.thresholds)
+
+
+def config_of(run: RunInfo) -> CurateConfig:
+    """The rules as the recipe has them; raises ``msgspec.ValidationError``."""
+    return read_plain(run.recipe.get("curate", {}), CurateConfig)
+
+
+def quantile_text(run: RunInfo, name: Alpha) -> str:
+    """``quantile 0.3 = -4.12 nats over 3,804 pairs``; "" where the threshold is a number of the recipe."""
+    given: Any = run.recipe.get("curate", {}).get(name)
+    if not isinstance(given, dict) or run.thresholds is None:
+        return ""
+    came_to = getattr(run.thresholds, name)
+    return f"quantile {given['quantile']:g} = {came_to:.2f} nats over {run.thresholds.pairs:,} pairs"
+
+
+def quantile_texts(run: RunInfo) -> list[str]:
+    """``alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs``, of each threshold that is a quantile."""
+    return [f"{name} = {text}" for name in ALPHAS if (text := quantile_text(run, name))]
+
+
+def check_thresholds(tables: Tables, run: RunInfo) -> Iterator[Problem]:
+    """Whether quantiles came to what the judgements say; memory grows by 8 bytes a pair where there are some."""
+    config = config_of(run)
+    if not config.follows_margins:
+        return
+    rows = tables.rows("judgements", ["is_positive", "delta"])
+    due = config.thresholds(array("d", (r["delta"] for r in rows if r["delta"] is not None and not r["is_positive"])))
+    if run.thresholds != due:
+        yield Problem("manifest.json", f"the judgements make its thresholds {due}, got {run.thresholds}")
