@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a reranker on an output, in two stages, or a first stage: a retriever",
-        description="Train one stage. On several GPUs: torchrun --nproc-per-node N -m runners train …",
+        description="Train one stage. On several GPUs: torchrun --nproc-per-node N --no-python hardquery train …",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
