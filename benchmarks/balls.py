@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.outputs.manifest import Manifest, RunInfo, write_manifest
+from pipeline.outputs.publish import describe
 from schemas.example import SPLITS, Example, ExampleCandidate, Split
 from schemas.query import Candidate, Margin
 from schemas.tables import TABLES, row_of
@@ -116,12 +117,12 @@ def write_world(folder: Path, seed: int = 0, flipped: float = 0.0, clips_each: i
     }
     later_clips = _clips("h", [ball for triple in held_out for ball in _family(triple, 6, rng)], rng)
     world = existing_world(folder)
-    videos = [_video_row(clip, split, pixels) for split, clips in train_clips.items() for clip in clips]
+    videos = [video_row(clip, split, pixels) for split, clips in train_clips.items() for clip in clips]
     examples = [
         example for split in SPLITS for example in _examples(train_clips[split], split, asked_later, flipped, rng)
     ]
     write_output(world.train, videos, examples)
-    write_output(world.held_out, [_video_row(clip, "validation", pixels) for clip in later_clips], [])
+    write_output(world.held_out, [video_row(clip, "validation", pixels) for clip in later_clips], [])
     _write_queries(world, later_clips, sorted(asked_later, key=str), rng)
     return world
 
@@ -190,7 +191,7 @@ def _examples(
                 candidate(video_id, label, query.match(by_id[video_id].ball), ranks.get(video_id), rng)
                 for video_id, label in [(positive, 1), *((c.video_id, 0) for c in negatives)]
             ]
-            chosen = _chosen(rows[1:])
+            chosen = best_negatives(rows[1:])
             if chosen:
                 query_id = f"q-{clip.video_id}-{'-'.join(query.words)}"
                 group = (rows[0], *chosen)
@@ -225,7 +226,7 @@ def candidate(
     )
 
 
-def _chosen(negatives: Sequence[ExampleCandidate]) -> list[ExampleCandidate]:
+def best_negatives(negatives: Sequence[ExampleCandidate]) -> list[ExampleCandidate]:
     """The best-ranked negatives, one of them trusted; none where there is no trusted one."""
     trusted = next((c for c in negatives if c.stratum == "trusted_negative"), None)
     if trusted is None:
@@ -234,7 +235,7 @@ def _chosen(negatives: Sequence[ExampleCandidate]) -> list[ExampleCandidate]:
     return sorted([*others, trusted], key=lambda c: c.rank or 0)
 
 
-def _video_row(clip: Clip, split: Split, pixels: np.random.Generator) -> Row:
+def video_row(clip: Clip, split: Split, pixels: np.random.Generator) -> Row:
     row: Row = dict.fromkeys(TABLES["videos"].schema.names)
     return row | {
         "video_id": clip.video_id,
@@ -268,8 +269,13 @@ def _frames(ball: Ball, pixels: np.random.Generator) -> Iterator[bytes]:
         yield data.getvalue()
 
 
-def write_output(output: str, videos: Sequence[Row], examples: Sequence[Example]) -> None:
-    """An output folder with the tables that training reads."""
+def write_output(
+    output: str,
+    videos: Sequence[Row],
+    examples: Sequence[Example],
+    qrels: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
+    """An output folder with the tables that training reads, and qrels where they are given."""
     rows: dict[tuple[str, str], list[Row]] = {
         (name, part): [] for name, table in TABLES.items() for part in table.parts
     }
@@ -284,6 +290,9 @@ def write_output(output: str, videos: Sequence[Row], examples: Sequence[Example]
     for (name, part), mine in rows.items():
         path = TABLES[name].shard_path(part, 0, 1)
         files.append(WrittenFile(path, *write_shard(join(output, path), name, mine)))
+    if qrels:
+        write_lines(join(output, "qrels.trec"), qrels_lines(qrels))
+        files.append(describe(output, "qrels.trec"))
     info = RunInfo(
         recipe={"name": "balls", "curate": {"alpha1": ALPHA1}},
         recipe_fingerprint="balls",

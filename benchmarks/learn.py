@@ -11,10 +11,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import torch
 
@@ -67,11 +68,11 @@ def learn(folder: Path, case: Case, seed: int) -> Outcome:
     clean, world = (_world(folder, seed, flipped) for flipped in (0.0, case.flipped))
     model = folder / f"base-{seed}"
     if not model.is_dir():
-        _model(model, clean, seed)
+        tiny_model(model, read_queries(clean.queries).values(), seed)
     at = folder / f"{case.name.replace(' ', '-').replace('%', '').replace(',', '')}-{seed}"
     for stage in case.stages:
         data, output = (clean, folder / f"perception-{seed}") if stage == "perception" else (world, at)
-        train(stage, _config(model, seed, case.settings if stage == "ranking" else ()), data.train, str(output))
+        train(stage, tiny_config(model, seed, case.settings if stage == "ranking" else ()), data.train, str(output))
         model = output
         _say(f"{case.name}, seed {seed}, {stage}: {_last_metrics(output)}")
     run = read_run(f"{world.held_out}/run.trec")
@@ -89,16 +90,17 @@ def _world(folder: Path, seed: int, flipped: float) -> World:
     return existing_world(at) if at.is_dir() else write_world(at, seed, flipped)
 
 
-def _model(folder: Path, world: World, seed: int) -> Path:
-    config = _config(folder, seed, ())
+def tiny_model(folder: Path, queries: Iterable[str], seed: int, **sizes: Any) -> Path:
+    """A model of random weights, a million unless ``sizes`` says other; its tokenizer knows the queries' words."""
+    config = tiny_config(folder, seed, ())
     prompts = [config.perception.prompt, config.ranking.prompt]
     texts = [text for prompt in prompts for text in (prompt.system, prompt.user)] * 20
-    texts += list(read_queries(world.queries).values()) * 20
-    sizes = {"hidden": 128, "layers": 4, "heads": 4, "vision": 64, "vision_layers": 2, "init": 0.07}
+    texts += list(queries) * 20
+    sizes = {"hidden": 128, "layers": 4, "heads": 4, "vision": 64, "vision_layers": 2, "init": 0.07} | sizes
     return tiny_vlm.build(folder, "qwen3_vl", texts, seed=seed, **sizes)
 
 
-def _config(model: Path, seed: int, settings: Sequence[str]) -> TrainConfig:
+def tiny_config(model: Path, seed: int, settings: Sequence[str]) -> TrainConfig:
     """The preset `paper`, with what a model of a million weights needs: all of them trained, and larger steps."""
     own = {
         "model": json.dumps(str(model)),

@@ -78,9 +78,10 @@ class SynthesizeConfig(Section, frozen=True):
 class MineConfig(Section, frozen=True):
     """From queries to candidates: the first stages by name, how their runs are fused, and how deep these are.
 
-    An engine's options stand beside ``engine``, and for one that reads texts the weights of ``fields``. A query is
-    dropped unless its own video is among the first ``retrievable_at``, or if it is ambiguous. Of the candidates of its
-    split the first ``candidates`` go to the judge, but for those above the ``margin`` and near-duplicates of its video.
+    An engine's options stand beside ``engine``, and for one that reads texts the weights of ``fields``; a first stage
+    that is null is left out. A query is dropped unless its own video is among the first ``retrievable_at``, or if it is
+    ambiguous. Of the candidates of its split the first ``candidates`` go to the judge, but for those above the
+    ``margin`` and near-duplicates of its video.
     """
 
     first_stages: dict[str, EngineOptions]
@@ -258,6 +259,8 @@ def _with_first_stages(mine: Mapping[str, Any]) -> dict[str, Any]:
             if name in named:
                 raise RecipeError(f"recipe key mine.first_stages: two are called {name!r}; give each a name of its own")
             named[name] = {key: value for key, value in each.items() if key != "name"}
+    elif isinstance(several, Mapping):
+        section["first_stages"] = {name: each for name, each in several.items() if each is not None}
     return section
 
 

@@ -85,6 +85,11 @@ def test_a_positive_below_the_median_leaves_out_what_is_above_it():
     assert MarginRule(spread=0.5).cut(5.5, WORDS) == 5.5
 
 
+def test_a_spread_of_the_largest_scores_overflows_to_nothing():
+    scores = candidates(*((video, 1e308 * sign) for video, sign in zip("abc", (1, -1, -1), strict=True)))
+    assert MarginRule(spread=0.5).cut(1e308, scores) == 0.0
+
+
 def test_a_run_without_the_positive_or_the_candidate_leaves_nothing_out():
     assert chosen(ranking(query(video_id="b")), margin=MarginRule("dense", relative=0.1))[1] == {}
     assert "b" in chosen(ranking(), margin=MarginRule("dense", relative=0.0))[0]

@@ -170,6 +170,12 @@ def test_one_first_stage_in_place_of_all_takes_over_the_rules_that_named_another
     assert (mine.ambiguity.run, mine.ambiguity.ratio) == (None, 2.0)
 
 
+def test_a_first_stage_that_is_null_is_left_out():
+    assert list(load_recipe("demo", ["mine.first_stages.dense=null"]).mine.first_stages) == ["bm25"]
+    with pytest.raises(RecipeError, match="first_stages must name at least one"):
+        load_recipe("demo", ["mine.first_stages={dense: null}"])
+
+
 def test_a_first_stage_that_is_no_mapping_is_one_line():
     with pytest.raises(RecipeError, match=r"mine.first_stage: expected a mapping such as {engine: bm25}, got 'bm25'"):
         load_recipe("demo", ["mine.first_stage=bm25"])

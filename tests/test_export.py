@@ -8,7 +8,8 @@ import pytest
 from tiny_output import tiny_rows, write_tiny
 
 from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
-from pipeline.outputs.export.rankvideo import EXPORTS, export_rankvideo
+from pipeline.outputs.export.formats import EXPORTS
+from pipeline.outputs.export.rankvideo import export_rankvideo
 from pipeline.outputs.manifest import NotAnOutput
 from trainer.data.examples import read_queries
 from trainer.data.plan import plan_queries

@@ -44,9 +44,9 @@ def keys() -> list[Key]:
 def _keys(kind: type[msgspec.Struct], path: str) -> Iterator[Key]:
     for field in msgspec.structs.fields(kind):
         name = f"{path}{field.name}"
-        section = next((k for k in (field.type, *get_args(field.type)) if _is_section(k)), None)
-        if section is not None:
-            yield from _keys(section, f"{name}.")
+        kinds = [kind for kind in (get_args(field.type) or (field.type,)) if kind is not type(None)]
+        if len(kinds) == 1 and _is_section(kinds[0]):  # where a number may stand as well, it is a value
+            yield from _keys(kinds[0], f"{name}.")
             continue
         made = None if field.default_factory is msgspec.NODEFAULT else field.default_factory()
         default = made if field.default is msgspec.NODEFAULT else field.default

@@ -60,7 +60,9 @@ def add_commands(commands: Any) -> None:
     diff.set_defaults(act=_diff)
 
     export = commands.add_parser("export", help="write the training set in another format")
-    export.add_argument("format", metavar="FORMAT", help="rankvideo")
+    export.add_argument(
+        "format", metavar="FORMAT", help="rankvideo, sentence-transformers, ms-swift, trl, tevatron or beir"
+    )
     export.add_argument("output", metavar="OUT")
     export.add_argument("--to", metavar="DIR", help="destination (default: OUT/exports/FORMAT)")
     export.add_argument("--video-dir", metavar="DIR", help="name videos as DIR/<file name> instead of by their address")
@@ -140,7 +142,7 @@ def _diff(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pipeline.outputs.export.rankvideo import EXPORTS
+    from pipeline.outputs.export.formats import EXPORTS
     from pipeline.outputs.manifest import NotAnOutput
     from schemas.configuration.section import did_you_mean
     from transforms.storage.files import join

@@ -48,8 +48,8 @@ class MarginRule(Section, frozen=True):
         """The score above which a candidate is left out, given the video's own and those of the run."""
         if self.relative is not None:
             return positive - (1.0 - self.relative) * abs(positive)
-        middle = median(candidate.score for candidate in scores)
-        return positive - (self.spread or 0.0) * max(0.0, positive - middle)
+        spread, middle = self.spread or 0.0, median(candidate.score for candidate in scores)
+        return (1.0 - spread) * positive + spread * min(positive, middle)  # no difference, which may overflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,8 @@ from transforms.workers.recorded import WORK
 
 NOT_PACKED = "not packed"  # why queries wait in a look at what a run would do: it brings no corpus here to pack it
 SEARCH = SearchOptions()
-_AT_ONCE = 256  # queries, whose scores of 110,000 videos take 225 MB
+_AT_ONCE = 256  # queries, whose scores of 110,000 videos take 225 MB; and videos, whose vectors are read ahead
+_READERS = 16  # a video's vectors are a small file or some: what they cost on a network is the wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class PackVideos(beam.PTransform):
 
 
 @contextmanager
-def _packed(videos: Iterable[EmbeddedVideo], cache: Cache, space: str) -> Iterator[str]:
+def _packed(videos: Sequence[EmbeddedVideo], cache: Cache, space: str) -> Iterator[str]:
     """The path of a pack of videos in the order of their ids, which is removed afterwards.
 
     Raises:
@@ -107,13 +109,21 @@ def _packed(videos: Iterable[EmbeddedVideo], cache: Cache, space: str) -> Iterat
     with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
         path = os.path.join(folder, "pack")
         try:
-            write_pack(path, ((video.video_id, video.embedding(cache)) for video in videos), space)
+            write_pack(path, _read(videos, cache), space)
         except NotVectors as error:
             raise CacheFailed(f"{error}; delete it, and its video is embedded again at the next run") from error
         except ValueError as error:
             fix = "hardquery cache prune --step embed_video --older-than 0d"
             raise CacheFailed(f"{error}: another model of the same name made some of them; run: {fix}") from error
         yield path
+
+
+def _read(videos: Sequence[EmbeddedVideo], cache: Cache) -> Iterator[tuple[str, Embedding]]:
+    """The vectors of each video, in order; a store on a network is asked for many at once."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        for start in range(0, len(videos), _AT_ONCE):
+            some = videos[start : start + _AT_ONCE]
+            yield from zip((v.video_id for v in some), readers.map(lambda v: v.embedding(cache), some), strict=True)
 
 
 @dataclass

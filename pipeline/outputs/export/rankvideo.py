@@ -1,27 +1,30 @@
-"""Exports: an output in the formats of other projects, by name."""
+"""The files that the public release of RankVideo reads."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from typing import Any, TextIO
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
 
-import jsonlines
-
-from pipeline.outputs.errors import UnreadableOutput, UnwritableExport, reading
+from pipeline.outputs.errors import UnreadableOutput, reading
 from pipeline.outputs.export.naming import Naming, link_videos, name_videos, naming_lines
+from pipeline.outputs.export.writing import (
+    Write,
+    dumps,
+    json_lines,
+    json_object,
+    text_lines,
+    write_files,
+    writing_to,
+)
 from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
 from pipeline.outputs.run_lines import RUN, rankings
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.example import SPLITS
 from transforms.storage.cache import is_remote
-from transforms.storage.files import join, open_seekable, replacing
-
-Export = Callable[[str, str, str | None, bool], list[str]]
+from transforms.storage.files import join, open_seekable
 
 NAMES = "videos.tsv"
 
@@ -53,35 +56,22 @@ def export_rankvideo(
     folder = video_dir or (join(here, "videos") if numeric_ids else None)
     naming = name_videos(tables, folder, numeric_ids)
 
-    contents: dict[str, Callable[[TextIO], None]] = {}
+    contents: dict[str, Write] = {}
     for split in SPLITS:
-        contents[f"{split}.jsonl"] = _json_lines(_pairs(tables, videos, split, naming))
-        contents[f"perception_{split}.jsonl"] = _json_lines(_captions(tables, videos, split, naming))
-    contents["queries.tsv"] = _text_lines(_queries(tables))
-    contents["run.json"] = _json_object(_scores(tables, naming))
-    contents["candidates.json"] = _json_object(_queries_by_video(tables, naming))
+        contents[f"{split}.jsonl"] = json_lines(_pairs(tables, videos, split, naming))
+        contents[f"perception_{split}.jsonl"] = json_lines(_captions(tables, videos, split, naming))
+    contents["queries.tsv"] = text_lines(_queries(tables))
+    contents["run.json"] = json_object(_scores(tables, naming))
+    contents["candidates.json"] = json_object(_queries_by_video(tables, naming))
     for name in (RUN, "qrels.trec"):
-        contents[name] = _text_lines(_lines(output, name, naming if numeric_ids else {}))
+        contents[name] = text_lines(_lines(output, name, naming if numeric_ids else {}))
     if numeric_ids:
-        contents[NAMES] = _text_lines(naming_lines(naming))
-    contents[SOURCE] = lambda file: print(_dumps(source), file=file)
-    written = []
-    try:
-        if numeric_ids and not video_dir and not is_remote(destination):
+        contents[NAMES] = text_lines(naming_lines(naming))
+    contents[SOURCE] = lambda file: print(dumps(source), file=file)
+    if numeric_ids and not video_dir and not is_remote(destination):
+        with writing_to(destination):
             link_videos(naming)
-        for name, write in contents.items():
-            written.append(join(destination, name))
-            with _text_file(written[-1]) as file:
-                write(file)
-    except OSError as error:  # of writing: those of reading are UnreadableOutput by now
-        raise UnwritableExport(
-            f"cannot export to {destination}: {error.strerror or error}; name a folder to write to"
-        ) from error
-    return written
-
-
-EXPORTS: Mapping[str, Export] = {"rankvideo": export_rankvideo}
-"""Exports by name: (output, destination, folder of the videos or None) -> paths written."""
+    return write_files(destination, contents)
 
 
 def _pairs(tables: Tables, videos: VideoIndex, split: str, naming: Naming) -> Iterator[dict[str, Any]]:
@@ -144,38 +134,6 @@ def _queries_by_video(tables: Tables, naming: Naming) -> Iterator[tuple[str, lis
             yield _id(naming, video_id), queries
 
 
-@contextmanager
-def _text_file(path: str) -> Iterator[TextIO]:
-    with replacing(path) as stream:
-        text = io.TextIOWrapper(stream, "utf-8", newline="\n", write_through=False)
-        yield text
-        text.flush()
-        text.detach()  # the stream is closed by whoever opened it
-
-
-def _json_lines(rows: Iterable[dict[str, Any]]) -> Callable[[TextIO], None]:
-    def write(file: TextIO) -> None:
-        jsonlines.Writer(file, dumps=_dumps).write_all(rows)
-
-    return write
-
-
-def _json_object(items: Iterable[tuple[str, Any]]) -> Callable[[TextIO], None]:
-    """One JSON object, a member a line, without ever holding it whole."""
-
-    def write(file: TextIO) -> None:
-        file.write("{")
-        for number, (key, value) in enumerate(items):
-            file.write(f"{',' if number else ''}\n{_dumps(key)}: {_dumps(value)}")
-        file.write("\n}\n")
-
-    return write
-
-
-def _text_lines(lines: Iterable[str]) -> Callable[[TextIO], None]:
-    return lambda file: file.writelines(lines)
-
-
 def _queries(tables: Tables) -> Iterator[str]:
     for row in tables.rows("ranking", ["query_id", "query"]):
         yield f"{row['query_id']}\t{' '.join(row['query'].split())}\n"
@@ -191,7 +149,3 @@ def _lines(output: str, name: str, naming: Naming) -> Iterator[str]:
                 columns[2] = _id(naming, columns[2])
                 text = f"{' '.join(columns)}\n"
             yield text
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,26 @@
+"""Exports by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pipeline.outputs.export.peers import (
+    export_beir,
+    export_ms_swift,
+    export_sentence_transformers,
+    export_tevatron,
+    export_trl,
+)
+from pipeline.outputs.export.rankvideo import export_rankvideo
+
+Export = Callable[[str, str, str | None, bool], list[str]]
+
+EXPORTS: Mapping[str, Export] = {
+    "rankvideo": export_rankvideo,
+    "sentence-transformers": export_sentence_transformers,
+    "ms-swift": export_ms_swift,
+    "trl": export_trl,
+    "tevatron": export_tevatron,
+    "beir": export_beir,
+}
+"""(output, destination, folder of the videos or None, whether to number videos) -> paths written."""

@@ -1,0 +1,173 @@
+"""Ranking groups as the training libraries of others read them: JSON Lines, and for BEIR a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
+from pipeline.outputs.export.naming import Naming, name_videos
+from pipeline.outputs.export.writing import Write, dumps, json_lines, text_lines, write_files
+from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
+from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from schemas.example import SPLITS
+from schemas.video import MODALITIES
+
+_QUESTION = "Is this video relevant to the search query: {query}"
+
+
+class Groups:
+    """What every format is made of: groups, and of each video its text and the path of its file."""
+
+    def __init__(self, output: str, video_dir: str | None) -> None:
+        self.tables: Tables = read_manifest(output).tables(output)
+        self.naming: Naming = name_videos(self.tables, video_dir, numeric=False)
+        self._videos = VideoIndex(self.tables, ["caption", "asr", "ocr", "metadata"])
+
+    def of(self, split: str) -> Iterator[tuple[Row, Row, list[Row]]]:
+        """The rows of a split, each with its positive and its negatives."""
+        for row in self.tables.rows("ranking", part=split):
+            positive = next(each for each in row["candidates"] if each["label"])
+            yield row, positive, [each for each in row["candidates"] if not each["label"]]
+
+    def ids(self) -> list[str]:
+        """All videos, by id."""
+        return sorted(self.naming)
+
+    def path(self, candidate: Row) -> str:
+        """Where a candidate's file is said to lie."""
+        return self.naming[candidate["video_id"]].path
+
+    def title_and_text(self, video_id: str) -> tuple[str, str]:
+        """A video's title, and all of its other evidence as one text."""
+        video = self._videos.get(video_id)
+        if video is None:
+            raise UnreadableOutput(self.tables.output, "videos/", f"video {video_id!r} is not in it")
+        evidence = evidence_of(video)
+        parts = [evidence.text(name) for name in MODALITIES if name != "metadata"]
+        return evidence.metadata.title, "\n".join(filter(None, [*parts, evidence.metadata.description]))
+
+    def text(self, candidate: Row) -> str:
+        """A candidate's evidence, its title first."""
+        return "\n".join(filter(None, self.title_and_text(candidate["video_id"])))
+
+
+def export_sentence_transformers(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
+    """For CrossEncoder trainers: ``pairs_SPLIT.jsonl`` (query, passage, label: the teacher's p_yes, else 0 or 1), and
+    ``SPLIT.jsonl`` (anchor, positive, negative_1 to negative_N), of as many negatives as every group has.
+    """
+
+    def pairs(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        for row, positive, negatives in groups.of(split):
+            for each in (positive, *negatives):
+                label = float(each["label"]) if each["p_yes"] is None else each["p_yes"]
+                yield {"query": row["query"], "passage": groups.text(each), "label": label}
+
+    def tuples(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        fewest = min((len(negatives) for _, _, negatives in groups.of(split)), default=0)
+        for row, positive, negatives in groups.of(split):
+            others = {f"negative_{n}": groups.text(each) for n, each in enumerate(negatives[:fewest], 1)}
+            yield {"anchor": row["query"], "positive": groups.text(positive), **others}
+
+    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": tuples, "pairs_{split}": pairs})
+
+
+def export_ms_swift(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
+    """For ms-swift's rerankers: the query as ``messages``, a video each in ``positive_messages``/``_videos`` and
+    ``negative_messages``/``_videos``.
+    """
+
+    def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        for row, positive, negatives in groups.of(split):
+            yield {
+                "messages": [{"role": "user", "content": row["query"]}],
+                "positive_messages": [[{"role": "user", "content": "<video>"}]],
+                "positive_videos": [[groups.path(positive)]],
+                "negative_messages": [[{"role": "user", "content": "<video>"}] for _ in negatives],
+                "negative_videos": [[groups.path(each)] for each in negatives],
+            }
+
+    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
+
+
+def export_trl(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
+    """For TRL's SFTTrainer, conversational prompt and completion: the teacher's rationale and answer, and the video."""
+
+    def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        for row, positive, negatives in groups.of(split):
+            for each in (positive, *negatives):
+                question = [{"type": "video"}, {"type": "text", "text": _QUESTION.format(query=row["query"])}]
+                reply = f"{each['rationale'] or ''}\n<answer>{'yes' if each['label'] else 'no'}</answer>".lstrip()
+                yield {
+                    "prompt": [{"role": "user", "content": question}],
+                    "completion": [{"role": "assistant", "content": [{"type": "text", "text": reply}]}],
+                    "videos": [groups.path(each)],
+                }
+
+    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
+
+
+def export_tevatron(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
+    """For Tevatron: a query with ``positive_passages`` and ``negative_passages`` of docid, title, text and video."""
+
+    def passage(groups: Groups, candidate: Row) -> dict[str, str]:
+        title, text = groups.title_and_text(candidate["video_id"])
+        return {"docid": candidate["video_id"], "title": title, "text": text, "video": groups.path(candidate)}
+
+    def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        for row, positive, negatives in groups.of(split):
+            yield {
+                "query_id": row["query_id"],
+                "query": row["query"],
+                "positive_passages": [passage(groups, positive)],
+                "negative_passages": [passage(groups, each) for each in negatives],
+            }
+
+    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
+
+
+def export_beir(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
+    """A BEIR folder: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/train.tsv`` and ``qrels/dev.tsv``."""
+    _require_own_ids("beir", numeric_ids)
+    groups = Groups(output, video_dir)
+
+    def corpus() -> Iterator[dict[str, Any]]:
+        for video_id in groups.ids():
+            title, text = groups.title_and_text(video_id)
+            yield {"_id": video_id, "title": title, "text": text, "metadata": {"video": groups.naming[video_id].path}}
+
+    def qrels(split: str) -> Iterator[str]:
+        yield "query-id\tcorpus-id\tscore\n"
+        for row, positive, _ in groups.of(split):
+            yield f"{row['query_id']}\t{positive['video_id']}\t1\n"
+
+    queries = ({"_id": row["query_id"], "text": row["query"]} for split in SPLITS for row, _, _ in groups.of(split))
+    contents: dict[str, Write] = {"corpus.jsonl": json_lines(corpus()), "queries.jsonl": json_lines(queries)}
+    contents |= {
+        f"qrels/{name}.tsv": text_lines(qrels(split)) for name, split in zip(("train", "dev"), SPLITS, strict=True)
+    }
+    return write_files(destination, contents | _source(output))
+
+
+def _by_split(
+    output: str, destination: str, video_dir: str | None, numeric_ids: bool, formats: dict[str, Any]
+) -> list[str]:
+    """Write a file a split and kind of row; ``formats`` are makers of rows by the file's name, without its ending."""
+    _require_own_ids("this format", numeric_ids)
+    groups = Groups(output, video_dir)
+    contents: dict[str, Write] = {
+        f"{name.format(split=split)}.jsonl": json_lines(rows(groups, split))
+        for split in SPLITS
+        for name, rows in formats.items()
+    }
+    return write_files(destination, contents | _source(output))
+
+
+def _require_own_ids(name: str, numeric_ids: bool) -> None:
+    if numeric_ids:
+        raise UnwritableExport(f"--numeric-ids is for rankvideo; {name} has the ids of the output")
+
+
+def _source(output: str) -> dict[str, Write]:
+    text = dumps({"manifest_sha256": manifest_sha256(output)})
+    return {SOURCE: text_lines([f"{text}\n"])}
