@@ -264,6 +264,9 @@ def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher
         told = f"{found.alternatives} of {options.top_logprobs}"
         lacks.append(f"reports only {told} alternatives of a token: the intervals of margins are wider")
     served = Served(
-        tuple(why), logprobs=found.logprobs == "yes", top_logprobs=found.top_logprobs, exact_ids=found.exact_ids
+        tuple(why),
+        logprobs=found.logprobs == "yes",
+        top_logprobs=found.top_logprobs,
+        exact_ids=found.exact_ids if "logprobs_exact" in options.confidence else None,
     )
     return replace(options, served=served), lacks
