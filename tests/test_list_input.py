@@ -272,7 +272,7 @@ def test_a_parquet_manifest_says_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (['{"uri": "a.mp4"}', "{oops"], "line 2: JSON"),
+        (['{"uri": "a.mp4"}', "{oops"], "line 2: not JSON: JSON"),
         (['{"uri": "a.mp4"}', "[]"], "line 2: Expected `object`"),
         (['{"title": "x"}'], "line 1: every row needs a 'uri'"),
         (['{"uri": "a.mp4", "video_id": 7}'], "line 1: 'video_id' must be a string"),
@@ -294,3 +294,10 @@ def test_entries_survive_their_file(folder, tmp_path):
     path.write_bytes(entries_json(entries))
 
     assert tuple(read_entries(str(path))) == entries
+
+
+def test_a_line_that_is_no_json_is_named_as_such(tmp_path):
+    (tmp_path / "list.jsonl").write_text('{"uri": "a.mp4"}\n{"uri": \n')
+
+    with pytest.raises(InputError, match=r"list\.jsonl, line 2: not JSON: "):
+        list_input(str(tmp_path / "list.jsonl"))

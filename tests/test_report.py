@@ -1,6 +1,7 @@
 import io
 import re
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from PIL import Image
@@ -63,7 +64,7 @@ def test_losses_are_shown_with_their_reasons(page):
 
 def test_the_shares_of_queries_that_hinge_on_something_are_shown_of_those_kept_and_of_those_dropped(page):
     table = page.partition("Queries that hinge on it")[2].partition("</table>")[0]
-    shares = re.findall(r"<tr><th>([a-z ]+)</th>.*?(\d+ %)</td>.*?(\d+ %)</td></tr>", table)
+    shares = re.findall(r"<tr><th>([a-z ]+)</th><td.*?(\d+ %)</td>.*?(\d+ %)</td></tr>", table)
 
     assert [name for name, *_ in shares] == [name.replace("_", " ") for name in DIMENSIONS]
     assert ("causal", "100 %", "100 %") in shares
@@ -80,12 +81,51 @@ def test_queries_that_nobody_rated_have_no_such_table(tmp_path):
     assert "hinge on it" not in (tmp_path / "report.html").read_text()
 
 
+def test_contents_lead_to_every_part_and_headings_never_skip_a_level(page, output):
+    ids = set(re.findall(r'<h2 id="([a-z-]+)"', page))
+    levels = [int(level) for level in re.findall(r"<h([1-6])\b", page)]
+
+    assert set(re.findall(r'href="#([a-z-]+)"', page)) <= ids
+    assert {"examples", "left-out", "failures"} <= set(re.findall(r'href="#([a-z-]+)"', page))
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert f"<h1>{output[0].name}</h1>" in page  # the output's own name
+
+
+def test_every_column_has_a_name_and_what_scrolls_can_be_reached_by_keyboard(page):
+    assert "<th></th>" not in page
+    assert all('tabindex="0"' in tag for tag in re.findall(r'<[a-z]+ class="(?:card )?scroll"[^>]*>', page))
+
+
+def test_every_reason_for_leaving_queries_out_has_an_example(page):
+    table = page.partition('id="left-out"')[2].partition("</table>")[0]
+    dropped = [row for _, row in tiny_rows()["queries"] if row["verdict"] != "kept"]
+
+    assert table.count("<tr><td") == len({(row["stage"], row["reason"]) for row in dropped})
+    assert "too short" in table
+    assert "3 words, at least 4" in table
+
+
+def test_a_candidate_names_its_file(page):
+    assert re.search(r"<dt>file</dt><dd><bdi>[a-z]+-\d\.mp4</bdi></dd>", page)
+
+
 def test_six_groups_are_shown_with_frames_of_every_candidate(page, output):
     folder, manifest = output
     chosen = choose_examples(manifest.tables(str(folder)))
 
     assert len(chosen) == page.count('<article class="card group">') == 6
     assert page.count("<img ") == 3 * sum(len(row["candidates"]) for row in chosen)
+
+
+def test_of_each_variant_the_group_is_shown_in_which_the_judge_is_least_sure(output):
+    def doubt(row):
+        return min(abs(each["delta"]) for each in row["candidates"] if each["delta"] is not None)
+
+    groups = [row for _, row in tiny_rows()["ranking"]]
+
+    for row in choose_examples(output[1].tables(str(output[0])))[:5]:
+        assert doubt(row) == min(doubt(other) for other in groups if other["variant"] == row["variant"])
 
 
 def test_the_groups_shown_cover_every_variant_before_one_repeats(output):

@@ -142,7 +142,7 @@ def test_qrels_are_read_as_public_collections_have_them(tmp_path: Path, name: st
 def test_a_table_without_the_columns_that_are_needed_names_them(tmp_path: Path):
     with pytest.raises(TrecError, match=r"line 2: needs a value in each of the columns query_id, doc_id, relevance"):
         read_qrels(written(tmp_path / "j.csv", "query_id,doc\nq,v\n"))
-    with pytest.raises(TrecError, match=r"j\.jsonl, line 1: JSON is malformed"):
+    with pytest.raises(TrecError, match=r"j\.jsonl, line 1: not JSON: JSON is malformed"):
         read_qrels(written(tmp_path / "j.jsonl", "{oops"))
     with pytest.raises(FileNotFoundError, match=r"none\.csv"):
         read_qrels(str(tmp_path / "none.csv"))

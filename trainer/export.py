@@ -78,6 +78,8 @@ def export_model(run: Path, to: Path) -> Path:
         ExportError: the run is not finished, or ``to`` is not empty.
     """
     record_path = run / "run.json"
+    if not run.is_dir():
+        raise ExportError(f"there is no folder {run}")
     if not record_path.is_file() or not (run / "model").is_dir():
         raise ExportError(f"{run} is not a finished run: run `hardquery train` to its end")
     if to.exists() and any(to.iterdir()):

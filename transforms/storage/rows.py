@@ -60,7 +60,8 @@ def _json_rows(path: str, text: str) -> Iterator[tuple[int, Row]]:
             try:
                 yield number, read_json(line, Row)
             except (msgspec.DecodeError, RecursionError) as error:
-                raise RowError(f"{path}, line {number}: {error}") from error
+                said = str(error) if isinstance(error, msgspec.ValidationError) else f"not JSON: {error}"
+                raise RowError(f"{path}, line {number}: {said}") from error
 
 
 def _table_rows(path: str, text: str) -> Iterator[tuple[int, Row]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import posixpath
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from itertools import islice
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from pipeline.outputs.manifest import Manifest, by_role
 from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
@@ -17,9 +20,11 @@ from pipeline.outputs.report.histogram import HEIGHT, WIDTH, histogram
 from pipeline.outputs.report.pictures import strip
 from pipeline.outputs.report.summary import STAND_INS, Loss, Summary, duration, stratum_order
 from pipeline.outputs.report.sureness import sureness_hint
+from pipeline.outputs.staging import STAGING
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from pipeline.outputs.thresholds import quantile_texts, rules_of
 from schemas.difficulty import DIMENSIONS
+from schemas.losses import STAGES
 from schemas.video import MODALITIES
 from schemas.visible import UNREADABLE, visible
 from transforms.ledger import Line, by_stage
@@ -35,7 +40,7 @@ class Shown:
 
     candidate: Row
     title: str
-    uri: str
+    file: str
     frames: tuple[str, ...]
     evidence: tuple[tuple[str, str], ...]
 
@@ -53,6 +58,10 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
         .render(
             s=summary,
             m=manifest,
+            name=output_name(output),
+            palette=Markup(resources.files("pipeline.outputs").joinpath("palette.css").read_text("utf-8")),
+            contents=_contents(summary),
+            dropped=list(_dropped(tables)),
             recipe=manifest.recipe,
             curate=curate,
             engines=[(role, manifest.engines[role]) for role in by_role(manifest.engines)],
@@ -103,20 +112,60 @@ def _visible(value: Any) -> Any:
 
 
 def choose_examples(tables: Tables, count: int = EXAMPLES) -> list[Row]:
-    """The examples to show: one of each variant in turn, those with most strata and candidates first, ties by id."""
-    best: dict[str, list[tuple[tuple[int, int, str], str]]] = {}
-    for row in tables.rows("ranking", ["query_id", "variant", "candidates.list.element.stratum"]):
-        strata = [candidate["stratum"] for candidate in row["candidates"]]
+    """The examples to show: one of each variant in turn, those first in which the judge is least sure, ties by id."""
+    best: dict[str, list[tuple[float, str]]] = {}
+    for row in tables.rows("ranking", ["query_id", "variant", "candidates.list.element.delta"]):
+        margins = [abs(each["delta"]) for each in row["candidates"] if each["delta"] is not None]
         ranked = best.setdefault(row["variant"] or "", [])
-        ranked.append(((-len(set(strata)), -len(strata), row["query_id"]), row["query_id"]))
+        ranked.append((min(margins, default=0.0), row["query_id"]))
         ranked.sort()
         del ranked[count:]
-    turns = sorted(
-        (place, variant, query_id) for variant, ranked in best.items() for place, (_, query_id) in enumerate(ranked)
-    )
+    turns = sorted((place, *found) for ranked in best.values() for place, found in enumerate(ranked))
     chosen = [query_id for _, _, query_id in turns[:count]]
     rows = {row["query_id"]: row for row in tables.rows("ranking") if row["query_id"] in chosen}
     return [rows[query_id] for query_id in chosen]
+
+
+def output_name(output: str) -> str:
+    """The name of an output, given its folder or the one in which it is staged."""
+    return posixpath.basename(output.rstrip("/").removesuffix(f"/{STAGING}")) or "hardquery"
+
+
+def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
+    """The parts of the page: id, name, and whether this output has it."""
+    return [
+        ("from-files-to-examples", "From files to examples", True),
+        ("margins", "Margins", True),
+        ("first-stages", "First stages", summary.first_stages is not None),
+        ("evidence-and-queries", "Evidence and queries", True),
+        ("examples", "Examples", True),
+        ("left-out", "Left out", bool(summary.dropped)),
+        ("near-duplicates", "Near-duplicates", True),
+        ("ledger", "Ledger", True),
+        ("failures", "Failures", True),
+        ("engines-and-prompts", "Engines and prompts", True),
+    ]
+
+
+@dataclass(slots=True)
+class Dropped:
+    """So many queries were left out for a reason, and one of them."""
+
+    stage: str
+    reason: str
+    text: str
+    detail: str
+    count: int = 0
+
+
+def _dropped(tables: Tables) -> Iterator[Dropped]:
+    """The reasons for which queries are in no group, by stage, the most queries first."""
+    found: dict[tuple[str, str], Dropped] = {}
+    for row in tables.rows("queries", ["text", "verdict", "stage", "reason", "detail"]):
+        if row["verdict"] != "kept":
+            key = row["stage"] or "", row["reason"] or ""
+            found.setdefault(key, Dropped(*key, row["text"], row["detail"] or "")).count += 1
+    yield from sorted(found.values(), key=lambda each: (STAGES.index(each.stage), -each.count, each.reason))
 
 
 def _index(tables: Tables) -> VideoIndex:
@@ -133,7 +182,7 @@ def _shown(candidate: Row, video: Row | None) -> Shown:
     evidence = evidence_of(video)
     snippets = ((name, _snippet(evidence.text(name))) for name in MODALITIES)
     shown = tuple(pair for pair in snippets if pair[1])
-    return Shown(candidate, evidence.metadata.title, video["uri"], strip(video), shown)
+    return Shown(candidate, evidence.metadata.title, posixpath.basename(video["uri"]), strip(video), shown)
 
 
 def _matrix(summary: Summary) -> list[tuple[str, list[tuple[int, int]]]]:

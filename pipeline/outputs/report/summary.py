@@ -193,7 +193,7 @@ def _count_videos(summary: Summary, tables: Tables) -> None:
             summary.languages[metadata["language"]] += 1
         present = {**row, "metadata": metadata["title"] or metadata["description"]}
         summary.modalities.update(modality for modality in MODALITIES if present[modality])
-        summary.warnings.update({(warning["part"], warning["reason"]) for warning in row["warnings"]})
+        summary.warnings.update((warning["part"], warning["reason"]) for warning in row["warnings"])
 
 
 def _count_queries(summary: Summary, tables: Tables) -> None:
