@@ -16,7 +16,9 @@ class Capabilities:
     strings and lists; ``logprobs`` whether it reports log-probabilities, ``alternatives`` of how many tokens at each
     place, ``top_logprobs`` for how many it lets itself be asked, where these are fewer than wanted, and
     ``logprobs_mode`` whether they are the model's ("raw") or follow the temperature ("processed"); ``n`` whether it
-    gives several replies to one request, ``prefill`` whether it goes on from the start of an answer. ``usage`` names
+    gives several replies to one request, ``prefill`` whether it goes on from the start of an answer. ``logprobs_exact``
+    says whether it reports the log-probabilities of the tokens that it is asked for by their ids, and ``exact_ids`` are
+    those of its tokens that spell yes or no. ``usage`` names
     the counts that it reports (see ``Usage``), ``context_tokens`` is how much it reads and writes at a time, None where
     it does not say, ``reads_tokens`` how much of a longer prompt it was seen to read without a word. ``lacks`` says in
     a line what it lacks of what the recipe asks for, and what is done instead.
@@ -31,6 +33,8 @@ class Capabilities:
     logprobs_mode: Literal["raw", "processed", "unknown"] = "unknown"
     n: Support = "unknown"
     prefill: Support = "unknown"
+    logprobs_exact: Support = "unknown"
+    exact_ids: tuple[int, ...] = ()
     usage: tuple[str, ...] = ()
     context_tokens: int | None = None
     reads_tokens: int | None = None

@@ -24,7 +24,9 @@ QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
 Label = Literal["yes", "no"]
 LABELS: tuple[Label, ...] = get_args(Label)
 
-ConfidenceSource = Literal["logprobs", "logprobs_prefill", "sampling", "verbalized", "prior", "rules", "label_only"]
+ConfidenceSource = Literal[
+    "logprobs_exact", "logprobs", "logprobs_prefill", "sampling", "verbalized", "prior", "rules", "label_only"
+]
 CONFIDENCE_SOURCES: tuple[ConfidenceSource, ...] = get_args(ConfidenceSource)
 
 

@@ -115,7 +115,7 @@ def calls_to_follow(ladder: Ladder, asked: str) -> int:
     """
     if asked == "prior":
         return 1 + calls_to_follow(ladder, "label_only")
-    if asked not in ("label_only", "logprobs"):
+    if asked not in ("label_only", "logprobs", "logprobs_exact"):
         return 0
     return {"logprobs_prefill": 1, "verbalized": 1, "sampling": ladder.samples}.get("".join(ladder.rungs[:1]), 0)
 

@@ -36,6 +36,9 @@ class Judged:
 
 def first_source(teacher: Teacher) -> ConfidenceSource:
     """What the first reply of a pair is asked for: log-probabilities, where they are a rung of the teacher's."""
+    ladder = teacher.ladder
+    if "logprobs_exact" in ladder.rungs and "logprobs_exact" not in ladder.lacking:
+        return "logprobs_exact"
     return "logprobs" if "logprobs" in teacher.ladder.rungs else "label_only"
 
 
@@ -105,6 +108,11 @@ def _of_tokens(judged: Judged) -> Margin | None:
     return decision_margin(judged.reply.tokens, label=judged.label)
 
 
+def _of_all_spellings(judged: Judged) -> Margin | None:
+    """Of a reply that lists every spelling at each of its places; another server than was seen may have sent it."""
+    return _of_tokens(judged) if all(token.complete for token in judged.reply.tokens) else None
+
+
 def _of_prefill(judged: Judged) -> Margin | None:
     said = up_to_answer(judged.reply.text)
     reply = _ask(judged, replace(judged.request, confidence="logprobs_prefill", said=said))
@@ -167,6 +175,7 @@ def _ask(judged: Judged, request: TeacherRequest) -> TeacherReply | None:
 
 
 _RUNGS: Mapping[ConfidenceSource, Callable[[Judged], Margin | None]] = {
+    "logprobs_exact": _of_all_spellings,
     "logprobs": _of_tokens,
     "rules": _of_tokens,
     "logprobs_prefill": _of_prefill,

@@ -18,6 +18,9 @@ PriorWay = Literal["prefill", "systemone", "decisions"]
 """How a teacher answers without a rationale: it goes on from the answer tag, or a decision endpoint of its server."""
 
 
+_LOGPROBS: tuple[ConfidenceSource, ...] = ("logprobs_exact", "logprobs", "logprobs_prefill")
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
     """One question to the teacher: the rendered prompt, and its content as records for teachers that read no prose.
@@ -27,6 +30,7 @@ class TeacherRequest:
     the question is about, for people.
 
     ``confidence`` is what the reply is to tell beyond its words: "logprobs" asks for log-probabilities,
+    "logprobs_exact" for those of every token that spells yes or no,
     "logprobs_prefill" for those of the one token by which the teacher goes on from ``said``, the start of its own
     answer; "sampling" for an answer drawn at temperature 1, with log-probabilities where ``logprobs``; "verbalized" for
     one to ``follow_up``, the question that follows the answer ``said``; "prior" for an answer without a rationale, in
@@ -49,7 +53,7 @@ class TeacherRequest:
     @property
     def asks_for_logprobs(self) -> bool:
         """Whether the reply is to hold log-probabilities."""
-        return self.logprobs or self.prior == "prefill" or self.confidence in ("logprobs", "logprobs_prefill")
+        return self.logprobs or self.prior == "prefill" or self.confidence in _LOGPROBS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from prompts.margin import spelling_of
 from prompts.write_queries import reply_schema, without_bounds
 from schemas.capabilities import Capabilities, Support
 from schemas.video import MODALITIES
@@ -31,6 +32,12 @@ _SCHEMA = {
 _SCHEMA_TOKENS = 48  # servers that leave white space free take a random model's word for it
 _FEWER = (10, 5, 1)  # alternatives to ask for where a server refuses as many as the recipe wants
 _LONG_WORDS = 4400  # more than what local servers read unless told otherwise (2048 and 4096); no tokenizer joins words
+SPELLINGS = tuple(
+    mark + word
+    for word in ("yes", "Yes", "YES", "ye", "Ye", "y", "Y", "no", "No", "NO", "n", "N")
+    for mark in ("", " ", '"', ' "', "*", "**", " **", "'", "(", "[")
+)
+"""Ways in which the first token of an answer may spell yes or no, or start to; most are no token of a vocabulary."""
 _NOT_REPORTED = -9000.0  # what servers put for a token that has no log-probability
 _LEAST_GAP = 0.05  # nats between the alternatives of a token, in all, that tell one temperature from another
 
@@ -67,8 +74,10 @@ def probe_writer(options: ChatOptions, json_schema: bool) -> Capabilities:
     )
 
 
-def probe_judge(options: ChatOptions, top_logprobs: int) -> Capabilities:
+def probe_judge(options: ChatOptions, top_logprobs: int, exact: bool = False) -> Capabilities:
     """What the first of the servers that answers does with what a judge asks for, by calls of one token.
+
+    Where log-probabilities are wanted ``exact``, its tokenizer is asked for the tokens that spell yes or no as well.
 
     Raises:
         EngineError: there is no key, a server refuses it, or none answers; or the server refuses every question.
@@ -82,6 +91,7 @@ def probe_judge(options: ChatOptions, top_logprobs: int) -> Capabilities:
             if _support(again["logprobs"], _tells_logprobs) == "yes":
                 outcomes, allowed = again, fewer
                 break
+    told, ids = _exact(server, options) if exact else ("unknown", ())
     prefill = _support(outcomes["prefill"], _goes_on)
     if prefill == "ignored" and _refuses_nonsense(server, options):
         prefill = "yes"
@@ -94,7 +104,24 @@ def probe_judge(options: ChatOptions, top_logprobs: int) -> Capabilities:
         logprobs_mode=_mode(outcomes["logprobs"], outcomes.get("cooler")),
         n=_support(outcomes["n"], lambda one: one.choices == 2),
         prefill=prefill,
+        logprobs_exact=told,
+        exact_ids=ids if told == "yes" else (),
     )
+
+
+def _exact(server: ProbedServer, options: ChatOptions) -> tuple[Support, tuple[int, ...]]:
+    """Whether a server tells the log-probabilities of chosen tokens, and those of its tokens that spell yes or no."""
+    found = server.token_ids(SPELLINGS)
+    if {spelling_of(text.encode()) for text in found} != {"yes", "no"}:
+        return "refused", ()
+    ids = tuple(sorted(set(found.values())))
+
+    def lists_them(shown: Shown) -> bool | None:
+        tokens = shown.reply.tokens
+        return {len(token.alternatives) >= len(ids) for token in tokens} == {True} if shown.reply.text else None
+
+    outcome = server.ask({"exact": _body(options, logprobs=True, logprob_token_ids=list(ids))})["exact"]
+    return _support(outcome, lists_them), ids
 
 
 def _judge_bodies(options: ChatOptions, top_logprobs: int) -> dict[str, dict[str, Any]]:

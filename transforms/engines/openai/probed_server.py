@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,30 @@ class ProbedServer:
             raise EngineError(f"{self.url} refuses even the plainest question ({plain.problem})")
         return outcomes
 
+    def token_ids(self, texts: Sequence[str]) -> dict[str, int]:
+        """The token that each text is, where it is one, by the server's own tokenizer; none where it shows none."""
+        return event_loop().run(self._token_ids(texts))
+
+    async def _token_ids(self, texts: Sequence[str]) -> dict[str, int]:
+        root = self.url.rstrip("/").removesuffix("/v1")  # vLLM and SGLang have it there, beside their OpenAI endpoints
+        connection = Connection(root, len(texts), self._key, self._faults)
+
+        async def tokens(text: str) -> list[int]:
+            body = {"model": self.options.model, "prompt": text, "add_special_tokens": False}
+            content = await connection.post("/tokenize", body, self._limit_s)
+            try:
+                return read_json(content, _Tokens).tokens if isinstance(content, bytes) else []
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return []
+
+        try:
+            if not await tokens(texts[0]):
+                return {}
+            found = await asyncio.gather(*map(tokens, texts))
+        finally:
+            await connection.close()
+        return {text: ids[0] for text, ids in zip(texts, found, strict=True) if len(ids) == 1}
+
     async def _ask(self, bodies: Bodies) -> Outcomes:
         connection = Connection(self.url, len(bodies), self._key, self._faults)
         outcomes: dict[str, Shown | Fault] = {}
@@ -106,6 +130,10 @@ def _context_tokens(models: bytes | Fault, model: str) -> int | None:
         return None
     named = [each for each in listed if each.id == model] or (listed if len(listed) == 1 else [])
     return next((each.max_model_len or each.meta.n_ctx for each in named), None)
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
 
 
 class _Meta(msgspec.Struct):

@@ -24,7 +24,7 @@ from transforms.protocols.teacher import (
     TeacherRequest,
 )
 
-Rung = Literal["logprobs", "logprobs_prefill", "sampling", "verbalized"]
+Rung = Literal["logprobs_exact", "logprobs", "logprobs_prefill", "sampling", "verbalized"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,14 @@ class Served:
 
     ``logprobs`` says that it was seen to report log-probabilities, ``top_logprobs`` for how many alternatives it can be
     asked at most, None where that is as many as wanted, and ``schema_bounds`` that a schema may bound strings and
-    lists.
+    lists. ``exact_ids`` are the server's tokens that spell yes or no, empty where it does not tell their
+    log-probabilities, None where it was not asked.
     """
 
     lacking: tuple[Rung, ...] = ()
     logprobs: bool = False
     top_logprobs: int | None = None
+    exact_ids: tuple[int, ...] | None = None
     schema_bounds: bool = True
 
 
@@ -49,6 +51,8 @@ class OpenAiTeacher(ChatOptions, TeacherEngine):
     ``json_schema: false`` is for servers that cannot constrain a reply. ``confidence`` lists where the confidence of a
     judgement may come from, tried in this order until one gives a margin; with an empty list it is label-only.
 
+    - ``logprobs_exact``: those of every token that spells yes or no, whatever else is likelier, so that nothing is left
+      to bound. It needs a server that tells them of chosen tokens (vLLM's ``logprob_token_ids``) and has /tokenize.
     - ``logprobs``: the log-probabilities of the reply. ``top_logprobs`` are asked for at each token: OpenAI and vLLM
       allow 20, llama.cpp as many as its vocabulary has, which leaves nothing to bound.
     - ``logprobs_prefill``: a second call, of one token, goes on from the reply's answer tag. It needs a server that
@@ -106,7 +110,7 @@ class OpenAiTeacher(ChatOptions, TeacherEngine):
         Neither the stamp nor what is first asked about a pair changes: replies of earlier runs stay good.
         """
         if task == "judge":
-            found = probe_judge(self, self.top_logprobs)
+            found = probe_judge(self, self.top_logprobs, exact="logprobs_exact" in self.confidence)
             teacher, lacks = _without(self, found)
         else:
             found = probe_writer(self, self.json_schema)
@@ -166,7 +170,12 @@ class ServedTeacher(Teacher):
                 hint = f"where the server has no {endpoint.path}, set the option prior to prefill or null"
                 raise EngineError(f"{error}; {hint}") from error
         messages, parameters = _call(self._options, request)
-        return self._client.complete(messages, **parameters)
+        reply = self._client.complete(messages, **parameters)
+        if "logprob_token_ids" not in parameters:
+            return reply
+        asked = len(parameters["logprob_token_ids"])
+        tokens = (replace(token, complete=len(token.alternatives) >= asked) for token in reply.tokens)
+        return replace(reply, tokens=tuple(tokens))
 
 
 def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[str, str]], dict[str, Any]]:
@@ -186,7 +195,9 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
         named = {"name": "queries", "strict": True, "schema": schema}
         parameters["response_format"] = {"type": "json_schema", "json_schema": named}
     none_told = {"logprobs", "logprobs_prefill"} <= set(options.served.lacking)  # asked for them, a server may refuse
-    if request.asks_for_logprobs and not none_told:
+    if request.confidence == "logprobs_exact" and options.served.exact_ids:
+        parameters.update(logprobs=True, logprob_token_ids=list(options.served.exact_ids))
+    elif request.asks_for_logprobs and not none_told:
         parameters.update(logprobs=True, top_logprobs=options.served.top_logprobs or options.top_logprobs)
     if request.confidence == "logprobs_prefill" or request.prior == "prefill":
         parameters.update(max_tokens=1, **CONTINUE)
@@ -234,6 +245,9 @@ def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher
         )
     if found.prefill in ("ignored", "refused"):
         why.setdefault("logprobs_prefill", f"does not go on from the start of an answer ({found.prefill})")
+    if "logprobs_exact" in options.confidence and ("logprobs" in why or found.logprobs_exact != "yes"):
+        chosen = f"does not tell the log-probabilities of chosen tokens ({found.logprobs_exact})"
+        why["logprobs_exact"] = why.get("logprobs", chosen)
     lacks = []
     if lost := [rung for rung in options.confidence if rung in why]:
         left = [rung for rung in options.confidence if rung not in why]
@@ -249,5 +263,10 @@ def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher
     elif found.alternatives is not None and found.alternatives < options.top_logprobs:
         told = f"{found.alternatives} of {options.top_logprobs}"
         lacks.append(f"reports only {told} alternatives of a token: the intervals of margins are wider")
-    served = Served(tuple(why), logprobs=found.logprobs == "yes", top_logprobs=found.top_logprobs)
+    served = Served(
+        tuple(why),
+        logprobs=found.logprobs == "yes",
+        top_logprobs=found.top_logprobs,
+        exact_ids=found.exact_ids if "logprobs_exact" in options.confidence else None,
+    )
     return replace(options, served=served), lacks
