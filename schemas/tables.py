@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -194,7 +195,7 @@ FAILURES = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """One table of the output folder: its name (also its folder), its columns, the columns that identify a row.
 
@@ -215,7 +216,7 @@ class Table:
         """The shard's path within the output folder."""
         return f"{self.name}/{part}-{index:05d}-of-{count:05d}.parquet"
 
-    @property
+    @cached_property
     def arrow_schema(self) -> pa.Schema:
         """The schema with the metadata that shards carry: our version, and the features that `datasets` reads."""
         features = {"info": {"features": _features(self.schema)}}

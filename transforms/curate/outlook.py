@@ -87,7 +87,7 @@ def _fixes(config: CurateConfig, groups: Groups, others: Sequence[Judgement]) ->
         if kept := _kept(groups, rules):
             found.append(f"{share:g} ({rules.alpha1:.2f}) keeps {kept:,}")
     if not found:
-        return "No quantile keeps one, so that no threshold helps: `hardquery judge-audit` looks into the judge. "
+        return "No quantile keeps one, so that no threshold helps: `hardquery audit judge` looks into the judge. "
     return f"Of --set 'curate.alpha1={{quantile: Q}}', Q = {', '.join(found)} of the {len(groups):,}. "
 
 

@@ -40,7 +40,7 @@ def sureness_hint(tables: Tables, lines: Iterable[Line], alpha1: float) -> str:
         said = f"{lost:,} of {queries.entered:,} queries have no negative with a margin of at most curate.alpha1 = "
         if trusted >= _MANY * negatives:
             why = f"it says yes of {suspected:,} of {negatives + suspected:,}, and no threshold makes those negatives."
-            return f"The judge finds too few negatives: {said}{alpha1:g}; {why} `hardquery judge-audit` looks into it."
+            return f"The judge finds too few negatives: {said}{alpha1:g}; {why} `hardquery audit judge` looks into it."
         return f"The judge is not sure enough: {said}{alpha1:g}. {_try(bins)}"
     return ""
 
@@ -49,7 +49,7 @@ def _try(bins: Counter[int]) -> str:
     """The next command: with the threshold that trusts the surer half of the negatives, which asks nothing again."""
     if not bins:
         return (
-            "No margin is known, so that no threshold helps: `hardquery judge-audit` says where the confidence comes "
+            "No margin is known, so that no threshold helps: `hardquery audit judge` says where the confidence comes "
             "from; a judge that gives log-probabilities is needed."
         )
     half, below = bins.total() / 2, 0
@@ -61,5 +61,5 @@ def _try(bins: Counter[int]) -> str:
         return "Their margins are all alike, so that no threshold tells them apart: try another judge, or its audit."
     return (
         f"The same command with --set curate.alpha1={upper * BIN_NATS:g} trusts the surer half of them, and asks "
-        f"nothing again; `hardquery judge-audit` says whether the judge deserves it."
+        f"nothing again; `hardquery audit judge` says whether the judge deserves it."
     )

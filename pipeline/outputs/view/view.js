@@ -1,7 +1,6 @@
 // The page of `hardquery view`. All text is put in as text, never as HTML; the state is in the address after "#".
 "use strict";
 
-const offline = document.getElementById("offline") ? JSON.parse(document.getElementById("offline").textContent) : null;
 const TABS = { groups: "Groups", pairs: "Judged pairs", dropped: "Queries left out", rejections: "Rejections", failures: "Failures" };
 const at = (id) => document.getElementById(id);
 let about, state, rows = [], shown = null, current = 0;
@@ -17,25 +16,15 @@ function el(name, given, ...children) {
 }
 
 async function ask(what, asked = {}) {
-  if (offline) return answerOffline(what, asked);
   const reply = await fetch(`api/${what}?${new URLSearchParams(asked)}`);
   if (!reply.ok) throw new Error(await reply.text());
   return reply.json();
 }
 
 async function tell(what, told) {
-  if (offline) throw new Error("this page is a copy; marks need `hardquery view`");
   const reply = await fetch(`api/${what}`, { method: "POST", body: JSON.stringify(told) });
   if (!reply.ok) throw new Error(await reply.text());
   return reply.json();
-}
-
-function answerOffline(what, asked) {
-  if (what === "query") return offline.queries[asked.id];
-  if (what === "video") return offline.videos[asked.id];
-  const needle = (asked.search || "").toLowerCase();
-  const found = offline.rows.filter((row) => JSON.stringify([row.query, row.file, row.query_id]).toLowerCase().includes(needle));
-  return { rows: found, found: found.length, of: offline.rows.length, facets: {} };
 }
 
 function say(text) {
@@ -90,7 +79,7 @@ async function showList(before) {
   if (s !== state) return;
   rows = found.rows;
   at("search").value = s.search;
-  at("sort-field").hidden = !["groups", "pairs"].includes(s.of) || Boolean(offline);
+  at("sort-field").hidden = !["groups", "pairs"].includes(s.of);
   at("sort").value = s.sort;
   if (!before || before.of !== s.of) { showFacets(found.facets); moreFacets(s.of); } else setFacets();
   const last = s.first + rows.length;
@@ -134,7 +123,6 @@ function setFacets() {
 }
 
 async function moreFacets(of) {
-  if (offline) return;
   const facets = await ask("facets", { of });
   if (of === state.of) showFacets(facets);
 }
@@ -185,11 +173,11 @@ function showCandidate(pair) {
 function showVideo(place, id, video) {
   const times = video.frame_times_s || [];
   const player = el("div", {});
-  const strip = el("div", { class: "strip" }, ...times.map((time, n) => el("button", { type: "button", "aria-pressed": "false", onclick: () => play(time, n) }, el("img", { src: offline ? video.pictures[n] || "" : `frame?${new URLSearchParams({ id, n })}`, alt: `frame at ${clock(time)}`, loading: "lazy" }), el("time", { class: "small soft" }, clock(time)))));
+  const strip = el("div", { class: "strip" }, ...times.map((time, n) => el("button", { type: "button", "aria-pressed": "false", onclick: () => play(time, n) }, el("img", { src: `frame?${new URLSearchParams({ id, n })}`, alt: `frame at ${clock(time)}`, loading: "lazy" }), el("time", { class: "small soft" }, clock(time)))));
   const show = (n) => { for (const [i, button] of [...strip.children].entries()) button.setAttribute("aria-pressed", String(i === n && button.getAttribute("aria-pressed") !== "true")); };
   const nearest = (time) => times.reduce((best, t, n) => (Math.abs(t - time) < Math.abs(times[best] - time) ? n : best), 0);
   function play(time, n = nearest(time)) {
-    if (!video.plays || offline) { show(n); return; }
+    if (!video.plays) { show(n); return; }
     let film = player.querySelector("video");
     if (!film) {
       film = el("video", { controls: true, preload: "metadata", src: `source?${new URLSearchParams({ id })}`, "aria-label": video.file });
@@ -201,7 +189,7 @@ function showVideo(place, id, video) {
   }
   const lines = (name, found) => found.length ? [el("h4", {}, name), el("ul", { class: "lines", tabindex: "0", "aria-label": name }, ...found.map(([time, text]) => el("li", {}, el("button", { type: "button", title: video.plays ? "Play from here" : "Show the nearest frame", onclick: () => play(time) }, el("time", {}, clock(time)), el("span", { dir: "auto" }, text)))))] : [];
   const metadata = video.metadata || {};
-  const facts = [video.file, video.media && video.media.duration_s ? clock(video.media.duration_s) : null, video.split, metadata.language, video.plays || offline ? null : "file not at hand"];
+  const facts = [video.file, video.media && video.media.duration_s ? clock(video.media.duration_s) : null, video.split, metadata.language, video.plays ? null : "file not at hand"];
   place.replaceChildren(
     el("p", { class: "small" }, el("b", { dir: "auto" }, metadata.title || video.file), el("br"), el("span", { class: "soft", title: video.uri }, facts.filter(Boolean).join(" · "))),
     player,
@@ -230,7 +218,7 @@ function actions(video, said, verdict) {
   }
   button.addEventListener("click", () => mark(said.mark ? "" : verdict));
   note.addEventListener("change", () => mark(verdict));
-  return offline ? (said.mark ? el("p", { class: "marked" }, `✗ ${said.mark}${said.note ? `: ${said.note}` : ""}`) : "") : el("div", { class: "actions" }, button, note);
+  return el("div", { class: "actions" }, button, note);
 }
 
 function redrawRow(row) {
@@ -319,7 +307,7 @@ document.addEventListener("keydown", (event) => {
 // -- begin ------------------------------------------------------------------------------------------------------------
 
 async function begin() {
-  about = offline ? offline.about : await ask("about");
+  about = await ask("about");
   document.title = `${about.name} · hardquery view`;
   at("name").textContent = about.name;
   at("help-button").addEventListener("click", () => at("help").showModal());
@@ -327,7 +315,7 @@ async function begin() {
   if (about.blind) return beginBlind();
   at("labels-name").textContent = about.labels;
   at("sort").replaceChildren(...Object.entries(about.sorts).map(([name, said]) => el("option", { value: name }, said)), el("option", { value: "" }, "as stored"));
-  at("tabs").replaceChildren(...Object.entries(TABS).filter(([of]) => !offline || of === "groups").map(([of, name]) => el("a", { href: `#of=${of}`, "data-of": of }, name, about.counts[of] === undefined ? "" : el("span", { class: "soft small" }, ` ${about.counts[of].toLocaleString()}`))));
+  at("tabs").replaceChildren(...Object.entries(TABS).map(([of, name]) => el("a", { href: `#of=${of}`, "data-of": of }, name, about.counts[of] === undefined ? "" : el("span", { class: "soft small" }, ` ${about.counts[of].toLocaleString()}`))));
   at("filters").addEventListener("submit", (event) => { event.preventDefault(); go({ search: at("search").value.trim(), first: 0, q: "" }); });
   at("search").addEventListener("change", () => go({ search: at("search").value.trim(), first: 0, q: "" }));
   at("sort").addEventListener("change", () => go({ sort: at("sort").value, first: 0, q: "" }));
