@@ -115,7 +115,7 @@ def test_a_video_that_its_copies_moved_is_told_by_the_difference(folder, capsys)
 
 def test_the_report_shows_a_pair_of_the_group(folder):
     page = (folder / "after" / "report.html").read_text()
-    section = page.partition("<h2>Near-duplicates</h2>")[2].partition("<h2>")[0]
+    section = page.partition('<h2 id="near-duplicates">')[2].partition("<h2")[0]
 
     assert "1 group of several, with 4 of 9 videos" in " ".join(section.split())
     assert len(re.findall('<img src="data:image/jpeg', section)) == 6

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 from attempts import every_bundle_twice
@@ -108,7 +109,7 @@ def test_a_moved_file_is_hashed_and_not_decoded(folder, samples):
     (folder / "moved").mkdir()
     lines = (folder / "list.jsonl").read_text()
     for clip in CLIPS:
-        os.link(samples / "videos" / f"{clip}.mp4", folder / "moved" / f"{clip}.mp4")
+        copyfile(samples / "videos" / f"{clip}.mp4", folder / "moved" / f"{clip}.mp4")
     (folder / "list.jsonl").write_text(lines.replace(str(samples / "videos"), str(folder / "moved")))
 
     assert run(folder) == {"media": len(CLIPS)}

@@ -86,8 +86,9 @@ def _keys() -> Iterator[tuple[str, str]]:
 def _plain(info: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(info, msgspec.inspect.UnionType):
         others = [each for each in info.types if not isinstance(each, msgspec.inspect.NoneType)]
-        if len(others) == 1:
-            yield from _plain(others[0], key)
+        plain = [each for each in others if type(each) in _PLAIN]  # a number, say, in whose place a section may stand
+        if len(others) == 1 or len(plain) == 1:
+            yield from _plain((plain or others)[0], key)
     elif isinstance(info, msgspec.inspect.StructType):
         for field in info.fields:
             yield from _plain(field.type, f"{key}.{field.encode_name}".lstrip("."))
