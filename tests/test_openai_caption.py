@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scripted_server import Reply, ScriptedServer, completion
 
+from prompts.template import load_template
 from transforms.engines.openai.caption import OpenAiCaption, jpeg_data_url
 from transforms.engines.registry import find_engine
 from transforms.protocols.engine import EngineError
@@ -94,7 +95,7 @@ def test_the_stamp_follows_the_prompt_and_the_options(monkeypatch):
     before = engine.stamp()
     assert OpenAiCaption(model="vlm", base_url="http://localhost/v1", max_side=64).stamp() != before
 
-    monkeypatch.setattr("prompts.template.Template.version", "another")
+    monkeypatch.setitem(vars(load_template("caption")), "version", "another")
     assert engine.stamp().fingerprint != before.fingerprint
 
 
