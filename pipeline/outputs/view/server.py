@@ -16,6 +16,7 @@ import msgspec
 from pipeline.outputs.errors import NotAnOutput
 from pipeline.outputs.view.desk import PAGE, Desk, NoSuchThing
 from pipeline.outputs.view.files import span
+from schemas.check import read_json
 from schemas.visible import UNREADABLE, visible
 
 _POLICY = (
@@ -126,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         if size > _MOST_POSTED:
             self.close_connection = True
             raise ValueError(f"a note of {size} bytes is too long")
-        said = msgspec.json.decode(self.rfile.read(size), type=dict[str, str])
+        said = read_json(self.rfile.read(size), dict[str, str])
         desk = self.server.desk
         acts = {"api/mark": desk.mark} if desk.asked is None else {"api/answer": desk.answer}
         if path not in acts:
