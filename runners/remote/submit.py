@@ -187,7 +187,7 @@ def _wait(
             found.cancel()
         forget_submitted(output)
         raise
-    except Exception:
+    except Exception:  # whatever ended the wait; a job that is still at work is found again by its file
         if not is_computed(output):
             with suppress(OSError):
                 if not is_at_work(found):
