@@ -17,7 +17,7 @@ from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
 from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 
-_STEPS = {"write_queries": "write", "judge": "judge"}
+_STEPS = {"write_queries": "write", "write_requests": "write", "judge": "judge"}
 
 
 @dataclass(frozen=True)
@@ -100,5 +100,5 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
 
 def _schema(engine: TeacherEngine, request: TeacherRequest) -> dict[str, str]:
     """The schema that a writer's reply is held to, in its full form: it is code, which no prompt's hash covers."""
-    held = request.task == "write_queries" and engine.json_schema
-    return {"schema": fingerprint(reply_schema(MODALITIES, 1))} if held else {}
+    held = request.writes and engine.json_schema
+    return {"schema": fingerprint(reply_schema(MODALITIES, 1, request.task == "write_requests"))} if held else {}
