@@ -126,7 +126,7 @@ def write_queries(
     return ask_fitting(teacher, video.evidence, modalities, budgets, render, ask)
 
 
-def task_of(variant: Variant) -> Literal["write_queries", "write_requests"]:
+def task_of(variant: str) -> Literal["write_queries", "write_requests"]:
     """What a teacher is asked for: also the name of the prompt."""
     return "write_requests" if variant == "request" else "write_queries"
 
