@@ -110,7 +110,7 @@ def put_stages(
         recipe.judge, engines, journal, job.prompts["judge"], seed, ledger, first
     )
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
-        recipe.curate, ledger, job.labels.by_query if job.labels else {}
+        recipe.curate, ledger, job.labels.by_query if job.labels else {}, recipe.judge.heeds
     )
     return {
         "decoded": extracted["decoded"],
