@@ -26,36 +26,34 @@ from pipeline.outputs.report.complete import complete
 from pipeline.outputs.report.panel import JudgeCounts, TwoJudges, compare_judges
 from pipeline.outputs.verify.verify import verify
 from schemas.losses import Tally
-from schemas.tables import row_of
+from schemas.tables import TABLES
 from trainer.data.examples import read_queries
 from trainer.data.shards import Shards
 from trainer.model.metrics import ndcg
 from transforms.ledger import ledger_json, lines_of, read_ledger
 from transforms.storage.files import join, read_bytes, write_bytes
 
-JUDGED = {
-    "modalities": ["caption"],
-    "panel": {"second": {"engine": "rules"}},
-    "panel_rules": {"margin_below": 2.0, "agree": 2},
-}
+PANEL = {"panel": {"second": {"engine": "rules"}}, "panel_rules": {"margin_below": 2.0, "agree": 2, "sure": 0.0}}
+JUDGED = RECIPE["judge"] | PANEL
 CONFIRMED = RECIPE | {"judge": JUDGED, "curate": {**RECIPE["curate"], "positives": "confirmed"}}
 
 
+def agree(pair: dict) -> None:
+    """Put in what a second judge says of a pair: the same as the first."""
+    same = [name for name in TABLES["judgements"].schema.field("panel").type.value_type.names if name != "judge"]
+    pair["panel"] = [{"judge": "second", **{name: pair[name] for name in same}}]
+
+
 def confirm_all(rows: Rows) -> Rows:
-    """The rows with a yes of a second judge on every suspected positive of a kept query, which makes it a positive."""
+    """The rows with a second judge, who makes a positive of every suspected one of a kept query."""
     examples = {row["query_id"]: row for _, row in rows["ranking"]}
     for _, pair in rows["judgements"]:
+        if pair["kept"] and pair["delta"] is None:
+            agree(pair)
         if pair["stratum"] != "suspected_positive" or pair["query_id"] not in examples:
             continue
-        opinion = {name: pair[name] for name in ("label", "rationale", "reply", "prompt_sha256", "evidence_cut")}
-        margin = {name: pair[name] for name in ("delta", "delta_lo", "delta_hi", "censored", "label_mass", "p_yes")}
-        about = {
-            "judge": "second",
-            "confidence_source": "rules",
-            "delta_prior": None,
-            "teacher": row_of(ENGINES["judge"]),
-        }
-        pair.update(panel=[opinion | margin | about], stratum="confirmed_positive", kept=True, reason="")
+        agree(pair)
+        pair.update(stratum="confirmed_positive", kept=True, reason="")
         candidates = examples[pair["query_id"]]["candidates"]
         shared = {name: value for name, value in pair.items() if name in candidates[0]}
         candidates.insert(1, shared | {"label": 1, "teacher_label": pair["label"]})
@@ -85,9 +83,8 @@ def output(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def train():
-    return {
-        row["query_id"]: row["candidates"] for split, row in confirm_all(tiny_rows())["ranking"] if split == "train"
-    }
+    rows = confirm_all(tiny_rows())["ranking"]
+    return {row["query_id"]: row["candidates"] for split, row in rows if split == "train"}
 
 
 def positives(candidates):
@@ -101,7 +98,7 @@ def test_an_output_with_several_positives_a_query_is_sound(output, train):
 
 def test_a_confirmed_positive_without_the_votes_is_a_problem(tmp_path):
     rows = confirm_all(tiny_rows())
-    pair = next(pair for _, pair in rows["judgements"] if pair["panel"])
+    pair = next(pair for _, pair in rows["judgements"] if pair["stratum"] == "confirmed_positive")
     pair["panel"][0]["label"] = "no"
 
     said = [str(problem) for problem in verify(write(tmp_path / "out", rows))]
@@ -120,8 +117,9 @@ def test_report_and_card_say_how_the_judges_agree(output):
     found = compare_judges(read_manifest(output).tables(output), read_ledger(read_bytes(join(output, "ledger.json"))))
 
     (judge,), (two,) = found.judges, found.twos
-    assert judge == JudgeCounts("second", judge.asked, judge.asked, judge.asked)
-    assert two == TwoJudges(("judge", "second"), judge.asked, 1.0, (1.0, 1.0), None)  # both say yes to all of them
+    yes = judge.asked - 1  # all but the pair without a margin
+    assert judge == JudgeCounts("second", judge.asked, judge.asked, yes)
+    assert two == TwoJudges(("judge", "second"), judge.asked, 1.0, (yes / judge.asked,) * 2, 1.0)
     assert "judge and second" in read_bytes(join(output, "report.html")).decode()
     assert "| judge and second |" in read_bytes(join(output, "README.md")).decode()
 
