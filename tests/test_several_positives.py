@@ -20,6 +20,7 @@ from tiny_output import (
     write_tables,
 )
 
+from pipeline.outputs.explain.explain import explain
 from pipeline.outputs.export.formats import EXPORTS
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.report.complete import complete
@@ -122,6 +123,14 @@ def test_report_and_card_say_how_the_judges_agree(output):
     assert two == TwoJudges(("judge", "second"), judge.asked, 1.0, (yes / judge.asked,) * 2, 1.0)
     assert "judge and second" in read_bytes(join(output, "report.html")).decode()
     assert "| judge and second |" in read_bytes(join(output, "README.md")).decode()
+
+
+def test_the_story_of_a_pair_has_what_its_panel_said(output, train):
+    query_id, candidates = next(each for each in train.items() if len(positives(each[1])) == 2)
+
+    story = explain(output, f"{query_id}:{positives(candidates)[1]}")
+
+    assert "The panel\n  second        yes, margin +1.50 from rules, by rules 0.1.0" in story
 
 
 def exported(output, folder, name, file):
