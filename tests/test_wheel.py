@@ -148,6 +148,7 @@ def test_a_run_from_the_wheel_and_all_that_is_asked_of_its_output(installed, sam
     for clip in sorted((samples / "videos").iterdir())[:3]:
         (clips / clip.name).symlink_to(clip)
     job = ["demo", "--input", "clips", "--output", "out", "--set", "extract.asr=null", "--set", "extract.ocr=null"]
+    job += ["--set", "mine.first_stage={engine: bm25}"]
 
     def told(ended: subprocess.CompletedProcess[str]) -> str:
         assert ended.returncode == 0, ended.stderr
