@@ -29,6 +29,7 @@ from transforms.mine.choose_pairs import MarginRule
 from transforms.mine.filter_rankings import PAPERS, Ambiguity
 from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
+from transforms.speech.plausible import SpeechRules
 from transforms.synthesize.filter_queries import TextFilters
 
 __all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "recipe_names", "recipe_text"]
@@ -47,7 +48,10 @@ PROMPTS = ("caption", "write_queries", "judge")
 
 
 class ExtractConfig(Section, frozen=True):
-    """From media to evidence. A modality whose engine is null is left out."""
+    """From media to evidence. A modality whose engine is null is left out.
+
+    ``speech`` says which segments of a transcript nobody can have said; null keeps all.
+    """
 
     decode: EngineOptions
     asr: EngineOptions | None
@@ -55,6 +59,7 @@ class ExtractConfig(Section, frozen=True):
     caption: EngineOptions | None
     frames: FramePolicy = FramePolicy()
     limits: Limits = Limits()
+    speech: SpeechRules | None = SpeechRules()
 
 
 class SynthesizeConfig(Section, frozen=True):
