@@ -30,6 +30,7 @@ from transforms.mine.choose_pairs import MarginRule
 from transforms.mine.filter_rankings import PAPERS, Ambiguity
 from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
+from transforms.speech.plausible import SpeechRules
 from transforms.synthesize.filter_queries import TextFilters
 from transforms.teacher.panel import PanelRules
 
@@ -49,7 +50,10 @@ PROMPTS = ("caption", "write_queries", "write_requests", "judge")
 
 
 class ExtractConfig(Section, frozen=True):
-    """From media to evidence. A modality whose engine is null is left out."""
+    """From media to evidence. A modality whose engine is null is left out.
+
+    ``speech`` says which segments of a transcript nobody can have said; null keeps all.
+    """
 
     decode: EngineOptions
     asr: EngineOptions | None
@@ -57,6 +61,7 @@ class ExtractConfig(Section, frozen=True):
     caption: EngineOptions | None
     frames: FramePolicy = FramePolicy()
     limits: Limits = Limits()
+    speech: SpeechRules | None = SpeechRules()
 
 
 class SynthesizeConfig(Section, frozen=True):
