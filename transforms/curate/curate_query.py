@@ -27,10 +27,10 @@ DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of 
 class CurateRules(Section, frozen=True):
     """Thresholds of RankVideo (arXiv 2602.02444, section 4.2): ``alpha1``, ``alpha2`` as in ``stratum_of`` (nats).
 
-    At least ``min_trusted`` trusted negatives a query, at most ``max_negatives`` negatives in all. Where ``sure_positive``
-    is not None, a query whose own video has a margin below it, or none, is dropped (nats). ``panel`` is when
-    further judges were asked, None where there are none. ``positives`` are a query's own video alone ("one"), or also
-    those suspected ones that the panel "confirmed" (RLHN: arXiv 2505.16967).
+    At least ``min_trusted`` trusted negatives a query, at most ``max_negatives`` negatives in all. With
+    ``sure_positive``, a query whose own video has a lower margin (nats), or none, is dropped. ``panel`` is when further
+    judges were asked, None where there are none. ``positives`` are a query's own video alone ("one"), or also those
+    suspected ones that the panel "confirmed" (RLHN: arXiv 2505.16967).
     """
 
     alpha1: float = -6.0
@@ -88,11 +88,11 @@ def curate_query(
     ``marks`` are what people say is wrong with it: of the query under "", of a pair under its video. A query that they
     mark is dropped for "marked bad query" or "marked wrong positive", a candidate that they call a false negative or a
     wrong positive is never chosen as one. Otherwise a query is dropped for "no positive verdict" (its own video's
-    judgement is missing), "teacher disagrees" (it is no), "unsure positive" (see the rules), "panel disagrees" (too
-    few others say yes) or "no trusted negative" (fewer than ``min_trusted``). Else its own video comes first, then confirmed positives, then negatives,
-    each by first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones in any case, and the
-    best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come by rank, suspected positives among
-    them.
+    judgement is missing), "teacher disagrees" (it is no), "unsure positive" (see the rules), "panel disagrees" (too few
+    others say yes) or "no trusted negative" (fewer than ``min_trusted``). Else its own video comes first, then confirmed
+    positives, then negatives, each by first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones
+    in any case, and the best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come by rank, suspected
+    positives among them.
 
     Raises:
         ValueError: a video was judged twice, or two positives were judged.
