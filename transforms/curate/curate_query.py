@@ -89,10 +89,10 @@ def curate_query(
     mark is dropped for "marked bad query" or "marked wrong positive", a candidate that they call a false negative or a
     wrong positive is never chosen as one. Otherwise a query is dropped for "no positive verdict" (its own video's
     judgement is missing), "teacher disagrees" (it is no), "unsure positive" (see the rules), "panel disagrees" (too few
-    others say yes) or "no trusted negative" (fewer than ``min_trusted``). Else its own video comes first, then confirmed
-    positives, then negatives, each by first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones
-    in any case, and the best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come by rank, suspected
-    positives among them.
+    others say yes) or "no trusted negative" (fewer than ``min_trusted``). Else its own video comes first, then
+    confirmed positives, then negatives, each by first-stage rank, ties by video id: the best-ranked ``min_trusted``
+    trusted ones in any case, and the best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come by
+    rank, suspected positives among them.
 
     Raises:
         ValueError: a video was judged twice, or two positives were judged.
