@@ -30,6 +30,7 @@ from transforms.mine.filter_rankings import PAPERS, Ambiguity
 from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
 from transforms.synthesize.filter_queries import TextFilters
+from transforms.synthesize.negative_queries import NegativeQueriesConfig
 
 __all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "recipe_names", "recipe_text"]
 
@@ -44,6 +45,7 @@ _RENAMED = {
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
 PROMPTS = ("caption", "write_queries", "judge")
+_OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative queries alone
 
 
 class ExtractConfig(Section, frozen=True):
@@ -61,7 +63,7 @@ class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
     ``prompt`` is a file that takes the place of the prompt that comes with the project. ``evidence`` is the most
-    characters of each modality that a prompt shows.
+    characters of each modality that a prompt shows. ``negative_queries`` are written where that is not null.
     """
 
     teacher: EngineOptions
@@ -70,6 +72,7 @@ class SynthesizeConfig(Section, frozen=True):
     variants: tuple[Variant, ...] = VARIANTS
     queries_per_variant: Positive = 2
     filters: TextFilters = TextFilters()
+    negative_queries: NegativeQueriesConfig | None = None
 
     def __post_init__(self) -> None:
         _require_distinct("variants", self.variants)
@@ -152,6 +155,8 @@ class CostConfig(Section, frozen=True):
     embed_video: Cost = Cost()
     embed_query: Cost = Cost()
     judge: Cost = Cost()
+    negatives: Cost = Cost()
+    verify: Cost = Cost()
 
     def by_step(self) -> dict[str, Cost]:
         """As a budget has them."""
@@ -190,7 +195,11 @@ class Recipe(Section, frozen=True):
             RecipeError: such a file cannot be read, or has other slots than the prompt that it replaces.
         """
         own = {"write_queries": ("synthesize", self.synthesize.prompt), "judge": ("judge", self.judge.prompt)}
-        return {name: _template(name, *own.get(name, ("", None))) for name in PROMPTS}
+        negatives = self.synthesize.negative_queries
+        if negatives is not None:
+            own["negative_queries"] = ("synthesize.negative_queries", negatives.prompt)
+        names = PROMPTS if negatives is None else (*PROMPTS, *_OF_NEGATIVES)
+        return {name: _template(name, *own.get(name, ("", None))) for name in names}
 
     def share_judged_first(self, videos: int, human: int) -> float | None:
         """The share of queries that are judged before the others, of at most as many as the videos can get.

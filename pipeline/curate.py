@@ -1,21 +1,37 @@
-"""Curate: judgements become whole query groups - a positive, trusted and hard negatives - or a reason why not."""
+"""Curate: judgements become whole query groups - a positive, trusted and hard negatives - or a reason why not.
+
+And groups of one video: a kept query, and queries that look like it and that the video does not answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import apache_beam as beam
 
+from pipeline.engines import Engines
 from pipeline.stage import LedgerBuilder
+from prompts.template import Template
 from schemas.example import PerceptionExample, Split
 from schemas.losses import Loss, LossKind
 from schemas.people.mark import Mark
 from schemas.video import Video
+from transforms.curate.choose_negatives import ChooseNegatives, video_examples
+from transforms.curate.concept_balance import Balance, DropOneSided
 from transforms.curate.curate_query import DEFERRED, CuratedPair, CurateExamples, Group
 from transforms.curate.thresholds import CurateConfig, FindThresholds
+from transforms.join import JoinVideos
+from transforms.journal.journal import Journal
+from transforms.judge.verify_negatives import VerifyNegatives, Wordings
 from transforms.ledger import LOSSES, lost
+from transforms.progress import Advance
+from transforms.synthesize.filter_queries import TextFilters
+from transforms.synthesize.negative_queries import FilterNegatives, NegativeQueriesConfig, WriteNegatives
+from transforms.workers.place import place
+from transforms.workers.recorded import WORK
 
 
 @dataclass
@@ -57,6 +73,62 @@ class Curate(beam.PTransform):
         parted = curated.pairs | "Part" >> beam.FlatMap(_part).with_outputs(LOSSES, main="kept")
         self.ledger.step("curate", "pairs", judgements, parted.kept, parted.losses, listed=False)
         return {"examples": curated.examples, "pairs": curated.pairs, **found}
+
+
+@dataclass
+class CurateByVideo(beam.PTransform):
+    """(Example, Video) -> VideoExample: each example's query with negative queries, where any is left.
+
+    ``wordings`` are the ways in which the verifier is asked, by name; ``writer`` is the prompt for negative queries.
+    """
+
+    config: NegativeQueriesConfig
+    filters: TextFilters
+    engines: Engines
+    journal: Journal
+    writer: Template
+    wordings: Wordings
+    seed: int
+    ledger: LedgerBuilder
+
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        examples, videos = inputs
+        config, resources = self.config, self.engines.resources
+        if self.engines.negatives is None or self.engines.verifier is None:
+            raise ValueError("negative queries need who writes and who verifies them")
+        write = WriteNegatives(self.engines.negatives, self.journal, config.queries, self.seed, self.writer)
+        due = examples | "Due" >> Advance("negatives", "in") | "Spread" >> beam.Reshuffle()
+        written = place(due, "Write", write, resources.get("negatives"))
+        self.ledger.works.append(written[WORK])
+        self.ledger.step("synthesize", "negatives", examples, written.written, written.losses)
+        filtered = written.written | "Done" >> Advance("negatives", "done") | "Filter" >> FilterNegatives(self.filters)
+        left = self._count("synthesize", "filter negatives", written.written, filtered.written, filtered.losses)
+
+        # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
+        pairs = (filtered.written, videos) | "With evidence" >> JoinVideos(order=attrgetter("query_id"))
+        verify = VerifyNegatives(self.engines.verifier, self.journal, self.wordings)
+        verified = place(pairs.joined, "Verify", verify, resources.get("verifier"))
+        self.ledger.works.append(verified[WORK])
+        _ = left | "Due to verify" >> Advance("verify", "in")
+        left = self._count("judge", "verify", filtered.written, verified.verified, verified.losses)
+        _ = left | "Verified" >> Advance("verify", "done")
+
+        chosen = verified.verified | "Choose" >> ChooseNegatives(config.kept)
+        balanced = chosen.chosen | "Balance" >> DropOneSided(Balance(config.kept, config.one_sided))
+        losses = (chosen.losses, balanced.losses) | "Left out" >> beam.Flatten()
+        self._count("curate", "negatives", verified.verified, balanced.groups, losses)
+        return balanced.groups | "Examples" >> beam.FlatMap(video_examples)
+
+    def _count(
+        self, stage: str, step: str, entered: beam.PCollection, left: beam.PCollection, losses: beam.PCollection
+    ) -> beam.PCollection:
+        """Enter a step in the ledger in negative queries, of groups of them; returns those that are left."""
+        queries = [
+            groups | f"Each {side} {step}" >> beam.FlatMap(lambda group: group.queries)
+            for side, groups in (("into", entered), ("out of", left))
+        ]
+        self.ledger.step(stage, step, *queries, losses)
+        return queries[1]
 
 
 def _part(pair: CuratedPair) -> Iterator[Any]:

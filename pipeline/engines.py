@@ -26,7 +26,12 @@ _MOST = 20.0  # nats: more samples than anybody draws
 T = TypeVar("T")
 
 FIRST_STAGES, RESOURCES = "first_stages", "resources"
-_TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
+_TASKS: dict[str, Task] = {
+    "writer": "write_queries",
+    "judge": "judge",
+    "negatives": "negative_queries",
+    "verifier": "judge",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Engines:
     writer: TeacherEngine
     first_stages: tuple[FirstStage, ...]
     judge: TeacherEngine
+    negatives: TeacherEngine | None = None
+    verifier: TeacherEngine | None = None
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def stamps(self) -> dict[str, EngineStamp]:
@@ -93,6 +100,13 @@ def find_engines(recipe: Recipe) -> Engines:
         "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
         "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
     }
+    if (more := recipe.synthesize.negative_queries) is not None:
+        section = "synthesize.negative_queries"
+        for role, of, own, other in (
+            ("negatives", f"{section}.teacher", more.teacher, "writer"),
+            ("verifier", f"{section}.verifier", more.verifier, "judge"),
+        ):
+            roles[role] = roles[other] if own is None else (of, "teacher", own)
     found: dict[str, Any] = {}
     missing: dict[str, MissingPackage] = {}
     resources: dict[str, Resources] = {}

@@ -39,6 +39,8 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "embed_video": StoredVectors,
         "embed_query": QueryVectors,
         "judge": TeacherReply,
+        "negatives": TeacherReply,
+        "verify": TeacherReply,
     }
 )
 

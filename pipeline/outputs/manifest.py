@@ -39,7 +39,8 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
-ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge")  # a first stage: "first_stages.NAME"
+# A first stage is called "first_stages.NAME".
+ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge", "negatives", "verifier")
 
 
 def by_role(roles: Iterable[str]) -> list[str]:

@@ -24,6 +24,8 @@ STEPS = {
     "embed_query": "queries embedded",
     "retrieve": "queries searched",
     "judge": "pairs judged",
+    "negatives": "prompts answered (negative queries)",
+    "verify": "negative queries verified",
     "emit": "shards written",
 }
 _QUIET_PERIOD_S = 10.0

@@ -7,6 +7,7 @@ from functools import partial
 from typing import cast
 
 from prompts.margin import essential
+from prompts.negative_queries import negatives_schema
 from prompts.write_queries import reply_schema
 from schemas.fingerprint import fingerprint
 from schemas.video import MODALITIES
@@ -17,15 +18,21 @@ from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
 from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 
-_STEPS = {"write_queries": "write", "judge": "judge"}
+_STEPS = {"write_queries": "write", "negative_queries": "negatives", "judge": "judge"}
 
 
 @dataclass(frozen=True)
 class RecordedTeacher(Teacher):
-    """Asks the engine's teacher what the journal does not hold."""
+    """Asks the engine's teacher what the journal does not hold.
+
+    ``step`` is that of the journal, where it is not the task's own. ``wording`` tells apart the subjects of questions
+    that differ in nothing else.
+    """
 
     engine: TeacherEngine
     journal: Journal
+    step: str = ""
+    wording: str = ""
 
     @property
     def ladder(self) -> Ladder:
@@ -49,6 +56,8 @@ class RecordedTeacher(Teacher):
             Deferred: the question is left for a later run.
             EngineError: no question of this kind is answered.
         """
+        if self.wording:
+            request = replace(request, subject=f"{request.subject} {self.wording}")
         due = request.asks_for_logprobs and self.ladder.tells_logprobs
 
         def ask() -> TeacherReply:
@@ -58,7 +67,7 @@ class RecordedTeacher(Teacher):
         def worth(reply: TeacherReply) -> int:
             return 2 if reply.tokens else int(reply.bare or not due)
 
-        key = _key(self.engine, request)
+        key = _key(self.engine, request, self.step or _STEPS[request.task])
         question = partial(self.engine.batch_body, request) if self.engine.takes_batches else None
         try:
             reply = self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
@@ -70,14 +79,14 @@ class RecordedTeacher(Teacher):
         return reply
 
 
-def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
+def _key(engine: TeacherEngine, request: TeacherRequest, step: str) -> Key:
     # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
     # the rest is what a teacher that reads no prose answers.
     turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}
     prior = {"prior": request.prior} if request.prior else {}
     logprobs = {"logprobs": "asked for"} if request.logprobs else {}
     return step_key(
-        _STEPS[request.task],
+        step,
         request.subject,
         engine.stamp(),
         settings={
@@ -100,5 +109,7 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
 
 def _schema(engine: TeacherEngine, request: TeacherRequest) -> dict[str, str]:
     """The schema that a writer's reply is held to, in its full form: it is code, which no prompt's hash covers."""
-    held = request.task == "write_queries" and engine.json_schema
-    return {"schema": fingerprint(reply_schema(MODALITIES, 1))} if held else {}
+    if request.task == "judge" or not engine.json_schema:
+        return {}
+    full = negatives_schema(1) if request.task == "negative_queries" else reply_schema(MODALITIES, 1)
+    return {"schema": fingerprint(full)}
