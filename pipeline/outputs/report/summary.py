@@ -144,7 +144,7 @@ class Summary:
         ]
 
     def _lost_at(self, stage: str) -> Counter[str]:
-        """Rejections by reason, failures by error class and what was deferred of one stage, but for negative queries."""
+        """Rejections by reason, failures by error class and what was deferred of one stage, negative queries apart."""
         lost = Counter[str]()
         for (where, step, why), count in self.deferred.items():
             if where == stage and step != "verify":
