@@ -15,10 +15,11 @@ from pipeline.recipes.prices import with_prices
 from pipeline.recipes.settings import Note, changed, unheard
 from prompts.evidence import EvidenceBudgets
 from prompts.template import Template, load_template
+from prompts.write_queries import MOST_PARTS
 from schemas.check import InvalidRecord, require
 from schemas.configuration.section import Section, converted
 from schemas.fingerprint import fingerprint
-from schemas.query import VARIANTS, Variant
+from schemas.query import PAPERS_VARIANTS, Variant
 from schemas.video import Modality
 from transforms.curate.thresholds import CurateConfig
 from transforms.emit.frame_grid import FrameGrid
@@ -44,7 +45,7 @@ _RENAMED = {
     "modalities": "`fields` of each of mine.first_stages, such as {caption: 1, asr: 1, ocr: 0, metadata: 2}",
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
-PROMPTS = ("caption", "write_queries", "judge")
+PROMPTS = ("caption", "write_queries", "write_requests", "judge")
 _OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative queries alone
 
 
@@ -62,20 +63,27 @@ class ExtractConfig(Section, frozen=True):
 class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
-    ``prompt`` is a file that takes the place of the prompt that comes with the project. ``evidence`` is the most
-    characters of each modality that a prompt shows. ``negative_queries`` are written where that is not null.
+    ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
+    variant request. ``evidence`` is the most characters of each modality that a prompt shows. ``negative_queries`` are
+    written where that is not null.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
+    request_prompt: str | None = None
     evidence: EvidenceBudgets = EvidenceBudgets()
-    variants: tuple[Variant, ...] = VARIANTS
+    variants: tuple[Variant, ...] = PAPERS_VARIANTS
     queries_per_variant: Positive = 2
     filters: TextFilters = TextFilters()
     negative_queries: NegativeQueriesConfig | None = None
 
     def __post_init__(self) -> None:
         _require_distinct("variants", self.variants)
+
+    @property
+    def queries_a_video(self) -> int:
+        """The most that are written, the parts of requests among them."""
+        return self.queries_per_variant * (len(self.variants) + (MOST_PARTS if "request" in self.variants else 0))
 
 
 class MineConfig(Section, frozen=True):
@@ -194,11 +202,17 @@ class Recipe(Section, frozen=True):
         Raises:
             RecipeError: such a file cannot be read, or has other slots than the prompt that it replaces.
         """
-        own = {"write_queries": ("synthesize", self.synthesize.prompt), "judge": ("judge", self.judge.prompt)}
-        negatives = self.synthesize.negative_queries
+        writing = self.synthesize
+        negatives = writing.negative_queries
+        own = {
+            "write_queries": ("synthesize.prompt", writing.prompt),
+            "write_requests": ("synthesize.request_prompt", writing.request_prompt),
+            "judge": ("judge.prompt", self.judge.prompt),
+            "negative_queries": ("synthesize.negative_queries.prompt", negatives.prompt if negatives else None),
+        }
+        names = PROMPTS if "request" in writing.variants else [name for name in PROMPTS if name != "write_requests"]
         if negatives is not None:
-            own["negative_queries"] = ("synthesize.negative_queries", negatives.prompt)
-        names = PROMPTS if negatives is None else (*PROMPTS, *_OF_NEGATIVES)
+            names = [*names, *_OF_NEGATIVES]
         return {name: _template(name, *own.get(name, ("", None))) for name in names}
 
     def share_judged_first(self, videos: int, human: int) -> float | None:
@@ -207,7 +221,7 @@ class Recipe(Section, frozen=True):
         None where that may be all of them, or none are wanted.
         """
         writing, first = self.synthesize, self.judge.sample_queries
-        most = videos * len(writing.variants) * writing.queries_per_variant + human
+        most = videos * writing.queries_a_video + human
         return first / most if 0 < first < most else None
 
     def shards(self, videos: int) -> int:
@@ -215,17 +229,17 @@ class Recipe(Section, frozen=True):
         return max(1, -(-videos // self.emit.videos_per_shard))
 
 
-def _template(name: str, section: str, path: str | None) -> Template:
+def _template(name: str, key: str, path: str | None) -> Template:
     given = load_template(name)
     if path is None:
         return given
     try:
         template = Template(name, Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe key {section}.prompt: {path!r} cannot be read: {error}") from error
+        raise RecipeError(f"recipe key {key}: {path!r} cannot be read: {error}") from error
     if template.slots != given.slots:
         slots = ", ".join(sorted(given.slots))
-        raise RecipeError(f"recipe key {section}.prompt: {path!r} must have the {{{{slots}}}} {slots}, and no others")
+        raise RecipeError(f"recipe key {key}: {path!r} must have the {{{{slots}}}} {slots}, and no others")
     return template
 
 

@@ -15,8 +15,10 @@ from schemas.fingerprint import content_id
 from schemas.video import MODALITIES, EngineStamp, Modality
 from schemas.visible import is_blank
 
-Variant = Literal["caption", "asr", "ocr", "metadata", "all"]
+Variant = Literal["caption", "asr", "ocr", "metadata", "all", "request"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+PAPERS_VARIANTS = VARIANTS[:5]
+"""Those of RankVideo: a modality each, and all together. A request is long, and is written from all of them too."""
 
 QueryType = Literal["base", "specific", "ocr", "speech", "text", "visual", "cross"]
 QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
@@ -48,11 +50,11 @@ class Query:
     """A query and the video it was written for.
 
     ``source`` is "teacher" or "human"; human queries have no variant, rationale, writer or difficulty. ``modalities``
-    are those a viewer needs to answer it, ``cited`` is what the teacher quotes from the evidence. ``reply`` is the
-    teacher's whole reply, ``seed`` that of the request it answers, the last of so many ``attempts``; ``prompt_sha256``
-    is the hash of the prompt, ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other
-    videos that are known to answer it, which therefore are none of its negatives; ``grades`` are those above zero that
-    people gave, by video.
+    are those a viewer needs to answer it, ``cited`` is what the teacher quotes from the evidence. A short query that
+    asks for one thing of a long request is ``part_of`` it, by its id. ``reply`` is the teacher's whole reply, ``seed``
+    that of the request it answers, the last of so many ``attempts``; ``prompt_sha256`` is the hash of the prompt,
+    ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other videos that are known to
+    answer it, which therefore are none of its negatives; ``grades`` are those above zero that people gave, by video.
     """
 
     query_id: str
@@ -73,6 +75,7 @@ class Query:
     difficulty: Difficulty | None = None
     seed: int | None = None
     attempts: int | None = None
+    part_of: str | None = None
 
     def __post_init__(self) -> None:
         require_text("query_id", self.query_id)
@@ -91,6 +94,8 @@ class Query:
             require_one_of("modality", modality, MODALITIES)
         needed = len(set(self.modalities))
         require(self.query_type != "cross" or needed >= 2, "a cross query needs two modalities", self.modalities)
+        part = self.part_of is None or (self.variant == "request" and self.part_of != self.query_id)
+        require(part, "a query is part of a request alone, and not of itself", self.part_of)
         require(self.attempts is None or self.attempts >= 1, "attempts must be at least 1", self.attempts)
 
     @staticmethod

@@ -104,6 +104,7 @@ QUERIES = pa.schema(
         ("source", pa.string()),
         ("query_type", pa.string()),
         ("variant", pa.string()),
+        ("part_of", pa.string()),
         ("rationale", pa.string()),
         ("modalities", _STRINGS),
         ("cited", _STRINGS),

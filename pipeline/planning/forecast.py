@@ -82,7 +82,8 @@ class Flow:
     def queries(self, write_calls: float) -> float:
         """All queries before mining, once so many more calls have written some."""
         kept, answered = self._count("synthesize/filter", "out"), self.answered["write"]
-        queries_a_call = kept / answered if answered else _KEPT * self.recipe.synthesize.queries_per_variant
+        writing = self.recipe.synthesize
+        queries_a_call = kept / answered if answered else _KEPT * writing.queries_a_video / len(writing.variants)
         return kept + write_calls * queries_a_call + self.human
 
     def embed_video_calls(self, videos: float, of_text: int, of_frames: int) -> float:
@@ -93,7 +94,7 @@ class Flow:
         at_hand = self._count("synthesize/select", "out")
         if at_hand:
             return videos * self.calls["embed_video"] / at_hand
-        fields = self.write_calls(1) - ("all" in self.recipe.synthesize.variants)
+        fields = self.write_calls(1) - len({"all", "request"}.intersection(self.recipe.synthesize.variants))
         return videos * (of_text * max(1.0, fields) + of_frames)
 
     def _candidates(self, videos: float) -> float:

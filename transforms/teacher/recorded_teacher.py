@@ -18,7 +18,7 @@ from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
 from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 
-_STEPS = {"write_queries": "write", "negative_queries": "negatives", "judge": "judge"}
+_STEPS = {"write_queries": "write", "write_requests": "write", "negative_queries": "negatives", "judge": "judge"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def _key(engine: TeacherEngine, request: TeacherRequest, step: str) -> Key:
 
 def _schema(engine: TeacherEngine, request: TeacherRequest) -> dict[str, str]:
     """The schema that a writer's reply is held to, in its full form: it is code, which no prompt's hash covers."""
-    if request.task == "judge" or not engine.json_schema:
+    if not (request.writes and engine.json_schema):
         return {}
-    full = negatives_schema(1) if request.task == "negative_queries" else reply_schema(MODALITIES, 1)
-    return {"schema": fingerprint(full)}
+    if request.task == "negative_queries":
+        return {"schema": fingerprint(negatives_schema(1))}
+    return {"schema": fingerprint(reply_schema(MODALITIES, 1, request.task == "write_requests"))}

@@ -11,8 +11,9 @@ from pipeline.outputs.diff.given import NOTHING, Cause, Causes, Given, through
 from pipeline.outputs.diff.lost import Lost
 from pipeline.outputs.diff.video_causes import VideoCauses
 from pipeline.outputs.tables import Row
-from schemas.query import VARIANTS
+from schemas.query import PAPERS_VARIANTS
 from schemas.video import MODALITIES
+from transforms.synthesize.write_queries import task_of
 
 _FOUND = {"positive_rank", "positive_score", "positive_runs"}
 _VERDICT = {"verdict", "stage", "reason", "detail"}
@@ -68,7 +69,7 @@ class QueryCauses:
         if listed := self._videos.listed.get(row["video_id"]):
             return through(listed, "video")
         given = self._given
-        if row["variant"] not in given.listed("synthesize", "variants", VARIANTS)[in_a]:
+        if row["variant"] not in given.listed("synthesize", "variants", PAPERS_VARIANTS)[in_a]:
             return given.recipe("synthesize.variants")
         deferred = self._lost[in_a].deferred.get("synthesize", NOTHING)
         return self.writing(row["video_id"], row["variant"], given.engine("writer"), deferred)
@@ -78,11 +79,11 @@ class QueryCauses:
     ) -> Causes:
         """What decides a writer's reply; a prompt that is the same word for word is no cause, nor is what is in it."""
         given = self._given
-        evidence = self._videos.evidence(video_id, MODALITIES if variant == "all" else (variant,))
+        evidence = self._videos.evidence(video_id, MODALITIES if variant in ("all", "request") else (variant,))
         found = stamps | self._seed
         if not same_prompt:
             found |= (
-                given.prompt("write_queries")
+                given.prompt(task_of(variant))
                 | given.recipe("synthesize.queries_per_variant", "synthesize.evidence")
                 | evidence
             )

@@ -46,6 +46,10 @@ class Bar:
     losses: tuple[Loss, ...] = ()
 
 
+MOST_DEMANDS = 3
+"""Queries that hinge on so many dimensions of difficulty, or on more, are counted together."""
+
+
 @dataclass(slots=True)
 class Summary:
     """Counts of one output. Keys of the counters are as their names say; margins are counted in bins of BIN_NATS."""
@@ -68,6 +72,7 @@ class Summary:
     kept: Counter[tuple[str, str]] = field(default_factory=Counter)
     rated: Counter[str] = field(default_factory=Counter)  # verdict, of queries that their writer rated
     hinging: Counter[tuple[str, str]] = field(default_factory=Counter)  # dimension of difficulty, verdict
+    demands: Counter[tuple[str, int, bool]] = field(default_factory=Counter)  # length, dimensions hinged on, kept
     strata: Counter[str] = field(default_factory=Counter)
     pairs_kept: int = 0
     pairs_dropped: Counter[str] = field(default_factory=Counter)
@@ -203,14 +208,27 @@ def _count_videos(summary: Summary, tables: Tables) -> None:
 
 def _count_queries(summary: Summary, tables: Tables) -> None:
     for row in tables.rows(
-        "queries", ["query_type", "variant", "difficulty.rated", "verdict", "stage", "reason", "evidence_cut"]
+        "queries",
+        [
+            "query_type",
+            "variant",
+            "difficulty.rated",
+            "difficulty.length",
+            "verdict",
+            "stage",
+            "reason",
+            "evidence_cut",
+        ],
     ):
         kind = (row["query_type"] or "", row["variant"] or "")
         summary.written[kind] += 1
         summary.cut.update(("queries", cut["modality"]) for cut in row["evidence_cut"] or ())
         if ratings := (row["difficulty"] or {}).get("rated"):
             summary.rated[row["verdict"]] += 1
-            summary.hinging.update((name, row["verdict"]) for name, rating in ratings.items() if rating == HIGHEST)
+            hinges = [name for name, rating in ratings.items() if rating == HIGHEST]
+            summary.hinging.update((name, row["verdict"]) for name in hinges)
+            length = row["difficulty"]["length"]
+            summary.demands[length, min(len(hinges), MOST_DEMANDS), row["verdict"] == "kept"] += 1
         if row["verdict"] == "kept":
             summary.kept[kind] += 1
         else:

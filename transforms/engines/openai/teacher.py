@@ -190,7 +190,7 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
     if request.follow_up:
         messages.append({"role": "user", "content": request.follow_up})
     parameters: dict[str, Any] = {"seed": request.seed}
-    if request.task != "judge" and options.json_schema:
+    if request.writes and options.json_schema:
         form = _form(request)
         schema = form if options.served.schema_bounds else without_bounds(form)
         named = {"name": "queries", "strict": True, "schema": schema}
@@ -213,7 +213,7 @@ def _form(request: TeacherRequest) -> dict[str, Any]:
     """The JSON schema of the reply to a request to write."""
     if request.task == "negative_queries":
         return negatives_schema(request.count)
-    return reply_schema(request.evidence.present, request.count)
+    return reply_schema(request.evidence.present, request.count, request.task == "write_requests")
 
 
 def _lacks_of_writer(options: OpenAiTeacher, found: Capabilities) -> list[str]:

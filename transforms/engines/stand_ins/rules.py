@@ -91,6 +91,7 @@ def _judge(request: TeacherRequest) -> TeacherReply:
 
 _ANSWERS: Mapping[Task, Callable[[TeacherRequest], TeacherReply]] = {
     "write_queries": write,
+    "write_requests": write,
     "negative_queries": write_negatives,
     "judge": _judge,
 }
