@@ -160,7 +160,7 @@ class RankingStage:
         read = [read_by_video(shards, split) for split in SPLITS]
         by_video, by_video_validation = with_frames(read, self._clips, config.missing_videos)
         self._by_video = {example.query_id: example for example in by_video}
-        self._validation = [*query_groups, *by_video_validation]
+        self._validation: list[QueryExample | VideoExample] = [*query_groups, *by_video_validation]
         negatives, seed = self._config.negatives, config.seed
         items = plan_queries(
             self._examples, epochs=self._config.epochs, batch=self._config.batch, negatives=negatives, seed=seed
@@ -170,7 +170,7 @@ class RankingStage:
     def trainer(self, **rest: Any) -> RankingTrainer:
         """The trainer; ``rest`` are model, arguments and metrics of a StageTrainer."""
         by_id = {example.query_id: example for example in self._examples}
-        planned = [
+        planned: list[QueryExample | VideoExample] = [
             self._by_video[item.key].with_queries(item.query_ids)
             if item.query_ids
             else by_id[item.key].with_videos(item.video_ids)

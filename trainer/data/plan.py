@@ -117,4 +117,5 @@ def write_plan(path: Path, items: Sequence[PlannedItem]) -> None:
 def read_plan(path: Path) -> list[PlannedItem]:
     """The plan that ``write_plan`` wrote."""
     rows: list[dict[str, Any]] = pq.read_table(path, use_threads=False).to_pylist()
-    return [PlannedItem(**{name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}) for row in rows]
+    lists = ("video_ids", "query_ids")
+    return [PlannedItem(**row | {name: tuple(row[name]) for name in lists if name in row}) for row in rows]
