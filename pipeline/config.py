@@ -30,8 +30,10 @@ from transforms.mine.choose_pairs import MarginRule
 from transforms.mine.filter_rankings import PAPERS, Ambiguity
 from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
+from transforms.speech.plausible import SpeechRules
 from transforms.synthesize.filter_queries import TextFilters
 from transforms.synthesize.negative_queries import NegativeQueriesConfig
+from transforms.teacher.panel import PanelRules
 
 __all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "recipe_names", "recipe_text"]
 
@@ -50,7 +52,10 @@ _OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative qu
 
 
 class ExtractConfig(Section, frozen=True):
-    """From media to evidence. A modality whose engine is null is left out."""
+    """From media to evidence. A modality whose engine is null is left out.
+
+    ``speech`` says which segments of a transcript nobody can have said; null keeps all.
+    """
 
     decode: EngineOptions
     asr: EngineOptions | None
@@ -58,6 +63,7 @@ class ExtractConfig(Section, frozen=True):
     caption: EngineOptions | None
     frames: FramePolicy = FramePolicy()
     limits: Limits = Limits()
+    speech: SpeechRules | None = SpeechRules()
 
 
 class SynthesizeConfig(Section, frozen=True):
@@ -134,6 +140,9 @@ class JudgeConfig(Section, frozen=True):
 
     Of about ``sample_queries`` queries all pairs are judged before any other: the run says what its thresholds make of
     them, and stops there where these leave it nothing. 0 judges all in one go, and so does a run of no more queries.
+
+    ``panel`` are further teachers by name, asked with the same prompt about the pairs that ``panel_rules`` name; of
+    such a pair a label needs the word of ``panel_rules.agree`` judges, the first counted as one.
     """
 
     teacher: EngineOptions
@@ -142,9 +151,22 @@ class JudgeConfig(Section, frozen=True):
     evidence: EvidenceBudgets = EvidenceBudgets()
     no_rationale_below: AtMost0 | None = None
     sample_queries: NotNegative = 200
+    panel: dict[str, EngineOptions] = {}
+    panel_rules: PanelRules = PanelRules()
 
     def __post_init__(self) -> None:
         _require_distinct("modalities", self.modalities)
+        for name in self.panel:
+            free = name != "judge" and bool(_RUN_NAME.fullmatch(name))
+            require(free, "the name of a further judge is of a-z, 0-9, - and _, and not 'judge'", name)
+        judges, agree = 1 + len(self.panel), self.panel_rules.agree
+        fits = not self.panel or agree <= judges
+        require(fits, f"panel_rules.agree must be at most {judges}, the number of judges", agree)
+
+    @property
+    def heeds(self) -> PanelRules | None:
+        """The rules of the panel; None where there is none."""
+        return self.panel_rules if self.panel else None
 
 
 class EmitConfig(Section, frozen=True):
@@ -163,6 +185,7 @@ class CostConfig(Section, frozen=True):
     embed_video: Cost = Cost()
     embed_query: Cost = Cost()
     judge: Cost = Cost()
+    panel: Cost = Cost()
     negatives: Cost = Cost()
     verify: Cost = Cost()
 
@@ -185,6 +208,10 @@ class Recipe(Section, frozen=True):
     emit: EmitConfig = EmitConfig()
     costs: CostConfig = CostConfig()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        confirmed = self.curate.positives == "confirmed"
+        require(not confirmed or bool(self.judge.panel), "curate.positives: confirmed needs a judge.panel", "no panel")
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain values."""
@@ -256,9 +283,11 @@ def load_recipe(name: str, settings: Sequence[str] = (), note: Note = unheard) -
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values; every unknown key and ill-typed value is named with its full path."""
-    mine = values.get("mine")
+    mine, judge = values.get("mine"), values.get("judge")
     if isinstance(mine, Mapping):
         values = {**values, "mine": _with_first_stages(mine)}
+    if isinstance(judge, Mapping) and "panel" in judge:
+        values = {**values, "judge": {**judge, "panel": _by_name("judge.panel", judge["panel"])}}
     return converted(values, Recipe, "recipe key", RecipeError)
 
 
@@ -275,16 +304,24 @@ def _with_first_stages(mine: Mapping[str, Any]) -> dict[str, Any]:
         raise RecipeError(f"recipe key mine.first_stage: expected a mapping such as {{engine: bm25}}, got {one!r}")
     if isinstance(one, Mapping):
         several = [one]
+    if several is not None:
+        section["first_stages"] = _by_name("mine.first_stages", several)
+    return section
+
+
+def _by_name(key: str, several: Any) -> Any:
+    """Engines' options by name, whether they are given so or as a list; one that is null is left out."""
     if isinstance(several, list) and all(isinstance(each, Mapping) for each in several):
-        section["first_stages"] = named = {}
+        named: dict[str, Any] = {}
         for each in several:
             name = str(each.get("name", each.get("engine", each.get("preset"))))
             if name in named:
-                raise RecipeError(f"recipe key mine.first_stages: two are called {name!r}; give each a name of its own")
-            named[name] = {key: value for key, value in each.items() if key != "name"}
-    elif isinstance(several, Mapping):
-        section["first_stages"] = {name: each for name, each in several.items() if each is not None}
-    return section
+                raise RecipeError(f"recipe key {key}: two are called {name!r}; give each a name of its own")
+            named[name] = {option: value for option, value in each.items() if option != "name"}
+        return named
+    if isinstance(several, Mapping):
+        return {name: each for name, each in several.items() if each is not None}
+    return several
 
 
 def _require_distinct(name: str, values: tuple[str, ...]) -> None:

@@ -111,7 +111,7 @@ def put_stages(
         recipe.judge, engines, journal, job.prompts["judge"], seed, ledger, first
     )
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
-        recipe.curate, ledger, job.labels.by_query if job.labels else {}
+        recipe.curate, ledger, job.labels.by_query if job.labels else {}, recipe.judge.heeds
     )
     by_video = {}
     if (negatives := recipe.synthesize.negative_queries) is not None:

@@ -253,6 +253,27 @@ class Margin:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a further judge, called ``judge``, says of a pair; the rest is as in Judgement, and rests on no prior."""
+
+    judge: str
+    label: Label
+    rationale: str
+    margin: Margin | None
+    confidence_source: ConfidenceSource
+    teacher: EngineStamp
+    reply: str
+    prompt_sha256: str
+    delta_prior: float | None = None
+    evidence_cut: tuple[EvidenceCut, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_text("judge", self.judge)
+        require(self.confidence_source != "prior", "a further judge gives its reasons", self.judge)
+        _require_verdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """The teacher's verdict on one (query, video) pair.
 
@@ -261,6 +282,7 @@ class Judgement:
     for or to be had. A judgement whose confidence source is "prior" rests on it alone: it is a "no" that the teacher
     was not asked to explain. ``evidence_cut`` is what the prompt left out of the evidence. ``rank`` and ``score`` are
     the first stage's, None for a pair it did not retrieve; ``runs`` are the video's places in the runs that found it.
+    ``panel`` is what further judges say of the pair, by their names.
     """
 
     query_id: str
@@ -278,18 +300,25 @@ class Judgement:
     delta_prior: float | None = None
     evidence_cut: tuple[EvidenceCut, ...] = ()
     runs: tuple[Place, ...] = ()
+    panel: tuple[Opinion, ...] = ()
 
     def __post_init__(self) -> None:
-        require_one_of("label", self.label, LABELS)
-        require_one_of("confidence_source", self.confidence_source, CONFIDENCE_SOURCES)
-        no_margin = self.confidence_source == "label_only"
-        require((self.margin is None) == no_margin, "only a label-only judgement has no margin", self.confidence_source)
-        if self.margin is not None:
-            require_fraction("p_yes", self.margin.p_yes)
-        prior = self.delta_prior
-        require(prior is None or math.isfinite(prior), "delta_prior must be finite", prior)
+        _require_verdict(self)
+        names = [opinion.judge for opinion in self.panel]
+        require(names == sorted(set(names)), "further judges are in the order of their names, each once", names)
         if self.confidence_source == "prior":
             settled = self.label == "no" and not self.is_positive and not self.rationale
             require(settled, "without a rationale, a pair is only ever judged no, and no positive is", self.video_id)
-            same = self.margin is not None and self.margin.delta == prior
-            require(same, "a judgement that rests on the prior has its margin", prior)
+            same = self.margin is not None and self.margin.delta == self.delta_prior
+            require(same, "a judgement that rests on the prior has its margin", self.delta_prior)
+
+
+def _require_verdict(said: Judgement | Opinion) -> None:
+    require_one_of("label", said.label, LABELS)
+    require_one_of("confidence_source", said.confidence_source, CONFIDENCE_SOURCES)
+    no_margin = said.confidence_source == "label_only"
+    require((said.margin is None) == no_margin, "only a label-only judgement has no margin", said.confidence_source)
+    if said.margin is not None:
+        require_fraction("p_yes", said.margin.p_yes)
+    prior = said.delta_prior
+    require(prior is None or math.isfinite(prior), "delta_prior must be finite", prior)

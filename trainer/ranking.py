@@ -1,4 +1,4 @@
-"""The second stage: a model learns to score the positive of a query above its negatives."""
+"""The second stage: a model learns to score the positives of a query above its negatives."""
 
 from __future__ import annotations
 
@@ -163,7 +163,12 @@ class RankingStage:
         self._validation: list[QueryExample | VideoExample] = [*query_groups, *by_video_validation]
         negatives, seed = self._config.negatives, config.seed
         items = plan_queries(
-            self._examples, epochs=self._config.epochs, batch=self._config.batch, negatives=negatives, seed=seed
+            self._examples,
+            epochs=self._config.epochs,
+            batch=self._config.batch,
+            positives=self._config.positives,
+            negatives=negatives,
+            seed=seed,
         )
         self.plan = by_video_in_turn(items, by_video, share=self._config.by_video, negatives=negatives, seed=seed)
 

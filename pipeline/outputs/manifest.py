@@ -39,12 +39,12 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
-# A first stage is called "first_stages.NAME".
-ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge", "negatives", "verifier")
+# A first stage is "first_stages.NAME", a further judge "panel.NAME".
+ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge", "panel", "negatives", "verifier")
 
 
 def by_role(roles: Iterable[str]) -> list[str]:
-    """Roles in the order of the pipeline, those of first stages as they come."""
+    """Roles in the order of the pipeline, those of first stages and of a panel as they come."""
     return sorted(roles, key=lambda role: ROLES.index(role.partition(".")[0]))
 
 

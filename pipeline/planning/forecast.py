@@ -59,8 +59,7 @@ class Flow:
         at_hand = self._count("synthesize/select", "out")
         most = self._candidates(at_hand + videos) + 1.0
         if not ranked:
-            first = "prior" if self.ladder.prior else "label_only"
-            return queries * survive * most * (1 + calls_to_follow(self.ladder, first))
+            return queries * survive * most * calls_of_pair(self.ladder)
         return queries * survive * (self.calls["judge"] / ranked) * (most / (self._candidates(at_hand) + 1.0))
 
     def groups(self, write_calls: float) -> float:
@@ -111,6 +110,11 @@ class Flow:
         """The share of items that came through a step; all of none."""
         entered = self._count(line, "in")
         return self._count(line, "out") / entered if entered else 1.0
+
+
+def calls_of_pair(ladder: Ladder) -> int:
+    """How many calls a judge is asked about a pair, if the first rung answers."""
+    return 1 + calls_to_follow(ladder, "prior" if ladder.prior else "label_only")
 
 
 def calls_behind(ladder: Ladder, missing: Collection[NotHeld], no_rationale_below: float | None) -> int:

@@ -24,6 +24,7 @@ STEPS = {
     "embed_query": "queries embedded",
     "retrieve": "queries searched",
     "judge": "pairs judged",
+    "panel": "doubtful pairs judged again",
     "negatives": "prompts answered (negative queries)",
     "verify": "negative queries verified",
     "emit": "shards written",

@@ -112,7 +112,7 @@ class StageConfig(StepsConfig, frozen=True, kw_only=True):
 
 
 class RankingConfig(StageConfig, frozen=True, kw_only=True):
-    """The second stage: groups of one positive and up to ``negatives`` negatives of a query.
+    """The second stage: groups of up to ``positives`` positives and up to ``negatives`` negatives of a query.
 
     Where the output has groups of one video as well, a query is trained on in that of its video ``by_video`` of the
     times: with its video alone, and up to ``negatives`` queries that look like it.
@@ -122,6 +122,7 @@ class RankingConfig(StageConfig, frozen=True, kw_only=True):
     micro-batch goes through the model at once. Not for FSDP: ranks would call the model unequally often.
     """
 
+    positives: Positive = 2
     negatives: Positive = 2
     by_video: Fraction = 0.5
     pairs_at_once: Positive | None = None

@@ -25,6 +25,7 @@ STEP_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "embed_video": ("numpy", "pillow"),  # which decodes the frames; vectors are scaled by numpy, and lie in its files
     "embed_query": ("numpy",),
     "judge": (),
+    "panel": (),
     "negatives": (),
     "verify": (),
 }
@@ -71,7 +72,7 @@ def _steps_of(role: str, engine: EngineStamp) -> tuple[str, ...]:
     """The journaled steps that an engine works at in its role: those of the first stages that embed at two."""
     if role.startswith("first_stages."):
         return ("embed_video", "embed_query") if engine.name in ENGINE_LIBRARIES else ()
-    step = {"writer": "write", "verifier": "verify"}.get(role, role)
+    step = {"writer": "write", "verifier": "verify"}.get(role, role.partition(".")[0])
     return (step,) if step in STEP_LIBRARIES else ()
 
 

@@ -23,6 +23,7 @@ STEPS = (
     "embed_video",
     "embed_query",
     "judge",
+    "panel",
     "negatives",
     "verify",
 )

@@ -23,10 +23,9 @@ _STEPS = {"write_queries": "write", "write_requests": "write", "negative_queries
 
 @dataclass(frozen=True)
 class RecordedTeacher(Teacher):
-    """Asks the engine's teacher what the journal does not hold.
+    """Asks the engine's teacher what the journal does not hold at a ``step``; "" for that of the request's task.
 
-    ``step`` is that of the journal, where it is not the task's own. ``wording`` tells apart the subjects of questions
-    that differ in nothing else.
+    ``wording`` tells apart the subjects of questions that differ in nothing else.
     """
 
     engine: TeacherEngine
@@ -67,7 +66,7 @@ class RecordedTeacher(Teacher):
         def worth(reply: TeacherReply) -> int:
             return 2 if reply.tokens else int(reply.bare or not due)
 
-        key = _key(self.engine, request, self.step or _STEPS[request.task])
+        key = _key(self.step or _STEPS[request.task], self.engine, request)
         question = partial(self.engine.batch_body, request) if self.engine.takes_batches else None
         try:
             reply = self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
@@ -79,7 +78,7 @@ class RecordedTeacher(Teacher):
         return reply
 
 
-def _key(engine: TeacherEngine, request: TeacherRequest, step: str) -> Key:
+def _key(step: str, engine: TeacherEngine, request: TeacherRequest) -> Key:
     # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
     # the rest is what a teacher that reads no prose answers.
     turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}

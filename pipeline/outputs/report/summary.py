@@ -137,7 +137,7 @@ class Summary:
 
     def pair_funnel(self) -> list[Bar]:
         """From the candidates that a judge may be asked about to those of examples."""
-        lost = self._lost_at("judge")
+        lost = self._lost_at("judge", "judge")  # and not what its panel lost
         due = self.rows["judgements"] + lost.total()
         guarded = Counter({why: n for (*step, why), n in self.rejections.items() if step == ["mine", "guard"]})
         looked_at = [Bar("candidates", due + guarded.total())] if guarded else []
@@ -148,14 +148,15 @@ class Summary:
             Bar("in examples", self.pairs_kept, _losses(self.pairs_dropped)),
         ]
 
-    def _lost_at(self, stage: str) -> Counter[str]:
-        """Rejections by reason, failures by error class and what was deferred of one stage, negative queries apart."""
-        lost = Counter[str]()
-        for (where, step, why), count in self.deferred.items():
-            if where == stage and step != "verify":
-                lost[f"deferred: {why}"] += count
-        for (where, step, why), count in (*self.failures.items(), *self.rejections.items()):
-            if where == stage and step != "verify":
+    def _lost_at(self, stage: str, step: str | None = None) -> Counter[str]:
+        """Rejections by reason, failures by error class and what was deferred of one stage, or of one step of it."""
+
+        def here(where: str, what: str) -> bool:
+            return where == stage and step in (None, what)
+
+        lost = Counter({f"deferred: {why}": n for (*where, why), n in self.deferred.items() if here(*where)})
+        for (*where, why), count in (*self.failures.items(), *self.rejections.items()):
+            if here(*where):
                 lost[why] += count
         return lost
 
@@ -182,7 +183,8 @@ def summarize(output: str, manifest: Manifest) -> Summary:
     _count_queries(summary, tables)
     _count_judgements(summary, tables)
     summary.group_sizes.update(
-        len(row["candidates"]) - 1 for row in tables.rows("ranking", ["candidates.list.element.video_id"])
+        sum(not candidate["label"] for candidate in row["candidates"])
+        for row in tables.rows("ranking", ["candidates.list.element.label"])
     )
     for row in tables.rows("failures", ["stage", "step", "error_class"]):
         summary.failures[row["stage"], row["step"], row["error_class"]] += 1
