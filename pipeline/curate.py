@@ -15,7 +15,7 @@ import apache_beam as beam
 from pipeline.engines import Engines
 from pipeline.stage import LedgerBuilder
 from prompts.template import Template
-from schemas.example import PerceptionExample, Split
+from schemas.example import NegativeQueries, NegativeQuery, PerceptionExample, Split
 from schemas.losses import Loss, LossKind
 from schemas.people.mark import Mark
 from schemas.query import Judgement, Opinion
@@ -107,33 +107,31 @@ class CurateByVideo(beam.PTransform):
         self.ledger.works.append(written[WORK])
         self.ledger.step("synthesize", "negatives", examples, written.written, written.losses)
         filtered = written.written | "Done" >> Advance("negatives", "done") | "Filter" >> FilterNegatives(self.filters)
-        left = self._count("synthesize", "filter negatives", written.written, filtered.written, filtered.losses)
 
         # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
         pairs = (filtered.written, videos) | "With evidence" >> JoinVideos(order=attrgetter("query_id"))
         verify = VerifyNegatives(self.engines.verifier, self.journal, self.wordings)
         verified = place(pairs.joined, "Verify", verify, resources.get("verifier"))
         self.ledger.works.append(verified[WORK])
-        _ = left | "Due to verify" >> Advance("verify", "in")
-        left = self._count("judge", "verify", filtered.written, verified.verified, verified.losses)
-        _ = left | "Verified" >> Advance("verify", "done")
 
         chosen = verified.verified | "Choose" >> ChooseNegatives(config.kept)
         balanced = chosen.chosen | "Balance" >> DropOneSided(Balance(config.kept, config.one_sided))
-        losses = (chosen.losses, balanced.losses) | "Left out" >> beam.Flatten()
-        self._count("curate", "negatives", verified.verified, balanced.groups, losses)
+        left_out = (chosen.losses, balanced.losses) | "Left out" >> beam.Flatten()
+
+        drafts = written.written | "Drafts" >> beam.FlatMap(_queries)
+        asked = filtered.written | "Asked" >> beam.FlatMap(_queries)
+        denied = verified.verified | "Denied" >> beam.FlatMap(_queries)
+        kept = balanced.groups | "Kept" >> beam.FlatMap(_queries)
+        _ = asked | "Due to verify" >> Advance("verify", "in")
+        _ = denied | "Verified" >> Advance("verify", "done")
+        self.ledger.step("synthesize", "filter negatives", drafts, asked, filtered.losses)
+        self.ledger.step("judge", "verify", asked, denied, verified.losses)
+        self.ledger.step("curate", "negatives", denied, kept, left_out)
         return balanced.groups | "Examples" >> beam.FlatMap(video_examples)
 
-    def _count(
-        self, stage: str, step: str, entered: beam.PCollection, left: beam.PCollection, losses: beam.PCollection
-    ) -> beam.PCollection:
-        """Enter a step in the ledger in negative queries, of groups of them; returns those that are left."""
-        queries = [
-            groups | f"Each {side} {step}" >> beam.FlatMap(lambda group: group.queries)
-            for side, groups in (("into", entered), ("out of", left))
-        ]
-        self.ledger.step(stage, step, *queries, losses)
-        return queries[1]
+
+def _queries(group: NegativeQueries) -> tuple[NegativeQuery, ...]:
+    return group.queries
 
 
 def _part(pair: CuratedPair) -> Iterator[Any]:
