@@ -11,9 +11,12 @@ from apache_beam.testing.util import assert_that, equal_to
 from scripted_teacher import ScriptedEngine, ScriptedTeacher
 from test_judge import reply_of, video_of
 
+from pipeline.curate import CurateByVideo
+from pipeline.engines import Engines
 from pipeline.outputs.verify.by_video import broken_by_video
 from pipeline.outputs.verify.records import broken_record
 from pipeline.planning.changes import not_held
+from pipeline.stage import LedgerBuilder
 from prompts.echo import echoes
 from prompts.negative_queries import negatives_prompt, negatives_schema, parse_negatives
 from prompts.reply import UnparsableReply
@@ -32,7 +35,13 @@ from transforms.judge.judge_pairs import JudgeOptions
 from transforms.judge.verify_negatives import _verify
 from transforms.protocols.teacher import Ladder, TeacherFailed, TeacherReply, TeacherRequest
 from transforms.synthesize.filter_queries import TextFilters
-from transforms.synthesize.negative_queries import _filter, _write, reject_reason, write_negatives
+from transforms.synthesize.negative_queries import (
+    NegativeQueriesConfig,
+    _filter,
+    _write,
+    reject_reason,
+    write_negatives,
+)
 
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)
 QUERY = "which bridge in Lyon did the flood of 2019 close"
@@ -296,6 +305,41 @@ def test_negatives_that_a_word_gives_away_are_dropped_down_to_what_is_spare():
 
 
 JUDGED = Judgement("n1", "lyon", False, "no", "it is of 2019", Margin(-3.0, -3.0, -3.0), "logprobs", STAMP, "no", "")
+
+
+def test_a_group_of_one_video_is_written_verified_chosen_and_counted(journal):
+    texts = ["both say no", "both say yes", *(f"which bridge did flood number {n} close" for n in range(4))]
+
+    def script(request):
+        if request.task == "negative_queries":
+            return TeacherReply(reply(*(("year", text) for text in texts)))
+        return scripted(replace(request, query="both say no" if request.query.startswith("which") else request.query))
+
+    engine, ledger = ScriptedEngine(script), LedgerBuilder()
+    filters = TextFilters(min_words=3)
+    engines = Engines(None, None, None, None, engine, (), engine, negatives=engine, verifier=engine)
+    config = NegativeQueriesConfig(queries=6, kept=2)
+    template = load_template("negative_queries")
+    step = CurateByVideo(config, filters, engines, journal, template, WORDINGS, 0, ledger)
+    with beam.Pipeline() as pipeline:
+        given = (pipeline | "e" >> beam.Create([example_of()]), pipeline | "v" >> beam.Create([VIDEO]))
+        found = given | step
+        tallies = ledger.tallies(pipeline) | beam.Map(lambda one: (one.step, one.outcome, one.reason, one.count))
+        first = [QUERY, "both say no", texts[2]]
+        assert_that(found | beam.Map(lambda one: [each.query for each in one.candidates]), equal_to([first]))
+        expected = [
+            ("negatives", "in", "", 1),
+            ("negatives", "out", "", 1),
+            ("filter negatives", "in", "", 6),
+            ("filter negatives", "out", "", 6),
+            ("verify", "in", "", 6),
+            ("verify", "out", "", 5),
+            ("verify", "rejected", "answerable", 1),
+            ("negatives", "in", "", 5),
+            ("negatives", "out", "", 2),
+            ("negatives", "rejected", "surplus negative", 3),
+        ]
+        assert_that(tallies, equal_to(expected), "ledger")
 
 
 def by_video():
