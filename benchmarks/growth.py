@@ -43,7 +43,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "diff": ["diff", out, other],
         "explain": ["explain", out, "0000007"],
         "cache stats": ["cache", "stats", "--cache", str(folder / "cache")],
-        "export rankvideo": ["export", out, "--format", "rankvideo", "--to", str(folder / "exported")],
+        "export rankvideo": ["export", "rankvideo", out, "--to", str(folder / "exported")],
     }
 
 

@@ -152,5 +152,5 @@ class SpillingGroups(execution.GroupingBuffer):
                     self._table[key] += values
             if places:
                 self._grouped_output = None
-                yield from self.partition(-(-size // PART))
+                yield from filter(any, self.partition(-(-size // PART)))
         self._file = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
+from prompts.evidence import RECENT
 from prompts.margin import essential
 from prompts.write_queries import reply_schema
 from schemas.fingerprint import fingerprint
@@ -70,6 +71,9 @@ class RecordedTeacher(Teacher):
         return reply
 
 
+_evidence_fingerprint = lru_cache(maxsize=RECENT)(fingerprint)
+
+
 def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
     # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
     # the rest is what a teacher that reads no prose answers.
@@ -89,7 +93,7 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
             **_schema(engine, request),
         },
         inputs={
-            "evidence": fingerprint(request.evidence),
+            "evidence": _evidence_fingerprint(request.evidence),
             "query": fingerprint(request.query),
             "seed": str(request.seed),
             "request": request.prompt.sha256,
