@@ -37,6 +37,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {
         "first run": [*run, "--output", out],
         "the same again": [*run, "--output", out],
+        "again, if changed": [*run, "--output", out, "--if-changed"],
         "other alpha1": [*run, "--output", other, *alpha],
         "plan": ["plan", "demo", *common, "--output", out],
         "verify": ["verify", out],
@@ -122,8 +123,9 @@ def print_tables(sizes: dict[int, dict[str, Figures]]) -> None:
     figures = sizes[largest]
     made, first = figures["made"], figures["first run"]
     print(f"\nper judged pair, all stages: {1e6 * first['cpu_s'] / made['pairs']:.0f} us of CPU")
-    if "the same again" in figures:
-        print(f"the same again: {100 * figures['the same again']['cpu_s'] / first['cpu_s']:.1f} % of the first run's CPU")
+    for name in ("the same again", "again, if changed"):
+        if name in figures:
+            print(f"{name}: {100 * figures[name]['cpu_s'] / first['cpu_s']:.1f} % of the first run's CPU")
 
     def at(name: str, unit: str, times: float) -> float:
         rising = slope(of(name, unit))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.standing import standing
 from pipeline.planning.plan import Plan, make_plan
-from pipeline.run import execute
+from pipeline.run import execute, given_of
 from runners import local
 from runners.job import Prepared
 from runners.remote.submit import Say, run_remote
@@ -34,10 +35,13 @@ Watch = Callable[[threading.Event], object]
 
 
 def run(prepared: Prepared, watch: Watch = threading.Event.wait, say: Say = print) -> Finished:
-    """Run the job while ``watch`` shows how far it is; raises what ``pipeline.run.execute`` raises, and any other error
+    """Run the job while ``watch`` shows how far it is, unless its output stands; raises what ``pipeline.run.execute`` raises, and any other error
     that stopped it.
     """
     job, options = prepared.job, prepared.options
+    if prepared.if_changed and (found := standing(job.output, given_of(job))) is not None:
+        say(f"nothing has changed since {found[0].created}: {job.output} stays as it is")
+        return Finished(*found, damage=())
     progress.reset()
     local.quieten()
     if (remote := prepared.remote) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,18 @@ def _shuffled(keys: Iterable[str], salt: str) -> list[str]:
 
 def write_plan(path: Path, items: Sequence[PlannedItem]) -> None:
     """Write a plan as a Parquet file, to be read by people and compared by a run that is resumed."""
-    pq.write_table(pa.Table.from_pylist([asdict(item) for item in items], schema=_SCHEMA), path)
+    pq.write_table(_table(items), path)
+
+
+def is_plan(path: Path, items: Sequence[PlannedItem]) -> bool:
+    """Whether the file holds these very items."""
+    return bool(pq.read_table(path, use_threads=False).equals(_table(items)))
+
+
+def _table(items: Sequence[PlannedItem]) -> pa.Table:
+    """A column at a time: a plan has a row for every item of every epoch."""
+    columns = [pa.array((getattr(item, field.name) for item in items), field.type) for field in _SCHEMA]
+    return pa.Table.from_arrays(columns, schema=_SCHEMA)
 
 
 def read_plan(path: Path) -> list[PlannedItem]:
