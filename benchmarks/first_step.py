@@ -1,6 +1,7 @@
 """What comes before the first step of training on many query groups: CPU and memory.
 
-Run with ``python -m benchmarks.first_step [--groups 500000]``: made shards over 11,000 videos, a tiny model. Linux only.
+Run with ``python -m benchmarks.first_step [--groups 500000]``: made shards over 11,000 videos, and a tiny
+model. Linux only.
 """
 
 from __future__ import annotations

@@ -118,7 +118,8 @@ def print_tables(sizes: dict[int, dict[str, Figures]]) -> None:
         return [(videos, figures[name][unit]) for videos, figures in sizes.items() if name in figures]
 
     slopes = [f"{slope(of(name, 'cpu_s')):.2f} / {slope(of(name, 'peak_mb')):.2f}" for name in names]
-    print(f"| slope | {' | '.join(slopes)} | {slope(of('made', 'journal_mb')):.2f} | {slope(of('made', 'shards_mb')):.2f} |")
+    sizes_slopes = [f"{slope(of('made', unit)):.2f}" for unit in ("journal_mb", "shards_mb")]
+    print(f"| slope | {' | '.join([*slopes, *sizes_slopes])} |")
     largest = max(sizes)
     figures = sizes[largest]
     made, first = figures["made"], figures["first run"]

@@ -32,9 +32,11 @@ class _Bundles(fn_runner.BundleManager):
         context = self.bundle_context_manager
         workers = 1 if context.stage.is_stateful() else context.num_workers
         parts, taking = enumerate(_parts(inputs, workers)), threading.Lock()
+        options = {"dry_run": True} if dry_run else {}
 
         def work(_: int) -> tuple[Any, list[Any]]:
-            merged, splits = None, []
+            merged: Any = None
+            splits: list[Any] = []
             while True:
                 with taking:
                     number, part = next(parts, (None, None))
@@ -44,7 +46,7 @@ class _Bundles(fn_runner.BundleManager):
                     context, self._progress_frequency, cache_token_generator=self._cache_token_generator
                 )
                 timers = {} if number else fired_timers
-                result, split = bundle.process_bundle(part, expected_outputs, timers, expected_output_timers, dry_run)
+                result, split = bundle.process_bundle(part, expected_outputs, timers, expected_output_timers, **options)
                 merged, splits = _merged(merged, result), splits + split
 
         if workers == 1:

@@ -35,8 +35,9 @@ Watch = Callable[[threading.Event], object]
 
 
 def run(prepared: Prepared, watch: Watch = threading.Event.wait, say: Say = print) -> Finished:
-    """Run the job while ``watch`` shows how far it is, unless its output stands; raises what ``pipeline.run.execute`` raises, and any other error
-    that stopped it.
+    """Run the job while ``watch`` shows how far it is, unless its output is to be left alone.
+
+    Raises what ``pipeline.run.execute`` raises, and any other error that stopped it.
     """
     job, options = prepared.job, prepared.options
     if prepared.if_changed and (found := standing(job.output, given_of(job))) is not None:

@@ -25,8 +25,8 @@ Place = tuple[int, int]  # offset and size
 
 def use_files() -> None:
     """Have Beam's local runner use these buffers from now on, in this process."""
-    execution.ListBuffer = fn_runner.ListBuffer = SpillingList  # type: ignore[misc]
-    execution.GroupingBuffer = SpillingGroups  # type: ignore[misc]
+    execution.ListBuffer = fn_runner.ListBuffer = SpillingList
+    execution.GroupingBuffer = SpillingGroups
 
 
 class _File:
@@ -53,6 +53,7 @@ class SpillingList(execution.ListBuffer):
 
     def __init__(self, coder_impl: Any) -> None:
         super().__init__(coder_impl)
+        self._inputs: list[bytes] = []
         self._held = 0
         self._file: _File | None = None
         self._places: list[Place] = []  # before the blocks in memory
@@ -115,8 +116,8 @@ class SpillingGroups(execution.GroupingBuffer):
         if isinstance(input_buffer, SpillingGroups):
             if input_buffer._file is not None:
                 self._file = self._file or _File()
-                for ours, theirs in zip(self._places, input_buffer._places, strict=True):
-                    ours += (self._file.add(input_buffer._file.read(place)) for place in theirs)
+                for number, places in enumerate(input_buffer._places):
+                    self._places[number] += [self._file.add(input_buffer._file.read(place)) for place in places]
             self._hold(input_buffer._held)
 
     def _hold(self, size: int) -> None:
@@ -139,7 +140,7 @@ class SpillingGroups(execution.GroupingBuffer):
         return chain.from_iterable(self.parts(1))
 
     def parts(self, workers: int) -> Iterator[list[bytes]]:
-        """The input of one bundle after the other; see ``SpillingList``. To be asked for once."""
+        """The input of one bundle after the other; see ``SpillingList``."""
         if self._file is None:
             yield from self.partition(workers)
             return
@@ -153,4 +154,3 @@ class SpillingGroups(execution.GroupingBuffer):
             if places:
                 self._grouped_output = None
                 yield from filter(any, self.partition(-(-size // PART)))
-        self._file = None

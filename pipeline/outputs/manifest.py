@@ -65,8 +65,8 @@ class RunInfo:
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
     of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
-    recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured. ``given`` is the fingerprint of
-    all that decides the output, "" where it is not known.
+    recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured.
+    ``given`` is the fingerprint of all that decides the output, "" where it is not known.
     """
 
     recipe: Mapping[str, Any]

@@ -83,8 +83,8 @@ def add_run_options(run: Parser) -> None:
     run.add_argument(
         "--if-changed",
         action="store_true",
-        help="do nothing where the output was made of the same files, recipe, engines, prompts and versions, and nothing "
-        "is left to be tried again",
+        help="do nothing where the output was made of the same files, recipe, engines, prompts and versions, and "
+        "nothing is left to be tried again",
     )
     run.add_argument("--dry-run", action="store_true", help="only plan: the same as hardquery plan")
     run.set_defaults(act=act)
