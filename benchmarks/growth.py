@@ -40,6 +40,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "again, if changed": [*run, "--output", out, "--if-changed"],
         "other alpha1": [*run, "--output", other, *alpha],
         "plan": ["plan", "demo", *common, "--output", out],
+        "plan, if changed": ["plan", "demo", *common, "--output", out, "--if-changed"],
         "verify": ["verify", out],
         "diff": ["diff", out, other],
         "explain": ["explain", out, "0000007"],

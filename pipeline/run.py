@@ -214,7 +214,7 @@ def given_of(job: Job) -> str:
     stamps = job.engines.stamps()
     prompts = {name: template.version for name, template in job.prompts.items()}
     marks = job.labels.by_query if job.labels else {}
-    decided = (job.recipe.fingerprint, stamps, libraries_of(stamps), job.servers, prompts, version("hardquery"), FORMAT)
+    decided = (job.recipe.fingerprint, stamps, libraries_of(stamps), prompts, version("hardquery"), FORMAT)
     return fingerprint([*decided, entries_json(job.listing.entries).decode(), states, job.human, marks])
 
 

@@ -80,12 +80,6 @@ def add_run_options(run: Parser) -> None:
     said = run.add_mutually_exclusive_group()
     said.add_argument("-v", "--verbose", action="store_true", help="end with the whole ledger: what every step lost")
     said.add_argument("-q", "--quiet", action="store_true", help="show no progress, only what went wrong and the end")
-    run.add_argument(
-        "--if-changed",
-        action="store_true",
-        help="do nothing where the output was made of the same files, recipe, engines, prompts and versions, and "
-        "nothing is left to be tried again",
-    )
     run.add_argument("--dry-run", action="store_true", help="only plan: the same as hardquery plan")
     run.set_defaults(act=act)
 
