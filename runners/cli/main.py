@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from runners.beam_flags import split_flags
-from runners.cli import audit, cache, evaluate, outputs, rerank, retrieve, train
+from runners.cli import asr_check, audit, cache, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.parser import Parser
 from runners.cli.runs import batch, demo, finish, recipes, run
@@ -30,6 +30,7 @@ examples:
   hardquery explain out/demo q-3f2a9c0d11e4b7a2
   hardquery diff out/demo out/other
   hardquery audit judge out/demo --sample 25
+  hardquery asr-check demo
   hardquery export rankvideo out/demo
   hardquery cache stats --output out/demo
   hardquery train ranking paper --data out/demo --output runs/ranking --set model=runs/perception
@@ -110,6 +111,20 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, recipes, run, finish, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
+    for module in (
+        demo,
+        recipes,
+        run,
+        finish,
+        outputs,
+        audit,
+        asr_check,
+        batch,
+        cache,
+        train,
+        rerank,
+        retrieve,
+        evaluate,
+    ):
         module.add_commands(commands)
     return parser

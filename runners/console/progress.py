@@ -24,6 +24,7 @@ STEPS = {
     "embed_query": "queries embedded",
     "retrieve": "queries searched",
     "judge": "pairs judged",
+    "panel": "doubtful pairs judged again",
     "emit": "shards written",
 }
 _QUIET_PERIOD_S = 10.0
