@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import cast
 
-from prompts.evidence import RECENT
 from prompts.margin import essential
 from prompts.write_queries import reply_schema
 from schemas.fingerprint import fingerprint
@@ -72,7 +71,7 @@ class RecordedTeacher(Teacher):
         return reply
 
 
-_evidence_fingerprint = lru_cache(maxsize=RECENT)(fingerprint)
+_evidence_fingerprint = lru_cache(64)(fingerprint)  # the questions about a video come one after the other
 
 
 def _key(step: str, engine: TeacherEngine, request: TeacherRequest) -> Key:
