@@ -23,7 +23,6 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
 from runners import dofn_specs, quick_graph, shuffle
-from runners.bundles import LocalRunner
 from transforms.workers import sandbox, window
 
 V = TypeVar("V", bound=PipelineOptions)
@@ -137,7 +136,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     # Options are shipped to workers only if the runner is given them as provision information.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = fn_runner.ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-    return beam.Pipeline(runner=LocalRunner(provision_info=provision), options=options)
+    return beam.Pipeline(runner=shuffle.LocalRunner(provision_info=provision), options=options)
 
 
 def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], object]) -> PipelineResult:
