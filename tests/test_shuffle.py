@@ -5,16 +5,14 @@ from apache_beam.testing.util import assert_that, equal_to
 from runners import local, shuffle
 
 
-@pytest.fixture(params=["in memory", "in files"])
-def kept(request, monkeypatch):
-    if request.param == "in files":
-        monkeypatch.setattr(shuffle, "HELD", 200)
-        monkeypatch.setattr(shuffle, "PART", 400)
-    return request.param
+@pytest.fixture
+def little_memory(monkeypatch):
+    monkeypatch.setattr(shuffle, "HELD", 200)
+    monkeypatch.setattr(shuffle, "PART", 400)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_step_gets_all_of_its_input_once_however_it_was_kept(kept, workers):
+def test_a_step_gets_all_of_its_input_once_from_files(little_memory, workers):
     pipeline = local.make_pipeline(local.pipeline_options([], workers))
     left = pipeline | "Left" >> beam.Create([(i % 20, "l" * i) for i in range(200)], reshuffle=False) | beam.Reshuffle()
     right = pipeline | "Right" >> beam.Create([(i % 30, i) for i in range(90)])
@@ -27,19 +25,13 @@ def test_a_step_gets_all_of_its_input_once_however_it_was_kept(kept, workers):
             beam.pvalue.AsDict(names),
         )
     )
+    none = pipeline | "None" >> beam.Create([], reshuffle=False) | beam.Map(lambda x: (x, x)) | beam.GroupByKey()
     together = (left | beam.Values() | beam.Map(len), right | "Numbers" >> beam.Values()) | beam.Flatten()
 
     expected = [(f"name {k}", [i for i in range(200) if i % 20 == k], [k, k + 30, k + 60]) for k in range(30)]
     assert_that(joined, equal_to(expected))
     assert_that(together | beam.CombineGlobally(sum), equal_to([sum(range(200)) + sum(range(90))]), "Sum")
-    local.run(pipeline, lambda over: over.wait(300))
-
-
-def test_an_empty_collection_is_worked_on_too(kept):
-    pipeline = local.make_pipeline(local.pipeline_options([], 2))
-    none = pipeline | beam.Create([], reshuffle=False) | beam.Map(lambda x: (x, x)) | beam.GroupByKey()
-
-    assert_that(none | beam.combiners.Count.Globally(), equal_to([0]))
+    assert_that(none | beam.combiners.Count.Globally(), equal_to([0]), "Of none")
     local.run(pipeline, lambda over: over.wait(300))
 
 

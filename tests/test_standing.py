@@ -1,4 +1,6 @@
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_output import write_tiny
@@ -12,13 +14,14 @@ from runners.request import Request
 from transforms.ledger import Line, ledger_json
 
 
-@pytest.fixture
-def output(tmp_path):
-    folder = tmp_path / "out"
-    manifest = write_tiny(str(folder))
-    write_manifest(str(folder), replace(manifest, given="the same"))
+def make(folder: Path) -> None:
+    write_manifest(str(folder), replace(write_tiny(str(folder)), given="the same"))
     (folder / "ledger.json").write_bytes(ledger_json([Line("extract", "decode", 3, 3)], {}))
-    return folder
+
+
+@pytest.fixture
+def output(made_once, tmp_path):
+    return Path(shutil.copytree(made_once("standing", make), tmp_path / "out"))
 
 
 def test_an_output_stands_that_was_given_the_same(output):
