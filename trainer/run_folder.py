@@ -15,7 +15,7 @@ import yaml
 from schemas.fingerprint import fingerprint
 from trainer.config.config import RunConfig, Stage
 from trainer.config.errors import TrainingError
-from trainer.data.plan import PlannedItem, is_plan, write_plan
+from trainer.data.plan import PlannedItem, read_plan, write_plan
 from trainer.data.shards import Shards
 from trainer.model.models import Source
 from trainer.stage import COMPLETE
@@ -80,7 +80,7 @@ class RunFolder:
             RunError: the plan that was written down is another.
         """
         if self._record.is_file():
-            if not is_plan(self.plan, plan):
+            if read_plan(self.plan) != list(plan):
                 raise RunError(f"{self.plan} is not the plan of this run; remove {self.root}, or give another folder")
             return
         self.checkpoints.mkdir(parents=True, exist_ok=True)
