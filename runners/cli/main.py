@@ -12,7 +12,7 @@ from runners.beam_flags import split_flags
 from runners.cli import audit, cache, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.parser import Parser
-from runners.cli.runs import batch, demo, finish, recipes, run
+from runners.cli.runs import batch, demo, finish, recipes, run, status
 from runners.quiet import hush, hush_warnings
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
@@ -110,6 +110,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, recipes, run, finish, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
+    for module in (demo, recipes, run, status, finish, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
         module.add_commands(commands)
     return parser

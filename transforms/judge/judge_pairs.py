@@ -164,10 +164,12 @@ def _judge(
             raise UnparsableReply("no evidence", f"the video has no {' or '.join(options.modalities)}")
         yield judge_pair(RecordedTeacher(engine, journal), engine.stamp(), pair, options)
     except UnparsableReply as error:
+        advance("judge", "rejected")
         yield lost(Loss("rejected", "judge", "judge", error.reason, error.detail, video_id, query_id))
     except TeacherFailed as error:
         advance("judge", "failed")
         about = (video_id, query_id, pair.video.uri)
         yield lost(Loss("failed", "judge", "judge", type(error).__name__, str(error), *about))
     except Deferred as deferred:
+        advance("judge", "deferred")
         yield lost(Loss("deferred", "judge", "judge", deferred.reason, "", video_id, query_id))
