@@ -80,16 +80,17 @@ def near_duplicates(queries: list[Query], threshold: float, splits: dict[str, st
 
 
 def random_queries(seed: int, count: int = 120) -> list[Query]:
-    """Texts over a small, skewed vocabulary, many of them copies of others with a word changed."""
+    """Texts over a small, skewed vocabulary, many of them copies of others with a word changed or added."""
     rng = random.Random(seed)
-    vocabulary = [f"word{i}x" for i in range(25)]
+    vocabulary = [f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxy"]
     weights = [1 / (i + 1) for i in range(25)]
     texts = ["", "the of it", "the of it"]
     while len(texts) < count:
         if rng.random() < 0.5:
             changed = rng.choice(texts).split()
             if changed:
-                changed[rng.randrange(len(changed))] = rng.choice(vocabulary)
+                place = rng.randrange(len(changed))
+                changed[place : place + rng.choice((0, 1))] = [rng.choice(vocabulary)]  # one more, or another
             texts.append(" ".join(changed) or "?")
         else:
             texts.append(" ".join(rng.choices(vocabulary, weights, k=rng.randint(1, 12))))
@@ -118,8 +119,8 @@ def test_small_sets_are_similar_only_when_equal():
 
 
 def test_a_chain_loses_all_but_its_first():
-    words = [f"w{i}x" for i in range(11)]
-    chain = [query("a", " ".join(words[:9])), query("b", " ".join(words[1:10])), query("c", " ".join(words[2:11]))]
+    words = "alpha bravo charlie delta echo foxtrot golf".split()
+    chain = [query("a", " ".join(words[:4])), query("b", " ".join(words[:5])), query("c", " ".join(words[:6]))]
     assert jaccard(wording(chain[0].text).words, wording(chain[2].text).words) < 0.7
     assert near_duplicates(chain, 0.8) == {"b": "a", "c": "b"}
 

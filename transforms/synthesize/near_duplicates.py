@@ -1,11 +1,11 @@
 """Near-duplicate queries: an exact set-similarity self-join over all queries, and the rule which of two goes.
 
 Two queries are similar as ``are_similar`` says: the Jaccard index of their stemmed content words reaches the threshold,
-and no number, name or question was replaced. A written query is dropped exactly if a similar one comes before it, where
-queries by people come first, then those that need more modalities, and query ids break ties. One by people is dropped
-only for a similar one by people before it whose video is of the other split, for else a question would be in both. The
-rule looks at pairs only, so its outcome depends on no order; of every pair of similar written queries at most one is
-kept, and a chain A ~ B ~ C loses both B and C though A and C may differ.
+and no number, name or replaced word tells them apart. A written query is dropped exactly if a similar one comes before
+it, where queries by people come first, then those that need more modalities, and query ids break ties. One by people is
+dropped only for a similar one by people before it whose video is of the other split, for else a question would be in
+both. The rule looks at pairs only, so its outcome depends on no order; of every pair of similar written queries at most
+one is kept, and a chain A ~ B ~ C loses both B and C though A and C may differ.
 
 The videos of a query answer those that are similar to it, so a query that stays has them among its ``also_relevant``,
 and none of them becomes its negative.

@@ -88,6 +88,12 @@ def words(text: str) -> list[str]:
     return found
 
 
+def words_and_characters(text: str) -> list[str]:
+    """``words``, but each character of a script without spaces by itself."""
+    tokens = _TOKEN.finditer(_folded(text))
+    return [piece for token in tokens for piece in (_CLUSTER.findall(token[1]) if token[1] else [token[0]])]
+
+
 def content_words(text: str) -> list[str]:
     """``words`` without English function words."""
     return [word for word in words(text) if word not in STOPWORDS]
