@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from runners.beam_flags import split_flags
-from runners.cli import audit, cache, evaluate, outputs, rerank, retrieve, train
+from runners.cli import audit, cache, engines, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.parser import Parser
 from runners.cli.runs import batch, demo, finish, recipes, run, status
@@ -17,6 +17,11 @@ from runners.quiet import hush, hush_warnings
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
 
+_COMMANDS = (
+    *(demo, recipes, engines, run, status, finish),
+    *(outputs, audit, batch, cache),
+    *(train, rerank, retrieve, evaluate),
+)  # in the order of the help
 RUNS = ("run", "plan", "demo")  # commands that take options of Beam
 
 _EPILOG = """\
@@ -110,6 +115,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, recipes, run, status, finish, outputs, audit, batch, cache, train, rerank, retrieve, evaluate):
+    for module in _COMMANDS:
         module.add_commands(commands)
     return parser
