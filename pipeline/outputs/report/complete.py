@@ -33,10 +33,15 @@ def complete(folder: str, run: RunInfo, shards: Iterable[WrittenFile]) -> Manife
     given = {f.name: getattr(run, f.name) for f in fields(RunInfo)}
     accounts = (*ACCOUNTS, *run_files(runs_of(run.recipe)))
     files = [*shards, *(describe(folder, name) for name in accounts)]
-    manifest = Manifest(**given, files=_by_path(files))
-    summary = summarize(folder, manifest)
+    return tell(folder, folder, Manifest(**given, files=_by_path(files)))
+
+
+def tell(output: str, folder: str, manifest: Manifest) -> Manifest:
+    """Write into ``folder`` the card and the report of what lies at ``output``, and the manifest last."""
+    summary = summarize(output, manifest)
     write_bytes(join(folder, CARD), render_card(summary).encode())
-    write_bytes(join(folder, REPORT), render_report(folder, manifest, summary).encode())
-    manifest = replace(manifest, files=_by_path([*files, *(describe(folder, name) for name in (CARD, REPORT))]))
+    write_bytes(join(folder, REPORT), render_report(output, manifest, summary).encode())
+    others = [file for file in manifest.files if file.path not in (CARD, REPORT)]
+    manifest = replace(manifest, files=_by_path([*others, *(describe(folder, name) for name in (CARD, REPORT))]))
     write_manifest(folder, manifest)
     return manifest

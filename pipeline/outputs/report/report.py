@@ -140,6 +140,7 @@ def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
         ("evidence-and-queries", "Evidence and queries", True),
         ("examples", "Examples", True),
         ("left-out", "Left out", bool(summary.dropped)),
+        ("checked-by-people", "Checked by people", summary.manifest.agreement is not None),
         ("near-duplicates", "Near-duplicates", True),
         ("ledger", "Ledger", True),
         ("failures", "Failures", True),
