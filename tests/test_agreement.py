@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_who_labels_can_read_no_label_in_the_sample_and_it_is_joined_when_it_is_
     drawn = draw(tables, 40, seed=1)
     path = write_sample(str(tmp_path), drawn)
 
-    lines = [json.loads(line) for line in open(path, encoding="utf-8")]
+    lines = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
 
     assert [set(line) for line in lines] == [{"query_id", "video_id"}] * 40
     assert joined(tables, read_sample(str(tmp_path))) == (drawn, 0)
