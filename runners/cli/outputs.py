@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runners.cli.errors import PROBLEMS, UsageError, connect_stores, one_line, sentence
+
+if TYPE_CHECKING:  # heavy, and --help is quick
+    from pipeline.outputs.view.desk import Desk
 
 _VIEW = """\
 The page is served to this machine alone, below an address that holds a secret. Marks are added to OUT/labels.jsonl;
@@ -14,6 +19,7 @@ the next run into OUT leaves out what is marked.
 examples:
   hardquery view out/demo
   hardquery view out/demo --port 8765 --no-browser
+  hardquery view out/demo --export part.html --n 100
 """
 
 
@@ -36,6 +42,12 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="ask yes or no about the pairs of `audit sample`, and show nothing else",
     )
+    view.add_argument(
+        "--export",
+        metavar="FILE.html",
+        help="serve nothing, but write a part of it as one page that needs no network and no hardquery",
+    )
+    view.add_argument("--n", type=int, default=50, metavar="N", help="rows of each list in it (default: %(default)s)")
     view.set_defaults(act=_view)
 
     verify = commands.add_parser("verify", help="check an output against its manifest, schemas, references and ledger")
@@ -87,11 +99,28 @@ def _view(arguments: argparse.Namespace, _: list[str]) -> int:
     output = arguments.output.rstrip("/")
     with one_line(ValueError):
         desk = Desk.open(output, _asked(output) if arguments.label else None)
+    if arguments.export:
+        return _export_page(desk, arguments.export, arguments.n)
     with one_line(OSError), ViewServer(desk, arguments.port) as server:
         print(server.url, flush=True)
         if not arguments.no_browser:
             webbrowser.open(server.url)
         server.serve_forever()
+    return 0
+
+
+def _export_page(desk: Desk, path: str, count: int) -> int:
+    from pipeline.outputs.view.offline import offline_page
+
+    if count < 1:
+        raise UsageError(f"--n must be at least 1, got {count}")
+    if desk.asked is not None:
+        raise UsageError("--export shows what the judge says; it does not go with --label")
+    with one_line(OSError):
+        Path(path).write_text(offline_page(desk, count), "utf-8")
+    print(
+        f"{path}: {os.path.getsize(path) / 1e6:,.1f} MB; frames and texts are those of the videos: mind their licence"
+    )
     return 0
 
 

@@ -70,7 +70,7 @@ def stamp_of(engine: Any, name: str, distribution: str, model: str = "") -> Engi
 
     The version of a plug-in's engine begins with its own distribution.
     """
-    origin = origin_of(type(engine))
+    origin = origin_of(engine.__class__)
     version = version_of(distribution or "hardquery")
     if origin:
         version = f"{origin}, {distribution} {version}" if distribution else origin

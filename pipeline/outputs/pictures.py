@@ -1,4 +1,4 @@
-"""Pictures on the report's page."""
+"""Small pictures of frames, as data URLs of pages that stand alone."""
 
 from __future__ import annotations
 
