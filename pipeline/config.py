@@ -15,10 +15,11 @@ from pipeline.recipes.prices import with_prices
 from pipeline.recipes.settings import Note, changed, unheard
 from prompts.evidence import EvidenceBudgets
 from prompts.template import Template, load_template
+from prompts.write_queries import MOST_PARTS
 from schemas.check import InvalidRecord, require
 from schemas.configuration.section import Section, converted
 from schemas.fingerprint import fingerprint
-from schemas.query import VARIANTS, Variant
+from schemas.query import PAPERS_VARIANTS, Variant
 from schemas.video import Modality
 from transforms.curate.thresholds import CurateConfig
 from transforms.emit.frame_grid import FrameGrid
@@ -29,7 +30,9 @@ from transforms.mine.choose_pairs import MarginRule
 from transforms.mine.filter_rankings import PAPERS, Ambiguity
 from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
+from transforms.speech.plausible import SpeechRules
 from transforms.synthesize.filter_queries import TextFilters
+from transforms.teacher.panel import PanelRules
 
 __all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "recipe_names", "recipe_text"]
 
@@ -43,11 +46,14 @@ _RENAMED = {
     "modalities": "`fields` of each of mine.first_stages, such as {caption: 1, asr: 1, ocr: 0, metadata: 2}",
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
-PROMPTS = ("caption", "write_queries", "judge")
+PROMPTS = ("caption", "write_queries", "write_requests", "judge")
 
 
 class ExtractConfig(Section, frozen=True):
-    """From media to evidence. A modality whose engine is null is left out."""
+    """From media to evidence. A modality whose engine is null is left out.
+
+    ``speech`` says which segments of a transcript nobody can have said; null keeps all.
+    """
 
     decode: EngineOptions
     asr: EngineOptions | None
@@ -55,24 +61,31 @@ class ExtractConfig(Section, frozen=True):
     caption: EngineOptions | None
     frames: FramePolicy = FramePolicy()
     limits: Limits = Limits()
+    speech: SpeechRules | None = SpeechRules()
 
 
 class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
-    ``prompt`` is a file that takes the place of the prompt that comes with the project. ``evidence`` is the most
-    characters of each modality that a prompt shows.
+    ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
+    variant request. ``evidence`` is the most characters of each modality that a prompt shows.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
+    request_prompt: str | None = None
     evidence: EvidenceBudgets = EvidenceBudgets()
-    variants: tuple[Variant, ...] = VARIANTS
+    variants: tuple[Variant, ...] = PAPERS_VARIANTS
     queries_per_variant: Positive = 2
     filters: TextFilters = TextFilters()
 
     def __post_init__(self) -> None:
         _require_distinct("variants", self.variants)
+
+    @property
+    def queries_a_video(self) -> int:
+        """The most that are written, the parts of requests among them."""
+        return self.queries_per_variant * (len(self.variants) + (MOST_PARTS if "request" in self.variants else 0))
 
 
 class MineConfig(Section, frozen=True):
@@ -123,6 +136,9 @@ class JudgeConfig(Section, frozen=True):
 
     Of about ``sample_queries`` queries all pairs are judged before any other: the run says what its thresholds make of
     them, and stops there where these leave it nothing. 0 judges all in one go, and so does a run of no more queries.
+
+    ``panel`` are further teachers by name, asked with the same prompt about the pairs that ``panel_rules`` name; of
+    such a pair a label needs the word of ``panel_rules.agree`` judges, the first counted as one.
     """
 
     teacher: EngineOptions
@@ -131,9 +147,22 @@ class JudgeConfig(Section, frozen=True):
     evidence: EvidenceBudgets = EvidenceBudgets()
     no_rationale_below: AtMost0 | None = None
     sample_queries: NotNegative = 200
+    panel: dict[str, EngineOptions] = {}
+    panel_rules: PanelRules = PanelRules()
 
     def __post_init__(self) -> None:
         _require_distinct("modalities", self.modalities)
+        for name in self.panel:
+            free = name != "judge" and bool(_RUN_NAME.fullmatch(name))
+            require(free, "the name of a further judge is of a-z, 0-9, - and _, and not 'judge'", name)
+        judges, agree = 1 + len(self.panel), self.panel_rules.agree
+        fits = not self.panel or agree <= judges
+        require(fits, f"panel_rules.agree must be at most {judges}, the number of judges", agree)
+
+    @property
+    def heeds(self) -> PanelRules | None:
+        """The rules of the panel; None where there is none."""
+        return self.panel_rules if self.panel else None
 
 
 class EmitConfig(Section, frozen=True):
@@ -152,6 +181,7 @@ class CostConfig(Section, frozen=True):
     embed_video: Cost = Cost()
     embed_query: Cost = Cost()
     judge: Cost = Cost()
+    panel: Cost = Cost()
 
     def by_step(self) -> dict[str, Cost]:
         """As a budget has them."""
@@ -173,6 +203,10 @@ class Recipe(Section, frozen=True):
     costs: CostConfig = CostConfig()
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        confirmed = self.curate.positives == "confirmed"
+        require(not confirmed or bool(self.judge.panel), "curate.positives: confirmed needs a judge.panel", "no panel")
+
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain values."""
         resolved: dict[str, Any] = msgspec.to_builtins(self)
@@ -189,8 +223,14 @@ class Recipe(Section, frozen=True):
         Raises:
             RecipeError: such a file cannot be read, or has other slots than the prompt that it replaces.
         """
-        own = {"write_queries": ("synthesize", self.synthesize.prompt), "judge": ("judge", self.judge.prompt)}
-        return {name: _template(name, *own.get(name, ("", None))) for name in PROMPTS}
+        writing = self.synthesize
+        own = {
+            "write_queries": ("synthesize.prompt", writing.prompt),
+            "write_requests": ("synthesize.request_prompt", writing.request_prompt),
+            "judge": ("judge.prompt", self.judge.prompt),
+        }
+        names = PROMPTS if "request" in writing.variants else [name for name in PROMPTS if name != "write_requests"]
+        return {name: _template(name, *own.get(name, ("", None))) for name in names}
 
     def share_judged_first(self, videos: int, human: int) -> float | None:
         """The share of queries that are judged before the others, of at most as many as the videos can get.
@@ -198,7 +238,7 @@ class Recipe(Section, frozen=True):
         None where that may be all of them, or none are wanted.
         """
         writing, first = self.synthesize, self.judge.sample_queries
-        most = videos * len(writing.variants) * writing.queries_per_variant + human
+        most = videos * writing.queries_a_video + human
         return first / most if 0 < first < most else None
 
     def shards(self, videos: int) -> int:
@@ -206,17 +246,17 @@ class Recipe(Section, frozen=True):
         return max(1, -(-videos // self.emit.videos_per_shard))
 
 
-def _template(name: str, section: str, path: str | None) -> Template:
+def _template(name: str, key: str, path: str | None) -> Template:
     given = load_template(name)
     if path is None:
         return given
     try:
         template = Template(name, Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe key {section}.prompt: {path!r} cannot be read: {error}") from error
+        raise RecipeError(f"recipe key {key}: {path!r} cannot be read: {error}") from error
     if template.slots != given.slots:
         slots = ", ".join(sorted(given.slots))
-        raise RecipeError(f"recipe key {section}.prompt: {path!r} must have the {{{{slots}}}} {slots}, and no others")
+        raise RecipeError(f"recipe key {key}: {path!r} must have the {{{{slots}}}} {slots}, and no others")
     return template
 
 
@@ -233,9 +273,11 @@ def load_recipe(name: str, settings: Sequence[str] = (), note: Note = unheard) -
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values; every unknown key and ill-typed value is named with its full path."""
-    mine = values.get("mine")
+    mine, judge = values.get("mine"), values.get("judge")
     if isinstance(mine, Mapping):
         values = {**values, "mine": _with_first_stages(mine)}
+    if isinstance(judge, Mapping) and "panel" in judge:
+        values = {**values, "judge": {**judge, "panel": _by_name("judge.panel", judge["panel"])}}
     return converted(values, Recipe, "recipe key", RecipeError)
 
 
@@ -252,16 +294,24 @@ def _with_first_stages(mine: Mapping[str, Any]) -> dict[str, Any]:
         raise RecipeError(f"recipe key mine.first_stage: expected a mapping such as {{engine: bm25}}, got {one!r}")
     if isinstance(one, Mapping):
         several = [one]
+    if several is not None:
+        section["first_stages"] = _by_name("mine.first_stages", several)
+    return section
+
+
+def _by_name(key: str, several: Any) -> Any:
+    """Engines' options by name, whether they are given so or as a list; one that is null is left out."""
     if isinstance(several, list) and all(isinstance(each, Mapping) for each in several):
-        section["first_stages"] = named = {}
+        named: dict[str, Any] = {}
         for each in several:
             name = str(each.get("name", each.get("engine", each.get("preset"))))
             if name in named:
-                raise RecipeError(f"recipe key mine.first_stages: two are called {name!r}; give each a name of its own")
-            named[name] = {key: value for key, value in each.items() if key != "name"}
-    elif isinstance(several, Mapping):
-        section["first_stages"] = {name: each for name, each in several.items() if each is not None}
-    return section
+                raise RecipeError(f"recipe key {key}: two are called {name!r}; give each a name of its own")
+            named[name] = {option: value for option, value in each.items() if option != "name"}
+        return named
+    if isinstance(several, Mapping):
+        return {name: each for name, each in several.items() if each is not None}
+    return several
 
 
 def _require_distinct(name: str, values: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -12,24 +12,28 @@ from pipeline.stage import LedgerBuilder
 from schemas.example import PerceptionExample, Split
 from schemas.losses import Loss, LossKind
 from schemas.people.mark import Mark
+from schemas.query import Judgement, Opinion
 from schemas.video import Video
 from transforms.curate.curate_query import DEFERRED, CuratedPair, CurateExamples, Group
 from transforms.curate.thresholds import CurateConfig, FindThresholds
 from transforms.ledger import LOSSES, lost
+from transforms.teacher.panel import PanelRules
 
 
 @dataclass
 class Curate(beam.PTransform):
-    """(Ranking, {"judgements", "losses"}, (video_id, split)) -> {"examples": Example, "pairs", "thresholds"}.
+    """(Ranking, {"judgements", "panel", "losses"}, (video_id, split)) -> {"examples": Example, "pairs", "thresholds"}.
 
     "pairs" are a CuratedPair of every judgement, "thresholds" the one Thresholds that quantiles came to, not there
-    where there are none. A query that has a pair still to be judged is deferred as a whole. ``marks`` are what people
-    say is wrong, by query id and by video id, "" for the query as a whole.
+    where there are none. A query that has a pair still to be judged is deferred as a whole. ``panel`` is when further
+    judges were asked, None where there are none. ``marks`` are what people say is wrong, by query id and by video id,
+    "" for the query as a whole. "panel" are (query_id, (video_id, Opinion)), where there is one.
     """
 
     config: CurateConfig
     ledger: LedgerBuilder
     marks: Mapping[str, Mapping[str, Mark]] = field(default_factory=dict)
+    panel: PanelRules | None = None
 
     def expand(self, inputs: tuple[beam.PCollection, dict[str, Any], beam.PCollection]) -> dict[str, Any]:
         rankings, judged, splits = inputs
@@ -41,6 +45,7 @@ class Curate(beam.PTransform):
                 "waiting": judged["losses"]
                 | "Waiting" >> beam.Filter(lambda one: one.kind == "deferred")
                 | "Key waiting" >> beam.Map(lambda one: (one.query_id, one.reason)),
+                **({"panel": judged["panel"]} if self.panel else {}),
             }
             | "Group" >> beam.CoGroupByKey()
             | "Groups" >> beam.FlatMap(_group, beam.pvalue.AsDict(splits), self.marks)
@@ -48,10 +53,10 @@ class Curate(beam.PTransform):
         found: dict[str, beam.PCollection] = {}
         if self.config.follows_margins:
             thresholds = judgements | "Thresholds" >> beam.CombineGlobally(FindThresholds(self.config))
-            rules = beam.pvalue.AsSingleton(thresholds | "Rules" >> beam.Map(self.config.rules))
+            rules = beam.pvalue.AsSingleton(thresholds | "Rules" >> beam.Map(self.config.rules, self.panel))
             found["thresholds"] = thresholds
         else:
-            rules = self.config.rules(None)
+            rules = self.config.rules(None, self.panel)
         curated = groups | "Curate" >> CurateExamples(rules)
         self.ledger.step("curate", "queries", rankings, curated.examples, curated.losses)
         parted = curated.pairs | "Part" >> beam.FlatMap(_part).with_outputs(LOSSES, main="kept")
@@ -78,7 +83,18 @@ def _group(
     for query in group["queries"]:
         deferred = min(group["waiting"], default="")
         said = marks.get(query_id, {})
-        yield query_id, Group(query, splits[query.video_id], tuple(group["judgements"]), deferred, said)
+        judgements = tuple(_with_panel(group["judgements"], group.get("panel", ())))
+        yield query_id, Group(query, splits[query.video_id], judgements, deferred, said)
+
+
+def _with_panel(judgements: Iterable[Judgement], panel: Iterable[tuple[str, Opinion]]) -> Iterator[Judgement]:
+    """The judgements, each with what the panel says of its video."""
+    found: dict[str, list[Opinion]] = {}
+    for video_id, opinion in panel:
+        found.setdefault(video_id, []).append(opinion)
+    for one in judgements:
+        said = sorted(found.get(one.video_id, ()), key=lambda opinion: opinion.judge)
+        yield replace(one, panel=tuple(said)) if said else one
 
 
 def caption_example(video: Video, split: Split) -> PerceptionExample | None:

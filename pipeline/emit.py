@@ -18,7 +18,7 @@ from pipeline.outputs.run_lines import run_files
 from pipeline.stage import LedgerBuilder, merge
 from schemas.example import Split
 from schemas.losses import Loss, Tally
-from schemas.query import Candidate, Candidates, Place, Query
+from schemas.query import Candidate, Candidates, Margin, Place, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
 from transforms.curate.curate_query import CuratedPair
@@ -36,7 +36,6 @@ from transforms.storage.trec import qrels_lines, run_lines
 QRELS, COUNTS = "qrels.trec", ".counts.json"
 THRESHOLDS = "thresholds"
 FIRST_STAGE = "first-stage"  # the tag of the run that a reranker is given
-_PAIRS = {("mine", "guard"), ("judge", "judge")}  # the steps that lose pairs, and not the query
 Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candidates, and its places in their runs
 
 
@@ -95,7 +94,7 @@ class Emit(beam.PTransform):
         verdicts = {
             "queries": found["written"] | "Key queries" >> beam.Map(lambda query: (query.query_id, query)),
             "losses": losses
-            | "Of queries" >> beam.Filter(lambda one: one.query_id and (one.stage, one.step) not in _PAIRS)
+            | "Of queries" >> beam.Filter(_is_of_query)
             | "Key losses" >> beam.Map(lambda one: (one.query_id, one)),
             "positives": found["ranked"]
             | "Key positives" >> beam.Map(lambda one: (one.query.query_id, positive_of(one))),
@@ -163,6 +162,11 @@ class AddFrames:
         return {**row, "frame_times_s": times, "frames": [{"bytes": jpeg, "path": None} for jpeg in jpegs]}
 
 
+def _is_of_query(loss: Loss) -> bool:
+    """Whether a query was lost, and no pair of it."""
+    return bool(loss.query_id) and loss.stage != "judge" and (loss.stage, loss.step) != ("mine", "guard")
+
+
 def video_row(split: Split, video: Video, group: str) -> Row:
     """The row of a video, still without frames."""
     row = row_of(video)
@@ -224,19 +228,26 @@ def failure_rows(loss: Loss) -> Iterator[Row]:
 
 def judgement_row(pair: CuratedPair) -> Row:
     """The row of a judged pair, with what curation made of it."""
-    row = row_of(pair.judgement)
-    margin = pair.judgement.margin
+    judged = pair.judgement
     return {
-        **row,
+        **row_of(judged),
+        **margin_columns(judged.margin),
+        "panel": [{**row_of(opinion), **margin_columns(opinion.margin)} for opinion in judged.panel],
+        "stratum": pair.stratum,
+        "kept": pair.kept,
+        "reason": pair.reason,
+    }
+
+
+def margin_columns(margin: Margin | None) -> Row:
+    """The columns that a margin becomes, all null where there is none."""
+    return {
         "delta": margin and margin.delta,
         "delta_lo": margin and margin.lo,
         "delta_hi": margin and margin.hi,
         "censored": margin and margin.censored,
         "label_mass": margin and margin.label_mass,
         "p_yes": margin and margin.p_yes,
-        "stratum": pair.stratum,
-        "kept": pair.kept,
-        "reason": pair.reason,
     }
 
 

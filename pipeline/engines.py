@@ -25,8 +25,8 @@ from transforms.workers.place import Resources
 _MOST = 20.0  # nats: more samples than anybody draws
 T = TypeVar("T")
 
-FIRST_STAGES, RESOURCES = "first_stages", "resources"
-_TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge"}
+FIRST_STAGES, PANEL, RESOURCES = "first_stages", "panel", "resources"
+_TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge", PANEL: "judge"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class FirstStage:
 class Engines:
     """The engines that a recipe names, each known to be usable on this machine.
 
-    ``resources`` are what the machines of their steps must have, by role, where the runner is to be asked for it.
+    ``panel`` are the further judges by name. ``resources`` are what the machines of their steps must have, by role,
+    where the runner is to be asked for it.
     """
 
     decode: Engine
@@ -56,6 +57,7 @@ class Engines:
     writer: TeacherEngine
     first_stages: tuple[FirstStage, ...]
     judge: TeacherEngine
+    panel: Mapping[str, TeacherEngine] = field(default_factory=dict)
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def stamps(self) -> dict[str, EngineStamp]:
@@ -75,6 +77,8 @@ class Engines:
                 continue
             if f.name == FIRST_STAGES:
                 yield from ((f"{FIRST_STAGES}.{stage.name}", stage.engine) for stage in value)
+            elif f.name == PANEL:
+                yield from ((f"{PANEL}.{name}", engine) for name, engine in value.items())
             elif value is not None:
                 yield f.name, value
 
@@ -92,6 +96,7 @@ def find_engines(recipe: Recipe) -> Engines:
         "caption": ("extract.caption", "caption", recipe.extract.caption),
         "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
         "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
+        **{f"{PANEL}.{name}": (f"judge.panel.{name}", "teacher", own) for name, own in recipe.judge.panel.items()},
     }
     found: dict[str, Any] = {}
     missing: dict[str, MissingPackage] = {}
@@ -107,7 +112,8 @@ def find_engines(recipe: Recipe) -> Engines:
             resources[role] = converted(options[RESOURCES], Resources, f"recipe key {key}.resources", RecipeError)
     first_stages = find_first_stages(recipe, missing)
     require_packages(missing)
-    engines = Engines(**found, first_stages=first_stages, resources=resources)
+    panel = {name: found.pop(f"{PANEL}.{name}") for name in recipe.judge.panel}
+    engines = Engines(**found, first_stages=first_stages, panel=panel, resources=resources)
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
     require_reach(recipe, engines.judge)
@@ -231,7 +237,7 @@ def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, di
     as_served: dict[str, Any] = {}
     found: dict[str, Capabilities] = {}
     for role, engine in engines.by_role():
-        task = _TASKS.get(role)
+        task = _TASKS.get(role.partition(".")[0])
         if task and in_batch and engine.takes_batches:
             continue
         try:
@@ -242,4 +248,5 @@ def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, di
                 engine.check()
         except EngineError as error:
             raise RecipeError(f"{role}: {error}") from error
-    return replace(engines, **as_served), found
+    panel = {name: as_served.pop(f"{PANEL}.{name}", engine) for name, engine in engines.panel.items()}
+    return replace(engines, **as_served, panel=panel), found

@@ -59,7 +59,7 @@ class Extract(beam.PTransform):
         self.ledger.step("extract", "deduplicate", decoded.videos, distinct.videos, distinct.losses)
 
         steps: dict[str, Any] = {
-            "asr": engines.asr and TranscribeSpeech(engines.asr, cache, journal, config.limits, workers),
+            "asr": engines.asr and TranscribeSpeech(engines.asr, cache, journal, config.limits, workers, config.speech),
             "ocr": engines.ocr and ReadText(engines.ocr, cache, journal, config.limits, workers),
             "caption": engines.caption and CaptionFrames(engines.caption, cache, journal),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -13,17 +13,19 @@ from pipeline.config import JudgeConfig
 from pipeline.engines import Engines
 from pipeline.stage import LedgerBuilder
 from prompts.template import Template
-from schemas.query import Candidate, Judgement, Place, QueryText
+from schemas.query import Candidate, Judgement, Opinion, Place, QueryText
 from schemas.video import Video
 from transforms.curate.outlook import Outlook, ThresholdsReachNothing, is_judged_first, outlook_of, without_words
 from transforms.curate.thresholds import CurateConfig
 from transforms.join import JoinVideos
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair
+from transforms.judge.judge_pairs import DOUBTFUL, JudgeOptions, JudgePairs, Pair, opinion_of
 from transforms.mine.choose_pairs import Assignment
 from transforms.progress import Advance, announce
 from transforms.workers.place import place
 from transforms.workers.recorded import WORK
+
+FIRST = "judge"  # the first judge's name in the ledger; those of a panel have their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,18 @@ class FirstLook:
     share: float
 
 
+class Judged(NamedTuple):
+    """What a judge makes of pairs: the queries of those that it was asked about, what it said, and its losses."""
+
+    asked: beam.PCollection
+    said: beam.PCollection
+    losses: beam.PCollection
+
+
 @dataclass
 class Judge(beam.PTransform):
-    """(Assignment, Video) -> {"judgements": Judgement, "losses": Loss of a pair}.
+    """(Assignment, Video) -> {"judgements": Judgement, "losses": Loss of a pair}, and what the panel says, if any:
+    {"panel": (query_id, (video_id, Opinion))}.
 
     Where there is a ``first`` look, and by it no query can become a group, no pair of the other queries is judged: the
     run ends in ``ThresholdsReachNothing``. A journal that only looks goes on.
@@ -53,29 +64,30 @@ class Judge(beam.PTransform):
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> dict[str, Any]:
         pairs, videos = inputs
         assigned = pairs | "Due" >> Advance("judge", "in")
-        if self.first is None:
-            judgements, losses = self._judged(assigned, videos)
-        else:
-            judgements, losses = self._judged_in_turn(assigned, videos, self.first)
-        self.ledger.step("judge", "judge", assigned, judgements, losses)
-        return {"judgements": judgements | "Done" >> Advance("judge", "done"), "losses": losses}
+        judged = self._judged(assigned, videos) if self.first is None else self._in_turn(assigned, videos, self.first)
+        for judge, (asked, said, losses) in judged.items():
+            self.ledger.step("judge", judge, asked, said, losses)
+        first, *panel = judged.values()
+        found = {"judgements": first.said | "Done" >> Advance("judge", "done"), "losses": first.losses}
+        if panel:
+            found["losses"] = [one.losses for one in judged.values()] | "All losses" >> beam.Flatten()
+            found["panel"] = [one.said for one in panel] | "Panel" >> beam.Flatten()
+        return found
 
-    def _judged_in_turn(
-        self, assigned: beam.PCollection, videos: beam.PCollection, look: FirstLook
-    ) -> tuple[beam.PCollection, beam.PCollection]:
+    def _in_turn(self, assigned: beam.PCollection, videos: beam.PCollection, look: FirstLook) -> dict[str, Judged]:
         """See ``_judged``; some queries first, and the others only once it was seen what becomes of those."""
         rest, first = assigned | "Part" >> beam.Partition(_part, 2, look.share, self.seed)
         needed = first | "Their videos" >> beam.Map(itemgetter(0)) | "Needed" >> beam.combiners.ToSet()
         theirs = videos | "Of first" >> beam.Filter(_is_needed, beam.pvalue.AsSingleton(needed))
-        before, lost_before = self._judged(first, theirs, " first")
+        before = self._judged(first, theirs, " first")
         outlook = (
-            before
+            before[FIRST].said
             | "Without words" >> beam.Map(without_words)
             | "All first" >> beam.combiners.ToList()
             | "Look" >> beam.Map(_look, look.rules, may_stop=not self.journal.look_only)
         )
-        judgements, losses = self._judged(rest, videos, outlook=beam.pvalue.AsSingleton(outlook))
-        return (before, judgements) | "Judgements" >> beam.Flatten(), (lost_before, losses) | "Losses" >> beam.Flatten()
+        after = self._judged(rest, videos, outlook=beam.pvalue.AsSingleton(outlook))
+        return {judge: _both(judge, before[judge], after[judge]) for judge in before}
 
     def _judged(
         self,
@@ -83,20 +95,49 @@ class Judge(beam.PTransform):
         videos: beam.PCollection,
         which: str = "",
         outlook: beam.pvalue.AsSingleton | None = None,
-    ) -> tuple[beam.PCollection, beam.PCollection]:
-        """The judgements and the losses of pairs, whose judging begins when there is an ``outlook``."""
+    ) -> dict[str, Judged]:
+        """What each judge makes of pairs, the first and then the panel, once there is an ``outlook``."""
         # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
         joined = (assigned, videos) | f"With evidence{which}" >> JoinVideos(order=itemgetter(1), key=itemgetter(0))
         ready = joined.joined if outlook is None else joined.joined | "Go on" >> beam.Map(_go_on, outlook)
         due = ready | f"Pairs{which}" >> beam.MapTuple(_pair)
         config = self.config
         options = JudgeOptions(
-            config.modalities, self.seed, config.evidence, self.prompt, no_rationale_below=config.no_rationale_below
+            config.modalities,
+            self.seed,
+            config.evidence,
+            self.prompt,
+            no_rationale_below=config.no_rationale_below,
+            panel=config.heeds,
         )
         judge = JudgePairs(self.engines.judge, self.journal, options)
         judged = place(due, f"Judge{which}", judge, self.engines.resources.get("judge"))
         self.ledger.works.append(judged[WORK])
-        return judged.judgements, judged.losses
+        found = {FIRST: Judged(assigned, judged.judgements, judged.losses)}
+        for name in config.panel:
+            found[name] = self._judged_again(name, judged[DOUBTFUL], options, which)
+        return found
+
+    def _judged_again(self, name: str, doubtful: beam.PCollection, options: JudgeOptions, which: str) -> Judged:
+        """What a judge of the panel makes of the pairs that the first doubts; it says an opinion of each."""
+        label = f"{name}{which}"
+        options = replace(options, member=name, no_rationale_below=None, panel=None)
+        judge = JudgePairs(self.engines.panel[name], self.journal, options)
+        due = doubtful | f"Due to {label}" >> Advance("panel", "in")
+        judged = place(due, f"Panel {label}", judge, self.engines.resources.get(f"panel.{name}"))
+        self.ledger.works.append(judged[WORK])
+        asked = due | f"Asked {label}" >> beam.Map(lambda pair: pair.query.query_id)  # and no evidence goes further
+        done = judged.judgements | f"Done {label}" >> Advance("panel", "done")
+        return Judged(asked, done | f"Opinions {label}" >> beam.Map(_opinion, name), judged.losses)
+
+
+def _both(judge: str, before: Judged, after: Judged) -> Judged:
+    named = zip(Judged._fields, zip(before, after, strict=True), strict=True)
+    return Judged(*(parts | f"Both {name} {judge}" >> beam.Flatten() for name, parts in named))
+
+
+def _opinion(judgement: Judgement, member: str) -> tuple[str, tuple[str, Opinion]]:
+    return judgement.query_id, (judgement.video_id, opinion_of(judgement, member))
 
 
 def _part(assignment: Assignment, _: int, share: float, seed: int) -> int:

@@ -100,7 +100,7 @@ def put_stages(
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
     human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human, ledger)
     synthesized = (videos, human, splits) | "Synthesize" >> Synthesize(
-        recipe.synthesize, engines, journal, job.prompts["write_queries"], seed, ledger
+        recipe.synthesize, engines, journal, job.prompts, seed, ledger
     )
     mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
     mined = mining | "Mine" >> Mine(recipe.mine, engines, job.cache, journal, ledger)
@@ -110,7 +110,7 @@ def put_stages(
         recipe.judge, engines, journal, job.prompts["judge"], seed, ledger, first
     )
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
-        recipe.curate, ledger, job.labels.by_query if job.labels else {}
+        recipe.curate, ledger, job.labels.by_query if job.labels else {}, recipe.judge.heeds
     )
     return {
         "decoded": extracted["decoded"],

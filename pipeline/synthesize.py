@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Synthesize(beam.PTransform):
     config: SynthesizeConfig
     engines: Engines
     journal: Journal
-    prompt: Template
+    prompts: Mapping[str, Template]
     seed: int
     ledger: LedgerBuilder
 
@@ -55,7 +55,7 @@ class Synthesize(beam.PTransform):
             config.variants,
             config.queries_per_variant,
             self.seed,
-            self.prompt,
+            self.prompts,
             config.evidence,
         )
         spread = selected.videos | "Spread" >> beam.Reshuffle()

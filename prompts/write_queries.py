@@ -1,4 +1,6 @@
-"""The query-writing prompt: what it is filled with, the schema of its reply, and how the reply is read."""
+"""The prompts that ask for queries and long requests: what they are filled with, the schema of their replies, and how
+these are read.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,20 @@ ASK_AGAIN = (
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A short query for one thing that a long request needs; see ``Draft``."""
+
+    text: str
+    query_type: QueryType
+    modalities: tuple[Modality, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A query as the teacher wrote it, before it has an id; ``modalities`` are in the order of MODALITIES.
 
     ``cited`` is what it quotes from the evidence, ``rated`` how hard it thinks the query is, None where it does not
-    say.
+    say. ``parts`` are those of a request.
     """
 
     text: str
@@ -40,15 +51,20 @@ class Draft:
     modalities: tuple[Modality, ...]
     cited: tuple[str, ...] = ()
     rated: Ratings | None = None
+    parts: tuple[Part, ...] = ()
 
 
-class _Item(msgspec.Struct):
-    evidence: list[str]
-    rationale: str
+class _Part(msgspec.Struct, kw_only=True):
     query: str
     query_type: QueryType
     modalities: list[Modality]
+
+
+class _Item(_Part, kw_only=True):
+    evidence: list[str]
+    rationale: str
     difficulty: Ratings | None = None
+    parts: list[_Part] = []
 
 
 class _Reply(msgspec.Struct):
@@ -58,10 +74,12 @@ class _Reply(msgspec.Struct):
 # What each type asks for. Base and specific can be had from any modality, cross from any two.
 _NEEDED: dict[QueryType, Modality] = {"ocr": "ocr", "speech": "asr", "text": "metadata", "visual": "caption"}
 _CITED = 8  # pieces of evidence a query
+MOST_PARTS = 3
+"""Short queries that a request may be made of."""
 # Characters. Every string and list has an end, so that a model that would not stop is made to; far beyond what the
 # prompt asks for, and below the 2,000 repetitions at which llama.cpp refuses a grammar.
 _BOUNDS = ("maxLength", "minItems", "maxItems")
-_LONGEST = {"evidence": 300, "rationale": 1000, "query": 500}
+_LONGEST = {"evidence": 300, "rationale": 1000, "query": 500, "request": 1900}
 
 
 def types_for(shown: Collection[Modality]) -> tuple[QueryType, ...]:
@@ -70,18 +88,24 @@ def types_for(shown: Collection[Modality]) -> tuple[QueryType, ...]:
     return tuple(kind for kind in possible if kind != "cross" or len(set(shown)) >= 2)
 
 
-def reply_schema(shown: Collection[Modality], count: int) -> dict[str, Any]:
-    """JSON Schema of at most ``count`` queries from these modalities, written out flat: not every server resolves
-    ``$ref``. It keeps to what OpenAI's strict mode knows.
+def reply_schema(shown: Collection[Modality], count: int, requests: bool = False) -> dict[str, Any]:
+    """JSON Schema of at most ``count`` queries from these modalities, or of ``requests`` with their parts.
+
+    It is written out flat, for not every server resolves ``$ref``, and keeps to what OpenAI's strict mode knows.
     """
     modalities = [modality for modality in MODALITIES if modality in shown]
+    kind = {
+        "query_type": {"type": "string", "enum": list(types_for(shown))},
+        "modalities": _array({"type": "string", "enum": modalities}, len(modalities)),
+    }
+    parts = {"parts": _array(_object({"query": _string("query"), **kind}), MOST_PARTS)}
     # In this order: the model reasons before it writes the query, and a reply cut off in between lacks required fields.
     properties = {
         "evidence": _array(_string("evidence"), _CITED),
         "rationale": _string("rationale"),
-        "query": _string("query"),
-        "query_type": {"type": "string", "enum": list(types_for(shown))},
-        "modalities": _array({"type": "string", "enum": modalities}, len(modalities)),
+        "query": _string("request" if requests else "query"),
+        **(parts if requests else {}),
+        **kind,
         "difficulty": _object({name: {"type": "integer", "enum": [*range(HIGHEST + 1)]} for name in DIMENSIONS}),
     }
     return _object({"queries": _array(_object(properties), count)})
@@ -150,6 +174,7 @@ def parse_queries(reply: str, shown: Collection[Modality], template: Template | 
     it is taken to rest on all. A query type that the shown modalities do not allow is not mended, for the query itself
     would then be made up: it is the wrong schema. So is one across modalities ("cross") that needs a single one. A
     query or rationale that is taken from the prompt, which is ``template`` where it is not this package's own, is none.
+    The parts of a request are queries, and held to the same.
 
     Raises:
         UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries", "echoes the prompt" or
@@ -218,12 +243,20 @@ def _find_reply(answer: str) -> object:
 
 def _draft(item: _Item, shown: Collection[Modality], template: Template) -> Draft:
     try:
-        "".join((item.query, item.rationale, *item.evidence)).encode()
+        "".join((item.query, item.rationale, *item.evidence, *(part.query for part in item.parts))).encode()
     except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
         raise UnparsableReply("not json", "half a surrogate pair in a string") from error
     text, rationale = one_line(item.query), one_line(item.rationale)
-    if echo := next((said for said in (text, rationale) if echoes(said, template)), None):
+    written = (text, rationale, *(one_line(part.query) for part in item.parts))
+    if echo := next((said for said in written if echoes(said, template)), None):
         raise UnparsableReply("echoes the prompt", excerpt(echo))
+    query, *parts = (_part(each, shown) for each in (item, *item.parts))
+    cited = tuple(filter(None, map(one_line, item.evidence)))
+    return Draft(query.text, rationale, query.query_type, query.modalities, cited, item.difficulty, tuple(parts))
+
+
+def _part(item: _Part, shown: Collection[Modality]) -> Part:
+    text = one_line(item.query)
     if not text:
         raise UnparsableReply("wrong schema", "a query is empty")
     if item.query_type not in types_for(shown):
@@ -232,5 +265,4 @@ def _draft(item: _Item, shown: Collection[Modality], template: Template) -> Draf
     modalities = tuple(modality for modality in MODALITIES if modality in named)
     if item.query_type == "cross" and len(modalities) < 2:
         raise UnparsableReply("wrong schema", f"a query of type cross that needs {modalities[0]} alone")
-    cited = tuple(filter(None, map(one_line, item.evidence)))
-    return Draft(text, rationale, item.query_type, modalities, cited, item.difficulty)
+    return Part(text, item.query_type, modalities)

@@ -118,7 +118,7 @@ def _batch_folder(request: Request, engines: Engines, is_local: bool) -> str:
         raise ValueError(f"--batch {folder!r}: name a folder of this machine")
     if not is_local:
         raise ValueError("--batch writes files on one machine; leave --runner out")
-    if not (engines.writer.takes_batches or engines.judge.takes_batches):
+    if not any(teacher.takes_batches for teacher in (engines.writer, engines.judge, *engines.panel.values())):
         raise ValueError(
             "--batch needs a teacher behind an OpenAI-compatible server, such as --set judge.teacher.engine=openai; "
             "the recipe's teachers answer at once"

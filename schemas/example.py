@@ -1,4 +1,4 @@
-"""Training examples: a query with its labelled positive and its negatives, and a video with its caption."""
+"""Training examples: a query with its positives and its negatives, and a video with its caption."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from schemas.video import EngineStamp, Modality
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-Stratum = Literal["positive", "trusted_negative", "hard_negative", "suspected_positive"]
+Stratum = Literal["positive", "confirmed_positive", "trusted_negative", "hard_negative", "suspected_positive"]
 STRATA: tuple[Stratum, ...] = get_args(Stratum)
+POSITIVES: tuple[Stratum, ...] = ("positive", "confirmed_positive")
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleCandidate:
-    """One candidate of a ranking example; ``label`` is 1 for the positive and 0 otherwise.
+    """One candidate of a ranking example; ``label`` is 1 for a positive and 0 otherwise.
 
     ``delta``, its bounds and ``p_yes`` are None where the teacher's confidence is not known. ``censored`` and
     ``label_mass`` are as in Margin, ``delta_prior`` and ``runs`` are as in Judgement.
@@ -44,14 +45,14 @@ class ExampleCandidate:
     def __post_init__(self) -> None:
         require_one_of("stratum", self.stratum, STRATA)
         require(self.stratum != "suspected_positive", "a suspected positive never enters an example", self.video_id)
-        require(self.label == int(self.stratum == "positive"), "label is 1 exactly for the positive", self.label)
+        require(self.label == int(self.stratum in POSITIVES), "label is 1 exactly for a positive", self.label)
         if self.p_yes is not None:
             require_fraction("p_yes", self.p_yes)
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A ranking example: one query, its positive first, then its negatives by first-stage rank."""
+    """A ranking example: one query, its own video first, then other positives, then negatives, by first-stage rank."""
 
     query_id: str
     query: str
@@ -67,8 +68,10 @@ class Example:
         require_text("query", self.query)
         require_one_of("split", self.split, SPLITS)
         strata = [candidate.stratum for candidate in self.candidates]
-        require(strata[:1] == ["positive"], "the positive comes first", strata)
-        require(strata.count("positive") == 1, "an example has exactly one positive", strata)
+        positives = 1 + strata.count("confirmed_positive")
+        require(strata[:1] == ["positive"], "the query's own video comes first", strata)
+        require(strata.count("positive") == 1, "an example has exactly one video of its own", strata)
+        require(set(strata[:positives]) <= set(POSITIVES), "positives come before negatives", strata)
         require("trusted_negative" in strata, "an example has at least one trusted negative", strata)
         ids = [candidate.video_id for candidate in self.candidates]
         require(len(set(ids)) == len(ids), "a video is a candidate only once", ids)

@@ -15,8 +15,10 @@ from schemas.fingerprint import content_id
 from schemas.video import MODALITIES, EngineStamp, Modality
 from schemas.visible import is_blank
 
-Variant = Literal["caption", "asr", "ocr", "metadata", "all"]
+Variant = Literal["caption", "asr", "ocr", "metadata", "all", "request"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+PAPERS_VARIANTS = VARIANTS[:5]
+"""Those of RankVideo: a modality each, and all together. A request is long, and is written from all of them too."""
 
 QueryType = Literal["base", "specific", "ocr", "speech", "text", "visual", "cross"]
 QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
@@ -48,11 +50,11 @@ class Query:
     """A query and the video it was written for.
 
     ``source`` is "teacher" or "human"; human queries have no variant, rationale, writer or difficulty. ``modalities``
-    are those a viewer needs to answer it, ``cited`` is what the teacher quotes from the evidence. ``reply`` is the
-    teacher's whole reply, ``seed`` that of the request it answers, the last of so many ``attempts``; ``prompt_sha256``
-    is the hash of the prompt, ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other
-    videos that are known to answer it, which therefore are none of its negatives; ``grades`` are those above zero that
-    people gave, by video.
+    are those a viewer needs to answer it, ``cited`` is what the teacher quotes from the evidence. A short query that
+    asks for one thing of a long request is ``part_of`` it, by its id. ``reply`` is the teacher's whole reply, ``seed``
+    that of the request it answers, the last of so many ``attempts``; ``prompt_sha256`` is the hash of the prompt,
+    ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other videos that are known to
+    answer it, which therefore are none of its negatives; ``grades`` are those above zero that people gave, by video.
     """
 
     query_id: str
@@ -73,6 +75,7 @@ class Query:
     difficulty: Difficulty | None = None
     seed: int | None = None
     attempts: int | None = None
+    part_of: str | None = None
 
     def __post_init__(self) -> None:
         require_text("query_id", self.query_id)
@@ -91,6 +94,8 @@ class Query:
             require_one_of("modality", modality, MODALITIES)
         needed = len(set(self.modalities))
         require(self.query_type != "cross" or needed >= 2, "a cross query needs two modalities", self.modalities)
+        part = self.part_of is None or (self.variant == "request" and self.part_of != self.query_id)
+        require(part, "a query is part of a request alone, and not of itself", self.part_of)
         require(self.attempts is None or self.attempts >= 1, "attempts must be at least 1", self.attempts)
 
     @staticmethod
@@ -248,6 +253,27 @@ class Margin:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a further judge, called ``judge``, says of a pair; the rest is as in Judgement, and rests on no prior."""
+
+    judge: str
+    label: Label
+    rationale: str
+    margin: Margin | None
+    confidence_source: ConfidenceSource
+    teacher: EngineStamp
+    reply: str
+    prompt_sha256: str
+    delta_prior: float | None = None
+    evidence_cut: tuple[EvidenceCut, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_text("judge", self.judge)
+        require(self.confidence_source != "prior", "a further judge gives its reasons", self.judge)
+        _require_verdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """The teacher's verdict on one (query, video) pair.
 
@@ -256,6 +282,7 @@ class Judgement:
     for or to be had. A judgement whose confidence source is "prior" rests on it alone: it is a "no" that the teacher
     was not asked to explain. ``evidence_cut`` is what the prompt left out of the evidence. ``rank`` and ``score`` are
     the first stage's, None for a pair it did not retrieve; ``runs`` are the video's places in the runs that found it.
+    ``panel`` is what further judges say of the pair, by their names.
     """
 
     query_id: str
@@ -273,18 +300,25 @@ class Judgement:
     delta_prior: float | None = None
     evidence_cut: tuple[EvidenceCut, ...] = ()
     runs: tuple[Place, ...] = ()
+    panel: tuple[Opinion, ...] = ()
 
     def __post_init__(self) -> None:
-        require_one_of("label", self.label, LABELS)
-        require_one_of("confidence_source", self.confidence_source, CONFIDENCE_SOURCES)
-        no_margin = self.confidence_source == "label_only"
-        require((self.margin is None) == no_margin, "only a label-only judgement has no margin", self.confidence_source)
-        if self.margin is not None:
-            require_fraction("p_yes", self.margin.p_yes)
-        prior = self.delta_prior
-        require(prior is None or math.isfinite(prior), "delta_prior must be finite", prior)
+        _require_verdict(self)
+        names = [opinion.judge for opinion in self.panel]
+        require(names == sorted(set(names)), "further judges are in the order of their names, each once", names)
         if self.confidence_source == "prior":
             settled = self.label == "no" and not self.is_positive and not self.rationale
             require(settled, "without a rationale, a pair is only ever judged no, and no positive is", self.video_id)
-            same = self.margin is not None and self.margin.delta == prior
-            require(same, "a judgement that rests on the prior has its margin", prior)
+            same = self.margin is not None and self.margin.delta == self.delta_prior
+            require(same, "a judgement that rests on the prior has its margin", self.delta_prior)
+
+
+def _require_verdict(said: Judgement | Opinion) -> None:
+    require_one_of("label", said.label, LABELS)
+    require_one_of("confidence_source", said.confidence_source, CONFIDENCE_SOURCES)
+    no_margin = said.confidence_source == "label_only"
+    require((said.margin is None) == no_margin, "only a label-only judgement has no margin", said.confidence_source)
+    if said.margin is not None:
+        require_fraction("p_yes", said.margin.p_yes)
+    prior = said.delta_prior
+    require(prior is None or math.isfinite(prior), "delta_prior must be finite", prior)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from schemas.difficulty import DIMENSIONS
 from schemas.example import SPLITS
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 
 _STRINGS = pa.list_(pa.string())
 _ENGINE = pa.struct(
@@ -104,6 +104,7 @@ QUERIES = pa.schema(
         ("source", pa.string()),
         ("query_type", pa.string()),
         ("variant", pa.string()),
+        ("part_of", pa.string()),
         ("rationale", pa.string()),
         ("modalities", _STRINGS),
         ("cited", _STRINGS),
@@ -135,6 +136,22 @@ _MARGIN = [
     ("confidence_source", pa.string()),
 ]
 
+# What further judges say of a pair.
+_PANEL = pa.list_(
+    pa.struct(
+        [
+            ("judge", pa.string()),
+            ("label", pa.string()),
+            *_MARGIN,
+            ("rationale", pa.string()),
+            ("teacher", _ENGINE),
+            ("prompt_sha256", pa.string()),
+            ("evidence_cut", _CUT),
+            ("reply", pa.string()),
+        ]
+    )
+)
+
 JUDGEMENTS = pa.schema(
     [
         ("query_id", pa.string()),
@@ -153,6 +170,7 @@ JUDGEMENTS = pa.schema(
         ("prompt_sha256", pa.string()),
         ("evidence_cut", _CUT),
         ("reply", pa.string()),
+        ("panel", _PANEL),
     ]
 )
 

@@ -35,7 +35,13 @@ def test_a_resolved_recipe_names_every_default():
     resolved = load_recipe("demo", ["curate.alpha1=-4"]).as_dict()
 
     assert resolved["synthesize"]["queries_per_variant"] == 2
-    assert resolved["curate"] == {"alpha1": -4.0, "alpha2": -8.0, "min_trusted": 1, "max_negatives": 3}
+    assert resolved["curate"] == {
+        "alpha1": -4.0,
+        "alpha2": -8.0,
+        "min_trusted": 1,
+        "max_negatives": 3,
+        "positives": "one",
+    }
     assert parse_recipe(resolved) == load_recipe("demo", ["curate.alpha1=-4"])
 
 

@@ -15,7 +15,7 @@ import pytest
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify.verify import verify
 from runners.cli.main import main
-from schemas.query import VARIANTS
+from schemas.query import PAPERS_VARIANTS
 from tests.faulty_server import RETRY_AFTER_S, SPOILT, TRANSIENT, Call, FaultyServer
 from tests.scripted_server import ScriptedServer
 from transforms.engines.server.retry import pause_s
@@ -142,7 +142,7 @@ def test_every_variant_of_every_video_is_accounted_for_once(runs, name):
     lost = [(row["video_id"], row["detail"].split(":")[0].split()[1]) for row in rejected]
     lost += [(row["video_id"], row["message"].split(":")[0].split()[1]) for row in failed]
 
-    assert sorted([*written, *lost]) == sorted((video, variant) for video in CLIPS for variant in VARIANTS)
+    assert sorted([*written, *lost]) == sorted((video, variant) for video in CLIPS for variant in PAPERS_VARIANTS)
 
 
 @pytest.mark.parametrize("name", ["first", "again", "none", "healed"])

@@ -16,8 +16,9 @@ from pipeline.config import load_recipe
 from pipeline.outputs.manifest import read_manifest
 from pipeline.planning.changes import not_held
 from pipeline.planning.forecast import Flow, calls_to_follow
-from pipeline.planning.plan import Plan, Reason, _step_plan
+from pipeline.planning.plan import Plan
 from pipeline.planning.rate import Rate
+from pipeline.planning.step import Reason, step_plan
 from prompts.template import Template, load_template
 from runners.cli.main import main
 from runners.cli.runs.plan import plan_table, print_reasons
@@ -221,7 +222,7 @@ def test_the_table_of_a_plan_is_read_at_80_columns():
     rate = Rate(900.0, 120.0, measured=True, seconds=3.0, cached_share=0.8, requests=1.1)
     cost = Cost(input_price=2.0)
     steps = [
-        _step_plan(step, 12_345, False, reasons, rate, cost, paid=True, bounds=(2_953, 5_905))
+        step_plan(step, 12_345, False, reasons, rate, cost, paid=True, bounds=(2_953, 5_905))
         for step in ("caption", "frame_hashes", "embed_video", "judge")
     ]
     found, said = Plan(30, 100.0, 0, 0, tuple(steps), ()), io.StringIO()
@@ -454,10 +455,10 @@ def test_the_plan_knows_how_many_requests_a_call_takes_and_how_much_the_server_h
         rate = Rate.of(looking.some("judge", 10), WHISPER, cost)
 
     assert (rate.input_tokens, rate.cached_share, rate.requests) == (800, 0.7, 3)
-    step = _step_plan("judge", 0, True, (Reason("new", 100),), rate, cost, paid=True)
+    step = step_plan("judge", 0, True, (Reason("new", 100),), rate, cost, paid=True)
     assert (step.to_run, step.requests, step.input_tokens, step.cached_tokens) == (100, 300, 80_000, 56_000)
     assert step.dollars == pytest.approx((24_000 + 56_000 * 0.1) / 1e6)
-    here = _step_plan("embed_video", 0, True, (Reason("new", 100),), rate, cost, paid=False)
+    here = step_plan("embed_video", 0, True, (Reason("new", 100),), rate, cost, paid=False)
     assert (step.calls, here.calls, here.to_run, here.input_tokens, here.dollars) == (100, 0, 100, 0, 0.0)
 
 

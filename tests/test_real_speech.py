@@ -19,6 +19,9 @@ from transforms.engines.faster_whisper import FasterWhisper
 from transforms.engines.whisper import Whisper
 from transforms.extract.recognize import transcribe
 from transforms.protocols.engine import Engine
+from transforms.speech.hearing import hear
+from transforms.speech.non_speech import non_speech
+from transforms.speech.plausible import DEFAULT_RULES
 
 pytestmark = pytest.mark.real
 
@@ -97,6 +100,17 @@ def test_speech_of_a_real_recording_keeps_nearly_all_its_words(
     record_property("word error rate", f"{rate:.3f}")
 
     assert rate < 0.2, text
+
+
+def test_what_whisper_invents_where_nobody_speaks_becomes_no_evidence(
+    engine: Engine, extra_media: Path, record_property
+):
+    music = {name: read_track(extra_media / f"clips/{name}") for name in ("bbb_480p_30s.mp4", "moviepy_example2.mp4")}
+    found = list(hear(engine, non_speech() | music, DEFAULT_RULES))
+    record_property("segments invented without the gate", str(sum(len(one.invented) for one in found)))
+    record_property("of them dropped by rules", str(sum(len(one.dropped) for one in found)))
+
+    assert [one.name for one in found if one.evidence] == []
 
 
 def test_a_multilingual_model_finds_the_language_that_a_recipe_may_also_state(samples: Path, tmp_path: Path):

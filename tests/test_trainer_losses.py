@@ -108,3 +108,61 @@ def test_a_term_of_weight_zero_is_left_out():
     _, terms = ranking_loss([SCORES], [group(3.0, -4.0, 1.0)], config)
 
     assert list(terms) == ["pairwise", "pointwise", "listwise"]
+
+
+def two_positives(*deltas):
+    """Two positives, then negatives, with the teacher's margins."""
+    return Targets.of(
+        [
+            Candidate(f"v{i}", int(i < 2), delta, None if delta is None else sigmoid(delta))
+            for i, delta in enumerate(deltas)
+        ]
+    )
+
+
+FOUR = torch.tensor([2.0, -1.0, 0.5, 1.0])
+
+
+def test_pairwise_of_two_positives_is_the_mean_of_each_among_the_negatives_without_the_other():
+    negatives = exp(0.05) + exp(0.1)
+    expected = -(log(exp(0.2) / (exp(0.2) + negatives)) + log(exp(-0.1) / (exp(-0.1) + negatives))) / 2
+
+    assert isclose(pairwise(FOUR, two_positives(*[None] * 4), 10.0).item(), expected, rel_tol=1e-6)
+
+
+def test_pairwise_pulls_no_positive_down_for_another():
+    scores = FOUR.clone().requires_grad_()
+
+    pairwise(scores, two_positives(*[None] * 4), 10.0).backward()
+
+    assert (scores.grad < 0).tolist() == [True, True, False, False]
+
+
+def test_the_teacher_term_of_two_positives_is_the_mean_over_all_four():
+    pairs = zip((2.0, -1.0, 0.5, 1.0), (3.0, 1.0, -4.0, -2.0), strict=True)
+    expected = sum(bce(score / 5, sigmoid(delta)) for score, delta in pairs) / 4
+
+    assert isclose(teacher(FOUR, two_positives(3.0, 1.0, -4.0, -2.0), 5.0).item(), expected, rel_tol=1e-6)
+
+
+def test_pointwise_weighs_both_of_two_positives():
+    term = PointwiseTerm(
+        weight=1.0,
+        temperature=2.0,
+        positive_target=0.9,
+        negative_target=0.1,
+        positive_weight=3.0,
+        negative_weight=1.0,
+    )
+    expected = (3 * bce(1.0, 0.9) + 3 * bce(-0.5, 0.9) + bce(0.25, 0.1) + bce(0.5, 0.1)) / 4
+
+    assert isclose(pointwise(FOUR, two_positives(*[None] * 4), term).item(), expected, rel_tol=1e-6)
+
+
+def test_listwise_shares_the_teachers_mass_between_two_positives():
+    wanted = [exp(3.0), exp(1.0), exp(-4.0), exp(-2.0)]
+    found = [exp(score) for score in FOUR.tolist()]
+    pairs = zip(wanted, found, strict=True)
+    expected = -sum(w / sum(wanted) * log(f / sum(found)) for w, f in pairs)
+
+    assert isclose(listwise(FOUR, two_positives(3.0, 1.0, -4.0, -2.0), 1.0).item(), expected, rel_tol=1e-6)

@@ -17,7 +17,7 @@ def queries(count, negatives=3):
 
 
 def test_every_epoch_has_every_query_once_with_its_positive_first():
-    plan = plan_queries(queries(6), epochs=2, batch=3, negatives=2, seed=0)
+    plan = plan_queries(queries(6), epochs=2, batch=3, positives=1, negatives=2, seed=0)
 
     assert len(plan) == 12
     for epoch in (0, 1):
@@ -31,7 +31,7 @@ def test_every_epoch_has_every_query_once_with_its_positive_first():
 
 
 def test_epochs_differ_in_order_and_in_the_negatives_drawn():
-    plan = plan_queries(queries(8), epochs=2, batch=8, negatives=1, seed=0)
+    plan = plan_queries(queries(8), epochs=2, batch=8, positives=1, negatives=1, seed=0)
 
     first, second = plan[:8], plan[8:]
     assert [item.key for item in first] != [item.key for item in second]
@@ -39,7 +39,7 @@ def test_epochs_differ_in_order_and_in_the_negatives_drawn():
 
 
 def test_the_last_step_is_filled_from_the_epoch_that_would_follow():
-    plan = plan_queries(queries(5), epochs=1, batch=4, negatives=2, seed=0)
+    plan = plan_queries(queries(5), epochs=1, batch=4, positives=1, negatives=2, seed=0)
 
     assert [item.step for item in plan] == [0, 0, 0, 0, 1, 1, 1, 1]
     assert Counter(item.epoch for item in plan) == {0: 5, 1: 3}
@@ -53,7 +53,7 @@ def test_a_batch_larger_than_the_data_takes_as_many_epochs_as_it_needs():
 
 
 def test_a_query_with_fewer_negatives_is_given_all_it_has_and_none_twice():
-    plan = plan_queries(queries(2, negatives=1), epochs=1, batch=2, negatives=2, seed=0)
+    plan = plan_queries(queries(2, negatives=1), epochs=1, batch=2, positives=1, negatives=2, seed=0)
 
     assert all(len(item.video_ids) == 2 for item in plan)
 
@@ -62,21 +62,21 @@ def test_the_plan_follows_from_the_seed_and_not_from_the_order_of_rows():
     given = queries(6)
 
     def plan(examples, seed):
-        return plan_queries(examples, epochs=2, batch=4, negatives=2, seed=seed)
+        return plan_queries(examples, epochs=2, batch=4, positives=1, negatives=2, seed=seed)
 
     assert plan(given, 0) == plan(given[::-1], 0)
     assert plan(given, 0) != plan(given, 1)
 
 
 def test_what_is_drawn_for_a_query_does_not_change_when_others_come():
-    few, many = (plan_queries(queries(n), epochs=1, batch=n, negatives=1, seed=0) for n in (3, 9))
+    few, many = (plan_queries(queries(n), epochs=1, batch=n, positives=1, negatives=1, seed=0) for n in (3, 9))
 
     drawn = {item.key: item.video_ids for item in many}
     assert all(drawn[item.key] == item.video_ids for item in few)
 
 
 def test_a_plan_reads_back_from_parquet(tmp_path):
-    plan = plan_queries(queries(5), epochs=1, batch=4, negatives=2, seed=0)
+    plan = plan_queries(queries(5), epochs=1, batch=4, positives=1, negatives=2, seed=0)
 
     write_plan(tmp_path / "plan.parquet", plan)
 
@@ -85,4 +85,22 @@ def test_a_plan_reads_back_from_parquet(tmp_path):
 
 def test_no_data_is_an_error():
     with pytest.raises(DataError, match="nothing to train on"):
-        plan_queries([], epochs=1, batch=4, negatives=2, seed=0)
+        plan_queries([], epochs=1, batch=4, positives=1, negatives=2, seed=0)
+
+
+def test_of_several_positives_the_querys_own_comes_first_and_others_are_drawn_anew():
+    positives = tuple(Candidate(f"p{i}", 1) for i in range(6))
+    example = QueryExample("q", "query", (*positives, Candidate("n", 0)))
+
+    plan = plan_queries([example], epochs=12, batch=1, positives=3, negatives=2, seed=0)
+
+    assert all(len({*item.video_ids}) == 4 and item.video_ids[::3] == ("p0", "n") for item in plan)
+    assert len({item.video_ids for item in plan}) > 2
+
+
+def test_more_positives_change_no_negative_that_is_drawn():
+    few, many = (
+        plan_queries(queries(8), epochs=2, batch=8, positives=positives, negatives=2, seed=0) for positives in (1, 4)
+    )
+
+    assert few == many

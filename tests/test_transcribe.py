@@ -19,6 +19,7 @@ from transforms.extract.transcribe import TranscribeSpeech, transcribe_video
 from transforms.journal.journal import Journal
 from transforms.protocols.engine import EngineError
 from transforms.protocols.speech import SAMPLE_RATE_HZ
+from transforms.speech.plausible import SpeechRules
 from transforms.storage.cache import Cache
 from transforms.workers.sandbox import shut_down
 
@@ -66,6 +67,22 @@ def test_a_video_gains_speech_and_the_stamp_of_its_engine(video: Video, cache: C
     assert done.evidence.caption == "a parrot"
     assert done.engines == (EngineUse("asr", Parrot().stamp()),)
     assert done.warnings == ()
+
+
+def test_what_nobody_can_have_said_is_left_out_of_the_evidence_and_kept_in_the_journal(
+    video: Video, cache: Cache, journal: Journal
+):
+    rules = SpeechRules(max_speed=20.0)  # "pieces of eight" takes the parrot half a second
+    done = transcribe_video(video, Parrot(), cache, journal, LIMITS, rules=rules)
+
+    assert done.evidence.text("asr") == "hello\nhello"
+    (warning,) = done.warnings
+    assert (warning.part, warning.reason) == ("asr", "too fast")
+    assert warning.message.startswith("2 of 4 segments dropped: ")
+
+    unruled = transcribe_video(video, Unloadable(), cache, journal, LIMITS, rules=None)
+    assert unruled.warnings == ()
+    assert len(unruled.evidence.asr) == 4  # as the journal has them: nothing was recognised again
 
 
 def test_a_video_without_sound_passes_untouched(video: Video, cache: Cache, journal: Journal):

@@ -6,7 +6,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that
 
-from schemas.query import VARIANTS, Query
+from schemas.query import PAPERS_VARIANTS, Query
 from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
 from tests.tiny_llm import HOW_SURE_SAID
 from tests.transformers_server import serving
@@ -105,7 +105,7 @@ def test_without_a_schema_what_is_no_query_is_a_rejection_with_a_reason(options,
             rejection.detail.split(":")[0].removeprefix("variant "): rejection.reason for rejection in rejections
         }
         assert {rejection.kind for rejection in rejections} == {"rejected"}
-        assert len(rejections) == len(reasons) == len(VARIANTS)
+        assert len(rejections) == len(reasons) == len(PAPERS_VARIANTS)
         assert reasons["asr"] == reasons["ocr"] == "no evidence"
         assert {reasons[variant] for variant in ("caption", "metadata", "all")} <= {"not json", "truncated"}
 

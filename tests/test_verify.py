@@ -371,13 +371,13 @@ def two_positives(rows):
         pytest.param(
             set_values("failures", stage="judge", video_id="gone"), "video 'gone' is not in videos", id="failure"
         ),
-        pytest.param(two_positives, "an example has exactly one positive", id="two positives"),
-        pytest.param(drop_candidates(lambda c: not c["label"]), "the positive comes first", id="no positive"),
+        pytest.param(two_positives, "an example has exactly one video of its own", id="two positives"),
+        pytest.param(drop_candidates(lambda c: not c["label"]), "the query's own video comes first", id="no positive"),
         pytest.param(
             drop_candidates(lambda c: c["stratum"] != "trusted_negative"), "fewer than 1 trusted", id="none trusted"
         ),
         pytest.param(fourth_negative, "negatives, at most 3", id="too many negatives"),
-        pytest.param(set_in_example(1, label=1), "label is 1 exactly for the positive", id="label"),
+        pytest.param(set_in_example(1, label=1), "label is 1 exactly for a positive", id="label"),
         pytest.param(set_in_example(1, stratum="suspected_positive"), "suspected positive", id="stratum"),
         pytest.param(
             set_in_example(1, delta=-5.0),

@@ -69,6 +69,16 @@ def test_a_judged_video_of_the_same_event_is_the_hardest_negative_and_stays():
     assert (targets.tolist(), known.tolist()) == ([[1.0, 0.0]], [[True, True]])
 
 
+def test_every_positive_of_a_query_is_right_drawn_or_not_and_their_copies_are_not_taught():
+    drawn, other, copy = query(POSITIVE, NEGATIVE), Candidate("p2", 1), {"p2": "g", "copy": "g"}
+    found = relevance(query(POSITIVE, other, NEGATIVE), answers={"q": frozenset({"p", "p2"})}, groups=copy)
+
+    targets, known = found.matrices([drawn], ["p", "p2", "n", "copy"])
+
+    assert targets.tolist() == [[1.0, 1.0, 0.0, 0.0]]
+    assert known.tolist() == [[True, True, True, False]]
+
+
 def test_videos_without_a_group_are_in_none_together():
     example = query(POSITIVE, NEGATIVE)
 
@@ -76,7 +86,7 @@ def test_videos_without_a_group_are_in_none_together():
 
 
 def test_a_video_that_comes_twice_counts_once_also_as_the_positive():
-    one, two = query(POSITIVE, NEGATIVE), query(NEGATIVE, POSITIVE, query_id="r")
+    one, two = query(POSITIVE, NEGATIVE), query(Candidate("n", 1), Candidate("p", 0), query_id="r")
 
     targets, known = relevance(one).matrices([one, two], ["p", "n", "n", "p", None])
 

@@ -13,7 +13,7 @@ from prompts.reply import UnparsableReply
 from prompts.template import load_template
 from schemas.difficulty import Difficulty
 from schemas.losses import Loss
-from schemas.query import VARIANTS, Query
+from schemas.query import PAPERS_VARIANTS, Query
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
 from transforms.engines.stand_ins.rules import Rules
 from transforms.journal.budget import Budget, Deferred
@@ -192,7 +192,7 @@ def test_a_recorded_reply_that_cannot_be_read_is_not_paid_for_again_and_its_retr
 
     engine = ScriptedEngine(first_bad)
     for _ in range(2):
-        (query, reply) = _write(TRAM, engine, journal, ("asr",), 1, 0, None, DEFAULT_BUDGETS)
+        (query, reply) = _write(TRAM, engine, journal, ("asr",), 1, 0, {}, DEFAULT_BUDGETS)
         assert (query.attempts, reply.value) == (2, Reply("tram", "asr", 1))
     assert len(counted) == 2
 
@@ -201,7 +201,7 @@ def test_a_budget_that_ends_before_a_retry_defers_the_variant(tmp_path):
     journal = Journal(str(tmp_path), budget=Budget(max_calls=1))
 
     (deferred,) = _write(
-        TRAM, ScriptedEngine(lambda _: TeacherReply("?")), journal, ("asr",), 1, 0, None, DEFAULT_BUDGETS
+        TRAM, ScriptedEngine(lambda _: TeacherReply("?")), journal, ("asr",), 1, 0, {}, DEFAULT_BUDGETS
     )
     journal.close()
 
@@ -214,7 +214,7 @@ def test_an_engine_that_no_request_can_reach_stops_the_run(journal):
         raise EngineError("HTTP 401")
 
     with pytest.raises(EngineError):
-        list(_write(TRAM, ScriptedEngine(refuse), journal, ("asr",), 1, 0, None, DEFAULT_BUDGETS))
+        list(_write(TRAM, ScriptedEngine(refuse), journal, ("asr",), 1, 0, {}, DEFAULT_BUDGETS))
 
 
 def test_a_reply_stopped_at_the_token_limit_is_not_read():
@@ -273,7 +273,7 @@ def test_every_call_is_accounted_for_once(journal):
         outputs = (
             pipeline
             | beam.Create([TRAM, video_of("silent")])
-            | WriteQueries(ScriptedEngine(answer_by_variant), journal, VARIANTS, 2)
+            | WriteQueries(ScriptedEngine(answer_by_variant), journal, PAPERS_VARIANTS, 2)
         )
         assert_that(outputs.queries | beam.Map(lambda query: query.text), equal_to(["first", "second"]), "queries")
         assert_that(outputs.replies, equal_to([Reply("tram", "caption", 2)]), "replies")
@@ -284,7 +284,7 @@ def test_every_call_is_accounted_for_once(journal):
                     rejection("not json", "tram", "asr"),
                     rejection("no evidence", "tram", "ocr"),
                     rejection("truncated", "tram", "all"),
-                    *(rejection("no evidence", "silent", variant) for variant in VARIANTS),
+                    *(rejection("no evidence", "silent", variant) for variant in PAPERS_VARIANTS),
                     (
                         "failed",
                         "synthesize",

@@ -356,6 +356,7 @@ def _judge(rows: Rows, query: Query, video: Row, others: list[Row], dropped: str
             "prompt_sha256": judge_prompt(evidence_record(other), ("caption",), other["video_id"], query.text).sha256,
             "reply": f"<think>{shared['rationale']}</think><answer>{label}</answer>",
             "evidence_cut": [],
+            "panel": [],
         }
         rows["judgements"].append(("part", judgement))
         if not why:

@@ -1,4 +1,4 @@
-"""The second stage: a model learns to score the positive of a query above its negatives."""
+"""The second stage: a model learns to score the positives of a query above its negatives."""
 
 from __future__ import annotations
 
@@ -154,6 +154,7 @@ class RankingStage:
             self._examples,
             epochs=self._config.epochs,
             batch=self._config.batch,
+            positives=self._config.positives,
             negatives=self._config.negatives,
             seed=config.seed,
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit.blind import Drawn
+from schemas.example import POSITIVES
 from schemas.people.agreement import Agreement, CellAgreement, Estimate
 
 Tables2x2 = np.ndarray[Any, np.dtype[np.float64]]  # (…, judge no or yes, people no or yes)
@@ -47,8 +48,8 @@ def agreement(
     rng = np.random.default_rng(seed)
     counts = np.array([tables[cell] for cell in cells]).reshape(-1, 2, 2)
     weights = np.array([sizes[cell] for cell in cells], float)
-    negative = [i for i, cell in enumerate(cells) if cell != "positive"]
-    positive = [i for i, cell in enumerate(cells) if cell == "positive"]
+    negative = [i for i, cell in enumerate(cells) if cell not in POSITIVES]
+    positive = [i for i, cell in enumerate(cells) if cell in POSITIVES]
     yes = counts[:, :, 1].sum(axis=1)
     return Agreement(
         drawn=len(drawn) + gone,

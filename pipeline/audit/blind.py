@@ -14,6 +14,7 @@ import msgspec
 from pipeline.outputs.marks import ANSWERS_FILE, SAMPLE_FILE, read_marks
 from pipeline.outputs.tables import Row, Tables
 from schemas.check import read_json
+from schemas.example import POSITIVES
 from schemas.fingerprint import unit_interval
 from schemas.query import Label
 from transforms.storage.files import exists, join, read_bytes
@@ -94,7 +95,7 @@ def _kept(tables: Tables) -> Iterator[Row]:
 def _cell(row: Row) -> str:
     stratum: str = row["stratum"]
     runs = row["runs"] or []
-    if stratum == "positive" or len(runs) < 2:
+    if stratum in POSITIVES or len(runs) < 2:
         return stratum
     return f"{stratum} by {min(runs, key=lambda run: (run['rank'], run['run']))['run']}"
 

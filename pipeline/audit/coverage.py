@@ -14,6 +14,7 @@ WIDTHS = (0.01, 0.1, 0.5, 2.0)
 
 LITTLE_MASS = 0.5
 
+_JUDGE = ("judge", "judge")  # the step of the first judge; a panel's have their own
 _COLUMNS = "is_positive label delta delta_lo delta_hi censored label_mass confidence_source rationale".split()
 
 
@@ -47,11 +48,11 @@ def coverage(tables: Tables) -> Coverage:
     found = Coverage()
     for row in tables.rows("judgements", _COLUMNS):
         _count(found, row)
-    for row in tables.rows("rejections", ["stage", "reason"]):
-        if row["stage"] == "judge":
+    for row in tables.rows("rejections", ["stage", "step", "reason"]):
+        if (row["stage"], row["step"]) == _JUDGE:
             found.unread[row["reason"]] += 1
-    for row in tables.rows("failures", ["stage", "error_class"]):
-        if row["stage"] == "judge":
+    for row in tables.rows("failures", ["stage", "step", "error_class"]):
+        if (row["stage"], row["step"]) == _JUDGE:
             found.failed[row["error_class"]] += 1
     return found
 

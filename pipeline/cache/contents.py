@@ -39,6 +39,7 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "embed_video": StoredVectors,
         "embed_query": QueryVectors,
         "judge": TeacherReply,
+        "panel": TeacherReply,
     }
 )
 

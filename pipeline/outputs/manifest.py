@@ -40,11 +40,12 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
-ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge")  # a first stage: "first_stages.NAME"
+# A first stage is "first_stages.NAME", a further judge "panel.NAME".
+ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge", "panel")
 
 
 def by_role(roles: Iterable[str]) -> list[str]:
-    """Roles in the order of the pipeline, those of first stages as they come."""
+    """Roles in the order of the pipeline, those of first stages and of a panel as they come."""
     return sorted(roles, key=lambda role: ROLES.index(role.partition(".")[0]))
 
 

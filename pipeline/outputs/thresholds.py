@@ -12,6 +12,7 @@ from pipeline.outputs.tables import Tables
 from schemas.check import read_plain
 from transforms.curate.curate_query import CurateRules
 from transforms.curate.thresholds import CurateConfig
+from transforms.teacher.panel import PanelRules
 
 Alpha = Literal["alpha1", "alpha2"]
 ALPHAS: tuple[Alpha, ...] = get_args(Alpha)
@@ -23,7 +24,9 @@ def rules_of(run: RunInfo) -> CurateRules:
     Raises:
         msgspec.ValidationError, InvalidRecord: its manifest does not hold them.
     """
-    return config_of(run).rules(run.thresholds)
+    judge = run.recipe.get("judge", {})
+    panel = read_plain(judge.get("panel_rules", {}), PanelRules) if judge.get("panel") else None
+    return config_of(run).rules(run.thresholds, panel)
 
 
 def config_of(run: RunInfo) -> CurateConfig:

@@ -56,14 +56,14 @@ class Flow:
         at_hand = self._count("synthesize/select", "out")
         most = self.pairs_a_query(at_hand + videos)
         if not ranked:
-            first = "prior" if self.ladder.prior else "label_only"
-            return queries * survive * most * (1 + calls_to_follow(self.ladder, first))
+            return queries * survive * most * calls_of_pair(self.ladder)
         return queries * survive * (self.calls["judge"] / ranked) * (most / (self._candidates(at_hand) + 1.0))
 
     def queries(self, write_calls: float) -> float:
         """All queries before mining, once so many more calls have written some."""
         kept, answered = self._count("synthesize/filter", "out"), self.answered["write"]
-        queries_a_call = kept / answered if answered else _KEPT * self.recipe.synthesize.queries_per_variant
+        writing = self.recipe.synthesize
+        queries_a_call = kept / answered if answered else _KEPT * writing.queries_a_video / len(writing.variants)
         return kept + write_calls * queries_a_call + self.human
 
     def embed_video_calls(self, videos: float, of_text: int, of_frames: int) -> float:
@@ -74,7 +74,7 @@ class Flow:
         at_hand = self._count("synthesize/select", "out")
         if at_hand:
             return videos * self.calls["embed_video"] / at_hand
-        fields = self.write_calls(1) - ("all" in self.recipe.synthesize.variants)
+        fields = self.write_calls(1) - len({"all", "request"}.intersection(self.recipe.synthesize.variants))
         return videos * (of_text * max(1.0, fields) + of_frames)
 
     def pairs_a_query(self, videos: float) -> float:
@@ -95,6 +95,11 @@ class Flow:
         """The share of items that came through a step; all of none."""
         entered = self._count(line, "in")
         return self._count(line, "out") / entered if entered else 1.0
+
+
+def calls_of_pair(ladder: Ladder) -> int:
+    """How many calls a judge is asked about a pair, if the first rung answers."""
+    return 1 + calls_to_follow(ladder, "prior" if ladder.prior else "label_only")
 
 
 def calls_behind(ladder: Ladder, missing: Collection[NotHeld], no_rationale_below: float | None) -> int:

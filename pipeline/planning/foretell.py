@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.planning.forecast import Flow, calls_to_follow, variants_of
+from pipeline.planning.forecast import Flow, calls_of_pair, variants_of
+from pipeline.planning.panel import DOUBTFUL
 from pipeline.planning.rate import Rate
 from pipeline.run import Job
 from transforms.journal.budget import Cost
@@ -29,7 +30,9 @@ def foretold(job: Job) -> dict[str, float]:
     hashed = {"frame_hashes": videos} if recipe.group.max_bits is not None else {}
     embedded = {"embed_video": len(embedders) * videos, "embed_query": len(embedders) * queries} if embedders else {}
     counts = {"decode": videos, **evidence, **hashed, "write": prompts, **embedded}
-    return counts | {"retrieve": queries, "judge": queries * flow.pairs_a_query(videos)}
+    pairs = queries * flow.pairs_a_query(videos)
+    again = {"panel": DOUBTFUL * pairs * len(job.engines.panel)} if job.engines.panel else {}
+    return counts | {"retrieve": queries, "judge": pairs} | again
 
 
 def seconds_each(job: Job, step: str) -> float | None:
@@ -42,10 +45,10 @@ def seconds_each(job: Job, step: str) -> float | None:
     if step in ("embed_video", "embed_query") and engines.embedders:
         engine = engines.embedders[0]
         stamps[step] = engine.document_stamp() if step == "embed_video" else engine.query_stamp()
+    if step == "panel" and engines.panel:
+        engine = next(iter(engines.panel.values()))
+        stamps[step] = engine.stamp()
     rate = Rate.of(job.journal.some(step, _SAMPLE), stamps.get(_ROLES.get(step, step)), Cost())
     at_once = engine.at_once if isinstance(engine, Waits) else job.workers
-    calls = 1
-    if step == "judge":
-        ladder = engines.judge.ladder
-        calls += calls_to_follow(ladder, "prior" if ladder.prior else "label_only")
+    calls = calls_of_pair(engine.ladder) if step in ("judge", "panel") else 1
     return None if rate.seconds is None else calls * rate.seconds / at_once

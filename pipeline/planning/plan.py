@@ -17,7 +17,9 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipeline.planning.changes import NotHeld, not_held
 from pipeline.planning.forecast import SPREAD, Counts, Flow, calls_behind, variants_of
+from pipeline.planning.panel import plan_panel
 from pipeline.planning.rate import Rate
+from pipeline.planning.step import Reason, StepPlan, step_plan
 from pipeline.planning.unseen import Unseen, look_into
 from pipeline.run import Job, put_stages
 from pipeline.stage import LedgerBuilder
@@ -52,46 +54,6 @@ _GUESSED = (
     "judge",
 )  # steps whose work hangs on what is written, and not on files alone
 _NAMED = 5  # files that cannot be read
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why so many results are not cached."""
-
-    why: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class StepPlan:
-    """One step: results that are cached, and results to be made, which are an estimate unless ``exact``.
-
-    Each result of a paid step takes one of the ``calls`` that count against a budget; an embedder of this process takes
-    none. ``input_tokens``, ``output_tokens`` and ``dollars`` are those of the
-    results to be made, at the tokens of an average call: ``measured``, or else as the recipe has them. None where they
-    were not measured of this engine and model: ``seconds`` of work, added up over all workers, ``cached_tokens``, the
-    input tokens that the server has cached, and ``requests``, which are the calls and what has to be sent again.
-
-    ``least`` and ``most`` bound ``to_run`` where it hangs on replies that are not there yet: ``most`` is at most twice
-    ``least``, and both are ``to_run`` where nothing does. A cold plan's are wrong where a corpus is unlike any that was
-    seen; a run of a few videos (``limit``) puts what was measured in the place of what was supposed.
-    """
-
-    step: str
-    cached: int
-    to_run: int
-    exact: bool
-    reasons: tuple[Reason, ...]
-    input_tokens: int
-    output_tokens: int
-    measured: bool
-    dollars: float
-    seconds: float | None
-    cached_tokens: int | None = None
-    requests: int | None = None
-    calls: int = 0
-    least: int = 0
-    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +100,8 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
             misses[miss.step].append(miss)
         unseen = look_into([miss.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
         steps = _steps(job, counts, misses, unseen)
+        if job.engines.panel:
+            steps += (plan_panel(job, counts, misses["panel"], next(step for step in steps if step.step == "judge")),)
         lengths = [headers and headers.duration_s for headers in unseen.headers.values()]
         bad = len(unseen.unreadable)
         return Plan(
@@ -260,7 +224,7 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             if step == "write" and not flow.counts.get("synthesize/select", {}).get("out"):
                 bounds = (max(possible.sure, math.ceil(possible.most / 2)), possible.most)
         exact = not (due or (step == "decode" and distinct["media"]) or (step == "judge" and follow))
-        plans[step] = _step_plan(
+        plans[step] = step_plan(
             step,
             answered[step] + len(misses[step]) - len(distinct[step]),
             exact,
@@ -271,40 +235,6 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             bounds=bounds,
         )
     return tuple(plans.values())
-
-
-def _step_plan(
-    step: str,
-    cached: int,
-    exact: bool,
-    reasons: tuple[Reason, ...],
-    rate: Rate,
-    cost: Cost,
-    paid: bool,
-    bounds: tuple[int, int] | None = None,
-) -> StepPlan:
-    to_run = sum(reason.count for reason in reasons)
-    calls = to_run if paid else 0
-    tokens_in, tokens_out, cached_tokens = calls * rate.input_tokens, calls * rate.output_tokens, 0.0
-    if rate.cached_share is not None:
-        cached_tokens = tokens_in * rate.cached_share
-    return StepPlan(
-        step=step,
-        cached=cached,
-        to_run=to_run,
-        exact=exact,
-        reasons=reasons,
-        input_tokens=round(tokens_in),
-        output_tokens=round(tokens_out),
-        measured=rate.measured,
-        dollars=round(cost.dollars(tokens_in, tokens_out, cached_tokens), 6),
-        seconds=None if rate.seconds is None else round(to_run * rate.seconds, 3),
-        cached_tokens=None if rate.cached_share is None else round(cached_tokens),
-        requests=None if rate.requests is None else round(calls * rate.requests),
-        calls=calls,
-        least=min(to_run, bounds[0]) if bounds else to_run,
-        most=max(to_run, bounds[1]) if bounds else to_run,
-    )
 
 
 def _human(job: Job) -> int:

@@ -39,11 +39,11 @@ class Unseen:
         for uri in uris:
             if not self.having([uri], "has_video"):
                 continue
-            there = {"caption", "ocr", "all"}
+            there = {"caption", "ocr", "all", "request"}
             there |= {"asr"} if self.having([uri], "has_audio") else set()
             there |= {"metadata"} if uri in titled else set()
             most += len(there.intersection(variants))
-            sure += len({"caption", "all"}.intersection(variants))
+            sure += len({"caption", "all", "request"}.intersection(variants))
         return Possible(sure, most)
 
 

@@ -118,6 +118,8 @@ def editor_schema() -> dict[str, Any]:
     first = _property(components, recipe, "mine.first_stages")
     mine = components["MineConfig"]["properties"]
     mine["first_stages"] = {"anyOf": [first, {"type": "array", "items": {"type": "object"}}]}
+    judge = components["JudgeConfig"]["properties"]
+    judge["panel"] = {"anyOf": [judge["panel"], {"type": "array", "items": {"type": "object"}}]}
     mine["first_stage"] = {"type": "object", "description": "short for first_stages with only one"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **recipe, "$defs": components}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from runners.beam_flags import split_flags
-from runners.cli import audit, cache, engines, evaluate, outputs, rerank, retrieve, train
+from runners.cli import asr_check, audit, cache, engines, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.parser import Parser
 from runners.cli.runs import batch, demo, finish, recipes, run, status
@@ -19,7 +19,7 @@ from transforms.storage.address import local_path
 
 _COMMANDS = (
     *(demo, recipes, engines, run, status, finish),
-    *(outputs, audit, batch, cache),
+    *(outputs, audit, asr_check, batch, cache),
     *(train, rerank, retrieve, evaluate),
 )  # in the order of the help
 RUNS = ("run", "plan", "demo")  # commands that take options of Beam
@@ -35,6 +35,7 @@ examples:
   hardquery explain out/demo q-3f2a9c0d11e4b7a2
   hardquery diff out/demo out/other
   hardquery audit judge out/demo --sample 25
+  hardquery asr-check demo
   hardquery export rankvideo out/demo
   hardquery cache stats --output out/demo
   hardquery train ranking paper --data out/demo --output runs/ranking --set model=runs/perception

@@ -20,6 +20,7 @@ STEPS: Mapping[str, str] = {
     "embed_query": "queries embedded",
     "retrieve": "queries searched",
     "judge": "pairs judged",
+    "panel": "doubtful pairs judged again",
     "emit": "shards written",
 }
 # What each step is given its items by: once that is at its end, all of them are there.
@@ -33,6 +34,7 @@ _BEFORE: Mapping[str, tuple[str, ...]] = {
     "embed_query": ("write",),
     "retrieve": ("write",),
     "judge": ("retrieve",),
+    "panel": ("judge",),
 }
 _TELLING_S = 1.0  # a rate over less than that says nothing
 

@@ -112,13 +112,14 @@ class StageConfig(StepsConfig, frozen=True, kw_only=True):
 
 
 class RankingConfig(StageConfig, frozen=True, kw_only=True):
-    """The second stage: groups of one positive and up to ``negatives`` negatives of a query.
+    """The second stage: groups of up to ``positives`` positives and up to ``negatives`` negatives of a query.
 
     ``pairs_at_once`` bounds the pairs whose activations are in memory (GradCache), for groups that would not fit as a
     whole. Where a micro-batch has more, that costs a forward pass more, and changes no gradient. Without it, a
     micro-batch goes through the model at once. Not for FSDP: ranks would call the model unequally often.
     """
 
+    positives: Positive = 2
     negatives: Positive = 2
     pairs_at_once: Positive | None = None
     losses: LossConfig = LossConfig()

@@ -45,13 +45,14 @@ class RetrieverStageConfig(StepsConfig, frozen=True, kw_only=True):
     """How a Video-ColBERT (arXiv 2503.19009) is trained, on query groups.
 
     Every video of a batch is a column for each of its queries: ``batch`` decides how many negatives a query meets,
-    beside its own ``negatives``. ``micro_batch`` groups go through the model at a time; that bounds memory, costs a
-    second forward pass, and changes no gradient. ``learning_rate`` is of what is new, ``backbone_learning_rate`` of
-    the CLIP or SigLIP. A query has ``query_tokens`` tokens, padded, and its padding counts. ``targets`` are 1 and 0,
-    or, of candidates that the teacher judged, its p_yes.
+    beside its own ``negatives``; of its positives it has up to ``positives``. ``micro_batch`` groups go through the
+    model at a time; that bounds memory, costs a second forward pass, and changes no gradient. ``learning_rate`` is of
+    what is new, ``backbone_learning_rate`` of the CLIP or SigLIP. A query has ``query_tokens`` tokens, padded, and its
+    padding counts. ``targets`` are 1 and 0, or, of candidates that the teacher judged, its p_yes.
     """
 
     frames: Positive = 12
+    positives: Positive = 2
     negatives: Count = 2
     query_tokens: Positive = 32
     backbone_learning_rate: Above0 = 1e-6

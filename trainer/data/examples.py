@@ -16,7 +16,7 @@ _CANDIDATE = "candidates.list.element"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate of a query: label 1 for the positive, else 0; the teacher's margin (nats), where it is known.
+    """A candidate of a query: label 1 for a positive, else 0; the teacher's margin (nats), where it is known.
 
     ``censored`` names the answer whose probability the teacher's server did not report: with "yes", the true margin is
     at most ``delta``; with "no", at least.
@@ -31,7 +31,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class QueryExample:
-    """A query and its candidates, the positive first."""
+    """A query and its candidates: the video that it was written for, other positives, negatives."""
 
     query_id: str
     query: str
@@ -39,11 +39,16 @@ class QueryExample:
 
     @property
     def positive(self) -> Candidate:
+        """The video that the query was written for."""
         return self.candidates[0]
 
     @property
+    def positives(self) -> tuple[Candidate, ...]:
+        return tuple(candidate for candidate in self.candidates if candidate.label)
+
+    @property
     def negatives(self) -> tuple[Candidate, ...]:
-        return self.candidates[1:]
+        return tuple(candidate for candidate in self.candidates if not candidate.label)
 
     @property
     def video_ids(self) -> tuple[str, ...]:
@@ -78,14 +83,14 @@ def read_queries(shards: Shards, split: Split) -> list[QueryExample]:
     """All query groups of a split.
 
     Raises:
-        DataError: a group has not one positive, as its first candidate, and at least one negative.
+        DataError: a group is not of positives, at least one, and then negatives, at least one.
     """
     columns = ["query_id", "query", *(f"{_CANDIDATE}.{name}" for name in Candidate.__dataclass_fields__)]
     examples = [read_plain(row, QueryExample) for row in shards.rows("ranking", split, columns)]
     for example in examples:
         labels = [candidate.label for candidate in example.candidates]
-        if labels[:1] != [1] or sum(labels) != 1 or len(labels) < 2:
-            raise DataError(f"{shards.root}: query {example.query_id}: expected a positive, then negatives: {labels}")
+        if labels != sorted(labels, reverse=True) or {*labels} != {0, 1}:
+            raise DataError(f"{shards.root}: query {example.query_id}: expected positives, then negatives: {labels}")
     return examples
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.fingerprint import unit_interval
-from trainer.data.examples import CaptionExample, QueryExample
+from trainer.data.examples import Candidate, CaptionExample, QueryExample
 from trainer.data.shards import DataError
 
 _SCHEMA = pa.schema(
@@ -31,22 +31,28 @@ class PlannedItem:
 
 
 def plan_queries(
-    examples: Sequence[QueryExample], *, epochs: int, batch: int, negatives: int, seed: int
+    examples: Sequence[QueryExample], *, epochs: int, batch: int, positives: int, negatives: int, seed: int
 ) -> list[PlannedItem]:
-    """Query groups of one positive and up to ``negatives`` drawn negatives, each query once an epoch.
+    """Query groups of up to ``positives`` and up to ``negatives`` drawn negatives, each query once an epoch.
 
-    A query that has fewer negatives is given all it has: none is taken twice, which would double its share of the
-    softmax. What is drawn for a query follows from the seed, the epoch and its id alone.
+    The first positive is the video that the query was written for, others are drawn. A query that has fewer is given
+    all it has: none is taken twice, which would double its share of the softmax. What is drawn for a query follows from
+    the seed, the epoch and its id alone.
     """
     videos = {example.query_id: example for example in examples}
 
     def draw(key: str, epoch: int) -> tuple[str, ...]:
         example = videos[key]
-        pool = sorted(candidate.video_id for candidate in example.negatives)
-        drawn = random.Random(f"{seed}:{epoch}:{key}").sample(pool, min(negatives, len(pool)))
-        return (example.positive.video_id, *drawn)
+        rng = random.Random(f"{seed}:{epoch}:{key}")
+        drawn = _drawn(rng, example.negatives, negatives)
+        return (example.positive.video_id, *_drawn(rng, example.positives[1:], positives - 1), *drawn)
 
     return _plan(videos, draw, epochs, batch, seed)
+
+
+def _drawn(rng: random.Random, candidates: Iterable[Candidate], most: int) -> list[str]:
+    pool = sorted(candidate.video_id for candidate in candidates)
+    return rng.sample(pool, min(most, len(pool)))
 
 
 def plan_captions(examples: Sequence[CaptionExample], *, epochs: int, batch: int, seed: int) -> list[PlannedItem]:

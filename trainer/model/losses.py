@@ -44,8 +44,15 @@ class Targets:
 
 
 def pairwise(scores: Tensor, targets: Targets, temperature: float) -> Tensor:
-    """-log softmax(scores / temperature) of the positive."""
-    return -torch.log_softmax(scores / temperature, 0)[targets.labels == 1].mean()
+    """-log softmax(scores / temperature) of a positive among the negatives, the mean over positives.
+
+    No positive stands among the negatives of another: that would teach an answer to be a wrong one.
+    """
+    positive = targets.labels == 1
+    rows = positive.nonzero()
+    others = positive & (torch.arange(len(scores), device=scores.device) != rows)  # (positives, candidates)
+    among = (scores / temperature).expand(len(rows), -1).masked_fill(others, -torch.inf)
+    return -torch.log_softmax(among, 1).gather(1, rows).mean()
 
 
 def teacher(scores: Tensor, targets: Targets, temperature: float) -> Tensor:

@@ -30,20 +30,21 @@ class Relevance:
         """1 where the video answers the query, 0 where it does not, None where that is not known.
 
         ``soft`` puts the teacher's p_yes in place of both where it judged the pair. Not known is a video that was found
-        or may be taken to answer the query too, a near-duplicate of its positive or of such a one, or one of the same
+        or may be taken to answer the query too, a near-duplicate of a positive or of such a one, or one of the same
         event that nobody has judged.
         """
-        positive = query.positive.video_id
-        candidate = self.judged.get(query.query_id, {}).get(video_id)
-        if video_id != positive:
+        judged = self.judged.get(query.query_id, {})
+        positives = {one.video_id for one in (*query.positives, *judged.values()) if one.label}
+        candidate, is_positive = judged.get(video_id), video_id in positives
+        if not is_positive:
             answers = self.answers.get(query.query_id, frozenset())
-            if video_id in answers or any(_same(self.groups, video_id, answer) for answer in (positive, *answers)):
+            if video_id in answers or any(_same(self.groups, video_id, answer) for answer in positives | answers):
                 return None
             if candidate is None:
-                return None if _same(self.events, video_id, positive) else 0.0
+                return None if any(_same(self.events, video_id, positive) for positive in positives) else 0.0
         if soft and candidate is not None and candidate.p_yes is not None:
             return candidate.p_yes
-        return float(video_id == positive)
+        return float(is_positive)
 
     def matrices(
         self, queries: Sequence[QueryExample], video_ids: Sequence[str | None], soft: bool = False
@@ -70,7 +71,8 @@ def read_relevance(shards: Shards, examples: Sequence[QueryExample]) -> Relevanc
     answers: dict[str, set[str]] = {example.query_id: set() for example in examples}
     same_words: dict[str, set[str]] = {}
     for example in examples:
-        same_words.setdefault(" ".join(example.query.casefold().split()), set()).add(example.positive.video_id)
+        words = " ".join(example.query.casefold().split())
+        same_words.setdefault(words, set()).update(each.video_id for each in example.positives)
     for example in examples:
         answers[example.query_id] |= same_words[" ".join(example.query.casefold().split())]
     for line in shards.lines(_QRELS):

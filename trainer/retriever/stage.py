@@ -62,6 +62,7 @@ class RetrieverStage:
             self._examples,
             epochs=self._config.epochs,
             batch=self._config.batch,
+            positives=self._config.positives,
             negatives=self._config.negatives,
             seed=config.seed,
         )
@@ -111,7 +112,7 @@ class RetrieverStage:
 
 
 def _by_video(examples: Sequence[QueryExample]) -> list[tuple[tuple[QueryExample, ...], tuple[str, ...]]]:
-    """Every video that the examples name, by id, with the queries whose positive it is."""
+    """Every video that the examples name, by id, with the queries that were written for it."""
     asking: Mapping[str, list[QueryExample]] = {
         video_id: [] for video_id in sorted({v for example in examples for v in example.video_ids})
     }

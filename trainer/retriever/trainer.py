@@ -181,7 +181,8 @@ class RetrieverTrainer(StageTrainer):
         return measured
 
     def summarise(self, measured: list[dict[str, Any]]) -> dict[str, float]:
-        """nDCG@10 and R@1 of each query's positive among all validation videos that are known not to answer it."""
+        """nDCG@10 of each query's positives among all validation videos that are known not to answer it, and R@1 (1
+        where any of them comes first)."""
         video_ids = [one["video_id"] for one in measured]
         masks = self._colbert.masks(torch.stack([one["count"] for one in measured]))
         levels = [torch.stack(level) for level in zip(*(one["levels"] for one in measured), strict=True)]

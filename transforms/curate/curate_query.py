@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import apache_beam as beam
 
 from schemas.check import require
 from schemas.configuration.section import Section
-from schemas.example import Example, ExampleCandidate, Split, Stratum
+from schemas.example import POSITIVES, Example, ExampleCandidate, Split, Stratum
 from schemas.losses import Loss
 from schemas.people.mark import Mark
 from schemas.query import Judgement, Query
 from transforms.curate.strata import stratum_of
 from transforms.ledger import LOSSES, lost
+from transforms.teacher.panel import PanelRules
 
+Positives = Literal["one", "confirmed"]
 NO_MARKS: Mapping[str, Mark] = {}
 DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of its judgements
 
@@ -24,13 +27,22 @@ DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of 
 class CurateRules(Section, frozen=True):
     """Thresholds of RankVideo (arXiv 2602.02444, section 4.2): ``alpha1``, ``alpha2`` as in ``stratum_of`` (nats).
 
-    At least ``min_trusted`` trusted negatives a query, at most ``max_negatives`` negatives in all.
+    At least ``min_trusted`` trusted negatives a query, at most ``max_negatives`` negatives in all. ``panel`` is when
+    further judges were asked, None where there are none. ``positives`` are a query's own video alone ("one"), or also
+    those suspected ones that the panel "confirmed" (RLHN: arXiv 2505.16967).
     """
 
     alpha1: float = -6.0
     alpha2: float = -8.0
     min_trusted: int = 1
     max_negatives: int = 3
+    positives: Positives = "one"
+    panel: PanelRules | None = None
+
+    def stratum(self, judgement: Judgement) -> Stratum:
+        """See ``stratum_of``."""
+        confirmed_by = self.panel if self.positives == "confirmed" else None
+        return stratum_of(judgement, self.alpha1, self.alpha2, confirmed_by)
 
     def __post_init__(self) -> None:
         require(-math.inf < self.alpha1 <= 0, "alpha1 must be a number of at most 0", self.alpha1)
@@ -70,12 +82,13 @@ def curate_query(
     """Choose the candidates of one query from its judgements (any order; each video at most once).
 
     ``marks`` are what people say is wrong with it: of the query under "", of a pair under its video. A query that they
-    mark is dropped for "marked bad query" or "marked wrong positive", and a candidate that they call a false negative
-    is never chosen. Otherwise a query is dropped for "no positive verdict" (the positive's judgement is missing),
-    "teacher disagrees" (it is no) or "no trusted negative" (fewer than ``min_trusted``). Else the positive comes first,
-    then its negatives by first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones in any case,
-    and the best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come in the same order, suspected
-    positives among them.
+    mark is dropped for "marked bad query" or "marked wrong positive", a candidate that they call a false negative or a
+    wrong positive is never chosen as one. Otherwise a query is dropped for "no positive verdict" (its own video's
+    judgement is missing), "teacher disagrees" (it is no), "panel disagrees" (too few others say yes) or "no trusted
+    negative" (fewer than ``min_trusted``). Else its own video comes first, then confirmed positives, then negatives,
+    each by first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones in any case, and the
+    best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come by rank, suspected positives among
+    them.
 
     Raises:
         ValueError: a video was judged twice, or two positives were judged.
@@ -83,23 +96,24 @@ def curate_query(
     ordered = sorted(judgements, key=_by_rank)
     if len({judgement.video_id for judgement in ordered}) < len(ordered) or sum(j.is_positive for j in ordered) > 1:
         raise ValueError(f"query {query.query_id!r} needs one judgement a video and one positive")
-    strata = {judgement.video_id: stratum_of(judgement, rules.alpha1, rules.alpha2) for judgement in ordered}
-    false = {j.video_id for j in ordered if _marked(marks, j.video_id) == "false negative" and not j.is_positive}
-    eligible = [j for j in ordered if j.video_id not in false]
-    trusted = [judgement for judgement in eligible if strata[judgement.video_id] == "trusted_negative"]
+    strata = {judgement.video_id: rules.stratum(judgement) for judgement in ordered}
+    unfit = {j.video_id: why for j in ordered if (why := _unfit(j, strata[j.video_id], rules, marks))}
+    fit = [j for j in ordered if j.video_id not in unfit]
+    negatives = [j for j in fit if strata[j.video_id] not in POSITIVES]
+    trusted = [j for j in negatives if strata[j.video_id] == "trusted_negative"]
     found = _marked_reason(query, marks) or reject_reason(ordered, len(trusted), rules)
     if found is not None:
         reason, detail = found
         loss = Loss("rejected", "curate", "queries", reason, detail, query.video_id, query.query_id)
-        return CuratedQuery(loss, tuple(_pair(j, strata[j.video_id], "query dropped") for j in ordered))
+        return CuratedQuery(loss, tuple(_of_dropped(j, strata[j.video_id]) for j in ordered))
     sure = trusted[: rules.min_trusted]
-    others = [j for j in eligible if strata[j.video_id] in ("trusted_negative", "hard_negative") and j not in sure]
-    negatives = sure + others[: rules.max_negatives - len(sure)]
-    kept = {j.video_id for j in ordered if j.is_positive} | {j.video_id for j in negatives}
-    left = {j.video_id: "marked false negative" if j.video_id in false else "surplus negative" for j in ordered}
-    pairs = tuple(_pair(j, strata[j.video_id], "" if j.video_id in kept else left[j.video_id]) for j in ordered)
-    candidates = tuple(_candidate(pair) for pair in pairs if pair.kept)
-    return CuratedQuery(_example(query, split, candidates), pairs)
+    others = [j for j in negatives if j not in sure][: rules.max_negatives - len(sure)]
+    kept = {j.video_id for j in fit if strata[j.video_id] in POSITIVES or j in sure or j in others}
+    left = dict.fromkeys((j.video_id for j in negatives if j.video_id not in kept), "surplus negative")
+    reasons = unfit | left
+    pairs = tuple(CuratedPair(j, strata[j.video_id], j.video_id in kept, reasons.get(j.video_id, "")) for j in ordered)
+    candidates = sorted((pair for pair in pairs if pair.kept), key=lambda pair: pair.stratum not in POSITIVES)
+    return CuratedQuery(_example(query, split, tuple(map(_candidate, candidates))), pairs)
 
 
 def _by_rank(judgement: Judgement) -> tuple[bool, bool, int, str]:
@@ -109,6 +123,20 @@ def _by_rank(judgement: Judgement) -> tuple[bool, bool, int, str]:
 
 def _marked(marks: Mapping[str, Mark], video_id: str) -> str:
     return marks[video_id].verdict if video_id in marks else ""
+
+
+def _unfit(judgement: Judgement, stratum: Stratum, rules: CurateRules, marks: Mapping[str, Mark]) -> str:
+    """Why another video than the query's own may be no candidate, "" where it may."""
+    marked = _marked(marks, judgement.video_id)
+    if judgement.is_positive:
+        return ""
+    if stratum == "confirmed_positive":
+        return "marked wrong positive" if marked == "wrong positive" else ""
+    if marked == "false negative":
+        return "marked false negative"
+    if stratum == "suspected_positive":
+        return "suspected positive"
+    return "panel disagrees" if rules.panel and not rules.panel.stands(judgement, "no") else ""
 
 
 def _marked_reason(query: Query, marks: Mapping[str, Mark]) -> tuple[str, str] | None:
@@ -125,23 +153,24 @@ def reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules
         return "no positive verdict", "the judgement of its own video failed or could not be read"
     if positive.label == "no":
         return "teacher disagrees", f"judged no, margin {positive.margin.delta if positive.margin else 'unknown'}"
+    if rules.panel and not rules.panel.stands(positive, "yes"):
+        said, least = rules.panel.votes(positive, "yes"), rules.panel.agree
+        return "panel disagrees", f"{said} of {1 + len(positive.panel)} verdicts count as yes, at least {least}"
     if trusted < rules.min_trusted:
         return "no trusted negative", f"{trusted} of {len(ordered) - 1} negatives, at least {rules.min_trusted}"
     return None
 
 
-def _pair(judgement: Judgement, stratum: Stratum, reason: str) -> CuratedPair:
-    """A pair that is kept where ``reason`` is empty; a suspected positive never is, for that reason unless marked."""
-    if stratum == "suspected_positive" and not reason.startswith("marked"):
-        reason = "suspected positive"
-    return CuratedPair(judgement, stratum, not reason, reason)
+def _of_dropped(judgement: Judgement, stratum: Stratum) -> CuratedPair:
+    reason = "suspected positive" if stratum == "suspected_positive" else "query dropped"
+    return CuratedPair(judgement, stratum, False, reason)
 
 
 def _candidate(pair: CuratedPair) -> ExampleCandidate:
     judgement, margin = pair.judgement, pair.judgement.margin
     return ExampleCandidate(
         video_id=judgement.video_id,
-        label=int(judgement.is_positive),
+        label=int(pair.stratum in POSITIVES),
         stratum=pair.stratum,
         teacher_label=judgement.label,
         delta=margin.delta if margin else None,
@@ -191,8 +220,7 @@ def defer_query(group: Group, rules: CurateRules) -> CuratedQuery:
     """A query that waits for the rest of its judgements: with half of them it would get other negatives."""
     query = group.query
     loss = Loss("deferred", "curate", "queries", group.deferred, "", query.video_id, query.query_id)
-    strata = [(judgement, stratum_of(judgement, rules.alpha1, rules.alpha2)) for judgement in group.judgements]
-    pairs = tuple(CuratedPair(judgement, stratum, False, DEFERRED) for judgement, stratum in strata)
+    pairs = tuple(CuratedPair(one, rules.stratum(one), False, DEFERRED) for one in group.judgements)
     return CuratedQuery(loss, pairs)
 
 

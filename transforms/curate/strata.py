@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from schemas.example import Stratum
 from schemas.query import Judgement, Label
+from transforms.teacher.panel import PanelRules
 
 
-def stratum_of(judgement: Judgement, alpha1: float = -6.0, alpha2: float = -8.0) -> Stratum:
+def stratum_of(
+    judgement: Judgement, alpha1: float = -6.0, alpha2: float = -8.0, confirmed_by: PanelRules | None = None
+) -> Stratum:
     """The stratum of a pair, as in RankVideo (arXiv 2602.02444, section 4.2); delta is the margin in nats.
 
     The labelled positive is "positive", whatever the teacher says of it. Of the other candidates, label no and
@@ -14,15 +17,20 @@ def stratum_of(judgement: Judgement, alpha1: float = -6.0, alpha2: float = -8.0)
     negative), and everything else, where the teacher is unsure, a "hard_negative". With the paper's thresholds no yes
     can reach alpha2 unless it contradicts its own margin by 8 nats, so that in practice every yes is suspected.
 
+    Where a panel says enough times yes (see ``PanelRules``), a suspected positive is a "confirmed_positive".
+
     Without a margin the careful side is taken: a no is never trusted, since nothing says how sure the teacher is, and
     a yes is always suspected, since training on a false negative costs more than losing a hard one.
     """
     delta = None if judgement.margin is None else judgement.margin.delta
-    return stratum(judgement.is_positive, judgement.label, delta, alpha1, alpha2)
+    found = stratum(judgement.is_positive, judgement.label, delta, alpha1, alpha2)
+    if found == "suspected_positive" and confirmed_by and confirmed_by.stands(judgement, "yes"):
+        return "confirmed_positive"
+    return found
 
 
 def stratum(is_positive: bool, label: Label, delta: float | None, alpha1: float, alpha2: float) -> Stratum:
-    """See ``stratum_of``; ``delta`` is None where there is no margin."""
+    """See ``stratum_of``, without a panel; ``delta`` is None where there is no margin."""
     if is_positive:
         return "positive"
     if label == "no":

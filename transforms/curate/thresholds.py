@@ -17,7 +17,8 @@ from prompts.margin import LIMIT
 from schemas.check import InvalidRecord
 from schemas.configuration.section import Section
 from schemas.query import Judgement
-from transforms.curate.curate_query import CurateRules
+from transforms.curate.curate_query import CurateRules, Positives
+from transforms.teacher.panel import PanelRules
 
 
 class Quantile(Section, frozen=True):
@@ -48,6 +49,7 @@ class CurateConfig(Section, frozen=True):
     alpha2: float | Quantile = -8.0
     min_trusted: int = 1
     max_negatives: int = 3
+    positives: Positives = "one"
 
     def __post_init__(self) -> None:
         self.rules(Thresholds(-LIMIT, -LIMIT, 0))
@@ -68,8 +70,8 @@ class CurateConfig(Section, frozen=True):
         alpha1 = value(self.alpha1)
         return Thresholds(min(alpha1, 0.0), value(self.alpha2), len(margins))
 
-    def rules(self, found: Thresholds | None) -> CurateRules:
-        """The rules by which pairs are told apart, given what quantiles came to.
+    def rules(self, found: Thresholds | None, panel: PanelRules | None = None) -> CurateRules:
+        """The rules by which pairs are told apart, given what quantiles came to, and when a panel was asked.
 
         Raises:
             InvalidRecord: a threshold is a quantile, and it is not known what it came to; or a number is no threshold.
@@ -84,7 +86,7 @@ class CurateConfig(Section, frozen=True):
 
         alpha1 = number(self.alpha1, found.alpha1 if found else None)
         alpha2 = number(self.alpha2, found.alpha2 if found else None)
-        return CurateRules(alpha1, alpha2, self.min_trusted, self.max_negatives)
+        return CurateRules(alpha1, alpha2, self.min_trusted, self.max_negatives, self.positives, panel)
 
 
 def quantile_of(margins: array[float], share: float) -> float:

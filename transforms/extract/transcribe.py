@@ -8,13 +8,14 @@ from typing import Any
 
 import apache_beam as beam
 
-from schemas.video import Evidence, Video
+from schemas.video import Evidence, EvidenceWarning, Video
 from transforms.extract.attempt import attempt
 from transforms.extract.decode import Limits
 from transforms.extract.recognize import Segments, transcribe
 from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.protocols.engine import Engine
+from transforms.speech.plausible import DEFAULT_RULES, SpeechRules, parted, warnings_of
 from transforms.storage.cache import Cache
 from transforms.workers.child_model import run_with_model
 from transforms.workers.recorded import WORK, recorded_map
@@ -32,9 +33,10 @@ class TranscribeSpeech(beam.PTransform):
     journal: Journal
     limits: Limits
     workers: int = 1
+    rules: SpeechRules | None = DEFAULT_RULES
 
     def expand(self, videos: beam.PCollection[Video]) -> Any:
-        options = (self.engine, self.cache, self.journal, self.limits, self.workers)
+        options = (self.engine, self.cache, self.journal, self.limits, self.workers, self.rules)
         step = recorded_map(self.journal, None, _transcribed, *options)
         return videos | "Transcribe" >> step.with_outputs(WORK, main="videos")
 
@@ -44,11 +46,19 @@ def _transcribed(video: Video, *options: Any) -> Iterator[Video]:
 
 
 def transcribe_video(
-    video: Video, engine: Engine, cache: Cache, journal: Journal, limits: Limits, workers: int = 1
+    video: Video,
+    engine: Engine,
+    cache: Cache,
+    journal: Journal,
+    limits: Limits,
+    workers: int = 1,
+    rules: SpeechRules | None = DEFAULT_RULES,
 ) -> Video:
     """The video with its ASR evidence, or a warning in its place; one without sound is returned as it is.
 
     Recognition runs in a child process. A model that cannot be loaded is an error, since it would fail on every video.
+    What breaks the ``rules`` is left out, with a warning a reason; the journal holds all that was recognised, so that
+    other rules need no other transcript.
     """
     if video.audio is None:
         return video
@@ -58,8 +68,15 @@ def transcribe_video(
         with cache.reading(audio) as path:
             return run_with_model(transcribe, engine, path, limit=limit, workers=workers)
 
+    dropped: list[EvidenceWarning] = []
+
     def put(segments: Segments) -> Evidence:
-        return replace(video.evidence, asr=segments)
+        if rules is None:
+            return replace(video.evidence, asr=segments)
+        plausible, invented = parted(segments, rules)
+        dropped.extend(warnings_of(invented, len(segments)))
+        return replace(video.evidence, asr=plausible)
 
     key = step_key("asr", video.uri, engine.stamp(), {"format": str(FORMAT)}, {"sound": audio})
-    return attempt(video, key, journal, extract, Segments, put)
+    done = attempt(video, key, journal, extract, Segments, put)
+    return replace(done, warnings=(*done.warnings, *dropped))

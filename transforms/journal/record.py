@@ -23,6 +23,7 @@ STEPS = (
     "embed_video",
     "embed_query",
     "judge",
+    "panel",
 )
 # Part of every key: raise it when what is recorded under the same key would no longer mean the same.
 FORMAT = 1

@@ -15,7 +15,7 @@ from prompts.reply import UnparsableReply
 from prompts.template import Prompt, Template
 from schemas.check import require
 from schemas.losses import Loss
-from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Place, Query, QueryText
+from schemas.query import Candidate, EvidenceCut, Judgement, Margin, Opinion, Place, Query, QueryText
 from schemas.video import EngineStamp, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.journal.budget import Deferred
@@ -27,8 +27,11 @@ from transforms.progress import advance
 from transforms.protocols.teacher import Teacher, TeacherEngine, TeacherFailed, TeacherRequest
 from transforms.teacher.asking import answer_of, seed_of
 from transforms.teacher.fitting import ask_fitting
+from transforms.teacher.panel import PanelRules
 from transforms.teacher.recorded_teacher import RecordedTeacher
 from transforms.workers.recorded import WORK, recorded_map
+
+DOUBTFUL = "doubtful"  # the tag of pairs of which a panel is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ class Pair:
 class JudgeOptions:
     """How a judge is asked: about which modalities of a video, cut to which budgets, by which prompt (None: ours).
 
-    ``no_rationale_below`` is a margin in nats; see ``judge_pair``.
+    ``no_rationale_below`` is a margin in nats; see ``judge_pair``. ``member`` is its name in the panel, "" of the first
+    judge, which hands on the pairs that the ``panel`` is asked about, where there is one.
     """
 
     modalities: tuple[Modality, ...] = ("caption",)
@@ -63,6 +67,8 @@ class JudgeOptions:
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
     template: Template | None = None
     no_rationale_below: float | None = None
+    member: str = ""
+    panel: PanelRules | None = None
 
 
 def judge_pair(teacher: Teacher, stamp: EngineStamp, pair: Pair, options: JudgeOptions) -> Judgement:
@@ -93,7 +99,7 @@ def judge_pair(teacher: Teacher, stamp: EngineStamp, pair: Pair, options: JudgeO
             evidence=seen,
             query=neutralise(query.text),
             seed=seed_of(options.seed, query.query_id, video.video_id),
-            subject=f"{query.query_id} {video.video_id}",
+            subject=" ".join(filter(None, (options.member, query.query_id, video.video_id))),
             confidence=first_source(teacher),
         )
         try:
@@ -133,6 +139,22 @@ def judge_pair(teacher: Teacher, stamp: EngineStamp, pair: Pair, options: JudgeO
     return ask_fitting(teacher, video.evidence, options.modalities, options.budgets, render, ask)
 
 
+def opinion_of(judgement: Judgement, member: str) -> Opinion:
+    """What a judgement says of its pair, as that of a member of the panel."""
+    return Opinion(
+        judge=member,
+        label=judgement.label,
+        rationale=judgement.rationale,
+        margin=judgement.margin,
+        confidence_source=judgement.confidence_source,
+        teacher=judgement.teacher,
+        reply=judgement.reply,
+        prompt_sha256=judgement.prompt_sha256,
+        delta_prior=judgement.delta_prior,
+        evidence_cut=judgement.evidence_cut,
+    )
+
+
 def _at_most(margin: Margin, bound: float | None) -> bool:
     return bound is not None and margin.hi <= bound
 
@@ -142,7 +164,8 @@ class JudgePairs(beam.PTransform):
     """Pair -> Judgement. Every pair is accounted for once: what is not judged goes to "losses" with both its ids.
 
     Its video has nothing to judge by ("no evidence") or the reply cannot be read, there is no reply, or it is left for
-    a later run. The main output is "judgements"; and WORK.
+    a later run. The main output is "judgements"; a pair of which a panel is to be asked goes to "doubtful" as well; and
+    WORK.
     """
 
     teacher: TeacherEngine
@@ -151,25 +174,31 @@ class JudgePairs(beam.PTransform):
 
     def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
         judge = recorded_map(self.journal, self.teacher, _judge, self.teacher, self.journal, self.options)
-        return pairs | "Judge" >> judge.with_outputs(LOSSES, WORK, main="judgements")
+        return pairs | "Judge" >> judge.with_outputs(LOSSES, WORK, DOUBTFUL, main="judgements")
 
 
 def _judge(
     pair: Pair, engine: TeacherEngine, journal: Journal, options: JudgeOptions
 ) -> Iterator[Judgement | beam.pvalue.TaggedOutput]:
     query_id, video_id = pair.query.query_id, pair.video.video_id
+    step = options.member or "judge"
+    counted = "panel" if options.member else "judge"
     try:
         if set(options.modalities).isdisjoint(pair.video.evidence.present):
             # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
             raise UnparsableReply("no evidence", f"the video has no {' or '.join(options.modalities)}")
-        yield judge_pair(RecordedTeacher(engine, journal), engine.stamp(), pair, options)
+        teacher = RecordedTeacher(engine, journal, "panel" if options.member else "")
+        judgement = judge_pair(teacher, engine.stamp(), pair, options)
+        yield judgement
+        if options.panel and options.panel.asks_about(judgement):
+            yield beam.pvalue.TaggedOutput(DOUBTFUL, pair)
     except UnparsableReply as error:
-        advance("judge", "rejected")
-        yield lost(Loss("rejected", "judge", "judge", error.reason, error.detail, video_id, query_id))
+        advance(counted, "rejected")
+        yield lost(Loss("rejected", "judge", step, error.reason, error.detail, video_id, query_id))
     except TeacherFailed as error:
-        advance("judge", "failed")
+        advance(counted, "failed")
         about = (video_id, query_id, pair.video.uri)
-        yield lost(Loss("failed", "judge", "judge", type(error).__name__, str(error), *about))
+        yield lost(Loss("failed", "judge", step, type(error).__name__, str(error), *about))
     except Deferred as deferred:
-        advance("judge", "deferred")
-        yield lost(Loss("deferred", "judge", "judge", deferred.reason, "", video_id, query_id))
+        advance(counted, "deferred")
+        yield lost(Loss("deferred", "judge", step, deferred.reason, "", video_id, query_id))

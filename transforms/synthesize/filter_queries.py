@@ -28,6 +28,7 @@ Found = tuple[str, str] | None  # (reason, detail)
 class TextFilters(Section, frozen=True):
     """Thresholds of the text filters; lengths and runs are counted in words as ``transforms.text.words`` splits them.
 
+    A long request has lengths of its own; its parts are queries like others.
     A run of up to ``max_copied_words`` words may be shared with the evidence, and the share ``max_overlap`` of the
     content words; base queries, which are names, may share all. ``min_quoted`` is the share of each cited piece of
     evidence that must stand in the evidence shown, 0 for no such rule. ``languages`` are ISO 639 codes;
@@ -37,6 +38,8 @@ class TextFilters(Section, frozen=True):
 
     min_words: int = 4
     max_words: int = 60
+    request_min_words: int = 40
+    request_max_words: int = 150
     max_copied_words: int = 8
     max_overlap: float = 1.0
     min_quoted: float = 0.9
@@ -46,6 +49,8 @@ class TextFilters(Section, frozen=True):
 
     def __post_init__(self) -> None:
         require(1 <= self.min_words <= self.max_words, "1 <= min_words <= max_words", (self.min_words, self.max_words))
+        least, most = self.request_min_words, self.request_max_words
+        require(1 <= least <= most, "1 <= request_min_words <= request_max_words", (least, most))
         require(self.max_copied_words >= 0, "max_copied_words must not be negative", self.max_copied_words)
         require_fraction("max_overlap", self.max_overlap)
         require_fraction("min_quoted", self.min_quoted)
@@ -189,8 +194,11 @@ def reject_reason(query: Query, evidence: Evidence, filters: TextFilters) -> Fou
 
     ``evidence`` is the whole evidence of the query's own video, whichever modalities the query was written from.
     """
+    is_request = query.variant == "request" and query.part_of is None
+    least = filters.request_min_words if is_request else filters.min_words
+    most = filters.request_max_words if is_request else filters.max_words
     return (
-        length(query.text, filters.min_words, filters.max_words)
+        length(query.text, least, most)
         or empty_rationale(query.rationale)
         or mentions_video(query.text)
         or wrong_language(query.text, filters.languages, filters.min_language_probability)

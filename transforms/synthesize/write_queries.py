@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import apache_beam as beam
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
 from prompts.reply import UnparsableReply
-from prompts.template import Prompt, Template
+from prompts.template import Prompt, Template, load_template
 from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable
 from schemas.losses import Loss
-from schemas.query import VARIANTS, EvidenceCut, Query, Variant
+from schemas.query import PAPERS_VARIANTS, EvidenceCut, Query, Variant
 from schemas.video import EngineStamp, Evidence, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.journal.budget import Deferred
@@ -35,8 +36,10 @@ RETRIES = 2
 def shown_modalities(evidence: Evidence, variant: Variant) -> tuple[Modality, ...]:
     """The modalities that a variant shows the teacher; empty where there is nothing to write from.
 
-    "all" is a variant of its own only where at least two modalities have text.
+    "all" is a variant of its own only where at least two modalities have text; a request is written from what there is.
     """
+    if variant == "request":
+        return evidence.present
     if variant == "all":
         return evidence.present if len(evidence.present) >= 2 else ()
     return tuple(modality for modality in evidence.present if modality == variant)
@@ -64,32 +67,39 @@ def write_queries(
 ) -> list[Query]:
     """At most ``count`` queries for which ``video`` is the answer, in the order of the teacher's reply.
 
-    The prompt shows the modalities of ``variant`` alone, cut to the budgets and to what fits. A text that a reply holds
-    twice is one query. A reply that cannot be read, but a refusal, is asked for again at most ``RETRIES`` times.
+    The prompt shows the modalities of ``variant`` alone, cut to the budgets and to what fits. The variant of that name
+    gives requests, each followed by its parts. A text that a reply holds twice is one query. A reply that cannot be
+    read, but a refusal, is asked for again at most ``RETRIES`` times.
 
     Raises:
         UnparsableReply: no reply holds queries that can be read, or one was refused.
         TeacherFailed: there is no reply, or none to a further request.
     """
+    asked = template or load_template(task_of(variant))
     modalities = shown_modalities(video.evidence, variant)
     shown = only(video.evidence, modalities)
 
     def render(budgets: EvidenceBudgets) -> Prompt:
-        return queries_prompt(video.evidence, modalities, video.video_id, count, budgets, template)
+        return queries_prompt(video.evidence, modalities, video.video_id, count, budgets, asked)
 
     def ask(prompt: Prompt, cut: tuple[EvidenceCut, ...]) -> list[Query]:
         request = TeacherRequest(
-            task="write_queries",
+            task=task_of(variant),
             prompt=prompt,
             evidence=shown,
             count=count,
             seed=seed_of(seed, video.video_id, variant),
             subject=f"{video.video_id} {variant}",
         )
-        answer = _ask(teacher, request, modalities, template)
+        answer = _ask(teacher, request, modalities, asked)
         drafts: dict[str, Draft] = {}
         for draft in answer.drafts:
             drafts.setdefault(draft.text, draft)
+        wanted: dict[str, tuple[Draft, str | None]] = {}  # by text: what it says, and what it is part of
+        for draft in list(drafts.values())[:count]:
+            wanted.setdefault(draft.text, (draft, None))
+            for part in parts_of(draft) if variant == "request" else ():
+                wanted.setdefault(part.text, (part, Query.id_of(video.video_id, variant, draft.text)))
         return [
             Query(
                 query_id=Query.id_of(video.video_id, variant, draft.text),
@@ -108,16 +118,28 @@ def write_queries(
                 difficulty=difficulty_of(draft, shown),
                 seed=answer.seed,
                 attempts=answer.attempts,
+                part_of=part_of,
             )
-            for draft in list(drafts.values())[:count]
+            for draft, part_of in wanted.values()
         ]
 
     return ask_fitting(teacher, video.evidence, modalities, budgets, render, ask)
 
 
-def _ask(
-    teacher: Teacher, first: TeacherRequest, modalities: tuple[Modality, ...], template: Template | None
-) -> _Answer:
+def task_of(variant: str) -> Literal["write_queries", "write_requests"]:
+    """What a teacher is asked for: also the name of the prompt."""
+    return "write_requests" if variant == "request" else "write_queries"
+
+
+def parts_of(request: Draft) -> list[Draft]:
+    """The parts of a request as drafts of their own, which rest on its rationale and on what it cites."""
+    return [
+        replace(request, text=part.text, query_type=part.query_type, modalities=part.modalities, rated=None, parts=())
+        for part in request.parts
+    ]
+
+
+def _ask(teacher: Teacher, first: TeacherRequest, modalities: tuple[Modality, ...], template: Template) -> _Answer:
     request, attempt = first, 1
     while True:
         reply = teacher.reply(request)
@@ -155,18 +177,18 @@ class Reply:
 
 @dataclass
 class WriteQueries(beam.PTransform):
-    """Video -> Query, ``count`` a variant. Every (video, variant) is accounted for once:
+    """Video -> Query, ``count`` a variant. ``templates`` take the place of this project's own, by what they ask for.
 
-    "replies" (Reply) or "losses": "no evidence", why the reply cannot be read, how the call failed, or why it waits.
-    The main output is "queries"; and WORK.
+    Every (video, variant) is accounted for once: "replies" (Reply) or "losses": "no evidence", why the reply cannot be
+    read, how the call failed, or why it waits. The main output is "queries"; and WORK.
     """
 
     teacher: TeacherEngine
     journal: Journal
-    variants: tuple[Variant, ...] = VARIANTS
+    variants: tuple[Variant, ...] = PAPERS_VARIANTS
     count: int = 2
     seed: int = 0
-    template: Template | None = None
+    templates: Mapping[str, Template] = field(default_factory=dict)
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.pvalue.DoOutputsTuple:
@@ -179,7 +201,7 @@ class WriteQueries(beam.PTransform):
             variants=self.variants,
             count=self.count,
             seed=self.seed,
-            template=self.template,
+            templates=self.templates,
             budgets=self.budgets,
         )
         return videos | "Write" >> write.with_outputs(LOSSES, REPLIES, WORK, main="queries")
@@ -192,7 +214,7 @@ def _write(
     variants: tuple[Variant, ...],
     count: int,
     seed: int,
-    template: Template | None,
+    templates: Mapping[str, Template],
     budgets: EvidenceBudgets,
 ) -> Iterator[Query | beam.pvalue.TaggedOutput]:
     teacher, stamp = RecordedTeacher(engine, journal), engine.stamp()
@@ -200,6 +222,7 @@ def _write(
         try:
             if not shown_modalities(video.evidence, variant):
                 raise UnparsableReply("no evidence", f"the video has {', '.join(video.evidence.present) or 'none'}")
+            template = templates.get(task_of(variant))
             queries = write_queries(teacher, stamp, video, variant, count, seed, budgets, template)
         except UnparsableReply as error:
             detail = f"variant {variant}: {error.detail}"

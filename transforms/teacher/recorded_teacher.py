@@ -17,15 +17,16 @@ from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
 from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 
-_STEPS = {"write_queries": "write", "judge": "judge"}
+_STEPS = {"write_queries": "write", "write_requests": "write", "judge": "judge"}
 
 
 @dataclass(frozen=True)
 class RecordedTeacher(Teacher):
-    """Asks the engine's teacher what the journal does not hold."""
+    """Asks the engine's teacher what the journal does not hold at a ``step``; "" for that of the request's task."""
 
     engine: TeacherEngine
     journal: Journal
+    step: str = ""
 
     @property
     def ladder(self) -> Ladder:
@@ -58,7 +59,7 @@ class RecordedTeacher(Teacher):
         def worth(reply: TeacherReply) -> int:
             return 2 if reply.tokens else int(reply.bare or not due)
 
-        key = _key(self.engine, request)
+        key = _key(self.step or _STEPS[request.task], self.engine, request)
         question = partial(self.engine.batch_body, request) if self.engine.takes_batches else None
         try:
             reply = self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
@@ -70,14 +71,14 @@ class RecordedTeacher(Teacher):
         return reply
 
 
-def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
+def _key(step: str, engine: TeacherEngine, request: TeacherRequest) -> Key:
     # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
     # the rest is what a teacher that reads no prose answers.
     turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}
     prior = {"prior": request.prior} if request.prior else {}
     logprobs = {"logprobs": "asked for"} if request.logprobs else {}
     return step_key(
-        _STEPS[request.task],
+        step,
         request.subject,
         engine.stamp(),
         settings={
@@ -100,5 +101,5 @@ def _key(engine: TeacherEngine, request: TeacherRequest) -> Key:
 
 def _schema(engine: TeacherEngine, request: TeacherRequest) -> dict[str, str]:
     """The schema that a writer's reply is held to, in its full form: it is code, which no prompt's hash covers."""
-    held = request.task == "write_queries" and engine.json_schema
-    return {"schema": fingerprint(reply_schema(MODALITIES, 1))} if held else {}
+    held = request.writes and engine.json_schema
+    return {"schema": fingerprint(reply_schema(MODALITIES, 1, request.task == "write_requests"))} if held else {}

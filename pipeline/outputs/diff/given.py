@@ -102,6 +102,11 @@ class Given:
         options = [f"mine.{role}.{option}" for role in both for option in ("fields", "search")]
         return NOTHING.union(*map(self.engine, roles), self.recipe("mine.fusion", *options))
 
+    def panel(self) -> Causes:
+        """How the further judges differ, by the manifests: their engines, and when they are asked and heeded."""
+        roles = [role for role in {**self.a.engines, **self.b.engines} if role.startswith("panel.")]
+        return NOTHING.union(*map(self.engine, roles), self.recipe("judge.panel_rules"))
+
     def stamps(self, role: str, a: Row | None, b: Row | None) -> Causes:
         """How two stamps in rows differ; those of different engines differ by name, whatever else they do."""
         if a == b:
@@ -113,7 +118,8 @@ class Given:
             for part in ("version", "model")
             if a[part] != b[part]
         }
-        options = self.recipe(SECTIONS.get(role, f"mine.{role}")) if a["fingerprint"] != b["fingerprint"] else NOTHING
+        section = SECTIONS.get(role, f"{'judge' if role.startswith('panel.') else 'mine'}.{role}")
+        options = self.recipe(section) if a["fingerprint"] != b["fingerprint"] else NOTHING
         found |= {Cause("engine", cause.text.replace("recipe", f"{role} options:", 1)) for cause in options}
         if role == "caption" and not options and a["name"] == "openai":
             found |= self.prompt("caption")  # which is part of this engine's stamp

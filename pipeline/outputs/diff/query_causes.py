@@ -11,13 +11,15 @@ from pipeline.outputs.diff.given import NOTHING, Cause, Causes, Given, through
 from pipeline.outputs.diff.lost import Lost
 from pipeline.outputs.diff.video_causes import VideoCauses
 from pipeline.outputs.tables import Row
-from schemas.query import VARIANTS
+from schemas.query import PAPERS_VARIANTS
 from schemas.video import MODALITIES
+from transforms.synthesize.write_queries import task_of
 
 _FOUND = {"positive_rank", "positive_score", "positive_runs"}
 _VERDICT = {"verdict", "stage", "reason", "detail"}
 _PLACED = {"rank", "score", "runs"}
 _CURATED = {"kept", "reason"}
+_STRATA = ("curate.alpha1", "curate.alpha2", "curate.positives")
 _FILTER, _DEDUPLICATE, _MINE, _CURATE, _KEPT = range(5)
 _SIMILAR = re.compile(r"similar to (\S+)")
 
@@ -68,7 +70,7 @@ class QueryCauses:
         if listed := self._videos.listed.get(row["video_id"]):
             return through(listed, "video")
         given = self._given
-        if row["variant"] not in given.listed("synthesize", "variants", VARIANTS)[in_a]:
+        if row["variant"] not in given.listed("synthesize", "variants", PAPERS_VARIANTS)[in_a]:
             return given.recipe("synthesize.variants")
         deferred = self._lost[in_a].deferred.get("synthesize", NOTHING)
         return self.writing(row["video_id"], row["variant"], given.engine("writer"), deferred)
@@ -78,11 +80,11 @@ class QueryCauses:
     ) -> Causes:
         """What decides a writer's reply; a prompt that is the same word for word is no cause, nor is what is in it."""
         given = self._given
-        evidence = self._videos.evidence(video_id, MODALITIES if variant == "all" else (variant,))
+        evidence = self._videos.evidence(video_id, MODALITIES if variant in ("all", "request") else (variant,))
         found = stamps | self._seed
         if not same_prompt:
             found |= (
-                given.prompt("write_queries")
+                given.prompt(task_of(variant))
                 | given.recipe("synthesize.queries_per_variant", "synthesize.evidence")
                 | evidence
             )
@@ -165,10 +167,13 @@ class QueryCauses:
             return self.missing_pair(query_id, video_id, change.kind == "only in A")
         a, b = change.before or {}, change.after or {}
         columns, found = set(change.columns), NOTHING
-        if columns - _PLACED - _CURATED - {"stratum"}:
+        if columns - _PLACED - _CURATED - {"stratum", "panel"}:
             stamps = self._given.stamps("judge", a["teacher"], b["teacher"])
             same_prompt = a["prompt_sha256"] == b["prompt_sha256"]
             found |= self.judging(query_id, video_id, stamps, same_prompt=same_prompt)
+        if "panel" in columns:
+            asked = self._judge_asked | self._videos.evidence(video_id, self._judge_sees) | self._asked(query_id)
+            found |= self._given.explain("panel", self._given.panel(), asked, found)
         if columns & _PLACED:
             found |= self._retrieval(query_id)
         return found | self._marked(a, b)
@@ -209,7 +214,7 @@ class QueryCauses:
         """The causes of stratum, kept and reason: the rules, the pair's own margin, and the query's other pairs."""
         columns, given, found = set(change.columns), self._given, NOTHING
         if "stratum" in columns:
-            found |= given.explain("stratum", own | given.recipe("curate.alpha1", "curate.alpha2") | given.thresholds)
+            found |= given.explain("stratum", own | given.recipe(*_STRATA) | given.thresholds)
         if columns & _CURATED:
             query = self._queries.get(change.key[0])
             others = own | through(together - own, "the query's other judgements")

@@ -164,10 +164,12 @@ def _example(tables: Tables, query_id: str) -> Lines:
         for shard in tables.shards("ranking", split):
             for row in Tables(tables.output, (shard,)).matching("ranking", "query_id", query_id):
                 yield from heading("The example")
-                yield f"  {shard.path}: one positive and {len(row['candidates']) - 1} negatives in {split}"
+                positives = sum(candidate["label"] for candidate in row["candidates"])
+                counted = f"{positives} positives" if positives > 1 else "one positive"
+                yield f"  {shard.path}: {counted} and {len(row['candidates']) - positives} negatives in {split}"
                 for candidate in row["candidates"]:
                     stratum = candidate["stratum"].replace("_", " ")
-                    yield f"  label {candidate['label']}  {stratum:<17}  {candidate['video_id']}"
+                    yield f"  label {candidate['label']}  {stratum:<18}  {candidate['video_id']}"
 
 
 def _pair(manifest: Manifest, tables: Tables, row: Row) -> Lines:

@@ -49,4 +49,5 @@ def _difficulty(row: Row) -> str:
 
 
 def _variant(variant: str) -> str:
-    return "all its evidence" if variant == "all" else f"its {variant} alone"
+    together = {"all": "all its evidence", "request": "all its evidence, as a long request or a part of one"}
+    return together.get(variant, f"its {variant} alone")

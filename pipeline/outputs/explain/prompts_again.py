@@ -13,7 +13,7 @@ from prompts.template import Prompt, Template
 from prompts.write_queries import queries_values
 from schemas.query import EvidenceCut
 from schemas.video import MODALITIES
-from transforms.synthesize.write_queries import shown_modalities
+from transforms.synthesize.write_queries import shown_modalities, task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def writing_prompt(manifest: Manifest, query: Row, video: Row) -> Rendered:
     shown = shown_modalities(evidence, query["variant"])
     count = _section(manifest, "synthesize").get("queries_per_variant", 0)
     values = queries_values(evidence, shown, video["video_id"], count, _budgets(query))
-    return _render(manifest, "write_queries", query["prompt_sha256"], values)
+    return _render(manifest, task_of(query["variant"]), query["prompt_sha256"], values)
 
 
 def judging_prompt(manifest: Manifest, judgement: Row, text: str, video: Row) -> Rendered:

@@ -24,11 +24,11 @@ class Groups:
         self.naming: Naming = name_videos(self.tables, video_dir, numeric=False)
         self._videos = VideoIndex(self.tables, ["caption", "asr", "ocr", "metadata"])
 
-    def of(self, split: str) -> Iterator[tuple[Row, Row, list[Row]]]:
-        """The rows of a split, each with its positive and its negatives."""
+    def of(self, split: str) -> Iterator[tuple[Row, list[Row], list[Row]]]:
+        """The rows of a split, each with its positives and its negatives."""
         for row in self.tables.rows("ranking", part=split):
-            positive = next(each for each in row["candidates"] if each["label"])
-            yield row, positive, [each for each in row["candidates"] if not each["label"]]
+            positives = [each for each in row["candidates"] if each["label"]]
+            yield row, positives, [each for each in row["candidates"] if not each["label"]]
 
     def ids(self) -> list[str]:
         """All videos, by id."""
@@ -54,20 +54,22 @@ class Groups:
 
 def export_sentence_transformers(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
     """For CrossEncoder trainers: ``pairs_SPLIT.jsonl`` (query, passage, label: the teacher's p_yes, else 0 or 1), and
-    ``SPLIT.jsonl`` (anchor, positive, negative_1 to negative_N), of as many negatives as every group has.
+    ``SPLIT.jsonl`` (anchor, positive, negative_1 to negative_N), a line a positive, of as many negatives as every group
+    has.
     """
 
     def pairs(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
-        for row, positive, negatives in groups.of(split):
-            for each in (positive, *negatives):
+        for row, positives, negatives in groups.of(split):
+            for each in (*positives, *negatives):
                 label = float(each["label"]) if each["p_yes"] is None else each["p_yes"]
                 yield {"query": row["query"], "passage": groups.text(each), "label": label}
 
     def tuples(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
         fewest = min((len(negatives) for _, _, negatives in groups.of(split)), default=0)
-        for row, positive, negatives in groups.of(split):
+        for row, positives, negatives in groups.of(split):
             others = {f"negative_{n}": groups.text(each) for n, each in enumerate(negatives[:fewest], 1)}
-            yield {"anchor": row["query"], "positive": groups.text(positive), **others}
+            for positive in positives:
+                yield {"anchor": row["query"], "positive": groups.text(positive), **others}
 
     return _by_split(output, destination, video_dir, numeric_ids, {"{split}": tuples, "pairs_{split}": pairs})
 
@@ -78,11 +80,11 @@ def export_ms_swift(output: str, destination: str, video_dir: str | None, numeri
     """
 
     def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
-        for row, positive, negatives in groups.of(split):
+        for row, positives, negatives in groups.of(split):
             yield {
                 "messages": [{"role": "user", "content": row["query"]}],
-                "positive_messages": [[{"role": "user", "content": "<video>"}]],
-                "positive_videos": [[groups.path(positive)]],
+                "positive_messages": [[{"role": "user", "content": "<video>"}] for _ in positives],
+                "positive_videos": [[groups.path(each)] for each in positives],
                 "negative_messages": [[{"role": "user", "content": "<video>"}] for _ in negatives],
                 "negative_videos": [[groups.path(each)] for each in negatives],
             }
@@ -94,8 +96,8 @@ def export_trl(output: str, destination: str, video_dir: str | None, numeric_ids
     """For TRL's SFTTrainer, conversational prompt and completion: the teacher's rationale and answer, and the video."""
 
     def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
-        for row, positive, negatives in groups.of(split):
-            for each in (positive, *negatives):
+        for row, positives, negatives in groups.of(split):
+            for each in (*positives, *negatives):
                 question = [{"type": "video"}, {"type": "text", "text": _QUESTION.format(query=row["query"])}]
                 reply = f"{each['rationale'] or ''}\n<answer>{'yes' if each['label'] else 'no'}</answer>".lstrip()
                 yield {
@@ -115,11 +117,11 @@ def export_tevatron(output: str, destination: str, video_dir: str | None, numeri
         return {"docid": candidate["video_id"], "title": title, "text": text, "video": groups.path(candidate)}
 
     def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
-        for row, positive, negatives in groups.of(split):
+        for row, positives, negatives in groups.of(split):
             yield {
                 "query_id": row["query_id"],
                 "query": row["query"],
-                "positive_passages": [passage(groups, positive)],
+                "positive_passages": [passage(groups, each) for each in positives],
                 "negative_passages": [passage(groups, each) for each in negatives],
             }
 
@@ -138,8 +140,8 @@ def export_beir(output: str, destination: str, video_dir: str | None, numeric_id
 
     def qrels(split: str) -> Iterator[str]:
         yield "query-id\tcorpus-id\tscore\n"
-        for row, positive, _ in groups.of(split):
-            yield f"{row['query_id']}\t{positive['video_id']}\t1\n"
+        for row, positives, _ in groups.of(split):
+            yield from (f"{row['query_id']}\t{positive['video_id']}\t1\n" for positive in positives)
 
     queries = ({"_id": row["query_id"], "text": row["query"]} for split in SPLITS for row, _, _ in groups.of(split))
     contents: dict[str, Write] = {"corpus.jsonl": json_lines(corpus()), "queries.jsonl": json_lines(queries)}

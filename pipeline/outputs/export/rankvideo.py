@@ -34,7 +34,7 @@ def export_rankvideo(
 ) -> list[str]:
     """Write the files that the public release of RankVideo (arXiv 2602.02444) reads; returns their paths.
 
-    - ``train.jsonl``, ``validation.jsonl``: one line a (query, candidate), the positive first
+    - ``train.jsonl``, ``validation.jsonl``: one line a (query, candidate), positives first
     - ``perception_train.jsonl``, ``perception_validation.jsonl``: one line a video with its caption
     - ``queries.tsv`` (``id<TAB>text``), ``qrels.trec``, ``run.trec``
     - ``run.json`` (``{query: {video: score}}``), ``candidates.json`` (``{video: [query, …]}``, by first-stage run)

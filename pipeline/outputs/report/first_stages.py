@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.outputs.run_lines import runs_of
 from pipeline.outputs.tables import Row, Tables
+from schemas.example import POSITIVES
 
 FUSED = "fused"
 
@@ -97,6 +98,6 @@ def _ranks(places: Sequence[Row], names: Sequence[str]) -> list[int | None]:
 
 
 def _kept_negatives(tables: Tables) -> Iterator[Row]:
-    for row in tables.rows("judgements", ["is_positive", "kept", "rank", "runs"]):
-        if row["kept"] and not row["is_positive"]:
+    for row in tables.rows("judgements", ["stratum", "kept", "rank", "runs"]):
+        if row["kept"] and row["stratum"] not in POSITIVES:
             yield row

@@ -18,12 +18,12 @@ from pipeline.outputs.pictures import strip
 from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
 from pipeline.outputs.report.groups import show_groups, splits_hint
 from pipeline.outputs.report.histogram import HEIGHT, WIDTH, histogram
-from pipeline.outputs.report.summary import STAND_INS, Loss, Summary, duration, stratum_order
+from pipeline.outputs.report.summary import MOST_DEMANDS, STAND_INS, Loss, Summary, duration, stratum_order
 from pipeline.outputs.report.sureness import sureness_hint
 from pipeline.outputs.staging import STAGING
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from pipeline.outputs.thresholds import quantile_texts, rules_of
-from schemas.difficulty import DIMENSIONS
+from schemas.difficulty import DIMENSIONS, LENGTHS
 from schemas.losses import STAGES
 from schemas.video import MODALITIES
 from schemas.visible import UNREADABLE, visible
@@ -32,6 +32,7 @@ from transforms.ledger import Line, by_stage
 EXAMPLES = 6
 _LISTED = 40  # rows of a table of failures; the tables folder holds all
 _SNIPPET = 180  # characters
+_LEVELS = range(MOST_DEMANDS + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
             strata=sorted(summary.strata.items(), key=lambda item: stratum_order(item[0])),
             matrix=_matrix(summary),
             hard=_hard(summary),
+            demands=_demands(summary),
             histogram=histogram(summary.margins, thresholds),
             hint=sureness_hint(tables, summary.lines, rules.alpha1) if curate else "",
             quantiles=quantile_texts(manifest),
@@ -200,6 +202,16 @@ def _hard(summary: Summary) -> list[tuple[str, list[float | None]]]:
         (name, [_share(summary.hinging[name, verdict], summary.rated[verdict]) for verdict in ("kept", "dropped")])
         for name in DIMENSIONS
         if summary.rated
+    ]
+
+
+def _demands(summary: Summary) -> list[tuple[str, list[tuple[int, int]]]]:
+    """(kept, written) of the queries that their writer rated, by length and by how many dimensions they hinge on."""
+    found = summary.demands
+    return [
+        (length, [(found[length, n, True], found[length, n, True] + found[length, n, False]) for n in _LEVELS])
+        for length in LENGTHS
+        if any(found[length, n, kept] for n in _LEVELS for kept in (True, False))
     ]
 
 

@@ -46,6 +46,10 @@ class Bar:
     losses: tuple[Loss, ...] = ()
 
 
+MOST_DEMANDS = 3
+"""Queries that hinge on so many dimensions of difficulty, or on more, are counted together."""
+
+
 @dataclass(slots=True)
 class Summary:
     """Counts of one output. Keys of the counters are as their names say; margins are counted in bins of BIN_NATS."""
@@ -67,6 +71,7 @@ class Summary:
     kept: Counter[tuple[str, str]] = field(default_factory=Counter)
     rated: Counter[str] = field(default_factory=Counter)  # verdict, of queries that their writer rated
     hinging: Counter[tuple[str, str]] = field(default_factory=Counter)  # dimension of difficulty, verdict
+    demands: Counter[tuple[str, int, bool]] = field(default_factory=Counter)  # length, dimensions hinged on, kept
     strata: Counter[str] = field(default_factory=Counter)
     pairs_kept: int = 0
     pairs_dropped: Counter[str] = field(default_factory=Counter)
@@ -131,7 +136,7 @@ class Summary:
 
     def pair_funnel(self) -> list[Bar]:
         """From the candidates that a judge may be asked about to those of examples."""
-        lost = self._lost_at("judge")
+        lost = self._lost_at("judge", "judge")  # and not what its panel lost
         due = self.rows["judgements"] + lost.total()
         guarded = Counter({why: n for (*step, why), n in self.rejections.items() if step == ["mine", "guard"]})
         looked_at = [Bar("candidates", due + guarded.total())] if guarded else []
@@ -142,11 +147,15 @@ class Summary:
             Bar("in examples", self.pairs_kept, _losses(self.pairs_dropped)),
         ]
 
-    def _lost_at(self, stage: str) -> Counter[str]:
-        """Rejections by reason, failures by error class and what was deferred of one stage."""
-        lost = Counter({f"deferred: {why}": n for (where, _, why), n in self.deferred.items() if where == stage})
-        for (where, _, why), count in (*self.failures.items(), *self.rejections.items()):
-            if where == stage:
+    def _lost_at(self, stage: str, step: str | None = None) -> Counter[str]:
+        """Rejections by reason, failures by error class and what was deferred of one stage, or of one step of it."""
+
+        def here(where: str, what: str) -> bool:
+            return where == stage and step in (None, what)
+
+        lost = Counter({f"deferred: {why}": n for (*where, why), n in self.deferred.items() if here(*where)})
+        for (*where, why), count in (*self.failures.items(), *self.rejections.items()):
+            if here(*where):
                 lost[why] += count
         return lost
 
@@ -172,7 +181,8 @@ def summarize(output: str, manifest: Manifest) -> Summary:
     _count_queries(summary, tables)
     _count_judgements(summary, tables)
     summary.group_sizes.update(
-        len(row["candidates"]) - 1 for row in tables.rows("ranking", ["candidates.list.element.video_id"])
+        sum(not candidate["label"] for candidate in row["candidates"])
+        for row in tables.rows("ranking", ["candidates.list.element.label"])
     )
     for row in tables.rows("failures", ["stage", "step", "error_class"]):
         summary.failures[row["stage"], row["step"], row["error_class"]] += 1
@@ -198,14 +208,27 @@ def _count_videos(summary: Summary, tables: Tables) -> None:
 
 def _count_queries(summary: Summary, tables: Tables) -> None:
     for row in tables.rows(
-        "queries", ["query_type", "variant", "difficulty.rated", "verdict", "stage", "reason", "evidence_cut"]
+        "queries",
+        [
+            "query_type",
+            "variant",
+            "difficulty.rated",
+            "difficulty.length",
+            "verdict",
+            "stage",
+            "reason",
+            "evidence_cut",
+        ],
     ):
         kind = (row["query_type"] or "", row["variant"] or "")
         summary.written[kind] += 1
         summary.cut.update(("queries", cut["modality"]) for cut in row["evidence_cut"] or ())
         if ratings := (row["difficulty"] or {}).get("rated"):
             summary.rated[row["verdict"]] += 1
-            summary.hinging.update((name, row["verdict"]) for name, rating in ratings.items() if rating == HIGHEST)
+            hinges = [name for name, rating in ratings.items() if rating == HIGHEST]
+            summary.hinging.update((name, row["verdict"]) for name in hinges)
+            length = row["difficulty"]["length"]
+            summary.demands[length, min(len(hinges), MOST_DEMANDS), row["verdict"] == "kept"] += 1
         if row["verdict"] == "kept":
             summary.kept[kind] += 1
         else:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from pipeline.outputs.report.summary import BIN_NATS
 from pipeline.outputs.tables import Tables
+from schemas.example import POSITIVES
 from transforms.ledger import Line
 
 _ENOUGH = 50  # judged negatives, below which shares say little
@@ -25,7 +26,7 @@ def sureness_hint(tables: Tables, lines: Iterable[Line], alpha1: float) -> str:
     bins: Counter[int] = Counter()  # of margins of a no, each BIN_NATS wide and counted by its upper end
     for row in tables.rows("judgements", ["label", "delta", "stratum"]):
         strata[row["stratum"]] += 1
-        if row["label"] == "no" and row["stratum"] != "positive" and row["delta"] is not None:
+        if row["label"] == "no" and row["stratum"] not in POSITIVES and row["delta"] is not None:
             bins[math.ceil(row["delta"] / BIN_NATS)] += 1
     trusted, suspected = strata["trusted_negative"], strata["suspected_positive"]
     negatives = trusted + strata["hard_negative"]

@@ -32,7 +32,20 @@ def _video(row: Row) -> Row:
 
 
 def _judgement(row: Row) -> Row:
+    panel = None if row["panel"] is None else [_with_margin(opinion) for opinion in row["panel"]]
+    return {**_with_margin(row), "panel": panel}
+
+
+def _with_margin(row: Row) -> Row:
     return {**row, "margin": None if row["delta"] is None else margin_of(row)}
+
+
+def judgement_of(row: Row) -> Judgement | None:
+    """The record of a row of judgements, None where it makes none."""
+    try:
+        return read_plain(_judgement(row), Judgement)
+    except msgspec.ValidationError:
+        return None
 
 
 def _rejection(row: Row) -> Row:

@@ -13,9 +13,10 @@ from pipeline.outputs.manifest import RunInfo
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Row, Tables
 from pipeline.outputs.thresholds import rules_of
+from pipeline.outputs.verify.panel import is_confirmed, unheeded_panel
 from pipeline.outputs.verify.records import broken_margin, broken_record
 from schemas.check import InvalidRecord
-from schemas.example import SPLITS, STRATA
+from schemas.example import POSITIVES, SPLITS, STRATA
 from schemas.query import Label
 from schemas.tables import TABLES
 from transforms.curate.curate_query import CurateRules
@@ -182,7 +183,10 @@ def _check_judgement(row: Row, seen: _Seen) -> Found:
     if (row["rank"] is None) != (row["score"] is None):
         yield where, "rank and score are null together"
     yield from _check_probability(where, row)
-    yield from _check_stratum(where, row, row["is_positive"], row["label"], seen)
+    confirmed = is_confirmed(row, seen.rules)
+    yield from _check_stratum(where, row, row["is_positive"], row["label"], confirmed, seen)
+    if unheeded := unheeded_panel(row, seen.rules):
+        yield where, unheeded
     if row["kept"] != (not row["reason"]):
         yield where, "a reason is given exactly where a pair is not kept"
     if row["kept"]:
@@ -200,12 +204,14 @@ def _check_probability(where: str, row: Row) -> Found:
         yield where, f"p_yes must be sigmoid(delta), got {p_yes} for {delta}"
 
 
-def _check_stratum(where: str, row: Row, is_positive: bool, label: Label, seen: _Seen) -> Found:
+def _check_stratum(where: str, row: Row, is_positive: bool, label: Label, is_confirmed: bool, seen: _Seen) -> Found:
     found, delta, rules = row["stratum"], row["delta"], seen.rules
     if found not in STRATA:
         yield where, f"stratum must be one of {', '.join(STRATA)}, got {found!r}"
         return
     due = stratum(is_positive, label, delta, rules.alpha1, rules.alpha2)
+    if due == "suspected_positive" and is_confirmed:
+        due = "confirmed_positive"
     if found != due:
         by = f"label {label}, margin {delta}, alpha1 {rules.alpha1} and alpha2 {rules.alpha2}"
         yield where, f"its stratum is {due} by {by}, got {found}"
@@ -227,11 +233,13 @@ def _check_example(row: Row, seen: _Seen) -> Found:
     strata = [candidate["stratum"] for candidate in row["candidates"]]
     if strata.count("trusted_negative") < seen.rules.min_trusted:
         yield query_id, f"fewer than {seen.rules.min_trusted} trusted negatives"
-    if len(strata) - 1 > seen.rules.max_negatives:
-        yield query_id, f"{len(strata) - 1} negatives, at most {seen.rules.max_negatives}"
+    negatives = sum(name not in POSITIVES for name in strata)
+    if negatives > seen.rules.max_negatives:
+        yield query_id, f"{negatives} negatives, at most {seen.rules.max_negatives}"
     for candidate in row["candidates"]:
         yield from _check_candidate(query_id, candidate, split, seen)
-        if candidate["label"] and seen.query_video.get(query_id, candidate["video_id"]) != candidate["video_id"]:
+        own = candidate["stratum"] == "positive"
+        if own and seen.query_video.get(query_id, candidate["video_id"]) != candidate["video_id"]:
             yield query_id, f"its positive {candidate['video_id']!r} is not its query's video"
 
 
@@ -241,7 +249,8 @@ def _check_candidate(query_id: str, candidate: Row, split: str, seen: _Seen) -> 
     if candidate["delta"] is not None and (broken := broken_margin(candidate)):
         yield where, broken.rule
     yield from _check_probability(where, candidate)
-    yield from _check_stratum(where, candidate, bool(candidate["label"]), candidate["teacher_label"], seen)
+    own, confirmed = candidate["stratum"] == "positive", candidate["stratum"] == "confirmed_positive"
+    yield from _check_stratum(where, candidate, own, candidate["teacher_label"], confirmed, seen)
     yield from _check_split(where, video_id, split, seen)
     if video_id in seen.without_frames and seen.wants_frames:
         yield where, "a candidate's video has frames"

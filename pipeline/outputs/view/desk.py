@@ -21,6 +21,7 @@ from pipeline.outputs.view.files import Source, source_of
 from pipeline.outputs.view.index import Index, Numbers, scan
 from pipeline.outputs.view.lists import LISTS, SORTS
 from pipeline.outputs.view.lookup import Lookup
+from schemas.example import POSITIVES
 from schemas.people.mark import ANSWERS, WRONG, Mark, Verdict
 from transforms.storage.files import join
 
@@ -149,7 +150,7 @@ class Desk:
         return index.counts()
 
     def query(self, query_id: str) -> dict[str, Any]:
-        """A query with everything that was judged of it: the positive first, then what is kept, then by rank."""
+        """A query with everything that was judged of it: its own video first, then what is kept, then by rank."""
         query = self.lookup.row("queries", query_id)
         if query is None:
             raise NoSuchThing(f"there is no query {query_id!r}")
@@ -195,7 +196,8 @@ class Desk:
         pair = next((pair for pair in query["pairs"] if pair["video_id"] == video_id), None)
         if video_id and pair is None:
             raise NoSuchThing(f"video {video_id!r} was not judged for query {query_id!r}")
-        fits: Verdict = "bad query" if pair is None else "wrong positive" if pair["is_positive"] else "false negative"
+        of_pair: Verdict = "wrong positive" if pair and pair["stratum"] in POSITIVES else "false negative"
+        fits: Verdict = of_pair if pair else "bad query"
         if verdict not in ("", fits):
             raise ValueError(f"this can be marked as {fits!r} alone, got {verdict!r} (known: {', '.join(WRONG)})")
         with self._lock:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # heavy, and --help is quick
     from rich.table import Table
 
     from pipeline.config import Recipe
-    from pipeline.planning.plan import Plan, StepPlan
+    from pipeline.planning.plan import Plan
+    from pipeline.planning.step import StepPlan
 
 
 def act(request: Request, as_json: bool) -> bool:

@@ -189,8 +189,8 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
     if request.follow_up:
         messages.append({"role": "user", "content": request.follow_up})
     parameters: dict[str, Any] = {"seed": request.seed}
-    if request.task == "write_queries" and options.json_schema:
-        form = reply_schema(request.evidence.present, request.count)
+    if request.writes and options.json_schema:
+        form = reply_schema(request.evidence.present, request.count, request.task == "write_requests")
         schema = form if options.served.schema_bounds else without_bounds(form)
         named = {"name": "queries", "strict": True, "schema": schema}
         parameters["response_format"] = {"type": "json_schema", "json_schema": named}

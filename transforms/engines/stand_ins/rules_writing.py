@@ -57,6 +57,18 @@ _TEMPLATES: dict[QueryType, tuple[str, ...]] = {
     ),
 }
 
+_REQUESTS = (
+    "I want to know more about {a} because people around me have often said that it was connected with {b} and that "
+    "someone was involved who is hardly ever named. Until now I have seen what is said about the two, and that was "
+    "less than they know. What I want is the part of the story in which {c} came into it, what happened before, and "
+    "who said so at the time. Something that is just about {a}, or about another person or place, is not what I have "
+    "use for.",
+    "For some time now I have followed what people say about {a}, and three of them have asked me how {b} came to play "
+    "a role in it. I know who was involved and what came after, but not why it happened or what everyone said about it "
+    "then. I now want the story in which these two came together with {c}, and which shows what was first and what "
+    "came later. It should not be about something else that is only like it.",
+)
+
 # The words by which a template asks for more than a topic.
 _ASKS: dict[str, frozenset[str]] = {
     "temporal": frozenset({"after", "first", "once", "then"}),
@@ -83,18 +95,22 @@ class _Draft:
     query: str
     query_type: QueryType
     joined: tuple[_Phrase, ...]
+    parts: tuple[_Draft, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        named = {phrase.modality for phrase in self.joined}
         cited = [f'"{phrase.text}" ({phrase.modality}: {phrase.sentence[:80]})' for phrase in self.joined]
         return {
             "evidence": [f"{phrase.modality}: {phrase.text}" for phrase in self.joined],
             "rationale": f"Joins {' with '.join(cited)}; none alone tells what is meant." if len(cited) > 1 else "",
-            "query": self.query,
-            "query_type": self.query_type,
-            "modalities": [modality for modality in MODALITIES if modality in named],
+            **self._as_query(),
+            **({"parts": [part._as_query() for part in self.parts]} if self.parts else {}),
             "difficulty": {name: self._rating(name) for name in DIMENSIONS},
         }
+
+    def _as_query(self) -> dict[str, object]:
+        named = {phrase.modality for phrase in self.joined}
+        modalities = [modality for modality in MODALITIES if modality in named]
+        return {"query": self.query, "query_type": self.query_type, "modalities": modalities}
 
     def _rating(self, dimension: str) -> int:
         """What a rule can tell of a query that it made itself; it makes none that are hard in another way."""
@@ -106,14 +122,32 @@ class _Draft:
 def write(request: TeacherRequest) -> TeacherReply:
     """As many queries as the request asks for, in the format of a real teacher."""
     evidence = request.evidence
+    if request.task == "write_requests":
+        return _reply([_request(evidence, turn) for turn in range(request.count)])
     variant: Variant = evidence.present[0] if len(evidence.present) == 1 else "all"
     drafts = [_draft(evidence, _TYPES[variant][turn % 2], turn) for turn in range(request.count)]
     longest = max((sentence for _, sentence in _sentences(evidence)), key=lambda s: len(words(s)), default="")
     length = len(words(longest))
     if len(drafts) > 1 and (length > 40 or (length >= 12 and request.seed % 4 == 0)):
         drafts[-1] = replace(drafts[-1], query=longest)
+    return _reply(drafts)
+
+
+def _reply(drafts: list[_Draft]) -> TeacherReply:
     reply = json.dumps({"queries": [draft.as_json() for draft in drafts]}, ensure_ascii=False, indent=1)
     return TeacherReply(reply.replace("<", "\\u003c"))  # a tag in the evidence must not read as one of the reply's
+
+
+def _request(evidence: Evidence, turn: int) -> _Draft:
+    """A long request that joins three phrases, and a part for each two of them; short where there are fewer."""
+    joined = _join(_phrases(_sentences(evidence)), turn)
+    if len(joined) < 3:
+        return _Draft(_fill("specific", joined), "specific", joined)
+    text = _REQUESTS[len(joined[0].text) % len(_REQUESTS)]
+    text = text.format(a=joined[0].text, b=joined[1].text, c=joined[2].text)
+    pairs = (joined[0], joined[1]), (joined[0], joined[2])
+    parts = tuple(_Draft(_fill("specific", pair), "specific", pair) for pair in pairs)
+    return _Draft(text, "cross" if len({phrase.modality for phrase in joined}) > 1 else "specific", joined, parts)
 
 
 def _draft(evidence: Evidence, query_type: QueryType, turn: int) -> _Draft:
