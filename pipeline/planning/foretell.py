@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pipeline.planning.forecast import Flow, calls_of_pair, variants_of
 from pipeline.planning.panel import DOUBTFUL
@@ -41,7 +42,7 @@ def seconds_each(job: Job, step: str) -> float | None:
         return None
     engines = job.engines
     stamps = engines.stamps()
-    engine = getattr(engines, _ROLES.get(step, step), None)
+    engine: Any = getattr(engines, _ROLES.get(step, step), None)
     if step in ("embed_video", "embed_query") and engines.embedders:
         engine = engines.embedders[0]
         stamps[step] = engine.document_stamp() if step == "embed_video" else engine.query_stamp()
