@@ -15,6 +15,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from schemas.losses import STAGES, Loss, Outcome, Tally
 
 Key = tuple[str, str, Outcome, str]  # stage, step, outcome, reason
+# A key of all items or a function of an item, and how many an item stands for, one if that is not told.
+Counted = tuple[Key | Callable[[Any], Key], Callable[[Any], int] | None]
 LOSSES = "losses"  # the tag of a step's losses
 
 
@@ -31,19 +33,20 @@ def key_of(loss: Loss) -> Key:
 class Count(beam.DoFn):
     """Any item -> (Key, how many): counts of a bundle, so that the items themselves go nowhere to be counted.
 
-    ``key`` is that of every item, or a function of the item; ``amount`` is how many an item stands for.
+    Each item counts in every way that is ``counted``.
     """
 
-    def __init__(self, key: Key | Callable[[Any], Key], amount: Callable[[Any], int] | None = None) -> None:
-        self._key, self._amount = key, amount
+    def __init__(self, *counted: Counted) -> None:
+        self._counted = counted
         self._counts: dict[Key, int] = {}
 
     def start_bundle(self) -> None:
         self._counts = {}
 
     def process(self, item: Any) -> None:
-        key = self._key(item) if callable(self._key) else self._key
-        self._counts[key] = self._counts.get(key, 0) + (self._amount(item) if self._amount else 1)
+        for given, amount in self._counted:
+            key = given(item) if callable(given) else given
+            self._counts[key] = self._counts.get(key, 0) + (amount(item) if amount else 1)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from (GlobalWindows.windowed_value_at_end_of_window(count) for count in self._counts.items())
