@@ -1,4 +1,4 @@
-"""Commands that read what a run wrote: ``hardquery view``, ``verify``, ``explain``, ``diff`` and ``export``."""
+"""Commands that read what a run wrote: ``view``, ``verify``, ``explain``, ``diff``, ``compare``, ``export``."""
 
 from __future__ import annotations
 
@@ -70,6 +70,12 @@ def add_commands(commands: Any) -> None:
     diff.add_argument("--json", action="store_true", help="print every row that differs, and all counts, as JSON Lines")
     diff.add_argument("--exit-code", action="store_true", help=f"end with exit code {PROBLEMS} where any row differs")
     diff.set_defaults(act=_diff)
+
+    text = "several outputs side by side: yields, strata, margins, agreement with people, what they took"
+    compare = commands.add_parser("compare", help=text, description=sentence(text), allow_abbrev=False)
+    compare.add_argument("outputs", nargs="+", metavar="OUT")
+    compare.add_argument("--json", action="store_true", help="print JSON")
+    compare.set_defaults(act=_compare)
 
     export = commands.add_parser("export", help="write the training set in another format")
     export.add_argument(
@@ -168,6 +174,23 @@ def _diff(arguments: argparse.Namespace, _: list[str]) -> int:
             found = diff(arguments.a, arguments.b, examples.wanted, examples.add)
             print(diff_text(found, examples), end="")
     return PROBLEMS if arguments.exit_code and found.rows_differ else 0
+
+
+def _compare(arguments: argparse.Namespace, _: list[str]) -> int:
+    import msgspec
+
+    from pipeline.outputs.diff.side_by_side import compare_text, figures_of
+    from pipeline.outputs.manifest import NotAnOutput
+
+    outputs = [output.rstrip("/") for output in arguments.outputs]
+    connect_stores(*outputs)
+    with one_line(NotAnOutput):
+        found = [figures_of(output) for output in outputs]
+    if arguments.json:
+        print(msgspec.json.encode([{"output": each, **one} for each, one in zip(outputs, found, strict=True)]).decode())
+    else:
+        print(compare_text(outputs, found), end="")
+    return 0
 
 
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
