@@ -21,6 +21,8 @@ STEPS: Mapping[str, str] = {
     "retrieve": "queries searched",
     "judge": "pairs judged",
     "panel": "doubtful pairs judged again",
+    "negatives": "prompts answered (negative queries)",
+    "verify": "negative queries verified",
     "emit": "shards written",
 }
 # What each step is given its items by: once that is at its end, all of them are there.
@@ -35,6 +37,8 @@ _BEFORE: Mapping[str, tuple[str, ...]] = {
     "retrieve": ("write",),
     "judge": ("retrieve",),
     "panel": ("judge",),
+    "negatives": ("write", "judge"),
+    "verify": ("negatives",),
 }
 _TELLING_S = 1.0  # a rate over less than that says nothing
 
