@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from runners.beam_flags import split_flags
-from runners.cli import asr_check, audit, cache, engines, evaluate, outputs, rerank, retrieve, train
+from runners.cli import asr_check, audit, cache, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.left_out import leave_out
 from runners.cli.parser import Parser
-from runners.cli.runs import batch, demo, finish, recipes, run, status
+from runners.cli.runs import batch, demo, engines, finish, recipes, run, status
 from runners.quiet import hush, hush_warnings
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
