@@ -51,7 +51,7 @@ class Group:
         return f"<div><p><b>{escape(self.query)}</b> <code>{self.query_id}</code></p>{''.join(self._cards())}</div>"
 
     def _cards(self) -> Iterator[str]:
-        from pipeline.outputs.pictures import strip
+        from pipeline.outputs.report.pictures import strip
 
         for candidate in self.candidates:
             video = self.video(candidate.video_id)

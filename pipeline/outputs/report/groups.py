@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.outputs.pictures import strip
+from pipeline.outputs.report.pictures import strip
 from pipeline.outputs.tables import Row, Tables, VideoIndex
 from transforms.group.disjoint_sets import DisjointSets
 from transforms.group.group_videos import MOST

@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.outputs.manifest import Manifest, by_role
-from pipeline.outputs.pictures import strip
 from pipeline.outputs.report.calls import calls_of, prompt_cache_warning
 from pipeline.outputs.report.groups import show_groups, splits_hint
 from pipeline.outputs.report.histogram import HEIGHT, WIDTH, histogram
+from pipeline.outputs.report.pictures import strip
 from pipeline.outputs.report.summary import MOST_DEMANDS, STAND_INS, Loss, Summary, duration, stratum_order
 from pipeline.outputs.report.sureness import sureness_hint
 from pipeline.outputs.staging import STAGING

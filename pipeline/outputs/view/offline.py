@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from pipeline.outputs.pictures import thumbnail
 from pipeline.outputs.tables import Row
 from pipeline.outputs.view.desk import Desk
 from pipeline.outputs.view.index import Index
 from pipeline.outputs.view.lists import SORTS
 from pipeline.outputs.view.server import page_file, plain
 from schemas.video import spread
+from transforms.media.thumbnail import thumbnail
 
 _FRAMES = 6  # of a video, evenly spread
 _LISTS = ("groups", "dropped", "rejections", "failures")
