@@ -6,13 +6,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from tiny_output import tiny_rows, write_tiny
 
-<<<<<<< HEAD
-from pipeline.audit.agreement import agreement, agreement_text, cohens_kappa
+from pipeline.audit.agreement import agreement, agreement_text
 from pipeline.audit.blind import Asked, Drawn, NoSample, draw, joined, read_sample, write_sample
-=======
-from pipeline.audit.agreement import agreement
-from pipeline.audit.blind import Drawn, NoSample, draw, read_sample, write_sample
->>>>>>> trunk
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.marks import ANSWERS_FILE, add_mark
 from pipeline.outputs.report.panel import cohens_kappa

@@ -16,63 +16,10 @@ _DRAWS = 4000
 _LEVEL = 0.95
 
 
-<<<<<<< HEAD
-def cohens_kappa(table: Tables2x2) -> Any:
-    """Cohen's kappa (1960) of tables of counts or weights (…, 2, 2); NaN where chance alone agrees on everything."""
-    total = table.sum(axis=(-2, -1))
-    observed = np.trace(table, axis1=-2, axis2=-1) / total
-    by_chance = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1) / total**2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(by_chance < 1, (observed - by_chance) / (1 - by_chance), np.nan)
-
-
 def agreement(
     drawn: Sequence[Drawn], answers: Mapping[tuple[str, str], str], seed: int = 0, gone: int = 0
 ) -> Agreement:
     """Compare; ``answers`` are "yes", "no" or "unsure" by query id and video id, ``gone`` see ``Agreement``.
-=======
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with the bounds of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class CellAgreement:
-    """One cell: so many answered of all its pairs in the output, and how many of them people judge otherwise."""
-
-    cell: str
-    of: int
-    answered: int
-    wrong: int
-    error: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """The judge against people, over all kept pairs of the output.
-
-    ``base_rate`` is the share of pairs that people call yes. ``false_negatives`` is the share of kept negatives that
-    people call yes, ``wrong_positives`` of kept positives that they call no. Estimates are None where nothing was
-    answered that they rest on; ``kappa`` also where both call everything the same, which leaves nothing to agree on.
-    """
-
-    drawn: int
-    answered: int
-    unsure: int
-    kappa: Estimate | None
-    base_rate: Estimate | None
-    false_negatives: Estimate | None
-    wrong_positives: Estimate | None
-    cells: tuple[CellAgreement, ...]
-
-
-def agreement(drawn: Sequence[Drawn], answers: Mapping[tuple[str, str], str], seed: int = 0) -> Agreement:
-    """Compare; ``answers`` are "yes", "no" or "unsure" by query id and video id.
->>>>>>> trunk
 
     Each answered pair stands for as many pairs of its cell as there are for each answer. Kappa's interval is that of
     the percentile bootstrap within cells; those of rates are of Jeffreys' Beta posterior in each cell, for it is no
