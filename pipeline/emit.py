@@ -82,9 +82,10 @@ class Emit(beam.PTransform):
             | "Count warnings" >> beam.CombinePerKey(sum)
             | "Flat" >> beam.MapTuple(lambda key, count: (*key, count)),
             "work": self.ledger.work(pipeline),
-            "thresholds": merge([found[THRESHOLDS]] if THRESHOLDS in found else [], "Thresholds", pipeline),
             "trec": self._write_trec(found),
         }
+        if THRESHOLDS in found:
+            counts[THRESHOLDS] = found[THRESHOLDS]
         named = [items | f"Of {name}" >> beam.Map(_under_one_key, name) for name, items in counts.items()]
         gathered = named | "Gather" >> beam.Flatten() | "All" >> beam.GroupByKey()
         return gathered | "Counts" >> beam.MapTuple(self._write_counts)
