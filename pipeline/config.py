@@ -32,6 +32,7 @@ from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
 from transforms.speech.plausible import SpeechRules
 from transforms.synthesize.filter_queries import TextFilters
+from transforms.synthesize.negative_queries import NegativeQueriesConfig
 from transforms.teacher.panel import PanelRules
 
 __all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "recipe_names", "recipe_text"]
@@ -47,6 +48,7 @@ _RENAMED = {
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
 PROMPTS = ("caption", "write_queries", "write_requests", "judge")
+_OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative queries alone
 
 
 class ExtractConfig(Section, frozen=True):
@@ -68,7 +70,8 @@ class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
     ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
-    variant request. ``evidence`` is the most characters of each modality that a prompt shows.
+    variant request. ``evidence`` is the most characters of each modality that a prompt shows. ``negative_queries`` are
+    written where that is not null.
     """
 
     teacher: EngineOptions
@@ -78,6 +81,7 @@ class SynthesizeConfig(Section, frozen=True):
     variants: tuple[Variant, ...] = PAPERS_VARIANTS
     queries_per_variant: Positive = 2
     filters: TextFilters = TextFilters()
+    negative_queries: NegativeQueriesConfig | None = None
 
     def __post_init__(self) -> None:
         _require_distinct("variants", self.variants)
@@ -182,6 +186,8 @@ class CostConfig(Section, frozen=True):
     embed_query: Cost = Cost()
     judge: Cost = Cost()
     panel: Cost = Cost()
+    negatives: Cost = Cost()
+    verify: Cost = Cost()
 
     def by_step(self) -> dict[str, Cost]:
         """As a budget has them."""
@@ -224,12 +230,16 @@ class Recipe(Section, frozen=True):
             RecipeError: such a file cannot be read, or has other slots than the prompt that it replaces.
         """
         writing = self.synthesize
+        negatives = writing.negative_queries
         own = {
             "write_queries": ("synthesize.prompt", writing.prompt),
             "write_requests": ("synthesize.request_prompt", writing.request_prompt),
             "judge": ("judge.prompt", self.judge.prompt),
+            "negative_queries": ("synthesize.negative_queries.prompt", negatives.prompt if negatives else None),
         }
         names = PROMPTS if "request" in writing.variants else [name for name in PROMPTS if name != "write_requests"]
+        if negatives is not None:
+            names = [*names, *_OF_NEGATIVES]
         return {name: _template(name, *own.get(name, ("", None))) for name in names}
 
     def share_judged_first(self, videos: int, human: int) -> float | None:

@@ -36,6 +36,7 @@ from transforms.storage.trec import qrels_lines, run_lines
 
 QRELS, COUNTS = "qrels.trec", ".counts.json"
 THRESHOLDS = "thresholds"
+BY_VIDEO = "examples_by_video"
 FIRST_STAGE = "first-stage"  # the tag of the run that a reranker is given
 Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candidates, and its places in their runs
 
@@ -59,8 +60,8 @@ class Emit(beam.PTransform):
     """All that a run found, by name -> one path, of a file with its Counts.
 
     The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)), written
-    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair), and thresholds (Thresholds), not there
-    where none had to be found. ``runs`` are the names of the first
+    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair), and, not there where there are none,
+    thresholds (Thresholds) and examples_by_video (VideoExample). ``runs`` are the names of the first
     stages; each of several has a file of its own.
     """
 
@@ -103,6 +104,8 @@ class Emit(beam.PTransform):
         split = found["videos"] | "Add split" >> beam.Map(
             lambda video, splits: (splits[video.video_id], video), beam.pvalue.AsDict(found["splits"])
         )
+        by_video = found.get(BY_VIDEO)
+        optional = {} if by_video is None else {"ranking_by_video": by_video | "Rows by video" >> beam.Map(split_row)}
         return {
             "videos": split | "Video rows" >> beam.Map(_video_row, beam.pvalue.AsDict(found["near"])),
             "queries": verdicts | "Query rows" >> beam.FlatMapTuple(query_rows),
@@ -111,6 +114,7 @@ class Emit(beam.PTransform):
             "perception": split | "Caption rows" >> beam.FlatMapTuple(caption_rows),
             "rejections": losses | "Rejection rows" >> beam.FlatMap(rejection_rows),
             "failures": losses | "Failure rows" >> beam.FlatMap(failure_rows),
+            **optional,
         }
 
     def _write(self, tables: dict[str, beam.PCollection]) -> beam.PCollection:
@@ -162,8 +166,9 @@ class AddFrames:
 
 
 def _is_of_query(loss: Loss) -> bool:
-    """Whether a query was lost, and no pair of it."""
-    return bool(loss.query_id) and loss.stage != "judge" and (loss.stage, loss.step) != ("mine", "guard")
+    """Whether a query was lost, and no pair of it, nor a negative query."""
+    of_pair = loss.stage == "judge" or (loss.stage, loss.step) == ("mine", "guard")
+    return bool(loss.query_id) and not of_pair and not loss.step.endswith("negatives")
 
 
 def video_row(split: Split, video: Video, group: str) -> Row:

@@ -128,6 +128,18 @@ CHAIN: tuple[tuple[str, str], ...] = (
     ("curate/queries", "emit/ranking"),
 )
 
+# The same of negative queries, in runs that write any.
+CHAIN_OF_NEGATIVES: tuple[tuple[str, str], ...] = (
+    ("curate/queries", "synthesize/negatives"),
+    ("synthesize/filter negatives", "judge/verify"),
+    ("judge/verify", "curate/negatives"),
+)
+
+
+def chain_of(lines: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """The pairs of steps of a run that has these lines."""
+    return (*CHAIN, *(CHAIN_OF_NEGATIVES if "synthesize/negatives" in lines else ()))
+
 
 def check_balance(lines: Iterable[Line], entries: int) -> None:
     """Raise LedgerOutOfBalance unless every line balances and nothing is lost between steps.
@@ -136,7 +148,7 @@ def check_balance(lines: Iterable[Line], entries: int) -> None:
     """
     by_name = {f"{line.stage}/{line.step}": line for line in lines}
     wrong = [f"{name}: {line.missing:+d}" for name, line in by_name.items() if line.missing]
-    for first, second in CHAIN:
+    for first, second in chain_of(by_name):
         lost = by_name[first].left - by_name[second].entered
         if lost:
             wrong.append(f"{first} to {second}: {lost:+d}")

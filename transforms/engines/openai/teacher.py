@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from prompts.negative_queries import negatives_schema
 from prompts.write_queries import reply_schema, without_bounds
 from schemas.capabilities import Capabilities
 from schemas.check import require
@@ -190,7 +191,7 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
         messages.append({"role": "user", "content": request.follow_up})
     parameters: dict[str, Any] = {"seed": request.seed}
     if request.writes and options.json_schema:
-        form = reply_schema(request.evidence.present, request.count, request.task == "write_requests")
+        form = _form(request)
         schema = form if options.served.schema_bounds else without_bounds(form)
         named = {"name": "queries", "strict": True, "schema": schema}
         parameters["response_format"] = {"type": "json_schema", "json_schema": named}
@@ -206,6 +207,13 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
     if request.confidence == "sampling":
         parameters.update(temperature=1.0)
     return messages, parameters
+
+
+def _form(request: TeacherRequest) -> dict[str, Any]:
+    """The JSON schema of the reply to a request to write."""
+    if request.task == "negative_queries":
+        return negatives_schema(request.count)
+    return reply_schema(request.evidence.present, request.count, request.task == "write_requests")
 
 
 def _lacks_of_writer(options: OpenAiTeacher, found: Capabilities) -> list[str]:
