@@ -22,7 +22,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
-from runners import dofn_specs, quick_graph
+from runners import dofn_specs, quick_graph, shuffle
 from transforms.workers import sandbox, window
 
 V = TypeVar("V", bound=PipelineOptions)
@@ -134,10 +134,11 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     fn_runner.BundleManager._send_input_to_worker = _send_input
     # Types are checked while the graph is built, at a fifteenth of a small run; a run has the graph of every other.
     options.view_as(TypeOptions).pipeline_type_check = False
+    shuffle.use_files()
     # Options are shipped to workers only if the runner is given them as provision information.
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = fn_runner.ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-    return beam.Pipeline(runner=fn_runner.FnApiRunner(provision_info=provision), options=options)
+    return beam.Pipeline(runner=shuffle.LocalRunner(provision_info=provision), options=options)
 
 
 def run(pipeline: beam.Pipeline, watch: Callable[[threading.Event], object]) -> PipelineResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from prompts.margin import tells_all
 from prompts.negative_queries import negatives_schema
 from prompts.write_queries import reply_schema, without_bounds
 from schemas.capabilities import Capabilities
@@ -175,7 +176,7 @@ class ServedTeacher(Teacher):
         if "logprob_token_ids" not in parameters:
             return reply
         asked = len(parameters["logprob_token_ids"])
-        tokens = (replace(token, complete=len(token.alternatives) >= asked) for token in reply.tokens)
+        tokens = (replace(token, complete=tells_all(token, asked)) for token in reply.tokens)
         return replace(reply, tokens=tuple(tokens))
 
 
