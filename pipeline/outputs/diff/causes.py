@@ -56,7 +56,10 @@ class Attribution:
             "rejections": self._rejection,
             "failures": self._failure,
         }[table]
-        return [of(change) for change in changes]
+        return [
+            self._negatives(change.row["query_id"]) if change.row.get("step") in OF_NEGATIVES else of(change)
+            for change in changes
+        ]
 
     def _ranking(self, change: Change) -> Causes:
         query_id, given, columns = change.key[0], self._given, set(change.columns)
@@ -99,8 +102,6 @@ class Attribution:
 
     def _rejection(self, change: Change) -> Causes:
         row, in_a = change.row, change.kind != "only in B"
-        if row["step"] in OF_NEGATIVES:
-            return self._negatives(row["query_id"])
         if row["stage"] == "judge" or (row["stage"], row["step"]) == ("mine", "guard"):
             return self._queries.missing_pair(row["query_id"], row["video_id"], in_a)
         if row["query_id"]:
@@ -116,8 +117,6 @@ class Attribution:
 
     def _failure(self, change: Change) -> Causes:
         row, in_a = change.row, change.kind != "only in B"
-        if row["step"] in OF_NEGATIVES:
-            return self._negatives(row["query_id"])
         if row["stage"] == "judge":
             return self._queries.missing_pair(row["query_id"], row["video_id"], in_a)
         if row["stage"] == "synthesize":
