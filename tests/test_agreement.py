@@ -5,10 +5,11 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from tiny_output import tiny_rows, write_tiny
 
-from pipeline.audit.agreement import agreement, cohens_kappa
+from pipeline.audit.agreement import agreement
 from pipeline.audit.blind import Drawn, NoSample, draw, read_sample, write_sample
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.marks import ANSWERS_FILE, add_mark
+from pipeline.outputs.report.panel import cohens_kappa
 from runners.cli.main import main
 from schemas.people.mark import Mark
 

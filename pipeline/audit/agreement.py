@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit.blind import Drawn
+from pipeline.outputs.report.panel import Tables2x2, cohens_kappa
 from schemas.example import POSITIVES
 
-Tables2x2 = np.ndarray[Any, np.dtype[np.float64]]  # (…, judge no or yes, people no or yes)
 _DRAWS = 4000
 _LEVEL = 0.95
 
@@ -53,15 +53,6 @@ class Agreement:
     false_negatives: Estimate | None
     wrong_positives: Estimate | None
     cells: tuple[CellAgreement, ...]
-
-
-def cohens_kappa(table: Tables2x2) -> Any:
-    """Cohen's kappa (1960) of tables of counts or weights (…, 2, 2); NaN where chance alone agrees on everything."""
-    total = table.sum(axis=(-2, -1))
-    observed = np.trace(table, axis1=-2, axis2=-1) / total
-    by_chance = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1) / total**2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(by_chance < 1, (observed - by_chance) / (1 - by_chance), np.nan)
 
 
 def agreement(drawn: Sequence[Drawn], answers: Mapping[tuple[str, str], str], seed: int = 0) -> Agreement:

@@ -67,6 +67,7 @@ class RunInfo:
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
     of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
     recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured.
+    ``given`` is the fingerprint of all that decides the output, "" where it is not known.
     """
 
     recipe: Mapping[str, Any]
@@ -84,6 +85,7 @@ class RunInfo:
     libraries: Mapping[str, str] = field(default_factory=dict)
     thresholds: Thresholds | None = None
     labels: LabelsUsed | None = None
+    given: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

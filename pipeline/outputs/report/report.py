@@ -138,6 +138,7 @@ def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
     return [
         ("from-files-to-examples", "From files to examples", True),
         ("margins", "Margins", True),
+        ("panel", "Panel", summary.panel is not None),
         ("first-stages", "First stages", summary.first_stages is not None),
         ("evidence-and-queries", "Evidence and queries", True),
         ("negative-queries", "Negative queries", summary.by_video is not None),
