@@ -18,7 +18,7 @@ from pipeline.curate import caption_example
 from pipeline.outputs.run_lines import run_files
 from pipeline.stage import LedgerBuilder, merge
 from schemas.example import Example, Split
-from schemas.losses import Loss, Tally
+from schemas.losses import OF_NEGATIVES, Loss, Tally
 from schemas.query import Candidate, Candidates, Margin, Place, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
@@ -168,7 +168,7 @@ class AddFrames:
 def _is_of_query(loss: Loss) -> bool:
     """Whether a query was lost, and no pair of it, nor a negative query."""
     of_pair = loss.stage == "judge" or (loss.stage, loss.step) == ("mine", "guard")
-    return bool(loss.query_id) and not of_pair and not loss.step.endswith("negatives")
+    return bool(loss.query_id) and not of_pair and loss.step not in OF_NEGATIVES
 
 
 def video_row(split: Split, video: Video, group: str) -> Row:
