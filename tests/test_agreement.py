@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score
 from tiny_output import tiny_rows, write_tiny
 
 from pipeline.audit.agreement import agreement, agreement_text
@@ -39,15 +38,19 @@ CELLS = [
 ]
 
 
+def kappa_of_sklearn(judge, people, weights):
+    from sklearn.metrics import cohen_kappa_score  # a second and a half, for this file alone
+
+    return cohen_kappa_score(judge, people, sample_weight=weights)
+
+
 def test_kappa_is_that_of_scikit_learn_weighted_or_not():
     rng = np.random.default_rng(3)
     judge, people, weight = rng.random(400) < 0.4, rng.random(400) < 0.3, rng.random(400)
     for weights in (np.ones(400), weight):
         table = np.zeros((2, 2))
         np.add.at(table, (judge.astype(int), people.astype(int)), weights)
-        assert float(cohens_kappa(table)) == pytest.approx(
-            cohen_kappa_score(judge, people, sample_weight=weights), abs=1e-12
-        )
+        assert float(cohens_kappa(table)) == pytest.approx(kappa_of_sklearn(judge, people, weights), abs=1e-12)
 
 
 def test_a_sample_stands_for_the_whole_set_by_the_sizes_of_its_cells():
@@ -59,7 +62,7 @@ def test_a_sample_stands_for_the_whole_set_by_the_sizes_of_its_cells():
 
     found = agreement(drawn, answers)
 
-    assert found.kappa.value == pytest.approx(cohen_kappa_score(judged, said, sample_weight=weights), abs=1e-12)
+    assert found.kappa.value == pytest.approx(kappa_of_sklearn(judged, said, weights), abs=1e-12)
     assert found.base_rate.value == pytest.approx(np.average(said, weights=weights), abs=1e-12)
     rates = {cell.cell: cell.wrong / cell.answered for cell in found.cells}
     expected = (2500 * rates["trusted_negative"] + 500 * rates["hard_negative"]) / 3000
