@@ -18,7 +18,6 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lo
 
 QUICK = ("extract.asr=null", "extract.ocr=null", "extract.frames.max_frames=2", "emit.frames.frames=2")
 QUICK += ("synthesize.variants=[caption,metadata]",)
-QUICK += ("judge.panel={second: {engine: rules}}", "judge.panel_rules.margin_below=null")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +52,10 @@ def test_a_run_killed_while_two_engines_work_repeats_what_was_in_flight_and_ends
     assert trial.left == 0
 
 
-def test_a_run_killed_on_an_object_store_while_a_panel_judges_ends_as_on_a_disk(job, peace, bucket):
+def test_a_run_killed_on_an_object_store_ends_with_the_bytes_of_one_on_a_disk(job, peace, bucket):
     remote = Job((*job.arguments, "--workers", "1"), bucket, job.folder)
 
-    trial = try_kills(remote, peace, "remote", [Moment("start panel", 9, 0.0)])
+    trial = try_kills(remote, peace, "remote", [Moment("start judge", 9, 0.0)])
 
     assert trial.kills == 1
     assert trial.problem == ""
