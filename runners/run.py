@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.standing import standing
 from pipeline.planning.plan import Plan, make_plan
 from pipeline.run import execute, given_of
 from runners import local
+from runners.console.kept import Looking, StatusFile
+from runners.console.progress import View
+from runners.console.progress import watch as show_in
 from runners.job import Prepared
 from runners.remote.submit import Say, run_remote
 from transforms import progress
@@ -31,11 +35,8 @@ class Finished:
         return sum(sum(line.deferred.values()) for line in self.lines)
 
 
-Watch = Callable[[threading.Event], object]
-
-
-def run(prepared: Prepared, watch: Watch = threading.Event.wait, say: Say = print) -> Finished:
-    """Run the job while ``watch`` shows how far it is, unless its output is to be left alone.
+def run(prepared: Prepared, views: Sequence[View] = (), say: Say = print) -> Finished:
+    """Run the job while ``views`` show how far it is, unless its output is to be left alone.
 
     Raises what ``pipeline.run.execute`` raises, and any other error that stopped it.
     """
@@ -45,6 +46,7 @@ def run(prepared: Prepared, watch: Watch = threading.Event.wait, say: Say = prin
         return finished
     progress.reset()
     local.quieten()
+    watch = partial(show_in, views=[*views, StatusFile(job.output)], look=Looking(job, here=prepared.remote is None))
     if (remote := prepared.remote) is not None:
         return Finished(*run_remote(job, remote.chosen, remote.request, say, watch))
     pipeline, name = local.make_pipeline(options), local.runner_name(options)

@@ -16,6 +16,7 @@ from pipeline.outputs.staging import is_half_published
 from pipeline.outputs.tables import Tables
 from schemas.capabilities import Capabilities
 from schemas.check import read_json
+from schemas.people.agreement import Agreement
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
 from transforms.curate.thresholds import Thresholds
@@ -90,9 +91,13 @@ class RunInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(RunInfo):
-    """A run and the files that it wrote; the file ``manifest.json``, which is written last."""
+    """A run and the files that it wrote; the file ``manifest.json``, which is written last.
+
+    ``agreement`` is what people made of the judge afterwards, where that was published.
+    """
 
     files: tuple[WrittenFile, ...]
+    agreement: Agreement | None = None
     hardquery: str = field(default_factory=lambda: version("hardquery"))
     schema_version: str = SCHEMA_VERSION
 

@@ -138,11 +138,13 @@ def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
     return [
         ("from-files-to-examples", "From files to examples", True),
         ("margins", "Margins", True),
+        ("panel", "Panel", summary.panel is not None),
         ("first-stages", "First stages", summary.first_stages is not None),
         ("evidence-and-queries", "Evidence and queries", True),
         ("negative-queries", "Negative queries", summary.by_video is not None),
         ("examples", "Examples", True),
         ("left-out", "Left out", bool(summary.dropped)),
+        ("checked-by-people", "Checked by people", summary.manifest.agreement is not None),
         ("near-duplicates", "Near-duplicates", True),
         ("ledger", "Ledger", True),
         ("failures", "Failures", True),
