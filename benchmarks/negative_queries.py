@@ -29,7 +29,8 @@ from schemas.query import Candidate
 from schemas.video import EngineStamp
 from trainer.config.config import load_config
 from trainer.data.clips import Clips, FrameBudget
-from trainer.data.examples import read_by_video, read_queries
+from trainer.data.examples import QueryExample, read_by_video, read_queries
+from trainer.data.examples import VideoExample as VideoGroup
 from trainer.data.plan import by_video_in_turn, plan_queries
 from trainer.data.shards import Shards
 from trainer.evaluate import mean, per_query
@@ -199,13 +200,14 @@ def trained(output: Path, share: float, seed: int) -> Reranker:
     queries, videos = read_queries(shards, "train"), read_by_video(shards, "train")
     items = plan_queries(queries, epochs=_EPOCHS, batch=_BATCH, positives=1, negatives=_NEGATIVES, seed=seed)
     items = by_video_in_turn(items, videos, share=share, negatives=_NEGATIVES, seed=seed)
-    by_query, by_video = ({one.query_id: one for one in found} for found in (queries, videos))
+    by_query = {one.query_id: one for one in queries}
+    by_video = {one.query_id: one for one in videos}
     losses = load_config("paper").ranking.losses
     torch.manual_seed(seed)
     model = Reranker([*COLOURS, *FLOORS, *DIRECTIONS])
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for start in range(0, len(items), _BATCH):
-        groups = [
+        groups: list[QueryExample | VideoGroup] = [
             by_video[item.key].with_queries(item.query_ids)
             if item.query_ids
             else by_query[item.key].with_videos(item.video_ids)
@@ -254,7 +256,7 @@ def _measured(world: World, model: Reranker, pixels: Pixels) -> Outcome:
         found: list[float] = model(torch.stack([pixels[video] for video, _ in pairs]), [q for _, q in pairs]).tolist()
         return found
 
-    reranked = {}
+    reranked: dict[str, list[Candidate]] = {}
     for query, found in _run(world).items():
         ranked = sorted(zip(scores([(c.video_id, query) for c in found]), found, strict=True), key=lambda one: -one[0])
         reranked[query] = [Candidate(c.video_id, rank, score) for rank, (score, c) in enumerate(ranked, start=1)]
