@@ -22,6 +22,7 @@ from schemas.fingerprint import fingerprint
 from schemas.query import PAPERS_VARIANTS, Variant
 from schemas.video import Modality
 from transforms.curate.thresholds import CurateConfig
+from transforms.decontaminate.test_sets import TestSet
 from transforms.emit.frame_grid import FrameGrid
 from transforms.extract.decode import Limits
 from transforms.group.group_videos import GroupRules
@@ -201,6 +202,7 @@ class Recipe(Section, frozen=True):
     curate: CurateConfig = CurateConfig()
     emit: EmitConfig = EmitConfig()
     costs: CostConfig = CostConfig()
+    decontaminate: tuple[TestSet, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:

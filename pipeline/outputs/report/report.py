@@ -142,6 +142,7 @@ def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
         ("evidence-and-queries", "Evidence and queries", True),
         ("examples", "Examples", True),
         ("left-out", "Left out", bool(summary.dropped)),
+        ("test-sets", "Test sets", summary.contamination is not None),
         ("near-duplicates", "Near-duplicates", True),
         ("ledger", "Ledger", True),
         ("failures", "Failures", True),

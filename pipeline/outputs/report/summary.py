@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.report.contamination import Contamination, contamination
 from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
 from pipeline.outputs.report.groups import GroupCounts, count_groups
 from pipeline.outputs.tables import Tables
@@ -82,6 +83,7 @@ class Summary:
     failures: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, error class
     rejections: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, reason
     first_stages: FirstStages | None = None  # of several
+    contamination: Contamination | None = None
 
     @property
     def stand_ins(self) -> dict[str, str]:
@@ -188,6 +190,7 @@ def summarize(output: str, manifest: Manifest) -> Summary:
         summary.failures[row["stage"], row["step"], row["error_class"]] += 1
     for row in tables.rows("rejections", ["stage", "step", "reason"]):
         summary.rejections[row["stage"], row["step"], row["reason"]] += 1
+    summary.contamination = contamination(manifest, tables)
     return summary
 
 
