@@ -14,9 +14,10 @@ from pipeline.recipes.files import recipe_names, recipe_text, recipe_values
 from pipeline.recipes.prices import with_prices
 from pipeline.recipes.settings import Note, changed, unheard
 from prompts.evidence import EvidenceBudgets
+from prompts.languages import LANGUAGES, in_language
 from prompts.template import Template, load_template
 from prompts.write_queries import MOST_PARTS
-from schemas.check import InvalidRecord, require
+from schemas.check import InvalidRecord, require, require_one_of
 from schemas.configuration.section import Section, converted
 from schemas.fingerprint import fingerprint
 from schemas.query import PAPERS_VARIANTS, Variant
@@ -69,7 +70,9 @@ class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
     ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
-    variant request. ``evidence`` is the most characters of each modality that a prompt shows.
+    variant request. ``languages`` are those that queries are written in, whatever the language of the evidence;
+    variants take turns, and without any the prompt and ``filters.languages`` decide. ``evidence`` is the most
+    characters of each modality that a prompt shows.
     """
 
     teacher: EngineOptions
@@ -78,10 +81,14 @@ class SynthesizeConfig(Section, frozen=True):
     evidence: EvidenceBudgets = EvidenceBudgets()
     variants: tuple[Variant, ...] = PAPERS_VARIANTS
     queries_per_variant: Positive = 2
+    languages: tuple[str, ...] = ()
     filters: TextFilters = TextFilters()
 
     def __post_init__(self) -> None:
         _require_distinct("variants", self.variants)
+        require(len(set(self.languages)) == len(self.languages), "languages name each only once", self.languages)
+        for language in self.languages:
+            require_one_of("language", language, tuple(LANGUAGES))
 
     @property
     def queries_a_video(self) -> int:
@@ -232,7 +239,14 @@ class Recipe(Section, frozen=True):
             "judge": ("judge.prompt", self.judge.prompt),
         }
         names = PROMPTS if "request" in writing.variants else [name for name in PROMPTS if name != "write_requests"]
-        return {name: _template(name, *own.get(name, ("", None))) for name in names}
+        templates = {name: _template(name, *own.get(name, ("", None))) for name in names}
+        for name in names if writing.languages else ():
+            if name.startswith("write_"):
+                try:
+                    in_language(templates[name], max(writing.languages, key=lambda language: language != "en"))
+                except ValueError as error:
+                    raise RecipeError(f"recipe key synthesize.languages: {error}") from error
+        return templates
 
     def share_judged_first(self, videos: int, human: int) -> float | None:
         """The share of queries that are judged before the others, of at most as many as the videos can get.

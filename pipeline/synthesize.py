@@ -61,6 +61,7 @@ class Synthesize(beam.PTransform):
             self.seed,
             self.prompts,
             config.evidence,
+            config.languages,
         )
         spread = selected.videos | "Spread" >> beam.Reshuffle()
         written = place(spread, "Write", writer, self.engines.resources.get("writer"))
