@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from pipeline.outputs.manifest import Manifest, RunInfo, write_manifest
 from pipeline.outputs.publish import describe
-from schemas.example import SPLITS, Example, ExampleCandidate, Split
+from schemas.example import SPLITS, Example, ExampleCandidate, Split, VideoExample
 from schemas.query import Candidate, Margin
 from schemas.tables import TABLES, row_of
 from schemas.video import EngineStamp, Metadata
@@ -274,10 +274,11 @@ def write_output(
     videos: Sequence[Row],
     examples: Sequence[Example],
     qrels: Mapping[str, Mapping[str, int]] | None = None,
+    by_video: Sequence[VideoExample] = (),
 ) -> None:
     """An output folder with the tables that training reads, and qrels where they are given."""
     rows: dict[tuple[str, str], list[Row]] = {
-        (name, part): [] for name, table in TABLES.items() for part in table.parts
+        (name, part): [] for name, table in TABLES.items() for part in table.parts if by_video or not table.optional
     }
     rows["videos", "part"] = list(videos)
     for video in videos:
@@ -286,6 +287,9 @@ def write_output(
     for example in examples:
         row = row_of(example)
         rows["ranking", row.pop("split")].append(row)
+    for group in by_video:
+        row = row_of(group)
+        rows["ranking_by_video", row.pop("split")].append(row)
     files = []
     for (name, part), mine in rows.items():
         path = TABLES[name].shard_path(part, 0, 1)

@@ -34,6 +34,7 @@ from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
 from transforms.speech.plausible import SpeechRules
 from transforms.synthesize.filter_queries import TextFilters
+from transforms.synthesize.negative_queries import NegativeQueriesConfig
 from transforms.teacher.panel import PanelRules
 
 __all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "recipe_names", "recipe_text"]
@@ -49,6 +50,7 @@ _RENAMED = {
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
 PROMPTS = ("caption", "write_queries", "write_requests", "judge")
+_OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative queries alone
 
 
 class ExtractConfig(Section, frozen=True):
@@ -72,7 +74,7 @@ class SynthesizeConfig(Section, frozen=True):
     ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
     variant request. ``languages`` are those that queries are written in, whatever the language of the evidence;
     variants take turns, and without any the prompt and ``filters.languages`` decide. ``evidence`` is the most
-    characters of each modality that a prompt shows.
+    characters of each modality that a prompt shows. ``negative_queries`` are written where that is not null.
     """
 
     teacher: EngineOptions
@@ -83,6 +85,7 @@ class SynthesizeConfig(Section, frozen=True):
     queries_per_variant: Positive = 2
     languages: tuple[str, ...] = ()
     filters: TextFilters = TextFilters()
+    negative_queries: NegativeQueriesConfig | None = None
 
     def __post_init__(self) -> None:
         _require_distinct("variants", self.variants)
@@ -190,6 +193,8 @@ class CostConfig(Section, frozen=True):
     embed_query: Cost = Cost()
     judge: Cost = Cost()
     panel: Cost = Cost()
+    negatives: Cost = Cost()
+    verify: Cost = Cost()
 
     def by_step(self) -> dict[str, Cost]:
         """As a budget has them."""
@@ -233,17 +238,21 @@ class Recipe(Section, frozen=True):
             RecipeError: such a file cannot be read, or has other slots than the prompt that it replaces.
         """
         writing = self.synthesize
+        negatives = writing.negative_queries
         own = {
             "write_queries": ("synthesize.prompt", writing.prompt),
             "write_requests": ("synthesize.request_prompt", writing.request_prompt),
             "judge": ("judge.prompt", self.judge.prompt),
+            "negative_queries": ("synthesize.negative_queries.prompt", negatives.prompt if negatives else None),
         }
         names = PROMPTS if "request" in writing.variants else [name for name in PROMPTS if name != "write_requests"]
+        if negatives is not None:
+            names = [*names, *_OF_NEGATIVES]
         templates = {name: _template(name, *own.get(name, ("", None))) for name in names}
-        for name in names if writing.languages else ():
-            if name.startswith("write_"):
+        for language in writing.languages:
+            for name in {"write_queries", "write_requests"}.intersection(templates):
                 try:
-                    in_language(templates[name], max(writing.languages, key=lambda language: language != "en"))
+                    in_language(templates[name], language)
                 except ValueError as error:
                     raise RecipeError(f"recipe key synthesize.languages: {error}") from error
         return templates

@@ -1,23 +1,39 @@
-"""Curate: judgements become whole query groups - a positive, trusted and hard negatives - or a reason why not."""
+"""Curate: judgements become whole query groups - a positive, trusted and hard negatives - or a reason why not.
+
+And groups of one video: a kept query, and queries that look like it and that the video does not answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import apache_beam as beam
 
+from pipeline.engines import Engines
 from pipeline.stage import LedgerBuilder
-from schemas.example import PerceptionExample, Split
+from prompts.template import Template
+from schemas.example import NegativeQueries, NegativeQuery, PerceptionExample, Split
 from schemas.losses import Loss, LossKind
 from schemas.people.mark import Mark
 from schemas.query import Judgement, Opinion
 from schemas.video import Video
+from transforms.curate.choose_negatives import ChooseNegatives, video_examples
+from transforms.curate.concept_balance import Balance, DropOneSided
 from transforms.curate.curate_query import DEFERRED, CuratedPair, CurateExamples, Group
 from transforms.curate.thresholds import CurateConfig, FindThresholds
+from transforms.join import JoinVideos
+from transforms.journal.journal import Journal
+from transforms.judge.verify_negatives import VerifyNegatives, Wordings
 from transforms.ledger import LOSSES, lost
+from transforms.progress import Advance
+from transforms.synthesize.filter_queries import TextFilters
+from transforms.synthesize.negative_queries import FilterNegatives, NegativeQueriesConfig, WriteNegatives
 from transforms.teacher.panel import PanelRules
+from transforms.workers.place import place
+from transforms.workers.recorded import WORK
 
 
 @dataclass
@@ -62,6 +78,60 @@ class Curate(beam.PTransform):
         parted = curated.pairs | "Part" >> beam.FlatMap(_part).with_outputs(LOSSES, main="kept")
         self.ledger.step("curate", "pairs", judgements, parted.kept, parted.losses, listed=False)
         return {"examples": curated.examples, "pairs": curated.pairs, **found}
+
+
+@dataclass
+class CurateByVideo(beam.PTransform):
+    """(Example, Video) -> VideoExample: each example's query with negative queries, where any is left.
+
+    ``wordings`` are the ways in which the verifier is asked, by name; ``writer`` is the prompt for negative queries.
+    """
+
+    config: NegativeQueriesConfig
+    filters: TextFilters
+    engines: Engines
+    journal: Journal
+    writer: Template
+    wordings: Wordings
+    seed: int
+    ledger: LedgerBuilder
+
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        examples, videos = inputs
+        config, resources = self.config, self.engines.resources
+        if self.engines.negatives is None or self.engines.verifier is None:
+            raise ValueError("negative queries need who writes and who verifies them")
+        write = WriteNegatives(self.engines.negatives, self.journal, config.queries, self.seed, self.writer)
+        due = examples | "Due" >> Advance("negatives", "in") | "Spread" >> beam.Reshuffle()
+        written = place(due, "Write", write, resources.get("negatives"))
+        self.ledger.works.append(written[WORK])
+        self.ledger.step("synthesize", "negatives", examples, written.written, written.losses)
+        filtered = written.written | "Done" >> Advance("negatives", "done") | "Filter" >> FilterNegatives(self.filters)
+
+        # Joined by video, so that all questions about a video come one after the other and share a prompt prefix.
+        pairs = (filtered.written, videos) | "With evidence" >> JoinVideos(order=attrgetter("query_id"))
+        verify = VerifyNegatives(self.engines.verifier, self.journal, self.wordings)
+        verified = place(pairs.joined, "Verify", verify, resources.get("verifier"))
+        self.ledger.works.append(verified[WORK])
+
+        chosen = verified.verified | "Choose" >> ChooseNegatives(config.kept)
+        balanced = chosen.chosen | "Balance" >> DropOneSided(Balance(config.kept, config.one_sided))
+        left_out = (chosen.losses, balanced.losses) | "Left out" >> beam.Flatten()
+
+        drafts = written.written | "Drafts" >> beam.FlatMap(_queries)
+        asked = filtered.written | "Asked" >> beam.FlatMap(_queries)
+        denied = verified.verified | "Denied" >> beam.FlatMap(_queries)
+        kept = balanced.groups | "Kept" >> beam.FlatMap(_queries)
+        _ = asked | "Due to verify" >> Advance("verify", "in")
+        _ = denied | "Verified" >> Advance("verify", "done")
+        self.ledger.step("synthesize", "filter negatives", drafts, asked, filtered.losses)
+        self.ledger.step("judge", "verify", asked, denied, verified.losses)
+        self.ledger.step("curate", "negatives", denied, kept, left_out)
+        return balanced.groups | "Examples" >> beam.FlatMap(video_examples)
+
+
+def _queries(group: NegativeQueries) -> tuple[NegativeQuery, ...]:
+    return group.queries
 
 
 def _part(pair: CuratedPair) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from pipeline.config import EmitConfig
 from pipeline.curate import caption_example
 from pipeline.outputs.run_lines import run_files
 from pipeline.stage import LedgerBuilder, merge
-from schemas.example import Split
+from schemas.example import Example, Split
 from schemas.losses import Loss, Tally
 from schemas.query import Candidate, Candidates, Margin, Place, Query
 from schemas.tables import TABLES, row_of
@@ -35,6 +36,7 @@ from transforms.storage.trec import qrels_lines, run_lines
 
 QRELS, COUNTS = "qrels.trec", ".counts.json"
 THRESHOLDS = "thresholds"
+BY_VIDEO = "examples_by_video"
 FIRST_STAGE = "first-stage"  # the tag of the run that a reranker is given
 Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candidates, and its places in their runs
 
@@ -58,8 +60,8 @@ class Emit(beam.PTransform):
     """All that a run found, by name -> one path, of a file with its Counts.
 
     The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)), written
-    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair), and thresholds (Thresholds), not there
-    where none had to be found. ``runs`` are the names of the first
+    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair), and, not there where there are none,
+    thresholds (Thresholds) and examples_by_video (VideoExample). ``runs`` are the names of the first
     stages; each of several has a file of its own.
     """
 
@@ -73,10 +75,8 @@ class Emit(beam.PTransform):
     def expand(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
         pipeline = found["videos"].pipeline
         tables = self._tables(found, pipeline)
-        files = [self._write(name, rows) for name, rows in tables.items()]
-        trec = self._write_trec(found)
         counts = {
-            "files": merge(files, "Files", pipeline),
+            "files": self._write(tables),
             "tallies": self.ledger.tallies(pipeline),
             "warnings": found["videos"]
             | "Warnings" >> beam.FlatMap(lambda video: [((w.part, w.reason), 1) for w in video.warnings])
@@ -84,10 +84,11 @@ class Emit(beam.PTransform):
             | "Flat" >> beam.MapTuple(lambda key, count: (*key, count)),
             "work": self.ledger.work(pipeline),
             "thresholds": merge([found[THRESHOLDS]] if THRESHOLDS in found else [], "Thresholds", pipeline),
-            "trec": trec,
+            "trec": self._write_trec(found),
         }
-        keyed = {name: items | f"One key {name}" >> beam.Map(lambda item: ("", item)) for name, items in counts.items()}
-        return keyed | "Gather" >> beam.CoGroupByKey() | "Counts" >> beam.MapTuple(self._write_counts)
+        named = [items | f"Of {name}" >> beam.Map(_under_one_key, name) for name, items in counts.items()]
+        gathered = named | "Gather" >> beam.Flatten() | "All" >> beam.GroupByKey()
+        return gathered | "Counts" >> beam.MapTuple(self._write_counts)
 
     def _tables(self, found: dict[str, beam.PCollection], pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
         losses = merge(self.ledger.losses, "Losses", pipeline)
@@ -102,6 +103,8 @@ class Emit(beam.PTransform):
         split = found["videos"] | "Add split" >> beam.Map(
             lambda video, splits: (splits[video.video_id], video), beam.pvalue.AsDict(found["splits"])
         )
+        by_video = found.get(BY_VIDEO)
+        optional = {} if by_video is None else {"ranking_by_video": by_video | "Rows by video" >> beam.Map(split_row)}
         return {
             "videos": split | "Video rows" >> beam.Map(_video_row, beam.pvalue.AsDict(found["near"])),
             "queries": verdicts | "Query rows" >> beam.FlatMapTuple(query_rows),
@@ -110,41 +113,40 @@ class Emit(beam.PTransform):
             "perception": split | "Caption rows" >> beam.FlatMapTuple(caption_rows),
             "rejections": losses | "Rejection rows" >> beam.FlatMap(rejection_rows),
             "failures": losses | "Failure rows" >> beam.FlatMap(failure_rows),
+            **optional,
         }
 
-    def _write(self, name: str, rows: beam.PCollection) -> beam.PCollection:
-        keyed = rows if TABLES[name].split else rows | f"Part of {name}" >> beam.Map(lambda row: ("part", row))
-        writer = WriteShards(self.output, name, self.shards)
-        if name == "videos" and self.config.frames is not None:
-            writer.complete = AddFrames(self.cache, self.config.frames)
-        files = keyed | f"Write {name}" >> writer | f"Wrote {name}" >> Advance("emit", "done")
-        self.ledger.emitted(name, rows, files)
+    def _write(self, tables: dict[str, beam.PCollection]) -> beam.PCollection:
+        """Every table's files; its rows and theirs enter the ledger."""
+        grid = self.config.frames
+        complete = {} if grid is None else {"videos": AddFrames(self.cache, grid)}
+        files = (
+            tables | "Shards" >> WriteShards(self.output, self.shards, complete) | "Wrote" >> Advance("emit", "done")
+        )
+        self.ledger.emitted(tables, files)
         return files
 
     def _write_trec(self, found: dict[str, beam.PCollection]) -> beam.PCollection:
         """Runs and qrels of the queries that became examples."""
-        ranked, examples = found["ranked"], found["examples"]
-        kept = examples | "Kept" >> beam.Map(lambda one: (one.query_id, None))
-        qrels = (
-            ranked | "Relevant" >> beam.Map(lambda one: (one.query.query_id, relevant_of(one))),
-            examples | "Labels" >> beam.Map(lambda one: (one.query_id, {c.video_id: c.label for c in one.candidates})),
-        )
-        files: list[tuple[str, tuple[beam.PCollection, ...], Callable[..., Iterator[str]]]]
-        files = [(QRELS, qrels, qrels_of_kept)]
-        for name, run in run_files(self.runs).items():
-            candidates = ranked | f"Candidates {name}" >> beam.Map(candidates_of, run)
-            files.append((name, (candidates, kept), partial(run_of_kept, tag=run or FIRST_STAGE)))
-        written = [
-            parts | f"Merge {name}" >> beam.Flatten() | name >> WriteParts(self.output, name, self.shards, lines)
-            for name, parts, lines in files
-        ]
-        return written | "Trec" >> beam.Flatten()
+        runs = run_files(self.runs)
+        lines: dict[str, Callable[..., Iterator[str]]] = {QRELS: qrels_of_kept}
+        lines |= {name: partial(run_of_kept, tag=run or FIRST_STAGE) for name, run in runs.items()}
+        ranked = found["ranked"] | "Of rankings" >> beam.FlatMap(of_ranking, runs)
+        kept = found["examples"] | "Of examples" >> beam.FlatMap(of_example, tuple(runs))
+        return (ranked, kept) | "Trec" >> WriteParts(self.output, self.shards, lines)
 
-    def _write_counts(self, _: str, gathered: Mapping[str, Iterable[Any]]) -> str:
+    def _write_counts(self, _: str, gathered: Iterable[tuple[str, Any]]) -> str:
+        by_name: dict[str, list[Any]] = defaultdict(list)
+        for name, item in gathered:
+            by_name[name].append(item)
         path = join(self.output, COUNTS)
-        counts = Counts(*(tuple(gathered[name]) for name in ("files", "tallies", "warnings", "work", THRESHOLDS)))
+        counts = Counts(*(tuple(by_name[name]) for name in ("files", "tallies", "warnings", "work", THRESHOLDS)))
         write_bytes(path, msgspec.json.encode(counts))
         return path
+
+
+def _under_one_key(item: Any, name: str) -> tuple[str, tuple[str, Any]]:
+    return "", (name, item)
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,9 @@ class AddFrames:
 
 
 def _is_of_query(loss: Loss) -> bool:
-    """Whether a query was lost, and no pair of it."""
-    return bool(loss.query_id) and loss.stage != "judge" and (loss.stage, loss.step) != ("mine", "guard")
+    """Whether a query was lost, and no pair of it, nor a negative query."""
+    of_pair = loss.stage == "judge" or (loss.stage, loss.step) == ("mine", "guard")
+    return bool(loss.query_id) and not of_pair and not loss.step.endswith("negatives")
 
 
 def video_row(split: Split, video: Video, group: str) -> Row:
@@ -185,9 +188,19 @@ def positive_of(ranking: Ranking) -> Positive:
     return ranking.positive, ranking.places(ranking.query.video_id)
 
 
-def candidates_of(ranking: Ranking, run: str | None) -> tuple[str, Candidates]:
-    """A query's candidates by one of its runs, or all."""
-    return ranking.query.query_id, ranking.run(run)
+def of_ranking(ranking: Ranking, runs: Mapping[str, str | None]) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """What each TREC file needs of a ranking: the relevant videos, and the candidates by a run, or all."""
+    query_id = ranking.query.query_id
+    yield QRELS, (query_id, relevant_of(ranking))
+    for name, run in runs.items():
+        yield name, (query_id, ranking.run(run))
+
+
+def of_example(example: Example, runs: Iterable[str]) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """What each TREC file needs of an example: its labels, and that there is one."""
+    yield QRELS, (example.query_id, {candidate.video_id: candidate.label for candidate in example.candidates})
+    for name in runs:
+        yield name, (example.query_id, None)
 
 
 def query_rows(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Row]:

@@ -26,7 +26,13 @@ _MOST = 20.0  # nats: more samples than anybody draws
 T = TypeVar("T")
 
 FIRST_STAGES, PANEL, RESOURCES = "first_stages", "panel", "resources"
-_TASKS: dict[str, Task] = {"writer": "write_queries", "judge": "judge", PANEL: "judge"}
+_TASKS: dict[str, Task] = {
+    "writer": "write_queries",
+    "judge": "judge",
+    PANEL: "judge",
+    "negatives": "negative_queries",
+    "verifier": "judge",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Engines:
     first_stages: tuple[FirstStage, ...]
     judge: TeacherEngine
     panel: Mapping[str, TeacherEngine] = field(default_factory=dict)
+    negatives: TeacherEngine | None = None
+    verifier: TeacherEngine | None = None
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def stamps(self) -> dict[str, EngineStamp]:
@@ -98,6 +106,13 @@ def find_engines(recipe: Recipe) -> Engines:
         "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
         **{f"{PANEL}.{name}": (f"judge.panel.{name}", "teacher", own) for name, own in recipe.judge.panel.items()},
     }
+    if (more := recipe.synthesize.negative_queries) is not None:
+        section = "synthesize.negative_queries"
+        for role, of, own, other in (
+            ("negatives", f"{section}.teacher", more.teacher, "writer"),
+            ("verifier", f"{section}.verifier", more.verifier, "judge"),
+        ):
+            roles[role] = roles[other] if own is None else (of, "teacher", own)
     found: dict[str, Any] = {}
     missing: dict[str, MissingPackage] = {}
     resources: dict[str, Resources] = {}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.config import Recipe
-from pipeline.curate import Curate
-from pipeline.emit import Emit
+from pipeline.curate import Curate, CurateByVideo
+from pipeline.emit import BY_VIDEO, Emit
 from pipeline.engines import Engines
 from pipeline.extract import Extract
 from pipeline.finish import Submitted, publish_finished, read_submitted
@@ -37,6 +37,7 @@ from transforms.extract.list_input import Listing, entries_json, read_entries
 from transforms.group.group_videos import GroupVideos
 from transforms.journal.deciding import libraries_of
 from transforms.journal.journal import Journal
+from transforms.judge.judge_pairs import JudgeOptions
 from transforms.ledger import Line
 from transforms.storage.cache import Cache
 from transforms.storage.files import join, write_bytes
@@ -117,6 +118,20 @@ def put_stages(
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
         recipe.curate, ledger, job.labels.by_query if job.labels else {}, recipe.judge.heeds
     )
+    by_video = {}
+    if (negatives := recipe.synthesize.negative_queries) is not None:
+        asked = JudgeOptions(negatives.modalities, seed, recipe.judge.evidence)
+        wordings = {name: replace(asked, template=job.prompts[name]) for name in ("judge", "judge_reworded")}
+        by_video[BY_VIDEO] = (curated["examples"], videos) | "By video" >> CurateByVideo(
+            negatives,
+            recipe.synthesize.filters,
+            engines,
+            journal,
+            job.prompts["negative_queries"],
+            wordings,
+            seed,
+            ledger,
+        )
     return {
         "decoded": extracted["decoded"],
         "videos": videos,
@@ -125,6 +140,7 @@ def put_stages(
         "written": (synthesized["written"], human) | "All written" >> beam.Flatten(),
         "ranked": mined["ranked"],
         **curated,
+        **by_video,
     }
 
 

@@ -35,9 +35,11 @@ def echoes(text: str, template: Template) -> bool:
 
 
 def _resembles(words: Words, example: Words) -> bool:
+    shorter, both = min(len(words), len(example)), len(words) + len(example)
+    if shorter < _TELLING or 2 * shorter < _ALIKE * both:  # all that the shorter has would not be enough
+        return False
     matcher = SequenceMatcher(None, example, words, autojunk=False)
-    bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # from cheap and high to exact
-    return min(len(words), len(example)) >= _TELLING and all(bound() >= _ALIKE for bound in bounds)
+    return matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE
 
 
 def _consists(words: Words, runs: frozenset[Words]) -> bool:

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from itertools import count
 
 from schemas.check import require
@@ -18,6 +19,7 @@ from schemas.video import MODALITIES, Evidence, Metadata, Modality
 from schemas.visible import is_invisible
 
 CUT = "[cut]"
+_LAID_OUT = 256  # videos whose evidence is laid out once for all queries that it is judged against
 
 # Every chat template builds its control tokens and tags from angle brackets (<|im_end|>, </think>, <start_of_turn>,
 # <s>, <<SYS>>) or square ones ([INST], [gMASK], [unused7]); a tokenizer turns either into a real control token wherever
@@ -94,6 +96,11 @@ def only(evidence: Evidence, modalities: Collection[Modality]) -> Evidence:
 
     Of the metadata, only the title and description are kept; line breaks stay.
     """
+    return _only(evidence, frozenset(modalities))
+
+
+@lru_cache(_LAID_OUT)
+def _only(evidence: Evidence, modalities: frozenset[Modality]) -> Evidence:
     shown = evidence.metadata
     title, description = (_neutral_lines(text) for text in (shown.title, shown.description))
     asr = (replace(segment, text=text) for segment in evidence.asr if (text := neutralise(segment.text)))
@@ -125,13 +132,19 @@ def render_evidence(
     order. What exceeds its budget is cut at the end of a segment, else of a sentence, else of a word, and marked
     ``[cut]``.
     """
+    lines = _lines(evidence, frozenset(modalities), budgets)
+    code = _code(f"evidence of {video_id}", "\n".join(lines), beside)
+    return "\n".join([f"BEGIN EVIDENCE {code}", *lines, f"END EVIDENCE {code}"])
+
+
+@lru_cache(_LAID_OUT)
+def _lines(evidence: Evidence, modalities: frozenset[Modality], budgets: EvidenceBudgets) -> tuple[str, ...]:
     lines = []
     for modality in MODALITIES:
         shown = cut_to_budget(_parts(evidence, modality), budgets.of(modality)) if modality in modalities else []
         if shown:
             lines.append(f"{modality}: {json.dumps(shown, ensure_ascii=False)}")
-    code = _code(f"evidence of {video_id}", "\n".join(lines), beside)
-    return "\n".join([f"BEGIN EVIDENCE {code}", *lines, f"END EVIDENCE {code}"])
+    return tuple(lines)
 
 
 def _code(subject: str, shown: str, beside: str) -> str:

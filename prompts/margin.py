@@ -115,6 +115,11 @@ def spelling_of(text: bytes) -> Spelling:
     return "other"
 
 
+def tells_all(token: Token, asked: int) -> bool:
+    """Whether all that was asked for stands among a token's alternatives, and nothing was masked, as grammars do."""
+    return len(token.alternatives) >= asked and all(logprob > SENTINEL for _, logprob in token.alternatives)
+
+
 def _find_decision(tokens: Sequence[Token], label: Label | None = None, continues: bool = False) -> int | None:
     """The index of the token that holds the first letter of the answer, None where there is no such token."""
     reply = b"".join(token.text for token in tokens)

@@ -182,7 +182,7 @@ def parse_queries(reply: str, shown: Collection[Modality], template: Template | 
     """
     _, answer = split_thinking(reply)
     try:
-        found = read_plain(_find_reply(answer), _Reply)
+        found = read_plain(find_reply(answer), _Reply)
     except msgspec.ValidationError as error:
         raise UnparsableReply("wrong schema", str(error)) from error
     if not found.queries:
@@ -208,8 +208,12 @@ def quotable(reply: str) -> str:
     return answer.strip().replace("<", "\\u003c")
 
 
-def _find_reply(answer: str) -> object:
-    """The one JSON object with a "queries" key; what stands before it may hold braces of its own."""
+def find_reply(answer: str) -> object:
+    """The one JSON object with a "queries" key; what stands before it may hold braces of its own.
+
+    Raises:
+        UnparsableReply: "not json", "truncated", "wrong schema", or "two answers" (that differ).
+    """
     decoder = json.JSONDecoder(strict=False)  # raw line breaks inside strings are common and harmless
     replies: list[object] = []
     failure: UnparsableReply | None = None

@@ -19,6 +19,7 @@ _read = userstate.get_dofn_specs  # Beam's own
 _read_arguments = core.get_function_arguments
 _by_class: WeakKeyDictionary[type, Specs] = WeakKeyDictionary()
 _arguments_by_class: WeakKeyDictionary[type, dict[str, Arguments]] = WeakKeyDictionary()
+_wrappers: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
 def remember() -> None:
@@ -60,4 +61,6 @@ def _depend_on_class_alone(dofn: core.DoFn) -> bool:
     if any(isinstance(value, MethodType) for value in vars(dofn).values()):
         return False
     # Other wrappers answer for the DoFn within; this one does so only for ``process``, which is its own.
-    return kind is core.CallableWrapperDoFn or not any(name.startswith("_inspect_") for name in dir(kind))
+    if kind not in _wrappers:
+        _wrappers[kind] = any(name.startswith("_inspect_") for name in dir(kind))
+    return kind is core.CallableWrapperDoFn or not _wrappers[kind]

@@ -22,7 +22,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
-from runners import dofn_specs
+from runners import dofn_specs, quick_graph
 from transforms.workers import sandbox, window
 
 V = TypeVar("V", bound=PipelineOptions)
@@ -123,6 +123,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     command would run on different runners with and without a network.
     """
     dofn_specs.remember()
+    quick_graph.remember()
     # A local run's steps never leave this process: Beam's bz2 keeps small what is sent to a service.
     cloudpickle_pickler.bz2 = _FAST if is_local(options) else bz2
     if not is_local(options):

@@ -1,4 +1,4 @@
-"""Training examples: a query with its positives and its negatives, and a video with its caption."""
+"""Training examples: a query with its videos, a video with its queries, and a video with its caption."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from schemas.check import require, require_fraction, require_one_of, require_text
-from schemas.query import ConfidenceSource, Label, Place, QueryType, Variant
+from schemas.fingerprint import content_id
+from schemas.query import ConfidenceSource, Judgement, Label, Place, QueryType, Variant
 from schemas.video import EngineStamp, Modality
 
 Split = Literal["train", "validation"]
@@ -15,6 +16,10 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 Stratum = Literal["positive", "confirmed_positive", "trusted_negative", "hard_negative", "suspected_positive"]
 STRATA: tuple[Stratum, ...] = get_args(Stratum)
 POSITIVES: tuple[Stratum, ...] = ("positive", "confirmed_positive")
+
+Edit = Literal["information", "year", "place", "actor", "number", "order", "negation"]
+EDITS: tuple[Edit, ...] = get_args(Edit)
+"""What a negative query changes of the query that it looks like: one property, or all the information asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +94,102 @@ class PerceptionExample:
     def __post_init__(self) -> None:
         require_text("caption", self.caption)
         require_one_of("split", self.split, SPLITS)
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeQuery:
+    """A query that looks like another one.
+
+    ``judgement`` is the less sure no that the other's video got for it, None before anybody was asked.
+    """
+
+    query_id: str
+    text: str
+    edit: Edit
+    judgement: Judgement | None = None
+
+    @staticmethod
+    def id_of(query_id: str, text: str) -> str:
+        """The content id of a negative of the query ``query_id``; it is none that written queries have."""
+        return content_id("n", query_id, text)
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeQueries:
+    """The queries that were written to look like that of an example, and are left of them so far, in their order.
+
+    ``verifier`` is who was asked whether the example's own video answers them, None before.
+    """
+
+    example: Example
+    writer: EngineStamp
+    queries: tuple[NegativeQuery, ...]
+    verifier: EngineStamp | None = None
+
+    @property
+    def query_id(self) -> str:
+        """The query that they look like."""
+        return self.example.query_id
+
+    @property
+    def video_id(self) -> str:
+        """The video that they are to be negatives of."""
+        return self.example.candidates[0].video_id
+
+
+@dataclass(frozen=True, slots=True)
+class QueryCandidate:
+    """One query of an example of one video; ``label`` is 1 for the query that the video answers, 0 for its negatives.
+
+    ``edit`` is what a negative query changes of the true one, None for that. The margin is the teacher's, as in
+    ExampleCandidate: of a negative query, which it was asked about in two wordings, that of the less sure no.
+    """
+
+    query_id: str
+    query: str
+    label: int
+    edit: Edit | None
+    teacher_label: Label
+    delta: float | None
+    delta_lo: float | None
+    delta_hi: float | None
+    p_yes: float | None
+    confidence_source: ConfidenceSource
+    rationale: str
+    censored: Label | None = None
+    label_mass: float | None = None
+    delta_prior: float | None = None
+
+    def __post_init__(self) -> None:
+        require_text("query", self.query)
+        require(self.label in (0, 1), "label is 0 or 1", self.label)
+        require((self.edit is None) == bool(self.label), "an edit is named exactly for a negative query", self.edit)
+        require(self.edit is None or self.edit in EDITS, f"edit must be one of {', '.join(EDITS)}", self.edit)
+        denied = bool(self.label) or self.teacher_label == "no"
+        require(denied, "the teacher says no of a negative query", self.teacher_label)
+        if self.p_yes is not None:
+            require_fraction("p_yes", self.p_yes)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoExample:
+    """A ranking example of one video: the query that it answers first, then queries that look like it and are not.
+
+    ``query_id`` is that of the true query, which is in the example of that id as well. ``writer`` wrote the others,
+    ``verifier`` found that the video does not answer them.
+    """
+
+    query_id: str
+    video_id: str
+    split: Split
+    writer: EngineStamp
+    verifier: EngineStamp
+    candidates: tuple[QueryCandidate, ...]
+
+    def __post_init__(self) -> None:
+        require_one_of("split", self.split, SPLITS)
+        labels = [candidate.label for candidate in self.candidates]
+        require(labels[:1] == [1] and sum(labels) == 1 < len(labels), "the true query, then its negatives", labels)
+        require(self.candidates[0].query_id == self.query_id, "the true query comes first", self.query_id)
+        texts = [candidate.query.casefold() for candidate in self.candidates]
+        require(len(set(texts)) == len(texts), "a query is a candidate only once", texts)

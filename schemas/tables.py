@@ -205,6 +205,31 @@ RANKING = pa.schema(
     ]
 )
 
+RANKING_BY_VIDEO = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("video_id", pa.string()),
+        ("writer", _ENGINE),
+        ("verifier", _ENGINE),
+        (
+            "candidates",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("query_id", pa.string()),
+                        ("query", pa.string()),
+                        ("label", pa.int8()),
+                        ("edit", pa.string()),
+                        ("teacher_label", pa.string()),
+                        *_MARGIN,
+                        ("rationale", pa.string()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
 PERCEPTION = pa.schema([("video_id", pa.string()), ("caption", pa.string()), ("captioner", _ENGINE)])
 
 REJECTIONS = pa.schema([(name, pa.string()) for name in ("stage", "step", "reason", "detail", "video_id", "query_id")])
@@ -218,13 +243,15 @@ FAILURES = pa.schema(
 class Table:
     """One table of the output folder: its name (also its folder), its columns, the columns that identify a row.
 
-    ``split`` tables have one set of shards a split; the others have one set named "part".
+    ``split`` tables have one set of shards a split; the others have one set named "part". An ``optional`` table is
+    written where the recipe asks for it.
     """
 
     name: str
     schema: pa.Schema
     key: tuple[str, ...]
     split: bool = False
+    optional: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -251,6 +278,7 @@ TABLES: Mapping[str, Table] = {
         Table("queries", QUERIES, ("query_id",)),
         Table("judgements", JUDGEMENTS, ("query_id", "video_id")),
         Table("ranking", RANKING, ("query_id",), split=True),
+        Table("ranking_by_video", RANKING_BY_VIDEO, ("query_id",), split=True, optional=True),
         Table("perception", PERCEPTION, ("video_id",), split=True),
         Table("rejections", REJECTIONS, ("stage", "step", "query_id", "video_id", "reason")),
         Table("failures", FAILURES, ("stage", "step", "uri", "query_id", "video_id")),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runners import dofn_specs
+from runners import dofn_specs, quick_graph
 from tests.tiny_llm import TinyLlm, make_tiny_llm, tiny_llm_in, verdict_lessons
 from transforms.journal.journal import Journal
 from transforms.storage.file_lock import FileLock
@@ -59,6 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _quick_graphs() -> None:
     """Pipelines of tests are built as those of runs are."""
     dofn_specs.remember()
+    quick_graph.remember()
 
 
 @pytest.fixture(scope="session")

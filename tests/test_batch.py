@@ -42,10 +42,11 @@ def folder(tmp_path):
 
 
 CLIPS = ("launch_ostara_1", "launch_ostara_2", "tram_linden_1", "tram_linden_3")
-FAST = (
-    "extract.asr=null extract.ocr=null extract.frames.max_frames=2 emit.frames=null emit.validation_fraction=0 "
-    "synthesize.variants=[caption,metadata] mine.ambiguity.ratio=1000 judge.modalities=[metadata]"
-).split()
+FAST = [
+    *"extract.asr=null extract.ocr=null extract.frames.max_frames=2 emit.frames=null emit.validation_fraction=0 "
+    "synthesize.variants=[caption,metadata] mine.ambiguity.ratio=1000 judge.modalities=[metadata]".split(),
+    "mine.first_stage={engine: bm25}",
+]
 
 
 def respond(asked: Asked) -> Reply:

@@ -18,10 +18,11 @@ COPIES = {
     "smaller": "half size",
     "cropped": "middle 90 %",
 }
-FAST = (
-    "extract.asr=null extract.ocr=null emit.validation_fraction=0.3 synthesize.variants=[caption,metadata] "
-    "mine.candidates=9"
-).split()
+FAST = [
+    *"extract.asr=null extract.ocr=null emit.validation_fraction=0.3 synthesize.variants=[caption,metadata] "
+    "mine.candidates=9".split(),
+    "mine.first_stage={engine: bm25}",
+]
 
 
 def write_list(folder: Path, names: list[str]) -> None:

@@ -18,6 +18,7 @@ from transforms.teacher.recorded_teacher import RecordedTeacher
 # A vocabulary, and the distribution at the decision: 30 other words are likelier than any no.
 WORDS = {"yes": 7, " yes": 8, "Yes": 9, "no": 17, " No": 18, "y": 5, "n": 15}
 LOGPROBS = {"yes": -0.2, " yes": -4.0, "Yes": -3.0, "no": -13.0, " No": -14.0, "y": -9.0, "n": -15.0}
+MASKED = -9999.0  # what a grammar forbids at a place, as vLLM reports it
 MARGIN = math.log(sum(math.exp(LOGPROBS[word]) for word in ("yes", " yes", "Yes", "y"))) - math.log(
     sum(math.exp(LOGPROBS[word]) for word in ("no", " No", "n"))
 )
@@ -45,9 +46,12 @@ class Vllm(Double):
         listed = [] if ids is None or self.chosen == "ignored" else [word for word, id_ in WORDS.items() if id_ in ids]
         if ids is None:
             listed = ["yes", "Yes"]
+        told = {
+            word: MASKED if ids and self.chosen == "masked" and word != "yes" else LOGPROBS[word] for word in listed
+        }
         parts = (("<answer>", 0.0), ("yes", LOGPROBS["yes"]), ("</answer>", 0.0))
         tokens = [
-            {**entry(text, logprob), "top_logprobs": [entry(w, LOGPROBS[w]) for w in listed]} for text, logprob in parts
+            {**entry(text, logprob), "top_logprobs": [entry(w, p) for w, p in told.items()]} for text, logprob in parts
         ]
         return completion("<answer>yes</answer>", tokens)
 
@@ -85,7 +89,7 @@ def test_a_margin_is_the_exact_sum_over_all_spellings_however_unlikely_and_its_i
     assert judgement.margin.censored is None
 
 
-@pytest.mark.parametrize("how", ["ignored", "refused", "no tokenizer"])
+@pytest.mark.parametrize("how", ["ignored", "masked", "refused", "no tokenizer"])
 def test_a_server_without_it_is_told_and_falls_back_to_what_it_has(how, tmp_path):
     double = Vllm()
     object.__setattr__(double, "chosen", how)
@@ -94,7 +98,7 @@ def test_a_server_without_it_is_told_and_falls_back_to_what_it_has(how, tmp_path
         teacher, lacks = fitted(server)
         judgement = judged(teacher, journal)
 
-    kind = "refused" if how == "no tokenizer" else how
+    kind = {"no tokenizer": "refused", "masked": "ignored"}.get(how, how)
     assert f"does not tell the log-probabilities of chosen tokens ({kind})" in lacks
     assert "margins come from logprobs instead of from logprobs_exact" in lacks
     assert judgement.confidence_source == "logprobs"

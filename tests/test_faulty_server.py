@@ -68,6 +68,7 @@ def run(folder: Path, name: str, server: ScriptedServer, faulty: FaultyServer, r
         "emit.frames": None,
         "emit.validation_fraction": 0.0,
         "synthesize.teacher": engine,
+        "mine.first_stage": {"engine": "bm25"},
         "judge.teacher": engine,
         "judge.modalities": ["metadata"],
     }

@@ -105,7 +105,7 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_earlier_outp
         monkeypatch.setattr(LocalFileSystem, "create", full)
         monkeypatch.setattr(LocalFileSystem, "delete", lambda *_: None)  # the file was never there
         with beam.Pipeline() as pipeline:
-            _ = pipeline | beam.Create(tiny_rows()["videos"]) | WriteShards(str(staging), "videos", 1)
+            _ = {"videos": pipeline | beam.Create(tiny_rows()["videos"])} | WriteShards(str(staging), 1)
 
     assert cut_short(monkeypatch, earlier, samples, work) == 1
 

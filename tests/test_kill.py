@@ -17,6 +17,7 @@ from transforms.storage.files import connect, list_files, write_bytes
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 
 QUICK = ("extract.asr=null", "extract.ocr=null", "extract.frames.max_frames=2", "emit.frames.frames=2")
+QUICK += ("synthesize.variants=[caption,metadata]",)
 
 
 @pytest.fixture(scope="module")

@@ -73,10 +73,10 @@ def test_items_are_added_up_over_bundles_and_collections_by_step_outcome_and_rea
         dropped = p | beam.Create(losses)
         entered = [p | f"Entered {n}" >> beam.Create(range(n)) for n in (3, 4)]
         files = p | "Files" >> beam.Create([WrittenFile("a", "", 0, 5), WrittenFile("b", "", 0, 0)])
-        counts = [items | f"In {n}" >> beam.ParDo(Count((*STEP, "in", ""))) for n, items in enumerate(entered)]
+        counts = [items | f"In {n}" >> beam.ParDo(Count(((*STEP, "in", ""), None))) for n, items in enumerate(entered)]
         counts += [
-            dropped | "Dropped" >> beam.ParDo(Count(key_of)),
-            files | "Out" >> beam.ParDo(Count((*STEP, "out", ""), attrgetter("rows"))),
+            dropped | "Dropped" >> beam.ParDo(Count((key_of, None))),
+            files | "Out" >> beam.ParDo(Count(((*STEP, "out", ""), attrgetter("rows")))),
         ]
         assert_that(
             counts | beam.Flatten() | AddUp(),
@@ -92,7 +92,7 @@ def test_items_are_added_up_over_bundles_and_collections_by_step_outcome_and_rea
 
 
 def test_a_counter_that_is_used_for_another_bundle_starts_anew():
-    counter = Count((*STEP, "in", ""))
+    counter = Count(((*STEP, "in", ""), None))
     found = []
     for items in (3, 2):
         counter.start_bundle()

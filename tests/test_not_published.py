@@ -17,6 +17,7 @@ from runners.cli.main import main
 from transforms.ledger import Line
 
 FAST = ["--workers=1", "--set=extract.asr=null", "--set=extract.ocr=null", "--set=emit.frames=null"]
+FAST += ["--set=mine.first_stage={engine: bm25}"]
 
 
 @pytest.fixture(scope="module")

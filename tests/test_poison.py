@@ -49,6 +49,7 @@ def test_a_poison_video_costs_that_video_only(videos, tmp_path, monkeypatch, cap
         "extract.decode={engine: poisoned}",
         "extract.ocr={engine: poisoned}",
         "extract.asr=null",
+        "mine.first_stage={engine: bm25}",
         "extract.frames.max_frames=2",
         f"extract.limits.asleep_limit_s={ASLEEP_LIMIT_S}",
         "emit.frames=null",

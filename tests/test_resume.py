@@ -22,7 +22,8 @@ FAST = (
     "extract.asr=null extract.ocr=null extract.frames.max_frames=2 emit.frames=null emit.validation_fraction=0 "
     "synthesize.variants=[caption,metadata] mine.ambiguity.ratio=1000 curate.alpha1=-0.5"
 ).split()
-PAID = ("caption", "write", "judge")
+FAST.append("synthesize.negative_queries={queries: 4, kept: 2}")
+PAID = ("caption", "write", "judge", "negatives", "verify")
 
 
 def command(folder: Path, output: str = "out") -> list[str]:
@@ -54,7 +55,18 @@ def original(samples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("original")
     rows = [{"uri": str(samples / "videos" / f"{clip}.mp4"), "title": f"Day {clip} of the news"} for clip in CLIPS]
     (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = {"media", "decode", "frame_hashes", "caption", "write", "embed_video", "embed_query", "judge"}
+    made = {
+        "media",
+        "decode",
+        "frame_hashes",
+        "caption",
+        "write",
+        "embed_video",
+        "embed_query",
+        "judge",
+        "negatives",
+        "verify",
+    }
     assert set(run(folder)) == made
     return folder
 
@@ -74,34 +86,29 @@ def test_a_second_run_does_nothing_and_writes_the_same_bytes(folder):
     assert sum(file.rows for file in read_manifest(str(folder / "out")).files if file.path.startswith("ranking/"))
 
 
-def test_a_torn_last_line_costs_one_result(folder):
-    before, journal = hashes(folder), segment(folder, "judge")
-    journal.write_bytes(journal.read_bytes()[:-20])
-
-    assert run(folder) == {"judge": 1}
-    assert hashes(folder) == before
-    assert run(folder) == {}
-
-
-def test_a_flipped_byte_costs_one_result_and_is_told(folder, capfd):
-    before, journal = hashes(folder), segment(folder, "write")
-    content = bytearray(journal.read_bytes())
+def test_a_torn_last_line_and_a_flipped_byte_cost_one_result_each_and_are_told(folder, capfd):
+    before = hashes(folder)
+    torn, flipped = segment(folder, "judge"), segment(folder, "write")
+    torn.write_bytes(torn.read_bytes()[:-20])
+    content = bytearray(flipped.read_bytes())
     content[len(content) // 2] ^= 4
-    journal.write_bytes(content)
+    flipped.write_bytes(content)
 
-    assert run(folder) == {"write": 1}
+    assert run(folder) == {"judge": 1, "write": 1}
     assert hashes(folder) == before
     told = " ".join(capfd.readouterr().err.split())
     assert "damaged" in told
     assert "done again" in told
+    assert run(folder) == {}
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 100)], ids=["removed", "cut"])
-def test_frames_that_are_gone_are_decoded_again_and_nothing_else(folder, damage):
+def test_frames_that_are_gone_or_cut_are_decoded_again_and_nothing_else(folder):
     before = hashes(folder)
-    damage(next((folder / ".hardquery" / "frames").rglob("*.parquet")))
+    removed, cut, *_ = (folder / ".hardquery" / "frames").rglob("*.parquet")
+    removed.unlink()
+    os.truncate(cut, 100)
 
-    assert run(folder) == {"decode": 1}
+    assert run(folder) == {"decode": 2}
     assert hashes(folder) == before
 
 
@@ -172,6 +179,16 @@ def test_bundles_that_are_attempted_twice_change_no_row_and_no_count_and_pay_not
     kept = {step: sum(len(path.read_bytes().splitlines()) for path in (journal / step).iterdir()) for step in made}
     assert kept == made
     assert run(folder, "--cache", str(folder / "other"), output="twice") == {}
+
+
+def test_without_negative_queries_there_is_no_such_table_and_every_other_has_the_same_bytes(folder):
+    with_them = hashes(folder)
+    assert run(folder, "--set", "synthesize.negative_queries=null", output="without") == {}
+
+    of_them = {path for path in with_them if path.startswith(("ranking_by_video/", "rejections/"))}
+    assert hashes(folder, "without").keys() == {path for path in with_them if not path.startswith("ranking_by_video/")}
+    same = {path: digest for path, digest in with_them.items() if path not in of_them}
+    assert same.items() <= hashes(folder, "without").items()
 
 
 def test_thresholds_that_are_quantiles_ask_nothing_again_and_say_what_they_came_to(folder):

@@ -145,6 +145,7 @@ def run(manifest: Path, server: ScriptedServer, variable: str, file: str) -> tup
         "synthesize.teacher": engine,
         "synthesize.variants": ["caption", "metadata", "all"],
         "judge.teacher": {**engine, "extra_body": {"top_k": 1}},
+        "mine.first_stage": {"engine": "bm25"},
         "mine.ambiguity.ratio": 100,
         "emit.validation_fraction": 0.0,
     }

@@ -52,7 +52,7 @@ def test_frames_are_stored_uncompressed_in_small_row_groups(tmp_path):
 def test_shards_do_not_depend_on_row_order_or_workers(flags, tmp_path):
     def digests(folder, rows, flags):
         with TestPipeline(runner="FnApiRunner", argv=["--runner=FnApiRunner", *flags]) as p:
-            _ = p | beam.Create([("part", row) for row in rows]) | WriteShards(str(folder), "rejections", 3)
+            _ = {"rejections": p | beam.Create(rows)} | WriteShards(str(folder), 3)
         return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.rglob("*.parquet")}
 
     rows = [rejection(i) for i in range(200)]
@@ -66,7 +66,7 @@ def test_shards_do_not_depend_on_row_order_or_workers(flags, tmp_path):
 
 def test_a_shard_without_rows_is_a_file_all_the_same(tmp_path):
     with TestPipeline(runner="FnApiRunner") as p:
-        _ = p | beam.Create([], reshuffle=False) | WriteShards(str(tmp_path), "ranking", 2)
+        _ = {"ranking": p | beam.Create([], reshuffle=False)} | WriteShards(str(tmp_path), 2)
 
     assert sorted(f.name for f in tmp_path.rglob("*.parquet")) == [
         "train-00000-of-00002.parquet",

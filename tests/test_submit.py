@@ -16,6 +16,7 @@ from runners.remote import rooms, submit
 from runners.remote.room import Room
 
 FAST = ["--workers=1", "--set=extract.asr=null", "--set=extract.ocr=null", "--set=emit.frames=null"]
+FAST += ["--set=mine.first_stage={engine: bm25}"]
 
 
 class Job:

@@ -101,6 +101,7 @@ def run(folder: Path, server: ScriptedServer, counting: CountingServer) -> Ended
         "emit.frames": None,
         "emit.validation_fraction": 0.0,
         "synthesize.teacher": engine,
+        "mine.first_stage": {"engine": "bm25"},
         "judge.teacher": engine,
         "judge.modalities": ["metadata"],
     }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,33 +20,76 @@ DATA = {".txt", ".yaml", ".tsv", ".html", ".css", ".js", ".md", ".typed"}
 # Libraries of this environment, without the checkout that is installed in it: lines of a .pth are taken as they are.
 LIBRARIES = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
 
-IMPORT_ALL = """
-import importlib, pkgutil, sys
-for package in sys.argv[1:]:
+# Every module is imported, and where it lies is said. Then commands in turn, each in a fork that knows none of our
+# modules any more: libraries take longer to import than a command takes. "@FILE" stands for the first word of a file.
+IN_TURN = """
+import importlib, json, os, pkgutil, sys
+packages = sys.argv[1].split()
+for package in packages:
     module = importlib.import_module(package)
     for found in pkgutil.walk_packages(module.__path__, package + "."):
         if not found.name.endswith("__main__"):
             importlib.import_module(found.name)
-print(importlib.import_module(sys.argv[1]).__file__)
-"""
-
-BEAM = "apache_beam apache_beam.io.filesystems pyarrow.parquet"
-
-# Commands in turn, each in a fork of a process that has imported what is not ours, which takes longer than the command.
-IN_TURN = """
-import importlib, json, os, sys
-for library in sys.argv[1].split():
-    importlib.import_module(library)
+print(json.dumps([sys.modules[package].__file__ for package in packages]))
 for number, arguments in enumerate(json.loads(sys.argv[2])):
     child = os.fork()
     if not child:
         for stream in (1, 2):
             os.dup2(os.open(f"{number}.{stream}", os.O_WRONLY | os.O_CREAT), stream)
-        sys.argv = ["hardquery", *arguments]
+        for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+            del sys.modules[name]
+        words = [open(word[1:]).read().split()[0] if word.startswith("@") else word for word in arguments]
+        sys.argv = ["hardquery", *words]
         from runners.cli.main import entry
         entry()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+JOB = ["demo", "--input", "clips", "--output", "out", "--set", "extract.asr=null", "--set", "extract.ocr=null"]
+JOB += ["--set", "mine.first_stage={engine: bm25}"]
+ASKED = {
+    "recipes": ["recipes"],
+    "plan": ["plan", *JOB],
+    "demo": ["demo", "--dry-run"],
+    "run": ["run", *JOB],
+    "verify": ["verify", "out"],
+    "explain": ["explain", "out", "@out/run.trec"],
+    "diff": ["diff", "out", "out"],
+    "export": ["export", "rankvideo", "out"],
+    "judge-audit": ["judge-audit", "out", "--sample", "2"],
+    "evaluate": ["evaluate", "--qrels", "out/qrels.trec", "--run", "out/run.trec"],
+    "cache stats": ["cache", "stats", "--output", "out"],
+    "cache verify": ["cache", "verify", "--output", "out"],
+    "cache prune": ["cache", "prune", "--output", "out", "--dry-run"],
+}
+WITHOUT_FILES = {
+    "batch": ["batch", "read", "none", "--output", "none"],
+    "train": ["train", "perception", "smoke", "--data", "none", "--output", "run"],
+    "rerank": [
+        "rerank",
+        "--model",
+        "none",
+        "--data",
+        "none",
+        "--run",
+        "none",
+        "--queries",
+        "none",
+        "--out",
+        "new.trec",
+    ],
+    "export-model": ["export-model", "none", "--to", "model"],
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What commands said in a folder, by name, and where the packages lie that they are of."""
+
+    folder: Path
+    packages: list[str]
+    ended: dict[str, subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +143,31 @@ def run(bin_folder: Path, cwd: Path, *arguments: str) -> subprocess.CompletedPro
     )
 
 
-def run_in_turn(
-    bin_folder: Path, cwd: Path, libraries: str, commands: list[list[str]]
-) -> list[subprocess.CompletedProcess[str]]:
-    """Run commands one after the other, as ``run`` does, with these libraries imported once."""
-    ended = run(bin_folder, cwd, "python", "-c", IN_TURN, libraries, json.dumps(commands))
+def run_in_turn(bin_folder: Path, cwd: Path, commands: dict[str, list[str]]) -> Told:
+    """Run commands one after the other, as ``run`` does, with all modules imported once."""
+    ended = run(bin_folder, cwd, "python", "-c", IN_TURN, " ".join(PACKAGES), json.dumps([*commands.values()]))
     assert ended.returncode == 0, ended.stderr
+    imported, *codes = ended.stdout.splitlines()
     said = [[(cwd / f"{number}.{stream}").read_text() for stream in (1, 2)] for number in range(len(commands))]
-    codes = map(int, ended.stdout.split())
-    return [
-        subprocess.CompletedProcess(command, code, *texts)
-        for command, code, texts in zip(commands, codes, said, strict=True)
-    ]
+    by_name = {
+        name: subprocess.CompletedProcess(command, int(code), *texts)
+        for (name, command), code, texts in zip(commands.items(), codes, said, strict=True)
+    }
+    return Told(cwd, json.loads(imported), by_name)
+
+
+@pytest.fixture(scope="module")
+def told(installed: Path, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """What commands of the wheel say, in one folder: help, a run and all that is asked of it, and what is not there."""
+    folder = tmp_path_factory.mktemp("told")
+    clips = folder / "clips"
+    clips.mkdir()
+    for clip in sorted((samples / "videos").iterdir())[:3]:
+        (clips / clip.name).symlink_to(clip)
+    top = run(installed, folder, "hardquery", "--help").stdout
+    listed = [line.split()[0] for line in top.splitlines() if line.startswith("    ") and line[4:5].strip()]
+    helps = {f"{command} --help": [command, "--help"] for command in listed}
+    return run_in_turn(installed, folder, {**helps, **ASKED, **WITHOUT_FILES})
 
 
 def test_the_wheel_holds_every_module_and_every_file_that_modules_read(wheel):
@@ -124,77 +181,33 @@ def test_the_wheel_holds_every_module_and_every_file_that_modules_read(wheel):
     assert corpus == {f"runners/{name}" for name in shipped}
 
 
-def test_every_module_of_the_wheel_can_be_imported(installed, tmp_path):
-    imported = run(installed, tmp_path, "python", "-c", IMPORT_ALL, *PACKAGES)
-
-    assert imported.returncode == 0, imported.stderr
-    assert str(installed.parent) in imported.stdout
+def test_every_module_of_the_wheel_can_be_imported(installed, told):
+    assert len(told.packages) == len(PACKAGES)
+    assert all(path.startswith(str(installed.parent)) for path in told.packages)
 
 
-def test_every_command_explains_itself_from_the_wheel(installed, tmp_path):
-    top = run(installed, tmp_path, "hardquery", "--help").stdout
-    listed = [line.split()[0] for line in top.splitlines() if line.startswith("    ") and line[4:5].strip()]
+def test_every_command_explains_itself_from_the_wheel(told):
+    helps = {name.removesuffix(" --help"): ended for name, ended in told.ended.items() if name.endswith(" --help")}
 
-    assert {"run", "plan", "verify", "judge-audit", "train", "rerank", "cache"} <= set(listed)
-    for command in listed:
-        helped = run(installed, tmp_path, "hardquery", command, "--help")
+    assert {"run", "plan", "verify", "judge-audit", "train", "rerank", "cache"} <= helps.keys()
+    for command, helped in helps.items():
         assert helped.returncode == 0, helped.stderr
         assert helped.stdout.startswith(f"usage: hardquery {command}")
 
 
-def test_a_run_from_the_wheel_and_all_that_is_asked_of_its_output(installed, samples, tmp_path):
-    clips = tmp_path / "clips"
-    clips.mkdir()
-    for clip in sorted((samples / "videos").iterdir())[:3]:
-        (clips / clip.name).symlink_to(clip)
-    job = ["demo", "--input", "clips", "--output", "out", "--set", "extract.asr=null", "--set", "extract.ocr=null"]
-
-    def told(ended: subprocess.CompletedProcess[str]) -> str:
+def test_a_run_from_the_wheel_and_all_that_is_asked_of_its_output(told):
+    for ended in (told.ended[name] for name in ASKED):
         assert ended.returncode == 0, ended.stderr
         assert "Traceback" not in ended.stderr
-        return ended.stdout
-
-    sampled = ["demo", "--dry-run"]
-    recipes, planned, samples_planned = run_in_turn(installed, tmp_path, BEAM, [["recipes"], ["plan", *job], sampled])
-    assert "demo" in told(recipes)
-    told(planned)
-    assert "demo: 30 videos" in told(samples_planned)
-    told(run(installed, tmp_path, "hardquery", "run", *job))
-    query = (tmp_path / "out/run.trec").read_text().split()[0]
-    commands = [
-        ["verify", "out"],
-        ["explain", "out", query],
-        ["diff", "out", "out"],
-        ["export", "rankvideo", "out"],
-        ["judge-audit", "out", "--sample", "2"],
-        ["evaluate", "--qrels", "out/qrels.trec", "--run", "out/run.trec"],
-        ["cache", "stats", "--output", "out"],
-        ["cache", "verify", "--output", "out"],
-        ["cache", "prune", "--output", "out", "--dry-run"],
-    ]
-    verified, explained, *others = run_in_turn(installed, tmp_path, BEAM, commands)
-    assert "sound" in told(verified)
-    assert query in told(explained)
-    for ended in others:
-        told(ended)
+    assert "demo" in told.ended["recipes"].stdout
+    assert "demo: 30 videos" in told.ended["demo"].stdout
+    assert "sound" in told.ended["verify"].stdout
+    assert (told.folder / "out/run.trec").read_text().split()[0] in told.ended["explain"].stdout
 
 
-@pytest.fixture(scope="module")
-def without_files(installed, tmp_path_factory) -> dict[str, subprocess.CompletedProcess[str]]:
-    """What commands say whose files are missing, by command."""
-    commands = [
-        ["batch", "read", "none", "--output", "none"],
-        ["train", "perception", "smoke", "--data", "none", "--output", "run"],
-        ["rerank", "--model", "none", "--data", "none", "--run", "none", "--queries", "none", "--out", "new.trec"],
-        ["export-model", "none", "--to", "model"],
-    ]
-    ended = run_in_turn(installed, tmp_path_factory.mktemp("empty"), f"{BEAM} torch transformers peft", commands)
-    return {each.args[0]: each for each in ended}
-
-
-@pytest.mark.parametrize("command", ["batch", "train", "rerank", "export-model"])
-def test_a_command_whose_files_are_missing_says_so_in_one_line(command, without_files):
-    ended = without_files[command]
+@pytest.mark.parametrize("command", WITHOUT_FILES)
+def test_a_command_whose_files_are_missing_says_so_in_one_line(command, told):
+    ended = told.ended[command]
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("hardquery: ")

@@ -30,6 +30,7 @@ from transforms.storage.files import join, write_bytes
 Rows = dict[str, list[tuple[str, Row]]]
 
 SHARDS = 2
+ALWAYS = tuple(name for name, table in TABLES.items() if not table.optional)
 RUNS = ("bm25", "dense")
 ENGINES = {
     "decode": EngineStamp("pyav", "18.0.0", "", "d0"),
@@ -99,7 +100,7 @@ STEPS = (
     ("judge", "judge"),
     ("curate", "queries"),
     ("curate", "pairs"),
-    *(("emit", table) for table in TABLES),
+    *(("emit", name) for name in ALWAYS),
 )
 # (stage, step, reason, detail) by the query's number
 _DROPPED = {
@@ -129,7 +130,7 @@ def write_tiny(folder: Any, rows: Rows | None = None, run: str | None = None, qr
     return complete(output, tiny_run_info(), written)
 
 
-def write_tables(output: str, rows: Rows, names: Iterable[str] = tuple(TABLES)) -> list[WrittenFile]:
+def write_tables(output: str, rows: Rows, names: Iterable[str] = ALWAYS) -> list[WrittenFile]:
     written = []
     for name in names:
         table = TABLES[name]
@@ -168,7 +169,7 @@ def tiny_rows() -> Rows:
 
 @cache
 def _valid_rows() -> Rows:
-    rows: Rows = {name: [] for name in TABLES}
+    rows: Rows = {name: [] for name in ALWAYS}
     videos = [_video(event, number) for event in _EVENTS for number in range(3)]
     rows["videos"] = [("part", video) for video in videos]
     rows["perception"] = [

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from schemas.example import SPLITS
 from trainer.config.config import LossConfig, TrainConfig
 from trainer.data.clips import Clip, Clips
-from trainer.data.examples import QueryExample, read_queries, with_frames
-from trainer.data.plan import plan_queries
+from trainer.data.examples import QueryExample, VideoExample, read_by_video, read_queries, with_frames
+from trainer.data.plan import by_video_in_turn, plan_queries
 from trainer.data.shards import Shards
 from trainer.model.losses import Targets, ranking_loss
 from trainer.model.metrics import ndcg
@@ -25,16 +25,16 @@ from trainer.stage import StageTrainer
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One query and the frames of its candidates, in the same order."""
+    """Pairs of queries and videos, of one query or of one video, and the frames of each pair's video."""
 
-    example: QueryExample
+    example: QueryExample | VideoExample
     clips: tuple[Clip, ...]
 
 
 class Groups(Dataset[Group]):
-    """Query groups with their frames, decoded when asked for."""
+    """Groups with their frames, decoded when asked for."""
 
-    def __init__(self, examples: Sequence[QueryExample], clips: Clips) -> None:
+    def __init__(self, examples: Sequence[QueryExample | VideoExample], clips: Clips) -> None:
         self._examples = examples
         self._clips = clips
 
@@ -43,12 +43,13 @@ class Groups(Dataset[Group]):
 
     def __getitem__(self, index: int) -> Group:
         example = self._examples[index]
-        return Group(example, tuple(self._clips[video_id] for video_id in example.video_ids))
+        clips = {video_id: self._clips[video_id] for video_id in dict.fromkeys(example.video_ids)}
+        return Group(example, tuple(clips[video_id] for video_id in example.video_ids))
 
 
 @dataclass(frozen=True)
 class GroupCollator:
-    """Groups to a batch: the inputs of all pairs, and the ``targets`` of each group.
+    """Groups to a batch: the inputs of all pairs, the ``targets`` of each group, and which are ``by_video``.
 
     Where there are more than ``pairs_at_once``, ``more`` holds the inputs of those that follow, as many at a time.
     """
@@ -57,17 +58,19 @@ class GroupCollator:
     pairs_at_once: int | None = None
 
     def __call__(self, groups: Sequence[Group]) -> dict[str, Any]:
-        pairs = [(clip, group.example.query) for group in groups for clip in group.clips]
+        pairs = [pair for group in groups for pair in zip(group.clips, group.example.queries, strict=True)]
         size = self.pairs_at_once or len(pairs)
         first, *more = (
             self.prompt.for_scoring(*zip(*pairs[start : start + size], strict=True))
             for start in range(0, len(pairs), size)
         )
-        return {**first, "more": more, "targets": [Targets.of(group.example.candidates) for group in groups]}
+        targets = [Targets.of(group.example.candidates) for group in groups]
+        by_video = [isinstance(group.example, VideoExample) for group in groups]
+        return {**first, "more": more, "targets": targets, "by_video": by_video}
 
 
 class RankingTrainer(StageTrainer):
-    """Fine-tunes on whole query groups; see losses.ranking_loss."""
+    """Fine-tunes on whole groups, of one query or of one video alike; see losses.ranking_loss."""
 
     # The loss is a mean over the groups at hand, to be divided by the accumulation steps. Trainer would believe it
     # to be divided already, because the model's forward takes any keyword.
@@ -125,22 +128,26 @@ class RankingTrainer(StageTrainer):
         scores = torch.cat([pair_scores(self.model, part, self._answers) for part in parts])
         groups = scores.split([len(one.labels) for one in targets])
         return [
-            {"ndcg_10": ndcg(group.tolist(), one.labels.int().tolist(), 10)}
-            for group, one in zip(groups, targets, strict=True)
+            {"by_video": float(group[0] > group[1:].max())}
+            if is_by_video
+            else {"ndcg_10": ndcg(group.tolist(), one.labels.int().tolist(), 10)}
+            for group, one, is_by_video in zip(groups, targets, batch["by_video"], strict=True)
         ]
 
     def summarise(self, measured: list[dict[str, float]]) -> dict[str, float]:
-        return {"ndcg_10": fmean(one["ndcg_10"] for one in measured)} if measured else {}
+        """nDCG@10 over the groups of a query; of those of a video the share whose true query scores best."""
+        values = {name: [one[name] for one in measured if name in one] for name in ("ndcg_10", "by_video")}
+        return {name: fmean(found) for name, found in values.items() if found}
 
 
 def _unpacked(batch: dict[str, Any]) -> tuple[list[Inputs], list[Targets]]:
     """The inputs of a batch, part by part, and its targets."""
-    first: Inputs = {name: value for name, value in batch.items() if name not in ("more", "targets")}
+    first: Inputs = {name: value for name, value in batch.items() if name not in ("more", "targets", "by_video")}
     return [first, *batch["more"]], batch["targets"]
 
 
 class RankingStage:
-    """The plan of the second stage over an output's query groups, and the trainer that carries it out."""
+    """The plan of the second stage over an output's groups, and the trainer that carries it out."""
 
     def __init__(self, config: TrainConfig, shards: Shards, processor: Any) -> None:
         self._config = config.ranking
@@ -148,21 +155,32 @@ class RankingStage:
         self._answers = self._prompt.answers()
         self._clips = Clips(shards, frame_budget(processor, self._config.frames, config.max_pixels))
         found = [read_queries(shards, split) for split in SPLITS]
-        self._examples, self._validation = with_frames(found, self._clips, config.missing_videos)
-        self.left_out = sum(map(len, found)) - len(self._examples) - len(self._validation)
-        self.plan = plan_queries(
+        self._examples, query_groups = with_frames(found, self._clips, config.missing_videos)
+        self.left_out = sum(map(len, found)) - len(self._examples) - len(query_groups)
+        read = [read_by_video(shards, split) for split in SPLITS]
+        by_video, by_video_validation = with_frames(read, self._clips, config.missing_videos)
+        self._by_video = {example.query_id: example for example in by_video}
+        self._validation: list[QueryExample | VideoExample] = [*query_groups, *by_video_validation]
+        negatives, seed = self._config.negatives, config.seed
+        items = plan_queries(
             self._examples,
             epochs=self._config.epochs,
             batch=self._config.batch,
             positives=self._config.positives,
-            negatives=self._config.negatives,
-            seed=config.seed,
+            negatives=negatives,
+            seed=seed,
         )
+        self.plan = by_video_in_turn(items, by_video, share=self._config.by_video, negatives=negatives, seed=seed)
 
     def trainer(self, **rest: Any) -> RankingTrainer:
         """The trainer; ``rest`` are model, arguments and metrics of a StageTrainer."""
         by_id = {example.query_id: example for example in self._examples}
-        planned = [by_id[item.key].with_videos(item.video_ids) for item in self.plan]
+        planned: list[QueryExample | VideoExample] = [
+            self._by_video[item.key].with_queries(item.query_ids)
+            if item.query_ids
+            else by_id[item.key].with_videos(item.video_ids)
+            for item in self.plan
+        ]
         return RankingTrainer(
             items=Groups(planned, self._clips),
             validation=Groups(self._validation, self._clips),

@@ -15,6 +15,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from schemas.losses import STAGES, Loss, Outcome, Tally
 
 Key = tuple[str, str, Outcome, str]  # stage, step, outcome, reason
+# A key of all items or a function of an item, and how many an item stands for, one if that is not told.
+Counted = tuple[Key | Callable[[Any], Key], Callable[[Any], int] | None]
 LOSSES = "losses"  # the tag of a step's losses
 
 
@@ -31,19 +33,20 @@ def key_of(loss: Loss) -> Key:
 class Count(beam.DoFn):
     """Any item -> (Key, how many): counts of a bundle, so that the items themselves go nowhere to be counted.
 
-    ``key`` is that of every item, or a function of the item; ``amount`` is how many an item stands for.
+    Each item counts in every way that is ``counted``.
     """
 
-    def __init__(self, key: Key | Callable[[Any], Key], amount: Callable[[Any], int] | None = None) -> None:
-        self._key, self._amount = key, amount
+    def __init__(self, *counted: Counted) -> None:
+        self._counted = counted
         self._counts: dict[Key, int] = {}
 
     def start_bundle(self) -> None:
         self._counts = {}
 
     def process(self, item: Any) -> None:
-        key = self._key(item) if callable(self._key) else self._key
-        self._counts[key] = self._counts.get(key, 0) + (self._amount(item) if self._amount else 1)
+        for given, amount in self._counted:
+            key = given(item) if callable(given) else given
+            self._counts[key] = self._counts.get(key, 0) + (amount(item) if amount else 1)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from (GlobalWindows.windowed_value_at_end_of_window(count) for count in self._counts.items())
@@ -125,6 +128,18 @@ CHAIN: tuple[tuple[str, str], ...] = (
     ("curate/queries", "emit/ranking"),
 )
 
+# The same of negative queries, in runs that write any.
+CHAIN_OF_NEGATIVES: tuple[tuple[str, str], ...] = (
+    ("curate/queries", "synthesize/negatives"),
+    ("synthesize/filter negatives", "judge/verify"),
+    ("judge/verify", "curate/negatives"),
+)
+
+
+def chain_of(lines: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """The pairs of steps of a run that has these lines."""
+    return (*CHAIN, *(CHAIN_OF_NEGATIVES if "synthesize/negatives" in lines else ()))
+
 
 def check_balance(lines: Iterable[Line], entries: int) -> None:
     """Raise LedgerOutOfBalance unless every line balances and nothing is lost between steps.
@@ -133,7 +148,7 @@ def check_balance(lines: Iterable[Line], entries: int) -> None:
     """
     by_name = {f"{line.stage}/{line.step}": line for line in lines}
     wrong = [f"{name}: {line.missing:+d}" for name, line in by_name.items() if line.missing]
-    for first, second in CHAIN:
+    for first, second in chain_of(by_name):
         lost = by_name[first].left - by_name[second].entered
         if lost:
             wrong.append(f"{first} to {second}: {lost:+d}")

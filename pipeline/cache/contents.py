@@ -40,6 +40,8 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "embed_query": QueryVectors,
         "judge": TeacherReply,
         "panel": TeacherReply,
+        "negatives": TeacherReply,
+        "verify": TeacherReply,
     }
 )
 

@@ -41,7 +41,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 
 # A first stage is "first_stages.NAME", a further judge "panel.NAME".
-ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge", "panel")
+ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge", "panel", "negatives", "verifier")
 
 
 def by_role(roles: Iterable[str]) -> list[str]:

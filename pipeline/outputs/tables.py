@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.outputs.errors import UnreadableOutput, reading
 from schemas.check import read_plain
 from schemas.configuration.section import did_you_mean
-from schemas.tables import TABLES
+from schemas.tables import TABLES, Table
 from schemas.video import Evidence
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, open_seekable
@@ -27,6 +27,12 @@ _ROWS_A_BATCH = 256
 
 _PARTS = "|".join(f"{table.name}/(?:{'|'.join(table.parts)})" for table in TABLES.values())
 _TABLE_FILE = re.compile(rf"(?:{_PARTS})-\d{{5,}}-of-\d{{5,}}\.parquet(?:\.[0-9a-f]{{32}}\.tmp)?")
+
+
+def written(recipe: Mapping[str, Any]) -> list[Table]:
+    """The tables that a run of this recipe (plain values) writes, in their order."""
+    by_video = (recipe.get("synthesize") or {}).get("negative_queries") is not None
+    return [table for table in TABLES.values() if by_video or not table.optional]
 
 
 def read_group(file: pq.ParquetFile, group: int, columns: Sequence[str] | None = None) -> pa.Table:

@@ -17,7 +17,10 @@ Counts = Mapping[str, Mapping[str, int]]
 # more than that. A few videos that were done (--limit) take the place of all three.
 _WITH_EVIDENCE = 0.9  # of the prompts that may have evidence, those that had some
 _KEPT = 0.8  # of the queries that were asked for, those that were written and not filtered out
+_IN_GROUPS = 0.8  # of the queries that were judged, those that become groups
 _SHARING_A_WORD = 0.32  # of the videos of its split, those that BM25 finds for a query
+
+_WORDINGS = 2  # in which a verifier is asked
 
 # An estimate is half an order of two: what comes lies between it divided and multiplied by this.
 SPREAD = math.sqrt(2.0)
@@ -58,6 +61,22 @@ class Flow:
         if not ranked:
             return queries * survive * most * calls_of_pair(self.ladder)
         return queries * survive * (self.calls["judge"] / ranked) * (most / (self._candidates(at_hand) + 1.0))
+
+    def groups(self, write_calls: float) -> float:
+        """All queries that become groups, once so many more calls have written some: a call each for negatives."""
+        entered = self._count("curate/queries", "in") - self._count("curate/queries", "deferred")
+        kept = self._count("curate/queries", "out") / entered if entered else _IN_GROUPS
+        return self.queries(write_calls) * self._passed("synthesize/deduplicate") * self._passed("mine/filter") * kept
+
+    def verify_calls(self, negatives_calls: float, ladder: Ladder) -> float:
+        """All calls of the verifier, of this ladder, once so many calls have written negatives."""
+        config = self.recipe.synthesize.negative_queries
+        if config is None:
+            return 0.0
+        replies = self._count("synthesize/negatives", "out")
+        each = self._count("judge/verify", "in") / replies if replies else _KEPT * config.queries
+        first = "prior" if ladder.prior else "label_only"
+        return negatives_calls * each * _WORDINGS * (1 + calls_to_follow(ladder, first))
 
     def queries(self, write_calls: float) -> float:
         """All queries before mining, once so many more calls have written some."""

@@ -31,6 +31,7 @@ from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS
 from transforms.ledger import Key as LedgerKey
 from transforms.protocols.engine import Waits
+from transforms.protocols.teacher import Ladder
 from transforms.storage.cache_failed import CacheFailed
 
 # Which steps decide what each one is asked.
@@ -44,6 +45,11 @@ _UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "embed_video": ("decode", "asr", "ocr", "caption"),
     "embed_query": ("decode", "asr", "ocr", "caption", "write", "embed_video"),
     "judge": ("decode", "asr", "ocr", "caption", "frame_hashes", "write", "embed_video", "embed_query"),
+    "negatives": ("decode", "asr", "ocr", "caption", "frame_hashes", "write", "embed_video", "embed_query", "judge"),
+    "verify": (
+        *("decode", "asr", "ocr", "caption", "frame_hashes", "write", "embed_video", "embed_query", "judge"),
+        "negatives",
+    ),
 }
 _SAMPLE = 1000  # records, to learn from what a call takes
 _INPUT = "input"
@@ -52,6 +58,8 @@ _GUESSED = (
     "embed_video",
     "embed_query",
     "judge",
+    "negatives",
+    "verify",
 )  # steps whose work hangs on what is written, and not on files alone
 _NAMED = 5  # files that cannot be read
 
@@ -159,10 +167,12 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     # Equal files are decoded once, and equal questions asked once: the others find the result.
     distinct = {step: {miss.digest: miss for miss in found} for step, found in misses.items()}
     answered = {step: counts.get(step, {}).get("cached", 0) for step in STEPS}
-    calls = {step: answered[step] + len(misses[step]) for step in STEPS}
-    ladder = job.engines.judge.ladder
-    follow = calls_behind(ladder, distinct["judge"].values(), job.recipe.judge.no_rationale_below)
-    calls["judge"] += follow
+    ladder, verifier = job.engines.judge.ladder, job.engines.verifier.ladder if job.engines.verifier else Ladder(())
+    follow = {
+        "judge": calls_behind(ladder, distinct["judge"].values(), job.recipe.judge.no_rationale_below),
+        "verify": calls_behind(verifier, distinct["verify"].values(), None),
+    }
+    calls = {step: answered[step] + len(misses[step]) + follow.get(step, 0) for step in STEPS}
 
     # Of files that were not hashed nobody knows whether they are copies, or decoded under another name.
     uris = [miss.subject for step in ("media", "decode") for miss in distinct[step].values()]
@@ -192,7 +202,10 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     behind["embed_video"] = flow.embed_video_calls(waiting, of_text, len(embedders) - of_text)
     queries = len(embedders) * flow.queries(writing)
     behind["embed_query"] = queries - answered["embed_query"] - len(distinct["embed_query"])
-    behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow
+    behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow["judge"]
+
+    behind["negatives"] = flow.groups(writing) - calls["negatives"]
+    behind["verify"] = flow.verify_calls(flow.groups(writing), verifier) - calls["verify"]
 
     costs, stamps = job.recipe.costs.by_step(), job.engines.stamps()
     if embedders:  # of several the first stands for all
@@ -203,7 +216,7 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     after_search = ("embed_query", "judge") if len(embedders) > 1 else ("judge",)
     plans: dict[str, StepPlan] = {}
     for step, upstream in _UPSTREAM.items():
-        stamp = stamps.get("writer" if step == "write" else step)
+        stamp = stamps.get({"write": "writer", "verify": "verifier"}.get(step, step))
         needed = job.recipe.group.max_bits is not None if step == "frame_hashes" else stamp is not None
         if not needed:
             continue
@@ -215,15 +228,15 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             reasons.update(miss.why for miss in distinct["media"].values())
         elif due:
             reasons[f"depends on {', '.join(due)}"] += max(0, round(behind[step]))
-        if step == "judge" and follow:
-            reasons["depends on the replies before"] += follow
+        if after := follow.get(step, 0):
+            reasons["depends on the replies before"] += after
         bounds = None
         if due and step in _GUESSED:
             known, guess = len(distinct[step]), max(0.0, behind[step])
             bounds = (known + math.ceil(guess / SPREAD), known + max(1, math.floor(guess * SPREAD)))
             if step == "write" and not flow.counts.get("synthesize/select", {}).get("out"):
                 bounds = (max(possible.sure, math.ceil(possible.most / 2)), possible.most)
-        exact = not (due or (step == "decode" and distinct["media"]) or (step == "judge" and follow))
+        exact = not (due or (step == "decode" and distinct["media"]) or after)
         plans[step] = step_plan(
             step,
             answered[step] + len(misses[step]) - len(distinct[step]),

@@ -8,11 +8,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 HOST = "api.openai.com"  # whose prices these are; another host may ask others for a model of the same name
+# The keys of a recipe that say who is asked at a step; where the first says nobody, the next does.
 _ASKED_BY = {
-    "caption": ("extract", "caption"),
-    "write": ("synthesize", "teacher"),
-    "judge": ("judge", "teacher"),
+    "caption": ("extract.caption",),
+    "write": ("synthesize.teacher",),
+    "judge": ("judge.teacher",),
+    "negatives": ("synthesize.negative_queries.teacher", "synthesize.teacher"),
+    "verify": ("synthesize.negative_queries.verifier", "judge.teacher"),
 }
+_OF_NEGATIVES = "synthesize.negative_queries"  # without which nobody is asked at its steps
 
 
 def prices() -> dict[str, dict[str, float]]:
@@ -29,8 +33,10 @@ def with_prices(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(costs, Mapping):
         return values
     costs = dict(costs)
-    for step, (section, name) in _ASKED_BY.items():
-        engine = (values.get(section) or {}).get(name) if isinstance(values.get(section), Mapping) else None
+    for step, keys in _ASKED_BY.items():
+        if keys[0].startswith(_OF_NEGATIVES) and _at(values, _OF_NEGATIVES) is None:
+            continue
+        engine = next((found for key in keys if (found := _at(values, key)) is not None), None)
         own = costs.get(step, {})
         if (
             not isinstance(engine, Mapping)
@@ -43,6 +49,12 @@ def with_prices(values: dict[str, Any]) -> dict[str, Any]:
         if hosted and engine.get("model") in known:
             costs[step] = {**own, **known[engine["model"]]}
     return {**values, "costs": costs} if costs else values
+
+
+def _at(values: Any, key: str) -> Any:
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values
 
 
 def _host(address: str) -> str | None:

@@ -21,6 +21,8 @@ ENGINES = {
     "extract.ocr": "ocr",
     "extract.caption": "caption",
     "synthesize.teacher": "teacher",
+    "synthesize.negative_queries.teacher": "teacher",
+    "synthesize.negative_queries.verifier": "teacher",
     "judge.teacher": "teacher",
 }
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from runners.beam_flags import split_flags
 from runners.cli import asr_check, audit, cache, evaluate, outputs, rerank, retrieve, train
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
+from runners.cli.left_out import leave_out
 from runners.cli.parser import Parser
 from runners.cli.runs import batch, demo, finish, recipes, run
 from runners.quiet import hush, hush_warnings
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next(iter(typed), "")
     hush_warnings()
     hush()
+    leave_out(typed)
     try:
         ours, beams = split_flags(typed) if command in RUNS else (typed, [])
         if beams and {"-h", "--help"} & {*ours} and (text := run.help_of_runner(beams)):

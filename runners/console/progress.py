@@ -25,6 +25,8 @@ STEPS = {
     "retrieve": "queries searched",
     "judge": "pairs judged",
     "panel": "doubtful pairs judged again",
+    "negatives": "prompts answered (negative queries)",
+    "verify": "negative queries verified",
     "emit": "shards written",
 }
 _QUIET_PERIOD_S = 10.0

@@ -114,6 +114,9 @@ class StageConfig(StepsConfig, frozen=True, kw_only=True):
 class RankingConfig(StageConfig, frozen=True, kw_only=True):
     """The second stage: groups of up to ``positives`` positives and up to ``negatives`` negatives of a query.
 
+    Where the output has groups of one video as well, a query is trained on in that of its video ``by_video`` of the
+    times: with its video alone, and up to ``negatives`` queries that look like it.
+
     ``pairs_at_once`` bounds the pairs whose activations are in memory (GradCache), for groups that would not fit as a
     whole. Where a micro-batch has more, that costs a forward pass more, and changes no gradient. Without it, a
     micro-batch goes through the model at once. Not for FSDP: ranks would call the model unequally often.
@@ -121,6 +124,7 @@ class RankingConfig(StageConfig, frozen=True, kw_only=True):
 
     positives: Positive = 2
     negatives: Positive = 2
+    by_video: Fraction = 0.5
     pairs_at_once: Positive | None = None
     losses: LossConfig = LossConfig()
 

@@ -51,6 +51,11 @@ class QueryExample:
         return tuple(candidate for candidate in self.candidates if not candidate.label)
 
     @property
+    def queries(self) -> tuple[str, ...]:
+        """The query of each pair, which is the same."""
+        return (self.query,) * len(self.candidates)
+
+    @property
     def video_ids(self) -> tuple[str, ...]:
         return tuple(candidate.video_id for candidate in self.candidates)
 
@@ -58,6 +63,46 @@ class QueryExample:
         """The same query with those of its candidates, in the order given."""
         by_id = {candidate.video_id: candidate for candidate in self.candidates}
         return QueryExample(self.query_id, self.query, tuple(by_id[video_id] for video_id in video_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class QueryCandidate:
+    """A query of an example of one video: label 1 for the one that the video answers; the rest is as in Candidate."""
+
+    query_id: str
+    query: str
+    label: int
+    delta: float | None = None
+    p_yes: float | None = None
+    censored: Label | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoExample:
+    """A video and queries, the one that it answers first; ``query_id`` is that of the example of this query."""
+
+    query_id: str
+    video_id: str
+    candidates: tuple[QueryCandidate, ...]
+
+    @property
+    def negatives(self) -> tuple[QueryCandidate, ...]:
+        return self.candidates[1:]
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """The query of each pair."""
+        return tuple(candidate.query for candidate in self.candidates)
+
+    @property
+    def video_ids(self) -> tuple[str, ...]:
+        """The video of each pair, which is the same."""
+        return (self.video_id,) * len(self.candidates)
+
+    def with_queries(self, query_ids: tuple[str, ...]) -> VideoExample:
+        """The same video with those of its candidates, in the order given."""
+        by_id = {candidate.query_id: candidate for candidate in self.candidates}
+        return VideoExample(self.query_id, self.video_id, tuple(by_id[query_id] for query_id in query_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +117,7 @@ class CaptionExample:
         return (self.video_id,)
 
 
-Example = TypeVar("Example", QueryExample, CaptionExample)
+Example = TypeVar("Example", QueryExample, VideoExample, CaptionExample)
 
 
 class MissingVideos(DataError):
@@ -91,6 +136,22 @@ def read_queries(shards: Shards, split: Split) -> list[QueryExample]:
         labels = [candidate.label for candidate in example.candidates]
         if labels != sorted(labels, reverse=True) or {*labels} != {0, 1}:
             raise DataError(f"{shards.root}: query {example.query_id}: expected positives, then negatives: {labels}")
+    return examples
+
+
+def read_by_video(shards: Shards, split: Split) -> list[VideoExample]:
+    """All groups of one video of a split; none where the output has no such table.
+
+    Raises:
+        DataError: a group has not one true query, as its first candidate, and at least one negative.
+    """
+    columns = ["query_id", "video_id", *(f"{_CANDIDATE}.{name}" for name in QueryCandidate.__dataclass_fields__)]
+    examples = [read_plain(row, VideoExample) for row in shards.rows("ranking_by_video", split, columns)]
+    for example in examples:
+        labels = [candidate.label for candidate in example.candidates]
+        if labels[:1] != [1] or sum(labels) != 1 or len(labels) < 2:
+            where = f"{shards.root}: video {example.video_id} of query {example.query_id}"
+            raise DataError(f"{where}: expected the true query, then negatives: {labels}")
     return examples
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.fingerprint import unit_interval
-from trainer.data.examples import Candidate, CaptionExample, QueryExample
+from trainer.data.examples import Candidate, CaptionExample, QueryExample, VideoExample
 from trainer.data.shards import DataError
 
 _SCHEMA = pa.schema(
-    [("step", pa.int64()), ("epoch", pa.int32()), ("key", pa.string()), ("video_ids", pa.list_(pa.string()))]
+    [
+        ("step", pa.int64()),
+        ("epoch", pa.int32()),
+        ("key", pa.string()),
+        ("video_ids", pa.list_(pa.string())),
+        ("query_ids", pa.list_(pa.string())),
+    ]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedItem:
-    """An item of the plan: the optimizer step that it is part of, its query (or video) and its videos in order."""
+    """An item of the plan: the optimizer step that it is part of, its query (or video) and its videos in order.
+
+    Of a group of one video ``query_ids`` are its queries in order; there are none of a group of one query.
+    """
 
     step: int
     epoch: int
     key: str
     video_ids: tuple[str, ...]
+    query_ids: tuple[str, ...] = ()
 
 
 def plan_queries(
@@ -53,6 +63,27 @@ def plan_queries(
 def _drawn(rng: random.Random, candidates: Iterable[Candidate], most: int) -> list[str]:
     pool = sorted(candidate.video_id for candidate in candidates)
     return rng.sample(pool, min(most, len(pool)))
+
+
+def by_video_in_turn(
+    items: Sequence[PlannedItem], groups: Sequence[VideoExample], *, share: float, negatives: int, seed: int
+) -> list[PlannedItem]:
+    """The plan with a ``share`` of the turns of each query given to the group of its video, if it has one.
+
+    That is its video with the query itself and up to ``negatives`` drawn others: as many items as before. What is drawn
+    follows from the seed, the epoch and the query's id alone.
+    """
+    by_id = {group.query_id: group for group in groups}
+
+    def turned(item: PlannedItem) -> PlannedItem:
+        turn, group = f"{seed}:{item.epoch}:{item.key}:by video", by_id.get(item.key)
+        if group is None or unit_interval(turn) >= share:
+            return item
+        pool = sorted(candidate.query_id for candidate in group.negatives)
+        drawn = random.Random(turn).sample(pool, min(negatives, len(pool)))
+        return replace(item, video_ids=(group.video_id,), query_ids=(group.query_id, *drawn))
+
+    return [turned(item) for item in items]
 
 
 def plan_captions(examples: Sequence[CaptionExample], *, epochs: int, batch: int, seed: int) -> list[PlannedItem]:
@@ -92,4 +123,5 @@ def write_plan(path: Path, items: Sequence[PlannedItem]) -> None:
 def read_plan(path: Path) -> list[PlannedItem]:
     """The plan that ``write_plan`` wrote."""
     rows: list[dict[str, Any]] = pq.read_table(path, use_threads=False).to_pylist()
-    return [PlannedItem(**row | {"video_ids": tuple(row["video_ids"])}) for row in rows]
+    lists = ("video_ids", "query_ids")
+    return [PlannedItem(**row | {name: tuple(row[name]) for name in lists if name in row}) for row in rows]

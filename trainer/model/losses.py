@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from trainer.config.config import LossConfig, PointwiseTerm
-from trainer.data.examples import Candidate
+from trainer.data.examples import Candidate, QueryCandidate
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Targets:
     bound: Tensor
 
     @staticmethod
-    def of(candidates: Sequence[Candidate]) -> Targets:
+    def of(candidates: Sequence[Candidate | QueryCandidate]) -> Targets:
         """The targets of a group."""
         nan = float("nan")
         known = [(nan, nan) if c.p_yes is None or c.delta is None else (c.p_yes, c.delta) for c in candidates]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -126,46 +126,48 @@ def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def identity(row: Row) -> Row:
-    """The row itself: what WriteShards does to a row unless told otherwise."""
-    return row
-
-
 @dataclass
 class WriteShards(beam.PTransform):
-    """(split or "part", row) -> WrittenFile: the table as ``shards`` Parquet files a split, empty ones included.
+    """{table: rows} -> WrittenFile: every table as ``shards`` Parquet files a split, empty ones too.
 
-    ``complete`` turns a row into its final form while the shard is written; the videos table adds frames there, so
-    that no pixel passes through a PCollection.
+    Of a table with splits, each row is a pair (split, row).
+
+    All tables share one shuffle: with one each, a small run would spend more on the graph than on its rows.
+    ``complete`` turns a table's row into its final form while the shard is written; the videos table adds frames there,
+    so that no pixel passes through a PCollection.
     """
 
     output: str
-    table: str
     shards: int
-    complete: Callable[[Row], Row] = field(default=identity)
+    complete: Mapping[str, Callable[[Row], Row]] = field(default_factory=dict)
 
-    def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        table = TABLES[self.table]
-        every = [((part, index), None) for part in table.parts for index in range(self.shards)]
+    def expand(self, tables: dict[str, beam.PCollection]) -> beam.PCollection:
+        pipeline = next(iter(tables.values())).pipeline
+        parts = [(name, part) for name in tables for part in TABLES[name].parts]
+        every = [((*part, index), None) for part in parts for index in range(self.shards)]
         # Injected so that a shard without rows is a file too: readers rely on the names.
-        empty = rows.pipeline | "All shards" >> beam.Create(every, reshuffle=False)
+        empty = pipeline | "All shards" >> beam.Create(every, reshuffle=False)
+        keyed = [rows | f"Key {name}" >> beam.Map(_keyed, name, self.shards) for name, rows in tables.items()]
         return (
-            (rows | "Key" >> beam.Map(self._keyed), empty)
+            (*keyed, empty)
             | "Merge" >> beam.Flatten()
             | "Group" >> beam.GroupByKey()
             | "Write" >> beam.MapTuple(self._write)
         )
 
-    def _keyed(self, row: tuple[str, Row]) -> tuple[tuple[str, int], Row]:
-        part, content = row
-        return (part, shard_index(str(content[TABLES[self.table].key[0]]), self.shards)), content
+    def _write(self, shard: tuple[str, str, int], rows: Iterable[Row | None]) -> WrittenFile:
+        name, part, index = shard
+        table = TABLES[name]
+        present: Iterable[Row] = in_order([row for row in rows if row is not None], table.key)
+        if name in self.complete:
+            present = map(self.complete[name], present)
+        path = table.shard_path(part, index, self.shards)
+        return WrittenFile(path, *write_shard(join(self.output, path), name, present))
 
-    def _write(self, shard: tuple[str, int], rows: Iterable[Row | None]) -> WrittenFile:
-        table = TABLES[self.table]
-        present = in_order([row for row in rows if row is not None], table.key)
-        path = table.shard_path(*shard, self.shards)
-        sha256, size, count = write_shard(join(self.output, path), self.table, map(self.complete, present))
-        return WrittenFile(path, sha256, size, count)
+
+def _keyed(row: Row | tuple[str, Row], table: str, shards: int) -> tuple[tuple[str, str, int], Row]:
+    part, content = row if isinstance(row, tuple) else ("part", row)
+    return (table, part, shard_index(str(content[TABLES[table].key[0]]), shards)), content
 
 
 def in_order(rows: list[Row], key: tuple[str, ...]) -> list[Row]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
@@ -24,29 +25,38 @@ def part_path(output: str, name: str, index: int) -> str:
 
 @dataclass
 class WriteParts(beam.PTransform):
-    """(key, value) -> the path of each of ``parts`` parts of the file ``name``; keys are spread over them by hash.
+    """Several collections of (file, (key, value)) -> the path of each of ``parts`` parts of every file.
 
-    ``lines`` turns the sorted (key, value) pairs of a part into its lines, so that bytes depend on content alone.
+    Keys are spread over the parts by hash. ``lines`` turns, by file, the sorted (key, value) pairs of a part into its
+    lines, so that bytes depend on content alone.
     """
 
     output: str
-    name: str
     parts: int
-    lines: Callable[[Iterable[tuple[str, Any]]], Iterable[str]]
+    lines: Mapping[str, Callable[[Iterable[tuple[str, Any]]], Iterable[str]]]
 
-    def expand(self, pairs: beam.PCollection) -> beam.PCollection:
-        empty = pairs.pipeline | "All parts" >> beam.Create([(i, None) for i in range(self.parts)], reshuffle=False)
+    def expand(self, collections: tuple[beam.PCollection, ...]) -> beam.PCollection:
+        every = [((name, index), None) for name in self.lines for index in range(self.parts)]
+        empty = collections[0].pipeline | "All parts" >> beam.Create(every, reshuffle=False)
+        keyed = [pairs | f"Key {n}" >> beam.Map(_keyed, self.parts) for n, pairs in enumerate(collections)]
         return (
-            (pairs | "Key" >> beam.Map(lambda pair: (shard_index(pair[0], self.parts), pair)), empty)
+            (*keyed, empty)
             | "Merge" >> beam.Flatten()
             | "Group" >> beam.GroupByKey()
             | "Write" >> beam.MapTuple(self._write)
         )
 
-    def _write(self, index: int, pairs: Iterable[tuple[str, Any] | None]) -> str:
-        path = part_path(self.output, self.name, index)
-        write_lines(path, self.lines(sorted((pair for pair in pairs if pair is not None), key=lambda pair: pair[0])))
+    def _write(self, part: tuple[str, int], pairs: Iterable[tuple[str, Any] | None]) -> str:
+        name, index = part
+        path = part_path(self.output, name, index)
+        found = sorted((pair for pair in pairs if pair is not None), key=itemgetter(0))
+        write_lines(path, self.lines[name](found))
         return path
+
+
+def _keyed(item: tuple[str, tuple[str, Any]], parts: int) -> tuple[tuple[str, int], tuple[str, Any]]:
+    name, pair = item
+    return (name, shard_index(pair[0], parts)), pair
 
 
 def join_parts(output: str, name: str, parts: int) -> None:

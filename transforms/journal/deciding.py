@@ -26,6 +26,8 @@ STEP_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "embed_query": ("numpy",),
     "judge": (),
     "panel": (),
+    "negatives": (),
+    "verify": (),
 }
 ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "pyav": (),
@@ -70,7 +72,7 @@ def _steps_of(role: str, engine: EngineStamp) -> tuple[str, ...]:
     """The journaled steps that an engine works at in its role: those of the first stages that embed at two."""
     if role.startswith("first_stages."):
         return ("embed_video", "embed_query") if engine.name in ENGINE_LIBRARIES else ()
-    step = "write" if role == "writer" else role.partition(".")[0]
+    step = {"writer": "write", "verifier": "verify"}.get(role, role.partition(".")[0])
     return (step,) if step in STEP_LIBRARIES else ()
 
 

@@ -24,6 +24,8 @@ STEPS = (
     "embed_query",
     "judge",
     "panel",
+    "negatives",
+    "verify",
 )
 # Part of every key: raise it when what is recorded under the same key would no longer mean the same.
 FORMAT = 1

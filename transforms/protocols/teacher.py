@@ -13,7 +13,7 @@ from schemas.usage import Usage
 from schemas.video import Evidence
 from transforms.protocols.engine import Engine
 
-Task = Literal["write_queries", "write_requests", "judge"]
+Task = Literal["write_queries", "write_requests", "negative_queries", "judge"]
 PriorWay = Literal["prefill", "systemone", "decisions"]
 """How a teacher answers without a rationale: it goes on from the answer tag, or a decision endpoint of its server."""
 
@@ -25,9 +25,9 @@ _LOGPROBS: tuple[ConfidenceSource, ...] = ("logprobs_exact", "logprobs", "logpro
 class TeacherRequest:
     """One question to the teacher: the rendered prompt, and its content as records for teachers that read no prose.
 
-    ``evidence`` holds only the modalities this question may use. ``query`` is set for "judge", ``count`` for what
-    writes. ``seed`` makes a repeated question reproducible where the server supports it. ``subject`` says what the
-    question is about, for people.
+    ``evidence`` holds only the modalities this question may use. ``query`` is set for "judge" and "negative_queries",
+    ``count`` for what writes. ``seed`` makes a repeated question reproducible where the server supports it. ``subject``
+    says what the question is about, for people.
 
     ``confidence`` is what the reply is to tell beyond its words: "logprobs" asks for log-probabilities,
     "logprobs_exact" for those of every token that spells yes or no,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import cast
 
 from prompts.margin import essential
+from prompts.negative_queries import negatives_schema
 from prompts.write_queries import reply_schema
 from schemas.fingerprint import fingerprint
 from schemas.video import MODALITIES
@@ -17,16 +18,20 @@ from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
 from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 
-_STEPS = {"write_queries": "write", "write_requests": "write", "judge": "judge"}
+_STEPS = {"write_queries": "write", "write_requests": "write", "negative_queries": "negatives", "judge": "judge"}
 
 
 @dataclass(frozen=True)
 class RecordedTeacher(Teacher):
-    """Asks the engine's teacher what the journal does not hold at a ``step``; "" for that of the request's task."""
+    """Asks the engine's teacher what the journal does not hold at a ``step``; "" for that of the request's task.
+
+    ``wording`` tells apart the subjects of questions that differ in nothing else.
+    """
 
     engine: TeacherEngine
     journal: Journal
     step: str = ""
+    wording: str = ""
 
     @property
     def ladder(self) -> Ladder:
@@ -50,6 +55,8 @@ class RecordedTeacher(Teacher):
             Deferred: the question is left for a later run.
             EngineError: no question of this kind is answered.
         """
+        if self.wording:
+            request = replace(request, subject=f"{request.subject} {self.wording}")
         due = request.asks_for_logprobs and self.ladder.tells_logprobs
 
         def ask() -> TeacherReply:
@@ -101,5 +108,8 @@ def _key(step: str, engine: TeacherEngine, request: TeacherRequest) -> Key:
 
 def _schema(engine: TeacherEngine, request: TeacherRequest) -> dict[str, str]:
     """The schema that a writer's reply is held to, in its full form: it is code, which no prompt's hash covers."""
-    held = request.writes and engine.json_schema
-    return {"schema": fingerprint(reply_schema(MODALITIES, 1, request.task == "write_requests"))} if held else {}
+    if not (request.writes and engine.json_schema):
+        return {}
+    if request.task == "negative_queries":
+        return {"schema": fingerprint(negatives_schema(1))}
+    return {"schema": fingerprint(reply_schema(MODALITIES, 1, request.task == "write_requests"))}

@@ -24,6 +24,7 @@ DECIDING: Mapping[str, tuple[str, ...]] = {
     "queries": ("video_id", "source", "variant", "writer", "prompt_sha256", "verdict", "stage", "reason", "detail"),
     "judgements": ("teacher", "prompt_sha256", "reason"),
     "ranking": ("candidates",),
+    "ranking_by_video": ("writer", "verifier"),
     "perception": ("captioner",),
     "rejections": ("detail",),
     "failures": ("message",),
@@ -49,6 +50,7 @@ class Attribution:
             "videos": self._videos.of,
             "queries": lambda change: self._queries.query(change.key[0]),
             "ranking": self._ranking,
+            "ranking_by_video": self._by_video,
             "perception": self._perception,
             "rejections": self._rejection,
             "failures": self._failure,
@@ -69,6 +71,17 @@ class Attribution:
         if columns - {"candidates", "split"}:
             found |= given.explain("query", through(self._queries.written(query_id), "query"))
         return found
+
+    def _by_video(self, change: Change) -> Causes:
+        """Of a query's negatives: the query, how it is judged, who writes and verifies them, or which are kept."""
+        query_id, given = change.key[0], self._given
+        own = through(self._queries.query(query_id) | self._queries.judged(query_id), "query")
+        found = given.recipe("synthesize.negative_queries", "synthesize.filters")
+        found |= given.prompt("negative_queries") | given.prompt("judge_reworded")
+        if change.kind == "changed":
+            for role, column in (("negatives", "writer"), ("verifier", "verifier")):
+                found |= given.stamps(role, *(row and row[column] for row in (change.before, change.after)))
+        return given.explain("negative queries", own | found)
 
     def _perception(self, change: Change) -> Causes:
         video_id = change.key[0]

@@ -16,7 +16,7 @@ from pipeline.outputs.tables import Row
 from schemas.tables import TABLES
 
 # Each table after those that its rows are made from; queries come back with their verdicts once judgements are known.
-_ORDER = ("videos", "judgements", "queries", "ranking", "perception", "rejections", "failures")
+_ORDER = ("videos", "judgements", "queries", "ranking", "ranking_by_video", "perception", "rejections", "failures")
 
 # What identifies a row that is in one output only to a reader.
 SHOWN: Mapping[str, tuple[str, ...]] = {
@@ -24,6 +24,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "queries": ("text", "verdict", "reason"),
     "judgements": ("label", "delta", "stratum"),
     "ranking": ("query",),
+    "ranking_by_video": ("candidates",),
     "perception": ("caption",),
     "rejections": ("detail",),
     "failures": ("error_class", "message"),

@@ -107,9 +107,15 @@ def _prompt(lines: Sequence[str]) -> Lines:
         yield f"      … {len(lines) - _PROMPT_LINES} more lines"
 
 
+def _tables(found: Diff) -> list[str]:
+    """The tables that A or B has, in their order."""
+    rows = {table: found.same[table] + sum(found.count(table, kind) for kind in _KINDS) for table in TABLES}
+    return [name for name, table in TABLES.items() if rows[name] or not table.optional]
+
+
 def _counts(found: Diff) -> Lines:
     yield f"  {'table':<12}{'same':>10}{'changed':>10}{'only in A':>12}{'only in B':>12}"
-    for table in TABLES:
+    for table in _tables(found):
         changed, only_a, only_b = (found.count(table, kind) for kind in _KINDS)
         yield f"  {table:<12}{found.same[table]:>10,}{changed:>10,}{only_a:>12,}{only_b:>12,}"
 
@@ -204,7 +210,7 @@ def summary_json(found: Diff) -> Iterator[str]:
         yield json.dumps({"kind": "input", "text": text, "rows": rows})
     for path in found.files:
         yield json.dumps({"kind": "file", "path": path})
-    for table in TABLES:
+    for table in _tables(found):
         counts = {kind: found.count(table, kind) for kind in _KINDS}
         yield json.dumps({"kind": "table", "table": table, "same": found.same[table], **counts})
     for (table, kind, causes), rows in found.changed.items():

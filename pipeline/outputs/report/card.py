@@ -82,8 +82,10 @@ def configs(summary: Summary) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, int]] = {
         "ranking": {str(split): count for split, count in summary.examples.items()},
         "perception": {str(split): count for split, count in summary.perception.items()},
-        **{name: {"train": summary.rows[name]} for name, table in TABLES.items() if not table.split},
+        **{name: {"train": count} for name, count in summary.rows.items() if not TABLES[name].split},
     }
+    if summary.by_video is not None:
+        rows["ranking_by_video"] = {str(split): count for split, count in summary.by_video.groups.items()}
     present = [name for name, splits in rows.items() if any(splits.values())]
     return [
         {

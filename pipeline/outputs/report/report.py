@@ -140,6 +140,7 @@ def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
         ("margins", "Margins", True),
         ("first-stages", "First stages", summary.first_stages is not None),
         ("evidence-and-queries", "Evidence and queries", True),
+        ("negative-queries", "Negative queries", summary.by_video is not None),
         ("examples", "Examples", True),
         ("left-out", "Left out", bool(summary.dropped)),
         ("test-sets", "Test sets", summary.contamination is not None),

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.report.by_video import ByVideo, count_by_video
 from pipeline.outputs.report.contamination import Contamination, contamination
 from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
 from pipeline.outputs.report.groups import GroupCounts, count_groups
-from pipeline.outputs.tables import Tables
+from pipeline.outputs.tables import Tables, written
 from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
 from schemas.losses import STAGES
 from schemas.query import QUERY_TYPES, VARIANTS
-from schemas.tables import TABLES
 from schemas.video import MODALITIES, Modality
 from transforms.ledger import Line, read_ledger
 from transforms.storage.files import join, read_bytes
@@ -62,6 +62,7 @@ class Summary:
     rows: dict[str, int]
     examples: dict[Split, int]
     perception: dict[Split, int]
+    by_video: ByVideo | None
     near: GroupCounts
     duration_s: float = 0.0
     frames: int = 0
@@ -189,9 +190,10 @@ def summarize(output: str, manifest: Manifest) -> Summary:
     summary = Summary(
         manifest=manifest,
         lines=read_ledger(read_bytes(join(output, "ledger.json"))),
-        rows={name: tables.count(name) for name in TABLES},
+        rows={table.name: tables.count(table.name) for table in written(manifest.recipe)},
         examples={split: tables.count("ranking", split) for split in SPLITS},
         perception={split: tables.count("perception", split) for split in SPLITS},
+        by_video=count_by_video(tables, manifest.recipe),
         first_stages=compare_first_stages(tables, manifest.recipe),
         near=count_groups(tables),
     )

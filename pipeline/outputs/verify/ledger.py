@@ -10,7 +10,7 @@ import msgspec
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Tables
 from schemas.tables import TABLES
-from transforms.ledger import CHAIN, Line, read_ledger
+from transforms.ledger import Line, chain_of, read_ledger
 from transforms.storage.files import join, read_bytes
 
 LEDGER = "ledger.json"
@@ -20,6 +20,8 @@ _ROWS_LEAVING = {
     ("judge", "judge"): "judgements",
     ("curate", "queries"): "ranking",
 }
+_NEGATIVES_LEAVING = ("curate", "negatives")  # which are in the groups of one video, beside the query that is theirs
+
 _DEFER_QUERIES = (("mine", "select"), ("mine", "retrieve"), ("curate", "queries"))  # the steps that defer whole queries
 _COUNTED_IN_JUDGEMENTS = ("curate", "pairs")  # the reasons of pairs stand in their own table, not among the rejections
 
@@ -39,6 +41,11 @@ def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
         table = line.step if line.stage == "emit" and line.step in TABLES else _ROWS_LEAVING.get(step)
         if table and line.left != tables.count(table):
             yield Problem(LEDGER, f"{line.left} left, {table} has {tables.count(table)} rows", "/".join(step))
+        if step == _NEGATIVES_LEAVING:
+            labels = tables.rows("ranking_by_video", ["candidates.list.element.label"])
+            negatives = sum(not each["label"] for row in labels for each in row["candidates"])
+            if line.left != negatives:
+                yield Problem(LEDGER, f"{line.left} left, ranking_by_video has {negatives} negatives", "/".join(step))
     stated = {
         "rejections": Counter(_reasons(lines, "rejected", without=_COUNTED_IN_JUDGEMENTS)),
         "failures": Counter(_reasons(lines, "failed")),
@@ -79,7 +86,8 @@ def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
 
 def _check_chain(tables: Tables, lines: Mapping[str, Line], entries: int) -> Iterator[Problem]:
     """What enters a step is what left the one before; queries by people join before near-duplicates are dropped."""
-    missing = {"synthesize/filter", *(name for pair in CHAIN for name in pair)} - lines.keys()
+    chain = chain_of(lines)
+    missing = {"synthesize/filter", *(name for pair in chain for name in pair)} - lines.keys()
     if missing:
         yield from (Problem(LEDGER, "has no such line", name) for name in sorted(missing))
         return
@@ -89,7 +97,7 @@ def _check_chain(tables: Tables, lines: Mapping[str, Line], entries: int) -> Ite
         ("extract/decode", entries, "listed in the input"),
         ("synthesize/filter", sources["teacher"], "by the teacher in queries"),
         ("synthesize/deduplicate", filtered + sources["human"], "left synthesize/filter or are by people in queries"),
-        *((second, lines[first].left, f"left {first}") for first, second in CHAIN),
+        *((second, lines[first].left, f"left {first}") for first, second in chain),
     ]
     for name, count, origin in due:
         if lines[name].entered != count:

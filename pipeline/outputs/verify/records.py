@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from pipeline.outputs.tables import Row
 from schemas.check import read_plain
-from schemas.example import Example, PerceptionExample
+from schemas.example import Example, PerceptionExample, VideoExample
 from schemas.losses import Loss
 from schemas.query import Judgement, Margin, Query
 from schemas.video import Video
@@ -72,6 +73,7 @@ _RECORDS: Mapping[str, tuple[type, Callable[[Row], Row]]] = {
     "queries": (Query, _as_it_is),
     "judgements": (Judgement, _judgement),
     "ranking": (Example, _as_it_is),
+    "ranking_by_video": (VideoExample, _as_it_is),
     "perception": (PerceptionExample, _as_it_is),
     "rejections": (Loss, _rejection),
     "failures": (Loss, _failure),
@@ -87,6 +89,17 @@ def broken_record(table: str, row: Row) -> Broken | None:
 def broken_margin(row: Row) -> Broken | None:
     """What is wrong with the margin of a row that has one."""
     return _broken(margin_of(row), Margin)
+
+
+def broken_probability(row: Row) -> Iterator[str]:
+    """What is wrong with the columns of a margin that are not in its record, or are not null where it is."""
+    delta, p_yes = row["delta"], row["p_yes"]
+    if delta is None and any(row[name] is not None for name in ("delta_lo", "delta_hi", "censored", "label_mass")):
+        yield "bounds, censored and label_mass are null where delta is"
+    if (delta is None) != (p_yes is None):
+        yield "p_yes is null exactly where delta is"
+    elif delta is not None and not math.isclose(p_yes, 1 / (1 + math.exp(-max(-700.0, delta))), abs_tol=1e-6):
+        yield f"p_yes must be sigmoid(delta), got {p_yes} for {delta}"
 
 
 def _broken(row: Row, kind: type) -> Broken | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from pipeline.outputs.manifest import RunInfo
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Row, Tables
 from pipeline.outputs.thresholds import rules_of
+from pipeline.outputs.verify.by_video import broken_by_video
 from pipeline.outputs.verify.panel import is_confirmed, unheeded_panel
-from pipeline.outputs.verify.records import broken_margin, broken_record
+from pipeline.outputs.verify.records import broken_margin, broken_probability, broken_record
 from schemas.check import InvalidRecord
 from schemas.example import POSITIVES, SPLITS, STRATA
 from schemas.query import Label
@@ -38,7 +38,7 @@ _CANDIDATE = (
 )  # besides the runs, what a candidate has of its judgement
 _VIDEO = [name for name in TABLES["videos"].schema.names if name != "frames"]  # pictures are not looked at
 _IDS = ("query_id", "video_id", "uri")
-_KEYED = ("videos", "queries", "judgements", "ranking", "perception")
+_KEYED = ("videos", "queries", "judgements", "ranking", "ranking_by_video", "perception")
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class _Seen:
     without_frames: set[str] = field(default_factory=set)
     query_video: dict[str, str] = field(default_factory=dict)
     kept_queries: dict[str, str] = field(default_factory=dict)  # text by id
-    examples: set[str] = field(default_factory=set)
+    examples: dict[str, str] = field(default_factory=dict)  # split by query
     captions: dict[str, int] = field(default_factory=dict)  # hashes by video
     kept_pairs: dict[tuple[str, str], int] = field(default_factory=dict)  # hashes, see _judged
     text_split: dict[str, str] = field(default_factory=dict)  # of folded texts of examples
@@ -80,6 +80,7 @@ def check_rows(tables: Tables, run: RunInfo) -> Generator[Problem, None, bool]:
         "queries": (_check_query, None),
         "judgements": (_check_judgement, None),
         "ranking": (_check_example, None),
+        "ranking_by_video": (_check_by_video, None),
         "perception": (_check_perception, None),
         "rejections": (_check_rejection, None),
         "failures": (_check_failure, None),
@@ -103,7 +104,7 @@ def check_rows(tables: Tables, run: RunInfo) -> Generator[Problem, None, bool]:
     for video_id, group in sorted(seen.video_group.items()):
         if group not in seen.video_split or group in seen.video_group or group > video_id:
             yield Problem("videos/", f"its group {group!r} is named for the smallest id among its videos", video_id)
-    for query_id in sorted(seen.kept_queries.keys() - seen.examples):
+    for query_id in sorted(seen.kept_queries.keys() - seen.examples.keys()):
         yield Problem("queries/", "is kept, and no example holds it", query_id)
     for query_id, video_id in sorted(seen.kept_pairs):
         yield Problem("judgements/", "is kept, and no example holds it", f"{query_id}:{video_id}")
@@ -182,7 +183,7 @@ def _check_judgement(row: Row, seen: _Seen) -> Found:
         yield where, "its video is not in videos"
     if (row["rank"] is None) != (row["score"] is None):
         yield where, "rank and score are null together"
-    yield from _check_probability(where, row)
+    yield from ((where, rule) for rule in broken_probability(row))
     confirmed = is_confirmed(row, seen.rules)
     yield from _check_stratum(where, row, row["is_positive"], row["label"], confirmed, seen)
     if unheeded := unheeded_panel(row, seen.rules):
@@ -191,17 +192,6 @@ def _check_judgement(row: Row, seen: _Seen) -> Found:
         yield where, "a reason is given exactly where a pair is not kept"
     if row["kept"]:
         seen.kept_pairs[query_id, video_id] = _judged(row, row["label"])
-
-
-def _check_probability(where: str, row: Row) -> Found:
-    """The columns of a margin that are not in its record, or stay null beside one that is not there."""
-    delta, p_yes = row["delta"], row["p_yes"]
-    if delta is None and any(row[name] is not None for name in ("delta_lo", "delta_hi", "censored", "label_mass")):
-        yield where, "bounds, censored and label_mass are null where delta is"
-    if (delta is None) != (p_yes is None):
-        yield where, "p_yes is null exactly where delta is"
-    elif delta is not None and not math.isclose(p_yes, 1 / (1 + math.exp(-max(-700.0, delta))), abs_tol=1e-6):
-        yield where, f"p_yes must be sigmoid(delta), got {p_yes} for {delta}"
 
 
 def _check_stratum(where: str, row: Row, is_positive: bool, label: Label, is_confirmed: bool, seen: _Seen) -> Found:
@@ -221,7 +211,7 @@ def _check_example(row: Row, seen: _Seen) -> Found:
     query_id, split = row["query_id"], row["split"]
     if query_id in seen.examples:
         yield query_id, "is in two splits, or twice in one"
-    seen.examples.add(query_id)
+    seen.examples[query_id] = split
     if query_id not in seen.query_video:
         yield query_id, "is not in queries"
     elif query_id not in seen.kept_queries:
@@ -248,7 +238,7 @@ def _check_candidate(query_id: str, candidate: Row, split: str, seen: _Seen) -> 
     where = f"{query_id}:{video_id}"
     if candidate["delta"] is not None and (broken := broken_margin(candidate)):
         yield where, broken.rule
-    yield from _check_probability(where, candidate)
+    yield from ((where, rule) for rule in broken_probability(candidate))
     own, confirmed = candidate["stratum"] == "positive", candidate["stratum"] == "confirmed_positive"
     yield from _check_stratum(where, candidate, own, candidate["teacher_label"], confirmed, seen)
     yield from _check_split(where, video_id, split, seen)
@@ -259,6 +249,14 @@ def _check_candidate(query_id: str, candidate: Row, split: str, seen: _Seen) -> 
         yield where, "a candidate is a kept judgement"
     elif judged != _judged(candidate, candidate["teacher_label"]):
         yield where, "label, margin, stratum, rank, score, runs and rationale are those of its judgement"
+
+
+def _check_by_video(row: Row, seen: _Seen) -> Found:
+    query_id = row["query_id"]
+    if seen.examples.get(query_id) != row["split"]:
+        yield query_id, f"no ranking group of {row['split']} has its query"
+    else:
+        yield from broken_by_video(row, seen.query_video[query_id], seen.kept_queries.get(query_id, ""))
 
 
 def _judged(row: Row, label: str) -> int:

@@ -15,12 +15,13 @@ from pipeline.outputs.marks import AUDIT_FOLDER, LABELS
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.publish import describe
 from pipeline.outputs.staging import list_output
+from pipeline.outputs.tables import written
 from pipeline.outputs.thresholds import check_thresholds
 from pipeline.outputs.verify.ledger import check_ledger
 from pipeline.outputs.verify.rows import check_rows
 from pipeline.outputs.verify.runs import check_trec
 from schemas.check import read_json
-from schemas.tables import TABLES, Table
+from schemas.tables import Table
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, open_seekable, read_bytes
 
@@ -76,7 +77,7 @@ def verdict(output: str, problems: list[Problem], shown: int = 50) -> str:
     if not problems:
         manifest = read_manifest(output)
         tables = manifest.tables(output)
-        rows = ", ".join(f"{tables.count(name):,} {name}" for name in TABLES)
+        rows = ", ".join(f"{tables.count(table.name):,} {table.name}" for table in written(manifest.recipe))
         return f"{output} is sound: {len(manifest.files)} files as in the manifest; {rows}"
     lines = [str(problem) for problem in problems[:shown]]
     if len(problems) > shown:
@@ -120,7 +121,7 @@ def _check_exports(output: str, present: set[str]) -> Iterator[Problem]:
 
 def _check_shards(output: str, manifest: Manifest, present: set[str]) -> Iterator[Problem]:
     tables = manifest.tables(output)
-    for table in TABLES.values():
+    for table in written(manifest.recipe):
         for part in table.parts:
             shards = tables.shards(table.name, part)
             if [shard.path for shard in shards] != [table.shard_path(part, i, len(shards)) for i in range(len(shards))]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from prompts.margin import spelling_of
+from prompts.margin import SENTINEL, spelling_of, tells_all
 from prompts.write_queries import reply_schema, without_bounds
 from schemas.capabilities import Capabilities, Support
 from schemas.video import MODALITIES
@@ -38,7 +38,6 @@ SPELLINGS = tuple(
     for mark in ("", " ", '"', ' "', "*", "**", " **", "'", "(", "[")
 )
 """Ways in which the first token of an answer may spell yes or no, or start to; most are no token of a vocabulary."""
-_NOT_REPORTED = -9000.0  # what servers put for a token that has no log-probability
 _LEAST_GAP = 0.05  # nats between the alternatives of a token, in all, that tell one temperature from another
 
 
@@ -118,7 +117,7 @@ def _exact(server: ProbedServer, options: ChatOptions) -> tuple[Support, tuple[i
 
     def lists_them(shown: Shown) -> bool | None:
         tokens = shown.reply.tokens
-        return {len(token.alternatives) >= len(ids) for token in tokens} == {True} if shown.reply.text else None
+        return {tells_all(token, len(ids)) for token in tokens} == {True} if shown.reply.text else None
 
     outcome = server.ask({"exact": _body(options, logprobs=True, logprob_token_ids=list(ids))})["exact"]
     return _support(outcome, lists_them), ids
@@ -237,4 +236,4 @@ def _mode(first: Shown | Fault, cooler: Shown | Fault | None) -> Literal["raw", 
 
 def _distribution(outcome: Shown | Fault | None) -> dict[bytes, float]:
     tokens = outcome.reply.tokens if isinstance(outcome, Shown) else ()
-    return {text: logprob for text, logprob in (tokens[0].alternatives if tokens else ()) if logprob > _NOT_REPORTED}
+    return {text: logprob for text, logprob in (tokens[0].alternatives if tokens else ()) if logprob > SENTINEL}

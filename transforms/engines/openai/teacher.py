@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from prompts.margin import tells_all
+from prompts.negative_queries import negatives_schema
 from prompts.write_queries import reply_schema, without_bounds
 from schemas.capabilities import Capabilities
 from schemas.check import require
@@ -174,7 +176,7 @@ class ServedTeacher(Teacher):
         if "logprob_token_ids" not in parameters:
             return reply
         asked = len(parameters["logprob_token_ids"])
-        tokens = (replace(token, complete=len(token.alternatives) >= asked) for token in reply.tokens)
+        tokens = (replace(token, complete=tells_all(token, asked)) for token in reply.tokens)
         return replace(reply, tokens=tuple(tokens))
 
 
@@ -190,7 +192,7 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
         messages.append({"role": "user", "content": request.follow_up})
     parameters: dict[str, Any] = {"seed": request.seed}
     if request.writes and options.json_schema:
-        form = reply_schema(request.evidence.present, request.count, request.task == "write_requests")
+        form = _form(request)
         schema = form if options.served.schema_bounds else without_bounds(form)
         named = {"name": "queries", "strict": True, "schema": schema}
         parameters["response_format"] = {"type": "json_schema", "json_schema": named}
@@ -206,6 +208,13 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
     if request.confidence == "sampling":
         parameters.update(temperature=1.0)
     return messages, parameters
+
+
+def _form(request: TeacherRequest) -> dict[str, Any]:
+    """The JSON schema of the reply to a request to write."""
+    if request.task == "negative_queries":
+        return negatives_schema(request.count)
+    return reply_schema(request.evidence.present, request.count, request.task == "write_requests")
 
 
 def _lacks_of_writer(options: OpenAiTeacher, found: Capabilities) -> list[str]:

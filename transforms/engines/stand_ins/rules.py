@@ -14,16 +14,17 @@ margin and filters do their whole work on it. It is deliberately plain and makes
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from schemas.token import Token
 from schemas.video import MODALITIES, EngineStamp, Evidence
+from transforms.engines.stand_ins.rules_negatives import write_negatives
 from transforms.engines.stand_ins.rules_words import SENTENCE_ENDS, is_generic, names_in, weight
 from transforms.engines.stand_ins.rules_writing import write
 from transforms.protocols.engine import stamp_of
-from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherReply, TeacherRequest
+from transforms.protocols.teacher import Ladder, Task, Teacher, TeacherEngine, TeacherReply, TeacherRequest
 from transforms.text.words import content_words, stem, words
 
 REVISION = "4"
@@ -58,7 +59,7 @@ class RuleTeacher(Teacher):
 
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """The reply to one request; never fails."""
-        return _judge(request) if request.task == "judge" else write(request)
+        return _ANSWERS[request.task](request)
 
 
 def coverage(query: str, evidence: Evidence) -> tuple[float, list[str], list[str]]:
@@ -86,6 +87,14 @@ def _judge(request: TeacherRequest) -> TeacherReply:
     decision = Token(answer, likely, ((answer, likely), (other, unlikely)))
     tokens = (Token(start.encode(), 0.0), decision, Token(end.encode(), 0.0))
     return TeacherReply(f"{start}{answer.decode()}{end}", tokens)
+
+
+_ANSWERS: Mapping[Task, Callable[[TeacherRequest], TeacherReply]] = {
+    "write_queries": write,
+    "write_requests": write,
+    "negative_queries": write_negatives,
+    "judge": _judge,
+}
 
 
 def _listed(found: Sequence[str]) -> str:

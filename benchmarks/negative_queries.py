@@ -1,0 +1,279 @@
+"""Do negative queries help? The same groups with mined videos, with written queries, and with half of either.
+
+``python -m benchmarks.negative_queries`` lets a tiny model learn captions of balls that move over floors, and from
+there to rank three times: on queries with near-miss clips that a first stage mined, on clips with queries that look
+like theirs (``ranking_by_video``: another ball, another floor, the other direction), and on both by turns. What is
+finished in ``--folder`` is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+import torch
+
+from benchmarks.balls import Ball, Clip, best_negatives, candidate, video_row, write_output
+from benchmarks.learn import tiny_config, tiny_model
+from schemas.example import Edit, Example, ExampleCandidate, NegativeQuery, QueryCandidate, VideoExample
+from schemas.query import Candidate
+from schemas.video import EngineStamp
+from trainer.data.clips import Clips
+from trainer.evaluate import mean, per_query
+from trainer.rerank import load_reranker, rerank
+from trainer.run import train
+from transforms.engines.bm25 import Bm25
+from transforms.storage.trec import write_lines
+
+COLOURS, FLOORS, DIRECTIONS = ("red", "green", "blue"), ("black", "pink"), ("left", "right", "up", "down")
+OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+EDITS: Mapping[str, Edit] = {"colour": "actor", "floor": "place", "direction": "order"}
+"""What a negative query changes: who acts, where, or in which order the ball is in two places."""
+
+ARMS = {"mined videos alone": 0.0, "written queries alone": 1.0, "half and half": 0.5}
+TRAIN_EACH, HELD_OUT_EACH = 20, 4  # clips of a kind
+_HELD_OUT = 0.3  # of all that can be asked
+_DEPTH = 20
+_NEGATIVES = 3
+_WRITER = EngineStamp("balls", "1", "", "balls")
+_RANKING = ("ranking.epochs=3",)
+
+
+@dataclass(frozen=True)
+class World:
+    """Clips to train on and held out, the query of each training clip, and the queries that are held out."""
+
+    seed: int
+    train: Sequence[Clip]
+    asked: Mapping[str, Ball]
+    held_out: Sequence[Clip]
+    later: Sequence[Ball]
+
+
+def make_world(seed: int) -> World:
+    """Three colours, two floors and four directions; titles tell colour and floor, mostly, and never the direction."""
+    rng = random.Random(f"negative queries:{seed}")
+    kinds = [Ball(*attributes) for attributes in product(COLOURS, FLOORS, DIRECTIONS)]
+    askable = sorted({query for kind in kinds for query in _queries_of(kind)}, key=str)
+    later = sorted(rng.sample(askable, round(_HELD_OUT * len(askable))), key=str)
+    clips = _clips("t", kinds * TRAIN_EACH, rng)
+    asked = {}
+    for clip in clips:
+        if free := [query for query in _queries_of(clip.ball) if query not in later]:
+            asked[clip.video_id] = rng.choice(free)
+    return World(seed, clips, asked, _clips("h", kinds * HELD_OUT_EACH, rng), later)
+
+
+def _queries_of(kind: Ball) -> list[Ball]:
+    return [kind, replace(kind, floor=None), replace(kind, colour=None), replace(kind, direction=None)]
+
+
+def _clips(prefix: str, kinds: Sequence[Ball], rng: random.Random) -> list[Clip]:
+    def title(kind: Ball) -> frozenset[str]:
+        told = [word for word in (kind.colour, kind.floor) if word and rng.random() < 0.8]
+        return frozenset([*told, *rng.sample((*COLOURS, *FLOORS, "day", "game", "test", "small", "round"), 2)])
+
+    return [Clip(f"{prefix}{n:04d}", kind, title(kind)) for n, kind in enumerate(rng.sample(kinds, len(kinds)))]
+
+
+def edited(query: Ball) -> Iterator[tuple[str, Ball]]:
+    """Every query that differs in one attribute which is named, and the attribute; a direction becomes its opposite."""
+    for colour in COLOURS if query.colour else ():
+        yield "colour", replace(query, colour=colour)
+    for floor in FLOORS if query.floor else ():
+        yield "floor", replace(query, floor=floor)
+    if query.direction:
+        yield "direction", replace(query, direction=OPPOSITE[query.direction])
+
+
+def negatives_of(query: Ball, never: Iterable[Ball], rng: random.Random) -> list[tuple[str, Ball]]:
+    """Up to three edits of a query, an attribute of each kind first, none of ``never``."""
+    shunned = {query, *never}
+    found = [(kind, other) for kind, other in edited(query) if other not in shunned]
+    rng.shuffle(found)
+    turns = Counter[str]()
+    ranked = []
+    for place, (kind, _) in enumerate(found):
+        ranked.append((turns[kind], place))
+        turns[kind] += 1
+    return [found[place] for _, place in sorted(ranked)[:_NEGATIVES]]
+
+
+def write_train(world: World, output: Path) -> tuple[int, int]:
+    """Write the output that all are trained on, with groups of both kinds; returns how many there are of each."""
+    by_id = {clip.video_id: clip for clip in world.train}
+    run = _bm25(world.train, {video_id: str(query) for video_id, query in world.asked.items()})
+    examples, by_video = [], []
+    for video_id, query in world.asked.items():
+        rng = random.Random(f"{world.seed}:{video_id}")
+        judged = functools.partial(_judged, query=query, by_id=by_id, rng=rng)
+        wrong = [c for c in run[video_id] if query.match(by_id[c.video_id].ball) < 1]
+        mined: list[ExampleCandidate] = []
+        while not best_negatives(mined) and (some := list(islice(wrong, len(mined), len(mined) + _DEPTH))):
+            mined += [judged(c.video_id, label=0, ranked=c) for c in some]
+        group = (judged(video_id, label=1, ranked=None), *best_negatives(mined))
+        query_id = f"q-{video_id}"
+        if len(group) > 1:
+            examples.append(Example(query_id, str(query), "train", "human", None, None, (), "", group))
+            asked = [(None, query), *((EDITS[kind], other) for kind, other in negatives_of(query, world.later, rng))]
+            queries = (_candidate(query_id, other, edit, by_id[video_id], rng) for edit, other in asked)
+            denied = tuple(one for one in queries if one is not None)
+            if len(denied) > 1:
+                by_video.append(VideoExample(query_id, video_id, "train", _WRITER, _WRITER, denied))
+    pixels = np.random.default_rng([world.seed, 0])
+    videos = [video_row(clip, "train", pixels) for clip in world.train]
+    write_output(str(output), videos, examples, by_video=by_video)
+    return len(examples), len(by_video)
+
+
+def _judged(
+    video_id: str, query: Ball, by_id: Mapping[str, Clip], rng: random.Random, label: int, ranked: Candidate | None
+) -> ExampleCandidate:
+    return candidate(video_id, label, query.match(by_id[video_id].ball), ranked, rng)
+
+
+def _candidate(query_id: str, query: Ball, edit: Edit | None, clip: Clip, rng: random.Random) -> QueryCandidate | None:
+    """The teacher's margin is that of the pair, whichever side of it was changed; None of a negative that it grants."""
+    judged = candidate(clip.video_id, int(edit is None), query.match(clip.ball), None, rng)
+    if edit is not None and judged.teacher_label == "yes":
+        return None
+    return QueryCandidate(
+        query_id=query_id if edit is None else NegativeQuery.id_of(query_id, str(query)),
+        query=str(query),
+        label=judged.label,
+        edit=edit,
+        teacher_label="yes" if edit is None else judged.teacher_label,
+        delta=judged.delta,
+        delta_lo=judged.delta_lo,
+        delta_hi=judged.delta_hi,
+        p_yes=judged.p_yes,
+        confidence_source=judged.confidence_source,
+        rationale="",
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """nDCG@10 of held-out queries, and of held-out clips the share whose true query scores above all that look like it.
+
+    ``by_kind`` is the share of single negatives below the true query, by what they change.
+    """
+
+    ndcg: float
+    accuracy: float
+    by_kind: Mapping[str, float]
+
+
+def outcomes(folder: Path, seed: int) -> dict[str, Outcome]:
+    """Train all of one seed, and measure it, by arm, unless its results are in ``folder``."""
+    done = folder / "outcomes.json"
+    if not done.is_file():
+        found = _outcomes(folder, seed)
+        write_lines(str(done), [json.dumps({name: one.__dict__ for name, one in found.items()})])
+    return {name: Outcome(**one) for name, one in json.loads(done.read_text()).items()}
+
+
+def _outcomes(folder: Path, seed: int) -> dict[str, Outcome]:
+    folder.mkdir(parents=True, exist_ok=True)
+    world, shards, held_out = make_world(seed), folder / "train", folder / "held-out"
+    _say(f"seed {seed}: groups of a query and of a video: {write_train(world, shards)}")
+    pixels = np.random.default_rng([seed, 1])
+    write_output(str(held_out), [video_row(clip, "validation", pixels) for clip in world.held_out], [])
+    base = folder / "base"
+    if not base.is_dir():
+        tiny_model(base, map(str, world.asked.values()), seed)
+    sighted = train("perception", tiny_config(base, seed, ()), str(shards), str(folder / "perception"))
+    found = {}
+    for arm, share in ARMS.items():
+        config = tiny_config(sighted.root, seed, (*_RANKING, f"ranking.by_video={share}"))
+        model = train("ranking", config, str(shards), str(folder / arm.replace(" ", "-"))).root
+        found[arm] = _measured(world, model, held_out)
+        _say(f"seed {seed}, {arm}: {found[arm]}")
+    return found
+
+
+def _measured(world: World, model: Path, held_out: Path) -> Outcome:
+    queries = {f"q-{'-'.join(query.words)}": query for query in world.later}
+    run = {q: found[:_DEPTH] for q, found in _bm25(world.held_out, {q: str(b) for q, b in queries.items()}).items()}
+    qrels = {q: {c.video_id: 1 for c in world.held_out if b.match(c.ball) == 1} for q, b in queries.items()}
+    groups = list(_groups(world))
+    pairs: dict[str, list[Candidate]] = {}
+    for video_id, true, others in groups:
+        for query in (true, *(other for _, other in others)):
+            asked = pairs.setdefault(f"p-{'-'.join(query.words)}", [])
+            asked.append(Candidate(video_id, len(asked) + 1, 0.0))
+            queries[f"p-{'-'.join(query.words)}"] = query
+    reranker = load_reranker(model, str(held_out), "cpu")
+    texts = {query_id: str(query) for query_id, query in queries.items()}
+    scored = rerank(reranker, {**run, **pairs}, texts, model / "scores.jsonl")
+    ndcg = mean(per_query(qrels, {query_id: scored[query_id] for query_id in run}, ties="rank")["nDCG@10"])
+    score = {(query_id, c.video_id): c.score for query_id in pairs for c in scored[query_id]}
+    below: dict[str, list[bool]] = {kind: [] for kind in EDITS}
+    best = []
+    for video_id, true, others in groups:
+        of_true = score[f"p-{'-'.join(true.words)}", video_id]
+        told = [(kind, of_true > score[f"p-{'-'.join(other.words)}", video_id]) for kind, other in others]
+        best.append(all(below for _, below in told))
+        for kind, is_below in told:
+            below[kind].append(is_below)
+    return Outcome(ndcg, fmean(best), {kind: fmean(found) for kind, found in below.items()})
+
+
+def _groups(world: World) -> Iterator[tuple[str, Ball, list[tuple[str, Ball]]]]:
+    """Every held-out clip and query that it answers, with up to three queries that look like it."""
+    for clip, query in product(world.held_out, world.later):
+        if query.match(clip.ball) == 1:
+            yield clip.video_id, query, negatives_of(query, (), random.Random(f"{world.seed}:{clip.video_id}:{query}"))
+
+
+def _bm25(clips: Sequence[Clip], queries: Mapping[str, str]) -> dict[str, Sequence[Candidate]]:
+    index = Bm25().load().index((clip.video_id, " ".join(sorted(clip.title))) for clip in clips)
+    return {query_id: index.search(query_id, text, len(clips)) for query_id, text in queries.items()}
+
+
+def table(found: Sequence[Mapping[str, Outcome]]) -> str:
+    """A row an arm, means over seeds and their standard deviation."""
+    kinds = list(EDITS)
+    lines = [f"| negatives | nDCG@10 | look-alikes | {' | '.join(kinds)} |", "|---|" + "---:|" * (2 + len(kinds))]
+    for arm in ARMS:
+        mine = [one[arm] for one in found]
+        cells = [_cell([one.ndcg for one in mine]), _cell([one.accuracy for one in mine])]
+        cells += [_cell([one.by_kind[kind] for one in mine]) for kind in kinds]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    return f"{fmean(values):.3f}" + (f" (±{stdev(values):.3f})" if len(values) > 1 else "")
+
+
+def _say(text: str) -> None:
+    print(f"[{time.process_time():5.0f} CPU s] {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path, default=Path("out/negative-queries"), help="where all goes")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)  # on a small model, two threads wait for each other
+    Clips.__getitem__ = functools.cache(Clips.__getitem__)  # every epoch of so small a world would decode all anew
+    print(table([outcomes(arguments.folder / f"{seed}", seed) for seed in arguments.seeds]))
+
+
+if __name__ == "__main__":
+    main()

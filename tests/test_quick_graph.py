@@ -1,0 +1,81 @@
+import inspect
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, WorkerOptions
+from apache_beam.transforms import core, ptransform
+from apache_beam.typehints import decorators
+
+from runners.quick_graph import _read_signature as beams_signature
+from runners.quick_graph import _read_source as beams_check
+from runners.quick_graph import mixes_yield_and_return, option_names, remember, signature
+
+
+def yields(item: int):
+    yield item
+
+
+def returns(item: int = 1, *more: str) -> list[int]:
+    return [item, *map(int, more)]
+
+
+def mixes(item):
+    if item:
+        return [item]
+    yield item
+
+
+class Methods:
+    def yields(self, item):
+        yield item
+
+    def mixes(self, item):
+        if item:
+            return [item]
+        yield item
+
+
+FUNCTIONS = [yields, returns, mixes, Methods().yields, Methods().mixes, Methods, len, str.strip, lambda item: [item]]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_signatures_are_those_that_beam_reads_the_first_time_and_again(function):
+    assert signature(function) == signature(function) == beams_signature(function)
+
+
+@pytest.mark.parametrize("function", [one for one in FUNCTIONS if one is not Methods])
+def test_a_function_that_yields_and_returns_is_told_as_beam_tells_it(function):
+    assert mixes_yield_and_return(function) == mixes_yield_and_return(function) == beams_check(function)
+
+
+def test_both_functions_and_methods_that_mix_are_found():
+    assert [mixes_yield_and_return(each) for each in (mixes, Methods().mixes, Methods().yields)] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", [PipelineOptions, StandardOptions, WorkerOptions])
+def test_options_of_a_kind_have_the_names_that_beam_lists(kind):
+    options = PipelineOptions(["--runner=FnApiRunner", "--save_main_session"]).view_as(kind)
+    every = [name for name in dir(options._visible_options) if not name.startswith("_")]
+
+    assert sorted(option_names(options)) == sorted(every)
+
+
+def test_beam_asks_what_is_remembered():
+    remember()
+
+    assert decorators.get_signature is signature
+    assert core._check_fn_use_yield_and_return is mixes_yield_and_return
+    assert ptransform.pickler.dumps(1)
+    assert inspect.signature(returns) == decorators.get_signature(returns)
+
+
+def test_a_function_that_cannot_be_pickled_is_still_refused_before_anything_runs():
+    items, ran = iter(range(3)), []
+    unpicklable = (item for item in items)
+    remember()
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    _ = pipeline | beam.Create([1]) | beam.Map(lambda item: ran.append(next(unpicklable)))
+
+    with pytest.raises(RuntimeError, match=r"Unable to translate Map"):
+        pipeline.run()
+    assert ran == []

@@ -1,0 +1,93 @@
+"""From verified negative queries to examples of one video: a few of each query, of as many kinds as there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+
+from schemas.example import Edit, ExampleCandidate, NegativeQueries, NegativeQuery, QueryCandidate, VideoExample
+from schemas.query import Judgement
+from transforms.curate.concept_balance import rejected
+from transforms.ledger import LOSSES
+
+
+def choose(queries: Sequence[NegativeQuery], most: int) -> list[NegativeQuery]:
+    """At most ``most`` of the queries, in their order: the first of every kind of edit before the second of any."""
+    turns: defaultdict[Edit, int] = defaultdict(int)
+    ranked: list[tuple[int, int]] = []
+    for place, query in enumerate(queries):
+        ranked.append((turns[query.edit], place))
+        turns[query.edit] += 1
+    return [queries[place] for place in sorted(place for _, place in sorted(ranked)[:most])]
+
+
+@dataclass
+class ChooseNegatives(beam.PTransform):
+    """NegativeQueries -> at most ``most`` of each; those that are left over go to the tag "losses"."""
+
+    most: int = 3
+
+    def expand(self, verified: beam.PCollection[NegativeQueries]) -> beam.pvalue.DoOutputsTuple:
+        return verified | "Choose" >> beam.FlatMap(_choose, most=self.most).with_outputs(LOSSES, main="chosen")
+
+
+def _choose(group: NegativeQueries, most: int) -> Iterator[NegativeQueries | beam.pvalue.TaggedOutput]:
+    chosen = choose(group.queries, most)
+    for query in group.queries:
+        if query not in chosen:
+            yield rejected(group, query, "surplus negative", f"at most {most}")
+    yield replace(group, queries=tuple(chosen))
+
+
+def video_examples(group: NegativeQueries) -> Iterator[VideoExample]:
+    """The example of the video, where any negative is left; the true query comes first."""
+    example = group.example
+    if group.queries and group.verifier is not None:
+        true = _true(example.query_id, example.query, example.candidates[0])
+        negatives = (_negative(query, query.judgement) for query in group.queries if query.judgement is not None)
+        yield VideoExample(
+            example.query_id, group.video_id, example.split, group.writer, group.verifier, (true, *negatives)
+        )
+
+
+def _true(query_id: str, query: str, positive: ExampleCandidate) -> QueryCandidate:
+    """The pair that the example of the query has of its own video, seen from the video."""
+    return QueryCandidate(
+        query_id=query_id,
+        query=query,
+        label=1,
+        edit=None,
+        teacher_label=positive.teacher_label,
+        delta=positive.delta,
+        delta_lo=positive.delta_lo,
+        delta_hi=positive.delta_hi,
+        p_yes=positive.p_yes,
+        confidence_source=positive.confidence_source,
+        rationale=positive.rationale,
+        censored=positive.censored,
+        label_mass=positive.label_mass,
+        delta_prior=positive.delta_prior,
+    )
+
+
+def _negative(query: NegativeQuery, judgement: Judgement) -> QueryCandidate:
+    margin = judgement.margin
+    return QueryCandidate(
+        query_id=query.query_id,
+        query=query.text,
+        label=0,
+        edit=query.edit,
+        teacher_label=judgement.label,
+        delta=margin.delta if margin else None,
+        delta_lo=margin.lo if margin else None,
+        delta_hi=margin.hi if margin else None,
+        p_yes=margin.p_yes if margin else None,
+        confidence_source=judgement.confidence_source,
+        rationale=judgement.rationale,
+        censored=margin.censored if margin else None,
+        label_mass=margin.label_mass if margin else None,
+        delta_prior=judgement.delta_prior,
+    )
