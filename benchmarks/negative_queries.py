@@ -48,7 +48,8 @@ _HELD_OUT = 0.3  # of all that can be asked
 _DEPTH = 20
 _NEGATIVES = 3
 _WRITER = EngineStamp("balls", "1", "", "balls")
-_RANKING = ("ranking.epochs=3",)
+_SIZES = {"hidden": 64, "layers": 2, "vision": 48}
+_RANKING = ("ranking.epochs=3", "ranking.learning_rate=1.5e-3")
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _outcomes(folder: Path, seed: int) -> dict[str, Outcome]:
     write_output(str(held_out), [video_row(clip, "validation", pixels) for clip in world.held_out], [])
     base = folder / "base"
     if not base.is_dir():
-        tiny_model(base, map(str, world.asked.values()), seed)
+        tiny_model(base, list(map(str, world.asked.values())), seed, **_SIZES)
     sighted = train("perception", tiny_config(base, seed, ()), str(shards), str(folder / "perception"))
     found = {}
     for arm, share in ARMS.items():

@@ -233,6 +233,7 @@ def _panel(agree: int = 2, sure: float = 0.0, below: float | None = 6.0) -> Cura
 RULES: Mapping[str, tuple[CurateRules, int]] = {
     "no panel, the paper's rules": (CurateRules(), 0),
     "no panel, trusted negatives alone": (CurateRules(min_trusted=3), 0),
+    "the same, positives sure by 4 nats": (CurateRules(min_trusted=3, sure_positive=4.0), 0),
     "1 more, both must agree": (_panel(), 1),
     "1 more, both sure by 2 nats": (_panel(sure=2.0), 1),
     "2 more, 2 of 3": (_panel(), 2),

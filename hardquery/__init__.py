@@ -2,7 +2,7 @@
 
 import hardquery as hq
 
-print(hq.plan("demo", input="videos", output="out/mine").summary())
+hq.plan("demo", input="videos", output="out/mine").steps    # what a run would do and cost
 job = hq.run("demo", input="videos", output="out/mine", limit=20, set={"curate.alpha1": -4})
 out = hq.open("out/mine")
 out.groups(stratum="hard_negative")[0]    # in a notebook: the query, its candidates, their frames

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, overload
 if TYPE_CHECKING:  # heavy, and imported where used
     from pipeline.outputs.tables import Tables
 
-_TONES = {"positive": "#1a7f37", "hard_negative": "#9a6700", "trusted_negative": "#57606a"}
+_TONES = {
+    "positive": "#1a7f37",
+    "confirmed_positive": "#1a7f37",
+    "hard_negative": "#9a6700",
+    "trusted_negative": "#57606a",
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Group:
-    """A query with its candidates: one positive, one to three negatives."""
+    """A query with its candidates: its positives, one to three negatives."""
 
     query_id: str
     query: str

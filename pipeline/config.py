@@ -164,8 +164,8 @@ class JudgeConfig(Section, frozen=True):
     def __post_init__(self) -> None:
         _require_distinct("modalities", self.modalities)
         for name in self.panel:
-            free = name != "judge" and bool(_RUN_NAME.fullmatch(name))
-            require(free, "the name of a further judge is of a-z, 0-9, - and _, and not 'judge'", name)
+            free = name not in ("judge", "verify") and bool(_RUN_NAME.fullmatch(name))  # which are steps of the ledger
+            require(free, "the name of a further judge is of a-z, 0-9, - and _, and not 'judge' or 'verify'", name)
         judges, agree = 1 + len(self.panel), self.panel_rules.agree
         fits = not self.panel or agree <= judges
         require(fits, f"panel_rules.agree must be at most {judges}, the number of judges", agree)

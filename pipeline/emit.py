@@ -18,7 +18,7 @@ from pipeline.curate import caption_example
 from pipeline.outputs.run_lines import run_files
 from pipeline.stage import LedgerBuilder, merge
 from schemas.example import Example, Split
-from schemas.losses import Loss, Tally
+from schemas.losses import OF_NEGATIVES, Loss, Tally
 from schemas.query import Candidate, Candidates, Margin, Place, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
@@ -83,9 +83,10 @@ class Emit(beam.PTransform):
             | "Count warnings" >> beam.CombinePerKey(sum)
             | "Flat" >> beam.MapTuple(lambda key, count: (*key, count)),
             "work": self.ledger.work(pipeline),
-            "thresholds": merge([found[THRESHOLDS]] if THRESHOLDS in found else [], "Thresholds", pipeline),
             "trec": self._write_trec(found),
         }
+        if THRESHOLDS in found:
+            counts[THRESHOLDS] = found[THRESHOLDS]
         named = [items | f"Of {name}" >> beam.Map(_under_one_key, name) for name, items in counts.items()]
         gathered = named | "Gather" >> beam.Flatten() | "All" >> beam.GroupByKey()
         return gathered | "Counts" >> beam.MapTuple(self._write_counts)
@@ -167,7 +168,7 @@ class AddFrames:
 def _is_of_query(loss: Loss) -> bool:
     """Whether a query was lost, and no pair of it, nor a negative query."""
     of_pair = loss.stage == "judge" or (loss.stage, loss.step) == ("mine", "guard")
-    return bool(loss.query_id) and not of_pair and not loss.step.endswith("negatives")
+    return bool(loss.query_id) and not of_pair and loss.step not in OF_NEGATIVES
 
 
 def video_row(split: Split, video: Video, group: str) -> Row:

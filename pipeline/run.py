@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
@@ -33,13 +34,15 @@ from schemas.capabilities import Capabilities
 from schemas.fingerprint import fingerprint
 from transforms.curate.split import split_of
 from transforms.decontaminate.test_sets import TestFile
+from transforms.extract.identify import state_of
 from transforms.extract.list_input import Listing, entries_json, read_entries
 from transforms.group.group_videos import GroupVideos
 from transforms.journal.deciding import libraries_of
 from transforms.journal.journal import Journal
+from transforms.journal.record import FORMAT
 from transforms.judge.judge_pairs import JudgeOptions
 from transforms.ledger import Line
-from transforms.storage.cache import Cache
+from transforms.storage.cache import Cache, is_remote
 from transforms.storage.files import join, write_bytes
 from transforms.workers.recorded import WORK
 
@@ -210,11 +213,31 @@ def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:
         all_entries=job.listing.all_entries,
         labels=job.labels.used if job.labels else None,
         test_files=job.test_files,
+        given=given_of(job),
         runner=runner,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         elapsed_s=0.0,
     )
     return Submitted(info=info, steps=tuple(steps), shards=job.shards)
+
+
+def given_of(job: Job) -> str:
+    """The fingerprint of all that decides an output, of each video its file's size, times and inode.
+
+    It is "" where that would take long to ask, of an object store, or cannot be had.
+    """
+    uris = [entry.uri for entry in job.listing.entries]
+    if any(map(is_remote, uris)):
+        return ""
+    try:
+        states = [state_of(uri) for uri in uris]
+    except OSError:
+        return ""
+    stamps = job.engines.stamps()
+    prompts = {name: template.version for name, template in job.prompts.items()}
+    marks = job.labels.by_query if job.labels else {}
+    decided = (job.recipe.fingerprint, stamps, libraries_of(stamps), prompts, version("hardquery"), FORMAT)
+    return fingerprint([*decided, entries_json(job.listing.entries).decode(), states, job.human, marks, job.test_files])
 
 
 def write_entries(job: Job) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from difflib import SequenceMatcher
 from functools import cache
 
@@ -31,15 +33,20 @@ def echoes(text: str, template: Template) -> bool:
     """
     words = _words(text)
     sentences, examples, runs = _own(template)
-    return words in sentences or any(_resembles(words, example) for example in examples) or _consists(words, runs)
+    return words in sentences or _resembles_any(words, examples) or _consists(words, runs)
 
 
-def _resembles(words: Words, example: Words) -> bool:
-    shorter, both = min(len(words), len(example)), len(words) + len(example)
-    if shorter < _TELLING or 2 * shorter < _ALIKE * both:  # all that the shorter has would not be enough
-        return False
-    matcher = SequenceMatcher(None, example, words, autojunk=False)
-    return matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE
+def _resembles_any(words: Words, examples: Mapping[Words, Counter[str]]) -> bool:
+    """See ``echoes``. What the lengths rule out, or the words that both have, is not aligned."""
+    vocabulary = set(words)
+    for example, counts in examples.items():
+        shared = min(len(words), len(example))
+        enough = _ALIKE * (len(words) + len(example)) / 2.0
+        if shared < max(_TELLING, enough) or sum(counts[word] for word in counts.keys() & vocabulary) < enough:
+            continue
+        if SequenceMatcher(None, example, words, autojunk=False).ratio() >= _ALIKE:
+            return True
+    return False
 
 
 def _consists(words: Words, runs: frozenset[Words]) -> bool:
@@ -49,14 +56,16 @@ def _consists(words: Words, runs: frozenset[Words]) -> bool:
 
 
 @cache
-def _own(template: Template) -> tuple[frozenset[Words], frozenset[Words], frozenset[Words]]:
-    """The prompt's sentences, clauses and quotations, but for the answers; its examples; and its runs of words."""
+def _own(template: Template) -> tuple[frozenset[Words], Mapping[Words, Counter[str]], frozenset[Words]]:
+    """The prompt's sentences, clauses and quotations, but for the answers; its examples, with how often each holds a
+    word; and its runs of words.
+    """
     source = _SLOT.sub("\n", template.source)
     sentences = frozenset(_words(part) for breaks in (_SENTENCE, _CLAUSE) for part in breaks.split(source))
     examples = frozenset(_words(example) for line in source.splitlines() for example in _examples(line))
     words = _words(source)
     runs = frozenset(words[start : start + _LONG] for start in range(len(words) - _LONG + 1))
-    return sentences - {(), ("yes",), ("no",)}, examples, runs
+    return sentences - {(), ("yes",), ("no",)}, {example: Counter(example) for example in examples}, runs
 
 
 def _examples(line: str) -> list[str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.standing import standing
 from pipeline.planning.plan import Plan, make_plan
-from pipeline.run import execute
+from pipeline.run import execute, given_of
 from runners import local
+from runners.console.kept import Looking, StatusFile
+from runners.console.progress import View
+from runners.console.progress import watch as show_in
 from runners.job import Prepared
 from runners.remote.submit import Say, run_remote
 from transforms import progress
@@ -30,20 +35,29 @@ class Finished:
         return sum(sum(line.deferred.values()) for line in self.lines)
 
 
-Watch = Callable[[threading.Event], object]
+def run(prepared: Prepared, views: Sequence[View] = (), say: Say = print) -> Finished:
+    """Run the job while ``views`` show how far it is, unless its output is to be left alone.
 
-
-def run(prepared: Prepared, watch: Watch = threading.Event.wait, say: Say = print) -> Finished:
-    """Run the job while ``watch`` shows how far it is; raises what ``pipeline.run.execute`` raises, and any other error
-    that stopped it.
+    Raises what ``pipeline.run.execute`` raises, and any other error that stopped it.
     """
     job, options = prepared.job, prepared.options
+    if (finished := left_alone(prepared)) is not None:
+        say(f"nothing has changed since {finished.manifest.created}: {job.output} stays as it is")
+        return finished
     progress.reset()
     local.quieten()
+    watch = partial(show_in, views=[*views, StatusFile(job.output)], look=Looking(job, here=prepared.remote is None))
     if (remote := prepared.remote) is not None:
         return Finished(*run_remote(job, remote.chosen, remote.request, say, watch))
     pipeline, name = local.make_pipeline(options), local.runner_name(options)
     return Finished(*execute(job, pipeline, runner=name, run=lambda pipeline: local.run(pipeline, watch)))
+
+
+def left_alone(prepared: Prepared) -> Finished | None:
+    """The earlier run whose output is to be left alone, as this one would only make it again, if there is one."""
+    job = prepared.job
+    found = standing(job.output, given_of(job)) if prepared.if_changed else None
+    return Finished(*found, damage=()) if found is not None else None
 
 
 def plan(prepared: Prepared) -> Plan:

@@ -8,6 +8,9 @@ from typing import Literal, get_args
 from schemas.check import require, require_one_of, require_text
 
 STAGES = ("extract", "synthesize", "mine", "judge", "curate", "emit")
+OF_NEGATIVES = frozenset({"negatives", "filter negatives", "verify"})
+"""The steps that lose negative queries; their losses are told under the query that these look like."""
+
 LossKind = Literal["rejected", "failed", "deferred"]
 LOSS_KINDS: tuple[LossKind, ...] = get_args(LossKind)
 Outcome = Literal["in", "out"] | LossKind

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,7 @@ class S3:
 
     def client(self) -> Any:
         """A boto3 client, to look at the bucket behind the back of what is tested."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        return _client(self.endpoint_url)
 
     def create(self) -> S3:
         """Make the bucket."""
@@ -84,6 +79,17 @@ class S3:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         keys = [found["Key"] for page in pages for found in page.get("Contents", ())]
         return {key: client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
+
+
+@lru_cache(maxsize=8)  # each takes 60 ms of CPU to set up
+def _client(endpoint_url: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
 
 
 @contextmanager

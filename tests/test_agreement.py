@@ -1,14 +1,15 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score
 from tiny_output import tiny_rows, write_tiny
 
-from pipeline.audit.agreement import agreement, cohens_kappa
-from pipeline.audit.blind import Drawn, NoSample, draw, read_sample, write_sample
+from pipeline.audit.agreement import agreement, agreement_text
+from pipeline.audit.blind import Asked, Drawn, NoSample, draw, joined, read_sample, write_sample
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.marks import ANSWERS_FILE, add_mark
+from pipeline.outputs.report.panel import cohens_kappa
 from runners.cli.main import main
 from schemas.people.mark import Mark
 
@@ -37,15 +38,19 @@ CELLS = [
 ]
 
 
+def kappa_of_sklearn(judge, people, weights):
+    from sklearn.metrics import cohen_kappa_score  # a second and a half, for this file alone
+
+    return cohen_kappa_score(judge, people, sample_weight=weights)
+
+
 def test_kappa_is_that_of_scikit_learn_weighted_or_not():
     rng = np.random.default_rng(3)
     judge, people, weight = rng.random(400) < 0.4, rng.random(400) < 0.3, rng.random(400)
     for weights in (np.ones(400), weight):
         table = np.zeros((2, 2))
         np.add.at(table, (judge.astype(int), people.astype(int)), weights)
-        assert float(cohens_kappa(table)) == pytest.approx(
-            cohen_kappa_score(judge, people, sample_weight=weights), abs=1e-12
-        )
+        assert float(cohens_kappa(table)) == pytest.approx(kappa_of_sklearn(judge, people, weights), abs=1e-12)
 
 
 def test_a_sample_stands_for_the_whole_set_by_the_sizes_of_its_cells():
@@ -57,7 +62,7 @@ def test_a_sample_stands_for_the_whole_set_by_the_sizes_of_its_cells():
 
     found = agreement(drawn, answers)
 
-    assert found.kappa.value == pytest.approx(cohen_kappa_score(judged, said, sample_weight=weights), abs=1e-12)
+    assert found.kappa.value == pytest.approx(kappa_of_sklearn(judged, said, weights), abs=1e-12)
     assert found.base_rate.value == pytest.approx(np.average(said, weights=weights), abs=1e-12)
     rates = {cell.cell: cell.wrong / cell.answered for cell in found.cells}
     expected = (2500 * rates["trusted_negative"] + 500 * rates["hard_negative"]) / 3000
@@ -130,7 +135,7 @@ def test_a_sample_is_the_same_for_a_seed_and_another_for_another(tables):
 def test_answers_are_not_thrown_away_by_drawing_again(tables, tmp_path):
     drawn = draw(tables, 12, seed=1)
     write_sample(str(tmp_path), drawn)
-    assert read_sample(str(tmp_path)) == drawn
+    assert read_sample(str(tmp_path)) == [Asked(one.query_id, one.video_id) for one in drawn]
     (tmp_path / "audit/answers.jsonl").write_text('{"query_id":"q","video_id":"v","verdict":"yes"}\n')
 
     with pytest.raises(NoSample, match="has answers"):
@@ -139,13 +144,61 @@ def test_answers_are_not_thrown_away_by_drawing_again(tables, tmp_path):
         read_sample(str(tmp_path / "elsewhere"))
 
 
+def test_who_labels_can_read_no_label_in_the_sample_and_it_is_joined_when_it_is_needed(tables, tmp_path):
+    drawn = draw(tables, 40, seed=1)
+    path = write_sample(str(tmp_path), drawn)
+
+    lines = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+
+    assert [set(line) for line in lines] == [{"query_id", "video_id"}] * 40
+    assert joined(tables, read_sample(str(tmp_path))) == (drawn, 0)
+
+
+def test_pairs_that_an_output_no_longer_keeps_are_counted_and_decide_nothing(tables):
+    drawn, gone = joined(
+        tables, [Asked("q-gone", "v-gone"), *(Asked(o.query_id, o.video_id) for o in draw(tables, 9, 1))]
+    )
+    said = {("q-gone", "v-gone"): "no"} | {(one.query_id, one.video_id): one.judged for one in drawn}
+
+    found = agreement(drawn, said, gone=gone)
+
+    assert (found.drawn, found.answered, found.gone) == (10, 9, 1)
+    assert found.kappa.value == 1
+    assert "1 are no longer kept here" in agreement_text("out", found)
+
+
+def test_the_figures_are_put_into_card_and_report_of_an_output_that_stays_sound(tmp_path, capsys):
+    write_tiny(tmp_path)
+    output = str(tmp_path)
+    before = {file.path: file.sha256 for file in read_manifest(output).files}
+    assert "nobody has checked them" in (tmp_path / "README.md").read_text("utf-8")
+    main(["audit", "sample", output, "--n", "30"])
+    for number, one in enumerate(read_sample(output)):
+        add_mark(str(tmp_path / ANSWERS_FILE), Mark(one.query_id, one.video_id, "yes" if number % 3 else "no"))
+
+    assert main(["audit", "agreement", output, "--publish"]) == 0
+
+    capsys.readouterr()
+    manifest = read_manifest(output)
+    card, report = ((tmp_path / name).read_text("utf-8") for name in ("README.md", "report.html"))
+    for page in (card, report):
+        assert "Checked by people" in page
+        assert manifest.agreement.kappa.plain in page
+        assert manifest.agreement.false_negatives.percent in page
+    assert 'href="#checked-by-people"' in report
+    after = {file.path: file.sha256 for file in manifest.files}
+    assert {path for path in after if after[path] != before.get(path)} == {"README.md", "report.html"}
+    assert after.keys() == before.keys()
+    assert main(["verify", output]) == 0
+
+
 def test_the_command_draws_pairs_and_says_what_people_make_of_the_judge(tmp_path, capsys):
     write_tiny(tmp_path)
     assert main(["audit", "agreement", str(tmp_path)]) == 2
     assert "draw one with `hardquery audit sample" in capsys.readouterr().err
     assert main(["audit", "sample", str(tmp_path), "--n", "30", "--seed", "4"]) == 0
     assert "30 pairs: " in capsys.readouterr().out
-    for one in read_sample(str(tmp_path)):
+    for one in draw(read_manifest(str(tmp_path)).tables(str(tmp_path)), 30, seed=4):
         add_mark(str(tmp_path / ANSWERS_FILE), Mark(one.query_id, one.video_id, one.judged))
 
     assert main(["audit", "agreement", str(tmp_path)]) == 0

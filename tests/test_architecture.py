@@ -89,12 +89,21 @@ def test_python_starts_without_beam_or_torch_until_they_are_needed():
     assert started.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["decode_file", "recognize", "headers"])
-def test_what_a_child_process_does_to_a_video_needs_no_beam(module):
-    code = (
-        f"import transforms.extract.{module}, transforms.workers.child_model, sys; print('apache_beam' in sys.modules)"
-    )
+def test_what_a_child_process_does_to_a_video_needs_neither_beam_nor_pandas(tmp_path):
+    code = """
+import importlib, os, sys
+for module in ("extract.decode_file", "extract.recognize", "extract.headers", "workers.child_model"):
+    importlib.import_module(f"transforms.{module}")
+    print(module, [name for name in ("apache_beam", "pandas") if name in sys.modules])
+from transforms.media.frame_pack import read_jpegs, write_frame_pack
+write_frame_pack(sys.argv[1], [], 90)
+read_jpegs(sys.argv[1])
+print("frames", "pandas" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "pack")]
 
-    started = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert started.stdout.strip() == "False"
+    *modules, frames = started.stdout.splitlines()
+    assert [line.partition(" ")[2] for line in modules] == ["[]"] * 4
+    assert frames == "frames False"

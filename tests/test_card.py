@@ -149,3 +149,23 @@ def test_text_from_outside_cannot_break_a_table():
 @pytest.mark.parametrize(("rows", "name"), [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**9, "n>10M")])
 def test_size_categories_are_the_hubs(rows, name):
     assert size_category(rows) == name
+
+
+def test_the_runs_have_the_texts_of_their_queries_beside_them(tmp_path):
+    write_tiny(tmp_path)
+    texts = dict(line.split("\t") for line in (tmp_path / "queries.tsv").read_text("utf-8").splitlines())
+    ranked = {line.split()[0] for line in (tmp_path / "run.trec").read_text("utf-8").splitlines()}
+    rows = {row["query_id"]: row for _, row in tiny_rows()["queries"]}
+
+    assert ranked <= texts.keys()
+    assert all(texts[query_id] == " ".join(rows[query_id]["text"].split()) for query_id in texts)
+    assert not any(rows[query_id]["stage"] == "synthesize" for query_id in texts)
+
+
+def test_the_card_says_how_to_cite_what_made_it(tmp_path):
+    manifest = write_tiny(tmp_path)
+
+    card = (tmp_path / "README.md").read_text("utf-8")
+
+    assert "@software{hardquery," in card
+    assert f"version = {{{manifest.hardquery}}}" in card

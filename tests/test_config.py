@@ -41,6 +41,7 @@ def test_a_resolved_recipe_names_every_default():
         "min_trusted": 1,
         "max_negatives": 3,
         "positives": "one",
+        "sure_positive": None,
     }
     assert parse_recipe(resolved) == load_recipe("demo", ["curate.alpha1=-4"])
 

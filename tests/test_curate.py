@@ -123,6 +123,16 @@ def test_a_query_without_a_trusted_negative_is_dropped():
     assert reasons(curated) == {"pos": "query dropped", "a": "query dropped", "b": "query dropped"}
 
 
+def test_a_query_whose_own_video_is_not_surely_an_answer_can_be_dropped():
+    found = [
+        curate([positive("yes", delta), judgement("a", "no", SURE)], sure_positive=2.0) for delta in (2.0, 1.9, None)
+    ]
+
+    assert chosen(found[0]) == ["pos", "a"]
+    assert rejection(found[1]) == ("unsure positive", "judged yes, margin 1.90, at least 2")
+    assert rejection(found[2]) == ("unsure positive", "judged yes, no margin, at least 2")
+
+
 def test_the_first_reason_that_holds_is_given():
     assert rejection(curate([positive("no"), judgement("a", "no", UNSURE)]))[0] == "teacher disagrees"
 

@@ -13,7 +13,7 @@ from tiny_output import write_tiny
 
 from pipeline.config import RecipeError, load_recipe
 from pipeline.outputs.report.card import render_card, table_cell
-from pipeline.outputs.report.contamination import Match
+from pipeline.outputs.contamination import Match
 from pipeline.outputs.report.report import render_report
 from pipeline.outputs.report.summary import summarize
 from schemas.losses import Loss

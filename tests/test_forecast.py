@@ -9,6 +9,9 @@ from test_judge import PAIR
 
 from pipeline.planning.changes import not_held
 from pipeline.planning.forecast import calls_behind
+from pipeline.planning.foretell import foretold, seconds_each
+from runners.job import prepare
+from runners.request import Request
 from transforms.journal.budget import Budget
 from transforms.journal.journal import Journal
 from transforms.judge.judge_pairs import JudgeOptions, _judge
@@ -44,3 +47,23 @@ def test_the_calls_of_a_pair_are_foretold_exactly(ladder, no_rationale_below, is
     judge()
 
     assert len(asked) == foretold
+
+
+def test_a_run_that_was_not_looked_at_foretells_its_items_from_its_videos_and_its_recipe(samples, tmp_path):
+    request = Request(
+        recipe="demo",
+        input=str(samples / "videos"),
+        output=str(tmp_path / "out"),
+        settings=("extract.asr=null", "synthesize.variants=[caption, asr, metadata]", "mine.candidates=5"),
+        limit=10,
+    )
+    job = prepare(request, look_only=True).job
+
+    counts = foretold(job)
+
+    assert (counts["decode"], counts["ocr"], counts["frame_hashes"], counts["embed_video"]) == (10, 10, 10, 10)
+    assert "asr" not in counts
+    assert counts["write"] == 20  # nobody can be asked by what was not heard
+    assert counts["embed_query"] == counts["retrieve"]
+    assert counts["judge"] == counts["retrieve"] * 6
+    assert [seconds_each(job, step) for step in counts] == [None] * len(counts)

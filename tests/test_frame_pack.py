@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from make_clips import picture, read_barcode
@@ -44,3 +45,19 @@ def test_a_single_pixel_is_a_frame(tmp_path):
     path = str(tmp_path / "pack.parquet")
     write_frame_pack(path, [Frame(0.0, np.full((1, 1, 3), 200, np.uint8))], quality=90)
     assert read_frame_pack(path)[0].image.shape == (1, 1, 3)
+
+
+def test_the_file_is_that_of_a_table_of_rows(pack, tmp_path):
+    table = pq.read_table(pack)
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    rows = pa.Table.from_pylist(table.to_pylist(), table.schema)
+    pq.write_table(rows, tmp_path / "rows.parquet", version="2.6", data_page_version="1.0", **options)
+
+    assert not any(field.nullable for field in table.schema)
+    assert sha256_file(tmp_path / "rows.parquet") == sha256_file(pack)
+
+
+def test_a_pack_of_no_frame_is_read_as_none(tmp_path):
+    write_frame_pack(str(tmp_path / "none.parquet"), [], quality=90)
+
+    assert read_jpegs(str(tmp_path / "none.parquet")) == []

@@ -2,6 +2,7 @@ import threading
 
 import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import TypeOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.worker import data_plane
 from apache_beam.testing.util import assert_that, equal_to
@@ -25,6 +26,15 @@ def test_flags_of_other_runners_pass_through():
 
     assert local.runner_name(options) == "FlinkRunner"
     assert not local.is_local(options)
+
+
+def test_types_are_checked_of_a_graph_that_goes_elsewhere_alone():
+    here, elsewhere = local.pipeline_options([], 1), local.pipeline_options(["--runner=PortableRunner"], 1)
+    for options in (here, elsewhere):
+        local.make_pipeline(options)
+
+    assert not here.view_as(TypeOptions).pipeline_type_check
+    assert elsewhere.view_as(TypeOptions).pipeline_type_check
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -51,13 +51,19 @@ def unset(monkeypatch):
     return monkeypatch
 
 
+@pytest.fixture(scope="module")
+def options():
+    """Those of all connections to the server: options take long to make, and each get a connection of their own."""
+    return PipelineOptions([])
+
+
 @pytest.fixture
-def s3(server, unset):
+def s3(server, unset, options):
     """An empty bucket that the environment says how to reach."""
     bucket = S3(server.endpoint_url).create()
     for name, value in bucket.environment.items():
         unset.setenv(name, value)
-    connect(PipelineOptions([]), bucket.root)
+    connect(options, bucket.root)
     return bucket
 
 

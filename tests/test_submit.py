@@ -32,7 +32,9 @@ class Job:
         if self.cluster.interrupts:
             raise KeyboardInterrupt
         if self.cluster.aside.exists():
-            self.cluster.aside.rename(staging_of(str(self.cluster.output)))
+            # Whoever waits keeps there how far the job is.
+            shutil.copytree(self.cluster.aside, staging_of(str(self.cluster.output)), dirs_exist_ok=True)
+            shutil.rmtree(self.cluster.aside)
         self.state = "DONE"
 
     def cancel(self):

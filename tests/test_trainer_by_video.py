@@ -29,7 +29,7 @@ VIDEOS = [
     )
     for one in QUERIES[:30]
 ]
-PLAN = plan_queries(QUERIES, epochs=2, batch=4, negatives=2, seed=1)
+PLAN = plan_queries(QUERIES, epochs=2, batch=4, positives=1, negatives=2, seed=1)
 
 
 def turned(share, groups=VIDEOS, seed=1):

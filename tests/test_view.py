@@ -1,5 +1,8 @@
+import re
 import threading
+from base64 import b64encode
 from contextlib import contextmanager
+from hashlib import sha256
 from html.parser import HTMLParser
 from http.client import HTTPConnection
 from urllib.parse import urlencode, urlsplit
@@ -13,7 +16,9 @@ from pipeline.outputs.marks import UnreadableMarks, read_marks
 from pipeline.outputs.verify.verify import verify
 from pipeline.outputs.view.desk import Desk
 from pipeline.outputs.view.files import span
+from pipeline.outputs.view.offline import offline_page
 from pipeline.outputs.view.server import ViewServer, page_file
+from runners.cli.main import main
 from schemas.check import InvalidRecord
 from schemas.people.mark import Mark
 
@@ -344,3 +349,48 @@ def test_people_who_label_see_the_words_of_a_query_and_the_video_and_nothing_of_
 
     assert read_answers(str(tmp_path)) == {(row["query_id"], row["video_id"]): "yes"}
     assert verify(str(tmp_path)) == []
+
+
+@pytest.fixture(scope="module")
+def exported(desk):
+    """A page that stands alone: its text and the data in it."""
+    page = offline_page(desk, 12)
+    [held] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return page, msgspec.json.decode(held)
+
+
+def test_a_page_that_stands_alone_holds_the_least_sure_groups_with_all_that_they_lead_to(desk, exported):
+    _, data = exported
+
+    groups = [each["row"]["query_id"] for each in data["lists"]["groups"]]
+    assert groups == ids(desk.list("groups", {}, "doubt"))[:12]
+    for query_id in groups:
+        kept = [pair["video_id"] for pair in data["queries"][query_id]["pairs"] if pair["kept"]]
+        assert kept
+        assert all(data["videos"][video_id]["frames"][0].startswith("data:image/jpeg") for video_id in kept)
+    assert data["about"]["part"] == f"12 of {desk.about()['counts']['groups']} groups, least sure first"
+    first = data["lists"]["groups"][0]
+    assert {"type", "variant", "stratum", "split", "language"} <= first["facets"].keys()
+    assert first["measures"]["doubt"] == max(each["measures"]["doubt"] for each in data["lists"]["groups"])
+
+
+def test_a_page_that_stands_alone_loads_nothing_and_runs_its_own_scripts_alone(exported):
+    page, data = exported
+
+    [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    hashes = [b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
+    assert policy.startswith("default-src 'none'; script-src " + " ".join(f"'sha256-{each}'" for each in hashes))
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', page)
+    assert all(video["uri"] == video["file"] and not video["plays"] for video in data["videos"].values())
+
+
+def test_the_command_writes_a_page_and_refuses_to_show_labellers_what_the_judge_says(output, tmp_path, capsys):
+    page = tmp_path / "part.html"
+
+    assert main(["view", str(output), "--export", str(page), "--n", "2"]) == 0
+
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    assert str(page) in capsys.readouterr().out
+    assert main(["view", str(output), "--export", str(page), "--n", "0"]) == 2
+    assert "--n must be at least 1" in capsys.readouterr().err

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch.utils.data import Dataset
@@ -14,7 +14,7 @@ from schemas.example import SPLITS
 from trainer.config.config import LossConfig, TrainConfig
 from trainer.data.clips import Clip, Clips
 from trainer.data.examples import QueryExample, VideoExample, read_by_video, read_queries, with_frames
-from trainer.data.plan import by_video_in_turn, plan_queries
+from trainer.data.plan import PlannedItem, by_video_in_turn, plan_queries
 from trainer.data.shards import Shards
 from trainer.model.losses import Targets, ranking_loss
 from trainer.model.metrics import ndcg
@@ -29,6 +29,30 @@ class Group:
 
     example: QueryExample | VideoExample
     clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned(Sequence[QueryExample | VideoExample]):
+    """The examples of a plan, each with the videos or queries that were drawn for it, made when asked for."""
+
+    by_id: Mapping[str, QueryExample]
+    by_video: Mapping[str, VideoExample]
+    plan: Sequence[PlannedItem]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    @overload
+    def __getitem__(self, at: int) -> QueryExample | VideoExample: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[QueryExample | VideoExample]: ...
+    def __getitem__(self, at: int | slice) -> QueryExample | VideoExample | list[QueryExample | VideoExample]:
+        if isinstance(at, slice):
+            return [self[index] for index in range(*at.indices(len(self)))]
+        item = self.plan[at]
+        if item.query_ids:
+            return self.by_video[item.key].with_queries(item.query_ids)
+        return self.by_id[item.key].with_videos(item.video_ids)
 
 
 class Groups(Dataset[Group]):
@@ -175,14 +199,8 @@ class RankingStage:
     def trainer(self, **rest: Any) -> RankingTrainer:
         """The trainer; ``rest`` are model, arguments and metrics of a StageTrainer."""
         by_id = {example.query_id: example for example in self._examples}
-        planned: list[QueryExample | VideoExample] = [
-            self._by_video[item.key].with_queries(item.query_ids)
-            if item.query_ids
-            else by_id[item.key].with_videos(item.video_ids)
-            for item in self.plan
-        ]
         return RankingTrainer(
-            items=Groups(planned, self._clips),
+            items=Groups(_Planned(by_id, self._by_video, self.plan), self._clips),
             validation=Groups(self._validation, self._clips),
             collate=GroupCollator(self._prompt, self._config.pairs_at_once),
             answers=self._answers,

@@ -12,27 +12,35 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 T = TypeVar("T")
-Event = Literal["in", "done", "cached", "failed"]
+Event = Literal["in", "done", "cached", "failed", "rejected", "deferred"]
 
 
 @dataclass(slots=True)
 class StepCount:
     """What one step was given and what it has done; ``first_s`` and ``last_s`` are when it began and last moved.
 
-    ``cached`` results were in the journal and are among those given and done.
+    ``cached`` results were in the journal and are among those given and done. What ``failed``, was ``rejected`` (as is
+    a reply that does not parse) or ``deferred`` to a later run is no more to be waited for than what is done.
     """
 
     given: int = 0
     done: int = 0
     cached: int = 0
     failed: int = 0
+    rejected: int = 0
+    deferred: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
 
     @property
     def due(self) -> int:
         """What is known to be its work."""
-        return max(self.given, self.done + self.failed)
+        return max(self.given, self.ended)
+
+    @property
+    def ended(self) -> int:
+        """What nothing more is to be done about in this run."""
+        return self.done + self.failed + self.rejected + self.deferred
 
     @property
     def rate_per_s(self) -> float:
@@ -60,10 +68,7 @@ def advance(step: str, event: Event, n: int = 1, now: float | None = None) -> No
         if event == "cached":
             count.cached += n
             return
-        if event == "done":
-            count.done += n
-        else:
-            count.failed += n
+        setattr(count, event, getattr(count, event) + n)
         count.last_s = moment
 
 

@@ -3,69 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.audit.blind import Drawn
+from pipeline.outputs.report.panel import Tables2x2, cohens_kappa
 from schemas.example import POSITIVES
+from schemas.people.agreement import Agreement, CellAgreement, Estimate
 
-Tables2x2 = np.ndarray[Any, np.dtype[np.float64]]  # (…, judge no or yes, people no or yes)
 _DRAWS = 4000
 _LEVEL = 0.95
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with the bounds of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class CellAgreement:
-    """One cell: so many answered of all its pairs in the output, and how many of them people judge otherwise."""
-
-    cell: str
-    of: int
-    answered: int
-    wrong: int
-    error: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """The judge against people, over all kept pairs of the output.
-
-    ``base_rate`` is the share of pairs that people call yes. ``false_negatives`` is the share of kept negatives that
-    people call yes, ``wrong_positives`` of kept positives that they call no. Estimates are None where nothing was
-    answered that they rest on; ``kappa`` also where both call everything the same, which leaves nothing to agree on.
-    """
-
-    drawn: int
-    answered: int
-    unsure: int
-    kappa: Estimate | None
-    base_rate: Estimate | None
-    false_negatives: Estimate | None
-    wrong_positives: Estimate | None
-    cells: tuple[CellAgreement, ...]
-
-
-def cohens_kappa(table: Tables2x2) -> Any:
-    """Cohen's kappa (1960) of tables of counts or weights (…, 2, 2); NaN where chance alone agrees on everything."""
-    total = table.sum(axis=(-2, -1))
-    observed = np.trace(table, axis1=-2, axis2=-1) / total
-    by_chance = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1) / total**2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(by_chance < 1, (observed - by_chance) / (1 - by_chance), np.nan)
-
-
-def agreement(drawn: Sequence[Drawn], answers: Mapping[tuple[str, str], str], seed: int = 0) -> Agreement:
-    """Compare; ``answers`` are "yes", "no" or "unsure" by query id and video id.
+def agreement(
+    drawn: Sequence[Drawn], answers: Mapping[tuple[str, str], str], seed: int = 0, gone: int = 0
+) -> Agreement:
+    """Compare; ``answers`` are "yes", "no" or "unsure" by query id and video id, ``gone`` see ``Agreement``.
 
     Each answered pair stands for as many pairs of its cell as there are for each answer. Kappa's interval is that of
     the percentile bootstrap within cells; those of rates are of Jeffreys' Beta posterior in each cell, for it is no
@@ -89,7 +43,7 @@ def agreement(drawn: Sequence[Drawn], answers: Mapping[tuple[str, str], str], se
     positive = [i for i, cell in enumerate(cells) if cell in POSITIVES]
     yes = counts[:, :, 1].sum(axis=1)
     return Agreement(
-        drawn=len(drawn),
+        drawn=len(drawn) + gone,
         answered=int(counts.sum()),
         unsure=unsure,
         kappa=_kappa(counts, weights, rng),
@@ -97,6 +51,7 @@ def agreement(drawn: Sequence[Drawn], answers: Mapping[tuple[str, str], str], se
         false_negatives=_rate(yes, counts, weights, negative, rng),
         wrong_positives=_rate(counts[:, :, 0].sum(axis=1), counts, weights, positive, rng),
         cells=tuple(_cell(cell, sizes[cell], tables[cell], rng) for cell in cells),
+        gone=gone,
     )
 
 
@@ -145,24 +100,20 @@ def _bounds() -> list[float]:
 def agreement_text(output: str, found: Agreement) -> str:
     """As lines for a terminal."""
     lines = [
-        f"{output}: {found.answered} of {found.drawn} pairs answered yes or no, {found.unsure} unsure",
-        f"  kappa of judge and people    {_shown(found.kappa)}",
-        f"  people say yes to            {_shown(found.base_rate, 100)}",
-        f"  false negatives that are left {_shown(found.false_negatives, 100)} of kept negatives",
-        f"  wrong positives              {_shown(found.wrong_positives, 100)} of kept positives",
+        f"{output}: {found.answered} of {found.drawn} pairs answered yes or no, {found.unsure} unsure"
+        + (f"; {found.gone} are no longer kept here, and left out" if found.gone else ""),
+        f"  kappa of judge and people    {found.kappa.plain if found.kappa else 'not known'}",
+        f"  people say yes to            {_percent(found.base_rate)}",
+        f"  false negatives that are left {_percent(found.false_negatives)} of kept negatives",
+        f"  wrong positives              {_percent(found.wrong_positives)} of kept positives",
         "",
         f"  {'cell':<32}{'pairs':>9}{'answered':>10}{'judge wrong':>13}",
     ]
     for cell in found.cells:
         name = cell.cell.replace("_", " ")
-        lines.append(f"  {name:<32}{cell.of:>9,}{cell.answered:>10,}{cell.wrong:>13,}  {_shown(cell.error, 100)}")
+        lines.append(f"  {name:<32}{cell.of:>9,}{cell.answered:>10,}{cell.wrong:>13,}  {_percent(cell.error)}")
     return "\n".join(lines)
 
 
-def _shown(estimate: Estimate | None, percent: int = 0) -> str:
-    if estimate is None:
-        return "not known"
-    if percent:
-        value, low, high = (f"{percent * each:.1f}" for each in (estimate.value, estimate.low, estimate.high))
-        return f"{value} % [{low}, {high}]"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+def _percent(estimate: Estimate | None) -> str:
+    return estimate.percent if estimate else "not known"

@@ -81,6 +81,20 @@ def hold(output: str) -> AbstractContextManager[Confirm]:
     return (_hold_object if is_remote(output) else _hold_file)(output)
 
 
+def holder_of(output: str) -> Holder | None:
+    """The run that holds the output folder now; None where none does. Nothing is locked where a run might be."""
+    path = join(output, LOCK)
+    if (found := _read(path)) is None or found.is_gone:
+        return None
+    if not is_remote(output) and found.host == socket.gethostname():
+        try:
+            FileLock(path, shared=True).close()  # another process may have the number of one that was killed
+        except Busy:
+            return found
+        return None
+    return found
+
+
 @contextmanager
 def _hold_file(output: str) -> Iterator[Confirm]:
     path = os.path.join(output, LOCK)

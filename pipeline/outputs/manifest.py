@@ -16,6 +16,7 @@ from pipeline.outputs.staging import is_half_published
 from pipeline.outputs.tables import Tables
 from schemas.capabilities import Capabilities
 from schemas.check import read_json
+from schemas.people.agreement import Agreement
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
 from transforms.curate.thresholds import Thresholds
@@ -69,6 +70,7 @@ class RunInfo:
     of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
     recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured,
     ``test_files`` are those of the test sets that it looked at.
+    ``given`` is the fingerprint of all that decides the output, "" where it is not known.
     """
 
     recipe: Mapping[str, Any]
@@ -87,13 +89,18 @@ class RunInfo:
     thresholds: Thresholds | None = None
     labels: LabelsUsed | None = None
     test_files: tuple[TestFile, ...] = ()
+    given: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(RunInfo):
-    """A run and the files that it wrote; the file ``manifest.json``, which is written last."""
+    """A run and the files that it wrote; the file ``manifest.json``, which is written last.
+
+    ``agreement`` is what people made of the judge afterwards, where that was published.
+    """
 
     files: tuple[WrittenFile, ...]
+    agreement: Agreement | None = None
     hardquery: str = field(default_factory=lambda: version("hardquery"))
     schema_version: str = SCHEMA_VERSION
 

@@ -9,6 +9,7 @@ from transforms.storage.files import exists, join, list_files
 
 STAGING = ".staging"
 JOB = ".job.json"  # lies beside the lock while a run is at work elsewhere, and until its output is published
+PROGRESS = ".progress.json"  # lies in STAGING: how far the run was that last wrote there
 COMMIT = ".commit"  # lies in STAGING from the point of no return until every file is in place
 
 
@@ -24,7 +25,8 @@ def is_half_published(output: str) -> bool:
 
 def list_output(output: str) -> list[str]:
     """The files of an output as its readers see it: without those of a run at work."""
-    return [path for path in list_files(output) if path not in (LOCK, JOB) and not path.startswith(f"{STAGING}/")]
+    hidden = (LOCK, JOB, PROGRESS)
+    return [path for path in list_files(output) if path not in hidden and not path.startswith(f"{STAGING}/")]
 
 
 def clear_staging(output: str) -> None:

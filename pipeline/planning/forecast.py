@@ -57,7 +57,7 @@ class Flow:
         ranked = self._count("mine/filter", "out")
         survive = self._passed("synthesize/deduplicate") * self._passed("mine/filter")
         at_hand = self._count("synthesize/select", "out")
-        most = self._candidates(at_hand + videos) + 1.0
+        most = self.pairs_a_query(at_hand + videos)
         if not ranked:
             return queries * survive * most * calls_of_pair(self.ladder)
         return queries * survive * (self.calls["judge"] / ranked) * (most / (self._candidates(at_hand) + 1.0))
@@ -95,6 +95,10 @@ class Flow:
             return videos * self.calls["embed_video"] / at_hand
         fields = self.write_calls(1) - len({"all", "request"}.intersection(self.recipe.synthesize.variants))
         return videos * (of_text * max(1.0, fields) + of_frames)
+
+    def pairs_a_query(self, videos: float) -> float:
+        """The most videos that a query is judged with, its own among them."""
+        return self._candidates(videos) + 1.0
 
     def _candidates(self, videos: float) -> float:
         """The most negatives that a query can have: a judge sees those of the query's own split."""

@@ -13,7 +13,7 @@ from pipeline.planning.step import Reason, StepPlan, step_plan
 from pipeline.run import Job
 from transforms.protocols.teacher import Ladder
 
-_DOUBTFUL = 0.4  # of judged pairs, those that go to the panel: as good a guess as another
+DOUBTFUL = 0.4  # of judged pairs, those that go to the panel: as good a guess as another
 _ENOUGH = 100  # judged pairs, from which on that share is taken from them
 _SAMPLE = 1000  # records, to learn from what a call takes
 
@@ -58,7 +58,7 @@ def _shares(job: Job, counts: Counts) -> tuple[float, float, float]:
         return 1.0, 1.0, 1.0
     judged = counts.get("judge/judge", {}).get("out", 0)
     if judged < _ENOUGH:
-        return 0.0, _DOUBTFUL, 1.0
+        return 0.0, DOUBTFUL, 1.0
     share = max(counts.get(f"judge/{name}", {}).get("in", 0) for name in job.engines.panel) / judged
     return share / SPREAD, share, min(1.0, SPREAD * share)
 

@@ -32,7 +32,7 @@ false negatives are left.
 examples:
   hardquery audit sample out/set --n 200
   hardquery view out/set --label
-  hardquery audit agreement out/set
+  hardquery audit agreement out/set --publish
   hardquery audit judge out/set --sample 25
 """
 
@@ -60,6 +60,7 @@ def add_commands(commands: Any) -> None:
     agree = kinds.add_parser("agreement", help="the judge against the people who labelled", allow_abbrev=False)
     agree.add_argument("output", metavar="OUT")
     agree.add_argument("--json", action="store_true", help="print JSON")
+    agree.add_argument("--publish", action="store_true", help="put the figures into the card and the report of OUT too")
     agree.set_defaults(act=_agreement)
 
 
@@ -97,12 +98,18 @@ def _agreement(arguments: argparse.Namespace, _: list[str]) -> int:
     import msgspec
 
     from pipeline.audit.agreement import agreement, agreement_text
-    from pipeline.audit.blind import read_answers, read_sample
+    from pipeline.audit.blind import joined, read_answers, read_sample
+    from pipeline.audit.publish_agreement import publish_agreement
+    from pipeline.outputs.manifest import read_manifest
 
     output = arguments.output.rstrip("/")
     connect_stores(output)
     with one_line(ValueError, OSError):
-        found = agreement(read_sample(output), read_answers(output))
+        asked = read_sample(output)
+        drawn, gone = joined(read_manifest(output).tables(output), asked)
+        found = agreement(drawn, read_answers(output), gone=gone)
+        if arguments.publish:
+            publish_agreement(output, found)
     print(msgspec.json.encode(found).decode() if arguments.json else agreement_text(output, found))
     return 0
 

@@ -13,11 +13,16 @@ from runners.cli import asr_check, audit, cache, evaluate, outputs, rerank, retr
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.left_out import leave_out
 from runners.cli.parser import Parser
-from runners.cli.runs import batch, demo, finish, recipes, run
+from runners.cli.runs import batch, demo, engines, finish, recipes, run, status
 from runners.quiet import hush, hush_warnings
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
 
+_COMMANDS = (
+    *(demo, recipes, engines, run, status, finish),
+    *(outputs, audit, asr_check, batch, cache),
+    *(train, rerank, retrieve, evaluate),
+)  # in the order of the help
 RUNS = ("run", "plan", "demo")  # commands that take options of Beam
 
 _EPILOG = """\
@@ -113,20 +118,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hardquery {version('hardquery')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (
-        demo,
-        recipes,
-        run,
-        finish,
-        outputs,
-        audit,
-        asr_check,
-        batch,
-        cache,
-        train,
-        rerank,
-        retrieve,
-        evaluate,
-    ):
+    for module in _COMMANDS:
         module.add_commands(commands)
     return parser

@@ -1,11 +1,16 @@
-"""Commands that read what a run wrote: ``hardquery view``, ``verify``, ``explain``, ``diff`` and ``export``."""
+"""Commands that read what a run wrote: ``view``, ``verify``, ``explain``, ``diff``, ``compare``, ``export``."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runners.cli.errors import PROBLEMS, UsageError, connect_stores, one_line, sentence
+
+if TYPE_CHECKING:  # heavy, and --help is quick
+    from pipeline.outputs.view.desk import Desk
 
 _VIEW = """\
 The page is served to this machine alone, below an address that holds a secret. Marks are added to OUT/labels.jsonl;
@@ -14,6 +19,7 @@ the next run into OUT leaves out what is marked.
 examples:
   hardquery view out/demo
   hardquery view out/demo --port 8765 --no-browser
+  hardquery view out/demo --export part.html --n 100
 """
 
 
@@ -36,6 +42,12 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="ask yes or no about the pairs of `audit sample`, and show nothing else",
     )
+    view.add_argument(
+        "--export",
+        metavar="FILE.html",
+        help="serve nothing, but write a part of it as one page that needs no network and no hardquery",
+    )
+    view.add_argument("--n", type=int, default=50, metavar="N", help="rows of each list in it (default: %(default)s)")
     view.set_defaults(act=_view)
 
     verify = commands.add_parser("verify", help="check an output against its manifest, schemas, references and ledger")
@@ -58,6 +70,12 @@ def add_commands(commands: Any) -> None:
     diff.add_argument("--json", action="store_true", help="print every row that differs, and all counts, as JSON Lines")
     diff.add_argument("--exit-code", action="store_true", help=f"end with exit code {PROBLEMS} where any row differs")
     diff.set_defaults(act=_diff)
+
+    text = "several outputs side by side: yields, strata, margins, agreement with people, what they took"
+    compare = commands.add_parser("compare", help=text, description=sentence(text), allow_abbrev=False)
+    compare.add_argument("outputs", nargs="+", metavar="OUT")
+    compare.add_argument("--json", action="store_true", help="print JSON")
+    compare.set_defaults(act=_compare)
 
     export = commands.add_parser("export", help="write the training set in another format")
     export.add_argument(
@@ -87,11 +105,28 @@ def _view(arguments: argparse.Namespace, _: list[str]) -> int:
     output = arguments.output.rstrip("/")
     with one_line(ValueError):
         desk = Desk.open(output, _asked(output) if arguments.label else None)
+    if arguments.export:
+        return _export_page(desk, arguments.export, arguments.n)
     with one_line(OSError), ViewServer(desk, arguments.port) as server:
         print(server.url, flush=True)
         if not arguments.no_browser:
             webbrowser.open(server.url)
         server.serve_forever()
+    return 0
+
+
+def _export_page(desk: Desk, path: str, count: int) -> int:
+    from pipeline.outputs.view.offline import offline_page
+
+    if count < 1:
+        raise UsageError(f"--n must be at least 1, got {count}")
+    if desk.asked is not None:
+        raise UsageError("--export shows what the judge says; it does not go with --label")
+    with one_line(OSError):
+        Path(path).write_text(offline_page(desk, count), "utf-8")
+    print(
+        f"{path}: {os.path.getsize(path) / 1e6:,.1f} MB; frames and texts are those of the videos: mind their licence"
+    )
     return 0
 
 
@@ -139,6 +174,23 @@ def _diff(arguments: argparse.Namespace, _: list[str]) -> int:
             found = diff(arguments.a, arguments.b, examples.wanted, examples.add)
             print(diff_text(found, examples), end="")
     return PROBLEMS if arguments.exit_code and found.rows_differ else 0
+
+
+def _compare(arguments: argparse.Namespace, _: list[str]) -> int:
+    import msgspec
+
+    from pipeline.outputs.diff.side_by_side import compare_text, figures_of
+    from pipeline.outputs.manifest import NotAnOutput
+
+    outputs = [output.rstrip("/") for output in arguments.outputs]
+    connect_stores(*outputs)
+    with one_line(NotAnOutput):
+        found = [figures_of(output) for output in outputs]
+    if arguments.json:
+        print(msgspec.json.encode([{"output": each, **one} for each, one in zip(outputs, found, strict=True)]).decode())
+    else:
+        print(compare_text(outputs, found), end="")
+    return 0
 
 
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:

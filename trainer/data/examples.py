@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import sys
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from schemas.check import read_plain
 from schemas.example import Split
@@ -131,12 +132,18 @@ def read_queries(shards: Shards, split: Split) -> list[QueryExample]:
         DataError: a group is not of positives, at least one, and then negatives, at least one.
     """
     columns = ["query_id", "query", *(f"{_CANDIDATE}.{name}" for name in Candidate.__dataclass_fields__)]
-    examples = [read_plain(row, QueryExample) for row in shards.rows("ranking", split, columns)]
+    examples = [_query_example(row) for row in shards.rows("ranking", split, columns)]
     for example in examples:
         labels = [candidate.label for candidate in example.candidates]
         if labels != sorted(labels, reverse=True) or {*labels} != {0, 1}:
             raise DataError(f"{shards.root}: query {example.query_id}: expected positives, then negatives: {labels}")
     return examples
+
+
+def _query_example(row: Mapping[str, Any]) -> QueryExample:
+    for candidate in row["candidates"]:  # ids by the million, of few videos
+        candidate["video_id"] = sys.intern(candidate["video_id"])
+    return read_plain(row, QueryExample)
 
 
 def read_by_video(shards: Shards, split: Split) -> list[VideoExample]:
@@ -175,4 +182,4 @@ def with_frames(splits: Sequence[Sequence[Example]], clips: Container[str], allo
             f"{len(missing)} videos of the examples have no frames ({some}), and missing_videos allows {allowed}; "
             f"run the recipe with emit.frames, or allow more: their groups are then left out"
         )
-    return tuple([e for e in examples if not missing.keys() & set(e.video_ids)] for examples in splits)
+    return tuple([e for e in examples if missing.keys().isdisjoint(e.video_ids)] for examples in splits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,9 @@ def _shuffled(keys: Iterable[str], salt: str) -> list[str]:
 
 def write_plan(path: Path, items: Sequence[PlannedItem]) -> None:
     """Write a plan as a Parquet file, to be read by people and compared by a run that is resumed."""
-    pq.write_table(pa.Table.from_pylist([asdict(item) for item in items], schema=_SCHEMA), path)
+    # A column at a time: there is a row for every item of every epoch.
+    columns = [pa.array((getattr(item, field.name) for item in items), field.type) for field in _SCHEMA]
+    pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), path)
 
 
 def read_plan(path: Path) -> list[PlannedItem]:

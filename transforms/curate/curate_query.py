@@ -27,9 +27,10 @@ DEFERRED = "deferred"  # the reason of a pair whose query waits for the rest of 
 class CurateRules(Section, frozen=True):
     """Thresholds of RankVideo (arXiv 2602.02444, section 4.2): ``alpha1``, ``alpha2`` as in ``stratum_of`` (nats).
 
-    At least ``min_trusted`` trusted negatives a query, at most ``max_negatives`` negatives in all. ``panel`` is when
-    further judges were asked, None where there are none. ``positives`` are a query's own video alone ("one"), or also
-    those suspected ones that the panel "confirmed" (RLHN: arXiv 2505.16967).
+    At least ``min_trusted`` trusted negatives a query, at most ``max_negatives`` negatives in all. With
+    ``sure_positive``, a query whose own video has a lower margin (nats), or none, is dropped. ``panel`` is when further
+    judges were asked, None where there are none. ``positives`` are a query's own video alone ("one"), or also those
+    suspected ones that the panel "confirmed" (RLHN: arXiv 2505.16967).
     """
 
     alpha1: float = -6.0
@@ -37,6 +38,7 @@ class CurateRules(Section, frozen=True):
     min_trusted: int = 1
     max_negatives: int = 3
     positives: Positives = "one"
+    sure_positive: float | None = None
     panel: PanelRules | None = None
 
     def stratum(self, judgement: Judgement) -> Stratum:
@@ -47,6 +49,8 @@ class CurateRules(Section, frozen=True):
     def __post_init__(self) -> None:
         require(-math.inf < self.alpha1 <= 0, "alpha1 must be a number of at most 0", self.alpha1)
         require(math.isfinite(self.alpha2), "alpha2 must be finite", self.alpha2)
+        sure = self.sure_positive
+        require(sure is None or 0 <= sure < math.inf, "sure_positive must be a number of at least 0, or null", sure)
         limits = (self.min_trusted, self.max_negatives)
         require(1 <= self.min_trusted <= self.max_negatives, "1 <= min_trusted <= max_negatives", limits)
 
@@ -84,11 +88,11 @@ def curate_query(
     ``marks`` are what people say is wrong with it: of the query under "", of a pair under its video. A query that they
     mark is dropped for "marked bad query" or "marked wrong positive", a candidate that they call a false negative or a
     wrong positive is never chosen as one. Otherwise a query is dropped for "no positive verdict" (its own video's
-    judgement is missing), "teacher disagrees" (it is no), "panel disagrees" (too few others say yes) or "no trusted
-    negative" (fewer than ``min_trusted``). Else its own video comes first, then confirmed positives, then negatives,
-    each by first-stage rank, ties by video id: the best-ranked ``min_trusted`` trusted ones in any case, and the
-    best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come by rank, suspected positives among
-    them.
+    judgement is missing), "teacher disagrees" (it is no), "unsure positive" (see the rules), "panel disagrees" (too few
+    others say yes) or "no trusted negative" (fewer than ``min_trusted``). Else its own video comes first, then
+    confirmed positives, then negatives, each by first-stage rank, ties by video id: the best-ranked ``min_trusted``
+    trusted ones in any case, and the best-ranked of all trusted and hard ones up to ``max_negatives``. Pairs come by
+    rank, suspected positives among them.
 
     Raises:
         ValueError: a video was judged twice, or two positives were judged.
@@ -153,6 +157,9 @@ def reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules
         return "no positive verdict", "the judgement of its own video failed or could not be read"
     if positive.label == "no":
         return "teacher disagrees", f"judged no, margin {positive.margin.delta if positive.margin else 'unknown'}"
+    if rules.sure_positive is not None and (positive.margin is None or positive.margin.delta < rules.sure_positive):
+        found = f"margin {positive.margin.delta:.2f}" if positive.margin else "no margin"
+        return "unsure positive", f"judged yes, {found}, at least {rules.sure_positive:g}"
     if rules.panel and not rules.panel.stands(positive, "yes"):
         said, least = rules.panel.votes(positive, "yes"), rules.panel.agree
         return "panel disagrees", f"{said} of {1 + len(positive.panel)} verdicts count as yes, at least {least}"

@@ -50,6 +50,7 @@ class CurateConfig(Section, frozen=True):
     min_trusted: int = 1
     max_negatives: int = 3
     positives: Positives = "one"
+    sure_positive: float | None = None
 
     def __post_init__(self) -> None:
         self.rules(Thresholds(-LIMIT, -LIMIT, 0))
@@ -86,7 +87,8 @@ class CurateConfig(Section, frozen=True):
 
         alpha1 = number(self.alpha1, found.alpha1 if found else None)
         alpha2 = number(self.alpha2, found.alpha2 if found else None)
-        return CurateRules(alpha1, alpha2, self.min_trusted, self.max_negatives, self.positives, panel)
+        given = (self.min_trusted, self.max_negatives, self.positives, self.sure_positive)
+        return CurateRules(alpha1, alpha2, *given, panel)
 
 
 def quantile_of(margins: array[float], share: float) -> float:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import msgspec
@@ -14,7 +13,9 @@ import msgspec
 from schemas.check import read_plain
 from schemas.configuration.section import did_you_mean
 from transforms.engines.embed.presets import with_preset
+from transforms.protocols.embed import EmbedEngine
 from transforms.protocols.engine import Engine, EngineError, MissingPackage
+from transforms.protocols.plugins import named, origin_of, plugins
 
 ENGINES: dict[str, dict[str, str]] = {
     "decode": {"pyav": "pyav:PyAv", "decord": "decord:Decord"},
@@ -39,6 +40,23 @@ ENGINES: dict[str, dict[str, str]] = {
     },
     "first_stage": {"bm25": "bm25:Bm25", "trec": "trec_run:TrecRun"},
 }
+
+
+_PACKAGE = "transforms.engines"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An engine that a recipe may name: of this project, or of a plug-in's ``origin``.
+
+    ``trouble`` is why it cannot be used here, in one line; "" where all that it needs is installed.
+    """
+
+    modality: str
+    name: str
+    origin: str
+    requires: tuple[str, ...]
+    trouble: str
 
 
 def engine_names(modality: str) -> list[str]:
@@ -76,16 +94,82 @@ def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
         engine: Engine = read_plain(chosen, kind)
     except (msgspec.ValidationError, ValueError) as error:
         raise EngineError(f"{modality} engine {name!r}: {error}") from error
-    for package in engine.requires:
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackage(f"{modality} engine {name!r}", package, engine.extra)
+    _require_packages(f"{modality} engine {name!r}", kind)
+    if origin := origin_of(kind):
+        _require_origin(engine, f"{modality} engine {name!r} of {origin}", origin)
     return engine
 
 
-def _names(modality: str) -> Mapping[str, str]:
-    return {**ENGINES[modality], **(ENGINES["embed"] if modality == "first_stage" else {})}
+def known_engines() -> list[Known]:
+    """All engines, by modality: those of this project, then those of plug-ins, also where they cannot be used."""
+    found = [
+        _known(modality, name, "hardquery", f"{_PACKAGE}.{where}")
+        for modality, names in ENGINES.items()
+        for name, where in names.items()
+    ]
+    found += [_known(each.modality, each.name, each.origin, each.where) for each in plugins()]
+    order = list(ENGINES)
+    return sorted(found, key=lambda one: order.index(one.modality) if one.modality in order else len(order))
+
+
+def _known(modality: str, name: str, origin: str, where: str) -> Known:
+    requires: tuple[str, ...] = ()
+    try:
+        if origin != "hardquery":
+            _require_usable(modality, name)
+        kind = _kind(where)
+        requires = kind.requires
+        _require_packages(f"{modality} engine {name!r}", kind)
+    except EngineError as error:
+        return Known(modality, name, origin, requires, str(error))
+    return Known(modality, name, origin, requires, "")
+
+
+def _names(modality: str) -> dict[str, str]:
+    """Where the class of each engine is, by name; an embedder is a first stage as well."""
+    modalities = (modality, "embed") if modality == "first_stage" else (modality,)
+    own = {name: f"{_PACKAGE}.{where}" for each in modalities for name, where in ENGINES[each].items()}
+    others = {one.name: one.where for each in modalities for one in plugins() if one.modality == each}
+    return {**others, **own}  # nobody else's takes the place of one of these, see ``_require_usable``
+
+
+def _require_usable(modality: str, name: str) -> None:
+    """Raise EngineError where an entry point is none that a recipe can mean."""
+    if modality not in ENGINES or not name:
+        said = f"{modality}.{name}" if name else modality
+        raise EngineError(f"entry point {said!r} must be named MODALITY.NAME{did_you_mean(modality, list(ENGINES))}")
+    if name in ENGINES[modality]:
+        raise EngineError(f"not used: hardquery has an engine {name!r} of its own for {modality}")
+    if len(found := named(plugins(), modality, name)) > 1:
+        raise EngineError(f"{' and '.join(one.origin for one in found)} both have it: uninstall one")
 
 
 def _kind(where: str) -> Any:
     module, _, cls = where.partition(":")
-    return getattr(importlib.import_module(f"transforms.engines.{module}"), cls)
+    if module.startswith(f"{_PACKAGE}."):
+        return getattr(importlib.import_module(module), cls)
+    [plugin] = [one for one in plugins() if one.where == where][:1]
+    _require_usable(plugin.modality, plugin.name)
+    try:
+        kind = getattr(importlib.import_module(module), cls)
+    except Exception as error:  # whatever a stranger's module raises
+        raise EngineError(f"{where} of {plugin.origin} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (is_dataclass(kind) and all(hasattr(kind, name) for name in ("requires", "extra", "load", "stamp"))):
+        raise EngineError(f"{where} of {plugin.origin} is no engine: see docs/extend.md")
+    return kind
+
+
+def _require_packages(said: str, kind: Any) -> None:
+    for package in kind.requires:
+        if importlib.util.find_spec(package) is None:
+            if origin := origin_of(kind):
+                raise EngineError(f"{said} of {origin} needs the package {package!r}, which is not installed")
+            raise MissingPackage(said, package, kind.extra)
+
+
+def _require_origin(engine: Any, said: str, origin: str) -> None:
+    """Refuse an engine whose results would be taken for those of another version of its distribution."""
+    stamps = ("query_stamp", "document_stamp") if isinstance(engine, EmbedEngine) else ("stamp",)
+    for name in stamps:
+        if not getattr(engine, name)().version.startswith(origin):
+            raise EngineError(f"{said}: its {name} must be made by transforms.protocols.engine.stamp_of")

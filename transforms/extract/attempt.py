@@ -24,6 +24,8 @@ _REASONS: Mapping[type[Exception], str] = {
     EngineFailed: ENGINE_FAILED,
     MemoryError: "out of memory",  # the last: libraries have their own kinds of it
 }
+LACKING = frozenset(_REASONS.values())
+"""Why a video lacks a part of its evidence that a later run may bring."""
 
 
 def attempt(

@@ -222,6 +222,7 @@ def _decode_or_fail(entry: ManifestEntry, options: Decoding) -> Iterator[Any]:
     try:
         yield decode_video(entry, options)
     except Deferred as deferred:
+        advance("decode", "deferred")
         yield lost(Loss("deferred", "extract", "decode", deferred.reason, video_id=entry.video_id or ""))
     except (RecordedFailure, OutOfReach) as error:
         advance("decode", "failed")

@@ -50,12 +50,12 @@ class Media:
     def state(self) -> str:
         """What tells a file that was written to from one that was not, as it was when this was asked for first."""
         with _out_of_reach():
-            return _state(self.uri)
+            return state_of(self.uri)
 
     def require_unchanged(self) -> None:
         """Raises ``OutOfReach`` where the media is not in ``state`` any more: what was read is of other bytes."""
         with _out_of_reach():
-            if _state(self.uri) != self.state:
+            if state_of(self.uri) != self.state:
                 raise ChangedMeanwhile(f"{self.uri} changed while it was read")
 
     def sha256(self, journal: Journal) -> str:
@@ -94,7 +94,8 @@ def _out_of_reach() -> Iterator[None]:
         raise OutOfReach(error) from error
 
 
-def _state(uri: str) -> str:
+def state_of(uri: str) -> str:
+    """What tells a file that was written to from one that was not. Raises OSError."""
     if not is_remote(uri):
         stat = os.stat(local_path(uri))
         return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"

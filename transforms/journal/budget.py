@@ -83,6 +83,15 @@ class Spent:
         return used[0] / self.calls, used[1] / self.calls, used[2] / self.calls
 
 
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What calls have used so far; an answer that did not say counts as the recipe's section ``costs`` has it."""
+
+    calls: int = 0
+    tokens: int = 0
+    dollars: float = 0.0
+
+
 class Spending:
     """What this process spends under a budget; safe to use from threads.
 
@@ -100,6 +109,12 @@ class Spending:
         self._reserved: dict[int, tuple[float, float]] = {}  # tokens, dollars of the calls under way
         self._closed = ""
         self._counting = threading.Lock()
+
+    def bill(self) -> Bill:
+        """What ended calls have used."""
+        with self._counting:
+            calls = sum(spent.calls for spent in self._spent.values())
+            return Bill(calls, round(self._tokens), round(self._dollars, 6))
 
     @contextmanager
     def call(self, step: str) -> Iterator[Call]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from transforms.journal.budget import Budget
+from transforms.journal.budget import Bill, Budget
 from transforms.journal.open_journal import OpenJournal, Retry
 from transforms.journal.record import Key, Miss, Record, record_of
 
@@ -80,6 +80,11 @@ class Journal:
     def some(self, step: str, n: int) -> list[Record]:
         """At most ``n`` records of a step, chosen by chance among those of earlier runs."""
         return [record for data in self._open().log(step).some(n) if (record := record_of(data)) is not None]
+
+    def bill(self) -> Bill:
+        """What the calls of this process have used so far; nothing where none was made."""
+        journal = _opened.get(self.run)
+        return journal.bill() if journal is not None else Bill()
 
     def damage(self) -> list[str]:
         """Damaged lines that were met, one line of text each."""

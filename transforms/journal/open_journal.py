@@ -17,7 +17,7 @@ import msgspec
 from schemas.check import read_json
 from schemas.usage import Usage
 from transforms.journal.batch_files import BatchFiles, batch_files
-from transforms.journal.budget import Budget, Deferred, Spending
+from transforms.journal.budget import Bill, Budget, Deferred, Spending
 from transforms.journal.counts import WorkOutcome, add, count, count_earlier, count_found
 from transforms.journal.first_answers import FirstAnswers
 from transforms.journal.record import Failed, Key, Record, RecordedFailure, record_of
@@ -67,6 +67,10 @@ class OpenJournal:
             self._batch.drop(self._settled)
         self._note = note
         self.misses: list[Any] = []
+
+    def bill(self) -> Bill:
+        """What was spent in this process so far."""
+        return self._spending.bill()
 
     def log(self, step: str) -> StepLog:
         """The log of a step, read on first use."""

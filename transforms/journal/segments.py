@@ -196,7 +196,9 @@ class Index:
 
     def places(self, key: int) -> list[int]:
         """All places of a key."""
-        first, last = (int(np.searchsorted(self._keys, np.uint64(key), side)) for side in ("left", "right"))
+        first = last = int(self._keys.searchsorted(np.uint64(key)))
+        while last < len(self._keys) and int(self._keys[last]) == key:
+            last += 1
         return [*map(int, self._places[first:last]), *self._recent.get(key, ())]
 
     def some(self, n: int) -> list[int]:

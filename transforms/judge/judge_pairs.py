@@ -182,6 +182,7 @@ def _judge(
 ) -> Iterator[Judgement | beam.pvalue.TaggedOutput]:
     query_id, video_id = pair.query.query_id, pair.video.video_id
     step = options.member or "judge"
+    counted = "panel" if options.member else "judge"
     try:
         if set(options.modalities).isdisjoint(pair.video.evidence.present):
             # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
@@ -192,10 +193,12 @@ def _judge(
         if options.panel and options.panel.asks_about(judgement):
             yield beam.pvalue.TaggedOutput(DOUBTFUL, pair)
     except UnparsableReply as error:
+        advance(counted, "rejected")
         yield lost(Loss("rejected", "judge", step, error.reason, error.detail, video_id, query_id))
     except TeacherFailed as error:
-        advance("panel" if options.member else "judge", "failed")
+        advance(counted, "failed")
         about = (video_id, query_id, pair.video.uri)
         yield lost(Loss("failed", "judge", step, type(error).__name__, str(error), *about))
     except Deferred as deferred:
+        advance(counted, "deferred")
         yield lost(Loss("deferred", "judge", step, deferred.reason, "", video_id, query_id))

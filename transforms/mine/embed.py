@@ -237,6 +237,7 @@ def _embedded(
         lacks = "no frames" if engine.reads == "frames" else "no words"
         yield embedded or lost(Loss("rejected", "mine", step, lacks, "", video.video_id))
     except Deferred as deferred:
+        advance("embed_video", "deferred")
         yield lost(Loss("deferred", "mine", step, deferred.reason, "", video.video_id))
     except RecordedFailure as failure:
         advance("embed_video", "failed")
@@ -273,8 +274,11 @@ def _with_embedding(
         advance("embed_query", "done")
         yield element, embedding
     except Deferred as deferred:
+        for step in ("embed_query", "retrieve"):
+            advance(step, "deferred")
         yield lost(Loss("deferred", "mine", "retrieve", deferred.reason, "", query.video_id, query.query_id))
     except RecordedFailure as failure:
-        advance("embed_query", "failed")
+        for step in ("embed_query", "retrieve"):
+            advance(step, "failed")
         about = (query.video_id, query.query_id)
         yield lost(Loss("failed", "mine", "retrieve", failure.error_class, failure.message, *about))

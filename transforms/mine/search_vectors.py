@@ -24,6 +24,7 @@ from transforms.ledger import LOSSES, lost
 from transforms.mine.documents import FieldWeights
 from transforms.mine.embed import EmbeddedVideo, EmbedQueries, EmbedVideos
 from transforms.mine.retrieve import Retrieved
+from transforms.progress import advance
 from transforms.protocols.embed import Embedding, EmbedEngine
 from transforms.search.pack import FORMAT, NotAPack, Pack, open_pack, write_pack
 from transforms.search.search import SearchOptions, search_many
@@ -182,6 +183,7 @@ class _Search(beam.DoFn):
         found, _ = element
         if corpus.waits:
             query = found.query
+            advance("retrieve", "deferred")
             yield lost(Loss("deferred", "mine", "retrieve", corpus.waits, "", query.video_id, query.query_id))
             return
         if corpus.pack is not None and self._pack is None:

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
+from transforms.protocols.plugins import origin_of
 
 
 class EngineError(ValueError):
@@ -65,8 +66,14 @@ version_of = functools.cache(importlib.metadata.version)
 
 
 def stamp_of(engine: Any, name: str, distribution: str, model: str = "") -> EngineStamp:
-    """The stamp of an engine whose library is the given distribution ("" for engines of this project)."""
+    """The stamp of an engine whose library is the given distribution ("" for one that has none but what it comes with).
+
+    The version of a plug-in's engine begins with its own distribution.
+    """
+    origin = origin_of(engine.__class__)
     version = version_of(distribution or "hardquery")
+    if origin:
+        version = f"{origin}, {distribution} {version}" if distribution else origin
     options = {f.name: getattr(engine, f.name) for f in fields(engine)}
     return EngineStamp(name, version, model, fingerprint([name, version, model, options]))
 

@@ -243,6 +243,7 @@ def _write(
             queries = write_queries(teacher, stamp, video, variant, count, seed, budgets, template, language)
         except UnparsableReply as error:
             detail = f"variant {variant}: {error.detail}"
+            advance("write", "rejected")
             yield lost(Loss("rejected", "synthesize", "write", error.reason, detail, video.video_id))
         except TeacherFailed as error:
             message = f"variant {variant}: {error}"
@@ -250,6 +251,7 @@ def _write(
             name = type(error).__name__
             yield lost(Loss("failed", "synthesize", "write", name, message, video.video_id, uri=video.uri))
         except Deferred as deferred:
+            advance("write", "deferred")
             yield lost(Loss("deferred", "synthesize", "write", deferred.reason, video_id=video.video_id))
         else:
             yield from queries

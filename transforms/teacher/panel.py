@@ -40,7 +40,8 @@ class PanelRules(Section, frozen=True):
 
     def votes(self, judgement: Judgement, label: Label) -> int:
         """How many judges say ``label``, the first among them."""
-        return sum(self._counts(said, label) for said in (judgement, *judgement.panel))
+        verdicts: tuple[Judgement | Opinion, ...] = (judgement, *judgement.panel)
+        return sum(self._counts(said, label) for said in verdicts)
 
     def _counts(self, said: Judgement | Opinion, label: Label) -> bool:
         if said.label != label or not self.sure:

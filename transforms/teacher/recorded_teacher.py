@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
 from prompts.margin import essential
@@ -78,6 +78,9 @@ class RecordedTeacher(Teacher):
         return reply
 
 
+_evidence_fingerprint = lru_cache(64)(fingerprint)  # the questions about a video come one after the other
+
+
 def _key(step: str, engine: TeacherEngine, request: TeacherRequest) -> Key:
     # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
     # the rest is what a teacher that reads no prose answers.
@@ -97,7 +100,7 @@ def _key(step: str, engine: TeacherEngine, request: TeacherRequest) -> Key:
             **_schema(engine, request),
         },
         inputs={
-            "evidence": fingerprint(request.evidence),
+            "evidence": _evidence_fingerprint(request.evidence),
             "query": fingerprint(request.query),
             "seed": str(request.seed),
             "request": request.prompt.sha256,

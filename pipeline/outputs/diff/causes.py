@@ -17,6 +17,7 @@ from pipeline.outputs.diff.lost import Lost
 from pipeline.outputs.diff.query_causes import QueryCauses
 from pipeline.outputs.diff.video_causes import VideoCauses
 from pipeline.outputs.tables import Row
+from schemas.losses import OF_NEGATIVES
 
 # Besides the key, what attribution needs of a row that differs.
 DECIDING: Mapping[str, tuple[str, ...]] = {
@@ -24,7 +25,7 @@ DECIDING: Mapping[str, tuple[str, ...]] = {
     "queries": ("video_id", "source", "variant", "writer", "prompt_sha256", "verdict", "stage", "reason", "detail"),
     "judgements": ("teacher", "prompt_sha256", "reason"),
     "ranking": ("candidates",),
-    "ranking_by_video": ("writer", "verifier"),
+    "ranking_by_video": ("video_id",),
     "perception": ("captioner",),
     "rejections": ("detail",),
     "failures": ("message",),
@@ -55,7 +56,10 @@ class Attribution:
             "rejections": self._rejection,
             "failures": self._failure,
         }[table]
-        return [of(change) for change in changes]
+        return [
+            self._negatives(change.row["query_id"]) if change.row.get("step") in OF_NEGATIVES else of(change)
+            for change in changes
+        ]
 
     def _ranking(self, change: Change) -> Causes:
         query_id, given, columns = change.key[0], self._given, set(change.columns)
@@ -73,15 +77,16 @@ class Attribution:
         return found
 
     def _by_video(self, change: Change) -> Causes:
+        return self._negatives(change.key[0])
+
+    def _negatives(self, query_id: str) -> Causes:
         """Of a query's negatives: the query, how it is judged, who writes and verifies them, or which are kept."""
-        query_id, given = change.key[0], self._given
+        given = self._given
         own = through(self._queries.query(query_id) | self._queries.judged(query_id), "query")
-        found = given.recipe("synthesize.negative_queries", "synthesize.filters")
-        found |= given.prompt("negative_queries") | given.prompt("judge_reworded")
-        if change.kind == "changed":
-            for role, column in (("negatives", "writer"), ("verifier", "verifier")):
-                found |= given.stamps(role, *(row and row[column] for row in (change.before, change.after)))
-        return given.explain("negative queries", own | found)
+        asked = given.engine("negatives") | given.engine("verifier")
+        asked |= given.prompt("negative_queries") | given.prompt("judge_reworded") | given.prompt("judge")
+        rules = given.recipe("synthesize.negative_queries", "synthesize.filters")
+        return given.explain("negative queries", own | asked | rules)
 
     def _perception(self, change: Change) -> Causes:
         video_id = change.key[0]

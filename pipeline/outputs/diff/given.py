@@ -23,6 +23,8 @@ SECTIONS: Mapping[str, str] = {
     "caption": "extract.caption",
     "writer": "synthesize.teacher",
     "judge": "judge.teacher",
+    "negatives": "synthesize.negative_queries.teacher",
+    "verifier": "synthesize.negative_queries.verifier",
 }
 _NAMES = ("name", "description")  # of a recipe: they decide nothing
 _NOT_SET = object()

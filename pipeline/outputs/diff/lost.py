@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.outputs.diff.given import NOTHING, Cause, Causes
-from pipeline.outputs.tables import Tables
+from pipeline.outputs.tables import Row, Tables
+from schemas.losses import OF_NEGATIVES
 from transforms.ledger import read_ledger
 from transforms.storage.files import join, read_bytes
 
@@ -23,11 +24,11 @@ class Lost:
 
 def read_lost(tables: Tables, side: str) -> Lost:
     """The books of one output; ``side`` is "A" or "B"."""
-    failures = list(tables.rows("failures", ["stage", "uri", "query_id", "video_id"]))
-    pairs = {(row["query_id"], row["video_id"]) for row in failures if row["stage"] == "judge"}
+    failures = list(tables.rows("failures", ["stage", "step", "uri", "query_id", "video_id"]))
+    pairs = {(row["query_id"], row["video_id"]) for row in failures if _is_of_pair(row)}
     copies = set()
     for row in tables.rows("rejections", ["stage", "step", "query_id", "video_id"]):
-        if row["stage"] == "judge":
+        if _is_of_pair(row):
             pairs.add((row["query_id"], row["video_id"]))
         elif row["step"] == "deduplicate" and not row["query_id"]:
             copies.add(row["video_id"])
@@ -38,3 +39,7 @@ def read_lost(tables: Tables, side: str) -> Lost:
             deferred[line.stage] = deferred.get(line.stage, NOTHING) | {cause}
     failed = frozenset(row["uri"] for row in failures if row["stage"] == "extract")
     return Lost(failed, frozenset(copies), frozenset(pairs), deferred)
+
+
+def _is_of_pair(row: Row) -> bool:
+    return row["stage"] == "judge" and row["step"] not in OF_NEGATIVES

@@ -9,9 +9,10 @@ from typing import Any
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.report.by_video import ByVideo, count_by_video
-from pipeline.outputs.report.contamination import Contamination, contamination
+from pipeline.outputs.contamination import Contamination, contamination
 from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
 from pipeline.outputs.report.groups import GroupCounts, count_groups
+from pipeline.outputs.report.panel import Panel, compare_judges
 from pipeline.outputs.tables import Tables, written
 from schemas.difficulty import HIGHEST
 from schemas.example import SPLITS, STRATA, Split
@@ -88,6 +89,7 @@ class Summary:
     rejections: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, reason
     first_stages: FirstStages | None = None  # of several
     contamination: Contamination | None = None
+    panel: Panel | None = None
 
     @property
     def stand_ins(self) -> dict[str, str]:
@@ -187,14 +189,16 @@ def _losses(counts: Counter[str]) -> tuple[Loss, ...]:
 def summarize(output: str, manifest: Manifest) -> Summary:
     """Count what the tables of ``output`` hold; frames, replies and evidence texts are not kept in memory."""
     tables = manifest.tables(output)
+    lines = read_ledger(read_bytes(join(output, "ledger.json")))
     summary = Summary(
         manifest=manifest,
-        lines=read_ledger(read_bytes(join(output, "ledger.json"))),
+        lines=lines,
         rows={table.name: tables.count(table.name) for table in written(manifest.recipe)},
         examples={split: tables.count("ranking", split) for split in SPLITS},
         perception={split: tables.count("perception", split) for split in SPLITS},
         by_video=count_by_video(tables, manifest.recipe),
         first_stages=compare_first_stages(tables, manifest.recipe),
+        panel=compare_judges(tables, lines),
         near=count_groups(tables),
     )
     _count_videos(summary, tables)

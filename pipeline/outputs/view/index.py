@@ -87,6 +87,11 @@ class Index:
             parts.append(_coded(pa.array([value_of_video.get(video, "") for video in own]), values))
         self.values[name], self.codes[name] = values, _joined(parts, np.int16)
 
+    def values_of(self, number: int) -> dict[str, list[str]]:
+        """The values of one row, by facet."""
+        held = {name: {code: value for value, code in values.items()} for name, values in self.values.items()}
+        return {name: held[name][int(codes[number])].split(_AND) for name, codes in self.codes.items()}
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Rows of the list by facet and value, the most first."""
         counted = {}

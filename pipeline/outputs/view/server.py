@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(block)
 
     def _send_json(self, value: Any) -> None:
-        self._send(msgspec.json.encode(_visible(value)), "application/json")
+        self._send(msgspec.json.encode(plain(value)), "application/json")
 
     def _send_text(self, status: HTTPStatus, said: str) -> None:
         data = visible(said, UNREADABLE).encode()
@@ -188,14 +188,14 @@ def page_file(name: str) -> bytes:
     return palette + resources.files("pipeline.outputs.view").joinpath(name).read_bytes()
 
 
-def _visible(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Plain values with every character that shows nothing, or turns text around, replaced by one that is seen."""
     match value:
         case str():
             return visible(value, UNREADABLE)
         case dict():
-            return {name: _visible(inner) for name, inner in value.items()}
+            return {name: plain(inner) for name, inner in value.items()}
         case list():
-            return [_visible(inner) for inner in value]
+            return [plain(inner) for inner in value]
         case _:
             return value

@@ -15,7 +15,10 @@ function el(name, given, ...children) {
   return made;
 }
 
+const offline = at("data") && JSON.parse(at("data").textContent); // of a page that stands alone
+
 async function ask(what, asked = {}) {
+  if (offline) return answerFromFile(offline, what, asked);
   const reply = await fetch(`api/${what}?${new URLSearchParams(asked)}`);
   if (!reply.ok) throw new Error(await reply.text());
   return reply.json();
@@ -173,7 +176,7 @@ function showCandidate(pair) {
 function showVideo(place, id, video) {
   const times = video.frame_times_s || [];
   const player = el("div", {});
-  const strip = el("div", { class: "strip" }, ...times.map((time, n) => el("button", { type: "button", "aria-pressed": "false", onclick: () => play(time, n) }, el("img", { src: `frame?${new URLSearchParams({ id, n })}`, alt: `frame at ${clock(time)}`, loading: "lazy" }), el("time", { class: "small soft" }, clock(time)))));
+  const strip = el("div", { class: "strip" }, ...times.map((time, n) => el("button", { type: "button", "aria-pressed": "false", onclick: () => play(time, n) }, el("img", { src: video.frames ? video.frames[n] : `frame?${new URLSearchParams({ id, n })}`, alt: `frame at ${clock(time)}`, loading: "lazy" }), el("time", { class: "small soft" }, clock(time)))));
   const show = (n) => { for (const [i, button] of [...strip.children].entries()) button.setAttribute("aria-pressed", String(i === n && button.getAttribute("aria-pressed") !== "true")); };
   const nearest = (time) => times.reduce((best, t, n) => (Math.abs(t - time) < Math.abs(times[best] - time) ? n : best), 0);
   function play(time, n = nearest(time)) {
@@ -311,11 +314,12 @@ async function begin() {
   document.title = `${about.name} · hardquery view`;
   at("name").textContent = about.name;
   at("help-button").addEventListener("click", () => at("help").showModal());
-  at("about").textContent = `${about.videos.toLocaleString()} videos · recipe ${about.recipe}`;
+  at("about").textContent = [`${about.videos.toLocaleString()} videos`, `recipe ${about.recipe}`, about.part].filter(Boolean).join(" · ");
+  if (offline) { document.body.classList.add("offline"); Object.assign(KEYS, { x: () => {}, b: () => {}, n: () => {} }); }
   if (about.blind) return beginBlind();
   at("labels-name").textContent = about.labels;
   at("sort").replaceChildren(...Object.entries(about.sorts).map(([name, said]) => el("option", { value: name }, said)), el("option", { value: "" }, "as stored"));
-  at("tabs").replaceChildren(...Object.entries(TABS).map(([of, name]) => el("a", { href: `#of=${of}`, "data-of": of }, name, about.counts[of] === undefined ? "" : el("span", { class: "soft small" }, ` ${about.counts[of].toLocaleString()}`))));
+  at("tabs").replaceChildren(...Object.entries(TABS).filter(([of]) => !offline || of in offline.lists).map(([of, name]) => el("a", { href: `#of=${of}`, "data-of": of }, name, about.counts[of] === undefined ? "" : el("span", { class: "soft small" }, ` ${about.counts[of].toLocaleString()}`))));
   at("filters").addEventListener("submit", (event) => { event.preventDefault(); go({ search: at("search").value.trim(), first: 0, q: "" }); });
   at("search").addEventListener("change", () => go({ search: at("search").value.trim(), first: 0, q: "" }));
   at("sort").addEventListener("change", () => go({ sort: at("sort").value, first: 0, q: "" }));

@@ -37,7 +37,8 @@ def act(arguments: argparse.Namespace, _: list[str]) -> int:
     """Wait, finish, publish."""
     from pipeline.outputs.errors import NotPublished, OutputError, StepLost
     from runners import local
-    from runners.console.progress import watch
+    from runners.console.kept import Looking, StatusFile
+    from runners.console.progress import LiveTable, PlainLines, watch
     from runners.console.summary import print_summary
     from runners.remote.submit import JobEnded, Left, finish_output
     from transforms import progress
@@ -48,7 +49,9 @@ def act(arguments: argparse.Namespace, _: list[str]) -> int:
     progress.reset()
     local.quieten()
     try:
-        finished = finish_output(output, console.print, lambda over: watch(over, console))
+        shown = LiveTable(console) if console.is_terminal else PlainLines(console.print)
+        views = [shown, StatusFile(output)]
+        finished = finish_output(output, console.print, lambda over: watch(over, views, Looking()))
     except OutputError as error:
         raise UsageError(str(error)) from error
     except JobEnded as error:

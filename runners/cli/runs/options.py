@@ -66,6 +66,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(default: .hardquery beside the output)",
     )
     parser.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="do nothing where the output was made of the same files, recipe, engines, prompts and versions, and "
+        "nothing is left to be tried again",
+    )
+    parser.add_argument(
         "--retry-failures",
         choices=("transient", "all", "none"),
         default="transient",

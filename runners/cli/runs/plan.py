@@ -30,12 +30,16 @@ def act(request: Request, as_json: bool) -> bool:
     from pipeline.planning.plan import CannotLook
     from runners.cause import cause
     from runners.job import prepare
+    from runners.run import left_alone
     from runners.run import plan as make_plan
 
     prepared = prepare(request, look_only=True)
     said = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     for note in prepared.notes:
         said.print(note)
+    if (finished := left_alone(prepared)) is not None:
+        said.print(f"nothing has changed since {finished.manifest.created}: a run with --if-changed does nothing")
+        return True
     try:
         with said.status("Looking up what is cached"):
             plan = make_plan(prepared)

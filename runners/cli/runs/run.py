@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import threading
-from contextlib import suppress
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
@@ -22,6 +23,7 @@ from schemas.visible import UNREADABLE, visible
 
 if TYPE_CHECKING:
     from pipeline.outputs.errors import NotPublished
+    from runners.console.progress import View
 
 
 _EPILOG = f"""\
@@ -80,6 +82,14 @@ def add_run_options(run: Parser) -> None:
     said = run.add_mutually_exclusive_group()
     said.add_argument("-v", "--verbose", action="store_true", help="end with the whole ledger: what every step lost")
     said.add_argument("-q", "--quiet", action="store_true", help="show no progress, only what went wrong and the end")
+    run.add_argument(
+        "--progress",
+        choices=("auto", "plain", "json"),
+        default="auto",
+        help="how far it is, on standard error: a table on a terminal and lines elsewhere (auto), lines, or a JSON "
+        "object a line",
+    )
+    run.add_argument("--log", metavar="FILE", help="add the same to a file as well: lines with their time, or JSON")
     run.add_argument("--dry-run", action="store_true", help="only plan: the same as hardquery plan")
     run.set_defaults(act=act)
 
@@ -104,23 +114,59 @@ def act(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     request = request_of(arguments, beam_flags)
     if arguments.dry_run:
         return _show_plan(request, as_json=False)
-    shown = Shown(arguments.verbose, arguments.quiet, f"hardquery {shlex.join(arguments.typed)}")
-    return _run(request, shown)
+    command = f"hardquery {shlex.join(arguments.typed)}"
+    with ExitStack() as files:
+        log = None
+        if arguments.log:
+            with one_line(OSError):
+                log = files.enter_context(open(arguments.log, "a", encoding="utf-8"))
+        shown = Shown(arguments.verbose, arguments.quiet, command, arguments.progress, log)
+        return _run(request, shown)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a run is to say: the whole ledger at its end, nothing of how far it is; ``command`` is what was typed."""
+    """What a run is to say: the whole ledger at its end, nothing of how far it is; ``command`` is what was typed.
+
+    ``progress`` is the form, and ``log`` a file that is told the same.
+    """
 
     verbose: bool
     quiet: bool
     command: str
+    progress: str = "auto"
+    log: TextIO | None = None
+
+    def say(self, text: str, console: Console, style: str = "") -> None:
+        """Say a line on the terminal and to the log."""
+        from runners.console.progress import JsonLines, logged
+
+        if self.progress == "json":
+            JsonLines(sys.stderr).say(text)
+        else:
+            console.print(visible(text, UNREADABLE), style=style, highlight=False, soft_wrap=True, markup=False)
+        if self.log is not None:
+            (JsonLines(self.log).say if self.progress == "json" else logged(self.log))(text)
+
+    def views(self, console: Console) -> list[View]:
+        """Where the run is shown."""
+        from runners.console.progress import JsonLines, LiveTable, PlainLines, logged
+
+        views: list[View] = []
+        if self.log is not None:
+            views.append(JsonLines(self.log) if self.progress == "json" else PlainLines(logged(self.log)))
+        if self.quiet:
+            return views
+        if self.progress == "json":
+            return [JsonLines(sys.stderr), *views]
+        if self.progress == "auto" and console.is_terminal:
+            return [LiveTable(console), *views]
+        return [PlainLines(partial(console.print, highlight=False, soft_wrap=True, markup=False)), *views]
 
 
 def _run(request: Request, shown: Shown) -> int:
     from pipeline.outputs.errors import NotPublished, OutputError, StepLost
     from runners.cli.runs.batch import say_what_next
-    from runners.console.progress import watch
     from runners.console.summary import print_summary
     from runners.job import prepare
     from runners.remote.submit import Left
@@ -129,35 +175,35 @@ def _run(request: Request, shown: Shown) -> int:
     with one_line(ValueError, OSError):  # every error of this call is a clear one-line subclass of the two
         prepared = prepare(request)
     job, console = prepared.job, Console(stderr=True)
+    say = partial(shown.say, console=console)
     at_once = f"{job.workers} worker{'s' if job.workers > 1 else ''}"
-    _say(f"{job.recipe.name}: {len(job.listing.entries)} videos, {at_once} -> {job.output}", console)
+    say(f"{job.recipe.name}: {len(job.listing.entries)} videos, {at_once} -> {job.output}")
     for note in prepared.notes:
-        _say(note, console, "yellow")
+        say(note, style="yellow")
     try:
-        watching = threading.Event.wait if shown.quiet else partial(watch, console=console)
-        finished = run(prepared, watching, lambda text: _say(text, console))
+        finished = run(prepared, shown.views(console), say)
     except Left as left:
-        _say(str(left), console)
+        say(str(left))
         return INTERRUPTED if left.interrupted else 0
     except OutputError as error:
         raise UsageError(str(error)) from error
     except NotPublished as error:
-        _say_not_published(error, job.output, console)
+        _say_not_published(error, job.output, say)
         return LOST if isinstance(error, StepLost) else PROBLEMS
     except Exception as error:  # whatever stopped the run is said in one line; the variable below shows where
-        _say_stopped(error, job.output, console)
+        _say_stopped(error, job.output, say)
         if os.environ.get("HARDQUERY_TRACEBACK"):
             raise
         return RUN_ERROR
     for found in finished.damage:
-        _say(f"journal: {found}; what it held was done again", console, "yellow")
+        say(f"journal: {found}; what it held was done again", style="yellow")
     print_summary(finished.manifest, finished.lines, job.output, shown.command, shown.verbose)
     if request.batch:
         say_what_next(request.batch, finished.manifest.work, job.output, request.cache)
     return DEFERRED if finished.deferred else 0
 
 
-def _say_not_published(error: NotPublished, output: str, console: Console) -> None:
+def _say_not_published(error: NotPublished, output: str, say: Callable[..., None]) -> None:
     from pipeline.outputs.errors import StepLost
     from pipeline.outputs.staging import staging_of
 
@@ -173,25 +219,21 @@ def _say_not_published(error: NotPublished, output: str, console: Console) -> No
             f"`hardquery verify {staging}` says what breaks which rule. All results are in the cache, and the next run "
             "need not pay for them again."
         )
-    _say(f"hardquery: not published: {error}", console, "red")
-    _say(f"The output folder is as it was before the run. {fix}", console)
+    say(f"hardquery: not published: {error}", style="red")
+    say(f"The output folder is as it was before the run. {fix}")
 
 
-def _say(text: str, console: Console, style: str = "") -> None:
-    console.print(visible(text, UNREADABLE), style=style, highlight=False, soft_wrap=True, markup=False)
-
-
-def _say_stopped(error: BaseException, output: str, console: Console) -> None:
+def _say_stopped(error: BaseException, output: str, say: Callable[..., None]) -> None:
     from pipeline.outputs.errors import with_fix
     from pipeline.outputs.staging import is_half_published
     from runners.cause import cause
 
-    _say(f"hardquery: the run stopped: {with_fix(cause(error))}", console, "red")
+    say(f"hardquery: the run stopped: {with_fix(cause(error))}", style="red")
     with suppress(Exception):  # a file system that is out of reach has just been named
         state = "is half published" if is_half_published(output) else "is as it was before the run"
-        console.print(f"The output folder {state}; the same command continues.", soft_wrap=True)
+        say(f"The output folder {state}; the same command continues.")
     if not os.environ.get("HARDQUERY_TRACEBACK"):
-        console.print("Set HARDQUERY_TRACEBACK=1 to see where.", style="dim")
+        say("Set HARDQUERY_TRACEBACK=1 to see where.", style="dim")
 
 
 def _plan(arguments: argparse.Namespace, beam_flags: list[str]) -> int:

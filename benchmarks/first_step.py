@@ -1,0 +1,90 @@
+"""What comes before the first step of training on many query groups: CPU and memory.
+
+Run with ``python -m benchmarks.first_step [--groups 500000]``: made shards over 11,000 videos, and a tiny
+model. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.memory import resident_mb
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "tests"))
+
+VIDEOS, SHARDS, NEGATIVES = 11_000, 64, 3
+
+
+def write_groups(folder: Path, groups: int) -> Path:
+    """An output folder with so many groups to train on, and eight to validate by."""
+    import tiny_training as tiny
+
+    from schemas.tables import TABLES
+
+    rows = tiny.tiny_tables()
+    shown, ranking = rows["videos"]["part"], rows["ranking"]["validation"]
+    ids = [f"v{number:06d}" for number in range(VIDEOS)]
+    rows["videos"]["part"] = [{**shown[n % len(shown)], "video_id": name} for n, name in enumerate(ids)]
+    rows["ranking"] = {"validation": [_group(ranking[n], n, ids) for n in range(8)], "train": []}
+    rows["perception"] = {"train": [], "validation": []}
+    tiny.write_output(folder, rows, SHARDS)
+
+    def train(shard: int) -> Iterator[dict[str, object]]:
+        return (_group(ranking[n % 8], n, ids) for n in range(shard, groups, SHARDS))
+
+    for shard in range(SHARDS):
+        tiny.write_shard(str(folder / TABLES["ranking"].shard_path("train", shard, SHARDS)), "ranking", train(shard))
+    return folder
+
+
+def _group(like: dict[str, object], number: int, ids: list[str]) -> dict[str, object]:
+    candidates = like["candidates"]
+    assert isinstance(candidates, list)
+    named = [{**one, "video_id": ids[(number * 7 + at * 1013) % VIDEOS]} for at, one in enumerate(candidates)]
+    return {**like, "query_id": f"q-{number:016x}", "query": f"{like['query']} number {number}", "candidates": named}
+
+
+def first_step(folder: Path, data: Path) -> tuple[float, float, float]:
+    """CPU seconds and wall seconds until the first step is noted, and the most memory until then, in MB."""
+    import tiny_training as tiny
+
+    config = tiny.write_config(folder / "config.yaml", tiny.tiny_config(tiny.tiny_model(folder / "model")))
+    run = folder / "run"
+    command = [sys.executable, "-m", "runners", "train", "ranking", str(config)]
+    command += ["--data", str(data), "--output", str(run)]
+    start, peak = time.monotonic(), 0.0
+    child = subprocess.Popen(command, cwd=ROOT)
+    while child.poll() is None and not (run / "metrics.jsonl").exists():
+        peak = max(peak, resident_mb(child.pid))
+        time.sleep(0.1)
+    if child.poll() is not None:
+        raise SystemExit(f"training ended with {child.returncode} before its first step")
+    fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+    cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    child.kill()
+    child.wait()
+    return cpu_s, time.monotonic() - start, peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", type=int, default=500_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="first-step-") as name:
+        folder = Path(name)
+        data = write_groups(folder / "out", arguments.groups)
+        cpu_s, wall_s, peak = first_step(folder, data)
+    print("| query groups | CPU s | wall s | peak MB |\n|---:|---:|---:|---:|")
+    print(f"| {arguments.groups:,} | {cpu_s:.1f} | {wall_s:.1f} | {peak:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_output import write_tiny
+
+from pipeline.outputs.manifest import write_manifest
+from pipeline.outputs.standing import standing
+from pipeline.run import given_of
+from runners import run as runners_run
+from runners.job import prepare
+from runners.request import Request
+from transforms.ledger import Line, ledger_json
+
+
+def make(folder: Path) -> None:
+    write_manifest(str(folder), replace(write_tiny(str(folder)), given="the same"))
+    (folder / "ledger.json").write_bytes(ledger_json([Line("extract", "decode", 3, 3)], {}))
+
+
+@pytest.fixture
+def output(made_once, tmp_path):
+    return Path(shutil.copytree(made_once("standing", make), tmp_path / "out"))
+
+
+def test_an_output_stands_that_was_given_the_same(output):
+    found = standing(str(output), "the same")
+
+    assert found is not None
+    assert found[0].given == "the same"
+    assert found[1] == [Line("extract", "decode", 3, 3)]
+
+
+@pytest.mark.parametrize("given", ["", "another"])
+def test_an_output_does_not_stand_that_was_given_something_else(output, given):
+    assert standing(str(output), given) is None
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        ledger_json([Line("extract", "decode", 3, 2, failed={"ServerSilent": 1})], {}),
+        ledger_json([Line("judge", "judge", 3, 2, deferred={"max calls": 1})], {}),
+        ledger_json([Line("extract", "decode", 3, 3)], {"asr": {"time limit": 1}}),
+    ],
+)
+def test_an_output_does_not_stand_that_has_something_left_to_be_tried_again(output, ledger):
+    (output / "ledger.json").write_bytes(ledger)
+
+    assert standing(str(output), "the same") is None
+
+
+def test_an_output_does_not_stand_that_lacks_a_file(output):
+    (output / "run.trec").unlink()
+
+    assert standing(str(output), "the same") is None
+    assert standing(str(output / "nowhere"), "the same") is None
+
+
+@pytest.fixture
+def request_(tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (videos / name).write_bytes(name.encode())
+    return Request(recipe="demo", input=str(videos), output=str(tmp_path / "new"), cache=str(tmp_path / "cache"))
+
+
+def given(request: Request) -> str:
+    return given_of(prepare(request, look_only=True).job)
+
+
+def test_what_decides_an_output_tells_files_and_recipes_apart(request_, tmp_path):
+    first = given(request_)
+
+    assert given(replace(request_, output=str(tmp_path / "elsewhere"), workers=3)) == first
+    assert given(replace(request_, settings=("curate.alpha1=-7",))) != first
+    assert given(replace(request_, limit=1)) != first
+    (tmp_path / "videos" / "b.mp4").write_bytes(b"other")
+    assert given(request_) != first
+
+
+def test_a_run_that_is_to_act_on_changes_alone_leaves_a_standing_output(output, request_, monkeypatch):
+    prepared = prepare(replace(request_, output=str(output), if_changed=True), look_only=True)
+    monkeypatch.setattr(runners_run, "given_of", lambda job: "the same")
+    said = []
+
+    finished = runners_run.run(prepared, say=said.append)
+
+    assert (finished.manifest.given, finished.deferred) == ("the same", 0)
+    assert said == [f"nothing has changed since {finished.manifest.created}: {output} stays as it is"]
