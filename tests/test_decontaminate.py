@@ -12,8 +12,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from tiny_output import write_tiny
 
 from pipeline.config import RecipeError, load_recipe
+from pipeline.outputs.held_against.contamination import Match
 from pipeline.outputs.report.card import render_card, table_cell
-from pipeline.outputs.contamination import Match
 from pipeline.outputs.report.report import render_report
 from pipeline.outputs.report.summary import summarize
 from schemas.losses import Loss

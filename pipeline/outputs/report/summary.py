@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.outputs.held_against.contamination import Contamination, contamination
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.report.by_video import ByVideo, count_by_video
-from pipeline.outputs.contamination import Contamination, contamination
 from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
 from pipeline.outputs.report.groups import GroupCounts, count_groups
 from pipeline.outputs.report.panel import Panel, compare_judges
