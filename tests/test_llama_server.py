@@ -7,13 +7,13 @@ from contextlib import suppress
 import apache_beam as beam
 import jsonschema
 import pytest
-from tests.overheard import Overheard, ids_before_the_answer, sent
 
 from prompts.reply import UnparsableReply
 from prompts.write_queries import reply_schema
 from schemas.query import PAPERS_VARIANTS, Query
 from schemas.video import MODALITIES, AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, OcrLine, Video
 from tests.llama_server import VERDICT_GRAMMAR, serving
+from tests.overheard import Overheard, ids_before_the_answer, sent
 from tests.tiny_llm import CLOSES, HOW_SURE_SAID, OPENS
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.journal.counts import add, work_of

@@ -156,6 +156,13 @@ def test_what_cannot_be_a_negative_whatever_the_video_is_dropped_with_a_reason(t
     assert (found and found[0]) == reason
 
 
+def test_what_looks_like_a_long_request_may_be_as_long():
+    request, other = (f"i teach history {' '.join([word] * 60)}" for word in ("floods", "fires"))
+
+    assert reject_reason(other, request, (), TextFilters(languages=("en",), min_language_probability=0.0)) is None
+    assert reject_reason(other, QUERY, (), TextFilters())[0] == "too long"
+
+
 def test_dropped_ones_are_counted_and_told_by_their_text():
     outputs = list(_filter(group(negative(QUERY), negative("which bridge in Nice did it close")), TextFilters()))
 

@@ -158,5 +158,5 @@ def test_a_group_without_its_positive_first_is_an_error(tmp_path):
     rows = tiny_tables()
     rows["ranking"]["train"][3]["candidates"].reverse()
 
-    with pytest.raises(DataError, match="query q3: expected a positive, then negatives"):
+    with pytest.raises(DataError, match="query q3: expected positives, then negatives"):
         read_queries(Shards(str(write_output(tmp_path, rows))), "train")

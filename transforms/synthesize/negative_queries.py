@@ -82,14 +82,15 @@ def write_negatives(
 def reject_reason(text: str, query: str, earlier: Iterable[str], filters: TextFilters) -> Found:
     """The (reason, detail) for which ``text`` is no negative of ``query``, whatever the video; None if it may be one.
 
-    ``earlier`` are those of the same reply that came before it.
+    ``earlier`` are those of the same reply that came before it. What looks like a long request may be as long as one.
     """
     if words(text) == words(query):
         return "unchanged", "it is the query itself"
     if any(words(text) == words(one) for one in earlier):
         return "written twice", "it is in the reply before"
+    is_long = len(words(query)) > filters.max_words
     return (
-        length(text, filters.min_words, filters.max_words)
+        length(text, filters.min_words, filters.request_max_words if is_long else filters.max_words)
         or mentions_video(text)
         or wrong_language(text, filters.languages, filters.min_language_probability)
     )
