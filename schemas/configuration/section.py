@@ -69,7 +69,8 @@ def _number_at(values: Any, path: str) -> str:
 
 
 def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
-    """``; did you mean 'x'?`` where one of ``known`` is close, then the whole list."""
-    close = get_close_matches(word, known, n=1)
+    """``; did you mean 'x'?`` where one of ``known`` begins so or is close, then the whole list."""
+    begun = [name for name in known if word and name.startswith(word)]  # the half of a name that somebody remembers
+    close = begun or get_close_matches(word, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (known: {', '.join(known)})"
