@@ -80,6 +80,7 @@ def test_a_recipe_can_be_a_file(tmp_path):
     ("settings", "message"),
     [
         (["curate.alfa1=1"], r"recipe key curate.alfa1 is not known; did you mean 'alpha1'\?"),
+        (["synthesize.queries=1"], r"recipe key synthesize.queries is not known; did you mean 'queries_per_variant'\?"),
         (["extract.frames.fps=1"], r"recipe key extract.frames.fps is not known"),
         (["mine.candidates=many"], r"recipe key mine.candidates: expected `int`"),
         (["mine.candidates=0"], r"recipe key mine.candidates: expected `int` >= 1, got 0"),

@@ -46,7 +46,7 @@ def converted(values: Mapping[str, Any], kind: type[T], what: str, error: type[V
 
 
 def _keys_at(kind: Any, path: str) -> list[str]:
-    for name in filter(None, path.split(".")):
+    for name in filter(None, re.sub(r"\[.*?\]", "", path).split(".")):
         hint = get_type_hints(kind)[name]
         kind = next(k for k in (hint, *get_args(hint)) if isinstance(k, type) and issubclass(k, Section))
     return list(kind.__struct_fields__)
@@ -69,7 +69,8 @@ def _number_at(values: Any, path: str) -> str:
 
 
 def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
-    """``; did you mean 'x'?`` where one of ``known`` is close, then the whole list."""
-    close = get_close_matches(word, known, n=1)
+    """``; did you mean 'x'?`` where one of ``known`` begins so or is close, then the whole list."""
+    begun = [name for name in known if word and name.startswith(word)]  # the half of a name that somebody remembers
+    close = begun or get_close_matches(word, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (known: {', '.join(known)})"
