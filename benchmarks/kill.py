@@ -138,7 +138,8 @@ def try_kills(job: Job, peace: Peace, name: str, moments: Sequence[Moment], cold
 
 
 def _is_before(step: str, other: str) -> bool:
-    order = [*STEPS[: STEPS.index("judge")], "mine", "judge", "emit", "publish"]
+    judging = STEPS.index("judge")
+    order = [*STEPS[:judging], "mine", *STEPS[judging:], "emit", "publish"]
     return order.index(step) < order.index(other)
 
 

@@ -235,12 +235,13 @@ RULES: Mapping[str, tuple[CurateRules, int]] = {
     "no panel, trusted negatives alone": (CurateRules(min_trusted=3), 0),
     "the same, positives sure by 4 nats": (CurateRules(min_trusted=3, sure_positive=4.0), 0),
     "1 more, both must agree": (_panel(), 1),
-    "1 more, both sure by 2 nats": (_panel(sure=2.0), 1),
+    "1 more, both sure by 4 nats": (_panel(sure=4.0), 1),
     "2 more, 2 of 3": (_panel(), 2),
     "2 more, 2 of 3 sure by 2 nats": (_panel(sure=2.0), 2),
-    "2 more, 2 of 3 sure by 2 nats, all pairs": (_panel(sure=2.0, below=None), 2),
+    "2 more, 2 of 3 sure by 4 nats": (_panel(sure=4.0), 2),
+    "2 more, 2 of 3 sure by 4 nats, all pairs": (_panel(sure=4.0, below=None), 2),
     "3 more, 3 of 4": (_panel(agree=3), 3),
-    "3 more, 3 of 4 sure by 2 nats": (_panel(agree=3, sure=2.0), 3),
+    "3 more, 3 of 4 sure by 4 nats, all pairs": (_panel(agree=3, sure=4.0, below=None), 3),
 }
 
 

@@ -14,14 +14,16 @@ from pipeline.recipes.files import recipe_names, recipe_text, recipe_values
 from pipeline.recipes.prices import with_prices
 from pipeline.recipes.settings import Note, changed, unheard
 from prompts.evidence import EvidenceBudgets
+from prompts.languages import LANGUAGES, in_language
 from prompts.template import Template, load_template
 from prompts.write_queries import MOST_PARTS
-from schemas.check import InvalidRecord, require
+from schemas.check import InvalidRecord, require, require_one_of
 from schemas.configuration.section import Section, converted
 from schemas.fingerprint import fingerprint
 from schemas.query import PAPERS_VARIANTS, Variant
 from schemas.video import Modality
 from transforms.curate.thresholds import CurateConfig
+from transforms.decontaminate.test_sets import TestSet
 from transforms.emit.frame_grid import FrameGrid
 from transforms.extract.decode import Limits
 from transforms.group.group_videos import GroupRules
@@ -70,8 +72,9 @@ class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
     ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
-    variant request. ``evidence`` is the most characters of each modality that a prompt shows. ``negative_queries`` are
-    written where that is not null.
+    variant request. ``languages`` are those that queries are written in, whatever the language of the evidence;
+    variants take turns, and without any the prompt and ``filters.languages`` decide. ``evidence`` is the most
+    characters of each modality that a prompt shows. ``negative_queries`` are written where that is not null.
     """
 
     teacher: EngineOptions
@@ -80,11 +83,15 @@ class SynthesizeConfig(Section, frozen=True):
     evidence: EvidenceBudgets = EvidenceBudgets()
     variants: tuple[Variant, ...] = PAPERS_VARIANTS
     queries_per_variant: Positive = 2
+    languages: tuple[str, ...] = ()
     filters: TextFilters = TextFilters()
     negative_queries: NegativeQueriesConfig | None = None
 
     def __post_init__(self) -> None:
         _require_distinct("variants", self.variants)
+        require(len(set(self.languages)) == len(self.languages), "languages name each only once", self.languages)
+        for language in self.languages:
+            require_one_of("language", language, tuple(LANGUAGES))
 
     @property
     def queries_a_video(self) -> int:
@@ -207,6 +214,7 @@ class Recipe(Section, frozen=True):
     curate: CurateConfig = CurateConfig()
     emit: EmitConfig = EmitConfig()
     costs: CostConfig = CostConfig()
+    decontaminate: tuple[TestSet, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -240,7 +248,14 @@ class Recipe(Section, frozen=True):
         names = PROMPTS if "request" in writing.variants else [name for name in PROMPTS if name != "write_requests"]
         if negatives is not None:
             names = [*names, *_OF_NEGATIVES]
-        return {name: _template(name, *own.get(name, ("", None))) for name in names}
+        templates = {name: _template(name, *own.get(name, ("", None))) for name in names}
+        for language in writing.languages:
+            for name in {"write_queries", "write_requests"}.intersection(templates):
+                try:
+                    in_language(templates[name], language)
+                except ValueError as error:
+                    raise RecipeError(f"recipe key synthesize.languages: {error}") from error
+        return templates
 
     def share_judged_first(self, videos: int, human: int) -> float | None:
         """The share of queries that are judged before the others, of at most as many as the videos can get.

@@ -14,6 +14,8 @@ from pipeline.stage import LedgerBuilder
 from schemas.losses import Loss
 from schemas.video import Metadata, Video
 from schemas.visible import one_line
+from transforms.decontaminate.decontaminate import IN_TEST_SET, video_in
+from transforms.decontaminate.test_sets import TestSet
 from transforms.extract.caption import CaptionFrames
 from transforms.extract.decode import DecodeVideos, Decoding
 from transforms.extract.read_text import ReadText
@@ -30,7 +32,7 @@ from transforms.workers.recorded import WORK
 class Extract(beam.PTransform):
     """ManifestEntry -> {"decoded", "videos": Video, "kept", "deferred": Loss of a video lacking evidence yet}.
 
-    "decoded" are all that could be, "videos" those with all their evidence.
+    "decoded" are all that could be, "videos" those with all their evidence that are of none of the ``test_sets``.
     "kept" are pairs of ids: of a dropped copy, and of the video kept in its place.
     """
 
@@ -40,6 +42,7 @@ class Extract(beam.PTransform):
     journal: Journal
     workers: int
     ledger: LedgerBuilder
+    test_sets: tuple[TestSet, ...] = ()
 
     def expand(self, entries: beam.PCollection) -> dict[str, beam.PCollection]:
         config, engines, cache, journal, workers = self.config, self.engines, self.cache, self.journal, self.workers
@@ -73,14 +76,18 @@ class Extract(beam.PTransform):
             self.ledger.works.append(made[WORK])
             videos = made.videos | f"{name} done" >> Advance(name, "done")
         # Half the evidence would be asked half the questions: a video goes on when all of it is there.
-        whole = videos | "Whole evidence" >> beam.FlatMap(_whole).with_outputs(LOSSES, main="videos")
+        whole = videos | "Whole evidence" >> beam.FlatMap(_whole, self.test_sets).with_outputs(LOSSES, main="videos")
         self.ledger.step("extract", "evidence", distinct.videos, whole.videos, whole.losses)
-        return {"decoded": decoded.videos, "videos": whole.videos, "kept": distinct.kept, "deferred": whole.losses}
+        deferred = whole.losses | "Deferred" >> beam.Filter(lambda loss: loss.kind == "deferred")
+        return {"decoded": decoded.videos, "videos": whole.videos, "kept": distinct.kept, "deferred": deferred}
 
 
-def _whole(video: Video) -> Iterator[Any]:
+def _whole(video: Video, test_sets: tuple[TestSet, ...]) -> Iterator[Any]:
+    """A video with all of its evidence, unless it is of a test set: it is then in no part of the data."""
     if video.deferred:
         yield lost(Loss("deferred", "extract", "evidence", video.deferred, video_id=video.video_id))
+    elif found := video_in(video, test_sets):
+        yield lost(Loss("rejected", "extract", "evidence", IN_TEST_SET, found, video.video_id))
     else:
         yield video
 

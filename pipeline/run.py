@@ -33,6 +33,7 @@ from prompts.template import Template
 from schemas.capabilities import Capabilities
 from schemas.fingerprint import fingerprint
 from transforms.curate.split import split_of
+from transforms.decontaminate.test_sets import TestFile
 from transforms.extract.identify import state_of
 from transforms.extract.list_input import Listing, entries_json, read_entries
 from transforms.group.group_videos import GroupVideos
@@ -50,7 +51,8 @@ from transforms.workers.recorded import WORK
 class Job:
     """One run: what to do, on what, and where results and cached frames go.
 
-    ``servers`` is what was found of them, ``labels`` what people say is wrong with what an earlier run made.
+    ``servers`` is what was found of them, ``labels`` what people say is wrong with what an earlier run made,
+    ``test_files`` what was looked at of the recipe's test sets.
     """
 
     recipe: Recipe
@@ -65,6 +67,7 @@ class Job:
     human: tuple[HumanQuery, ...] = ()
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
     labels: Labels | None = None
+    test_files: tuple[TestFile, ...] = ()
 
     @property
     def shards(self) -> int:
@@ -92,7 +95,9 @@ def put_stages(
     entries = (
         pipeline | "Input" >> beam.Create([entries_path], reshuffle=False) | "Read input" >> beam.FlatMap(read_entries)
     )
-    extracted = entries | "Extract" >> Extract(recipe.extract, engines, job.cache, journal, job.workers, ledger)
+    extracted = entries | "Extract" >> Extract(
+        recipe.extract, engines, job.cache, journal, job.workers, ledger, recipe.decontaminate
+    )
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
     grouped = videos | "Group" >> GroupVideos(recipe.group, job.cache, journal)
@@ -104,7 +109,7 @@ def put_stages(
     visible = videos | "With frames" >> beam.Filter(lambda video: video.frame_pack is not None)
     human = (visible, extracted["kept"]) | "Human queries" >> PlaceHumanQueries(job.human, ledger)
     synthesized = (videos, human, splits) | "Synthesize" >> Synthesize(
-        recipe.synthesize, engines, journal, job.prompts, seed, ledger
+        recipe.synthesize, engines, journal, job.prompts, seed, ledger, recipe.decontaminate
     )
     mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
     mined = mining | "Mine" >> Mine(recipe.mine, engines, job.cache, journal, ledger)
@@ -207,6 +212,7 @@ def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:
         entries=len(job.listing.entries),
         all_entries=job.listing.all_entries,
         labels=job.labels.used if job.labels else None,
+        test_files=job.test_files,
         given=given_of(job),
         runner=runner,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -231,7 +237,7 @@ def given_of(job: Job) -> str:
     prompts = {name: template.version for name, template in job.prompts.items()}
     marks = job.labels.by_query if job.labels else {}
     decided = (job.recipe.fingerprint, stamps, libraries_of(stamps), prompts, version("hardquery"), FORMAT)
-    return fingerprint([*decided, entries_json(job.listing.entries).decode(), states, job.human, marks])
+    return fingerprint([*decided, entries_json(job.listing.entries).decode(), states, job.human, marks, job.test_files])
 
 
 def write_entries(job: Job) -> str:

@@ -15,6 +15,8 @@ from prompts.template import Template
 from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import Video
+from transforms.decontaminate.decontaminate import DropTestQueries
+from transforms.decontaminate.test_sets import TestSet
 from transforms.join import JoinVideos
 from transforms.journal.journal import Journal
 from transforms.ledger import LOSSES, lost
@@ -31,6 +33,7 @@ class Synthesize(beam.PTransform):
     """(Video, Query by people, (video_id, split)) -> {"written": every Query by the teacher, "queries"}.
 
     "queries" are those that passed, and people's, which skip the text filters; of two similar queries theirs is kept.
+    None is of a test set.
     """
 
     config: SynthesizeConfig
@@ -39,6 +42,7 @@ class Synthesize(beam.PTransform):
     prompts: Mapping[str, Template]
     seed: int
     ledger: LedgerBuilder
+    test_sets: tuple[TestSet, ...] = ()
 
     def expand(
         self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]
@@ -57,6 +61,7 @@ class Synthesize(beam.PTransform):
             self.seed,
             self.prompts,
             config.evidence,
+            config.languages,
         )
         spread = selected.videos | "Spread" >> beam.Reshuffle()
         written = place(spread, "Write", writer, self.engines.resources.get("writer"))
@@ -70,6 +75,10 @@ class Synthesize(beam.PTransform):
         self.ledger.step("synthesize", "filter", written.queries, filtered.queries, filtered.losses)
 
         together = (filtered.queries, human) | "With people's" >> beam.Flatten()
+        if self.test_sets:
+            given, clean = together, together | "Decontaminate" >> DropTestQueries(self.test_sets)
+            together = clean.queries
+            self.ledger.step("synthesize", "decontaminate", given, together, clean.losses)
         near = DropNearDuplicates(config.filters.near_duplicate_jaccard)
         distinct = (together, splits) | "Near duplicates" >> near
         self.ledger.step("synthesize", "deduplicate", together, distinct.queries, distinct.losses)

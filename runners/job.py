@@ -17,6 +17,7 @@ from runners import local
 from runners.remote.rooms import Remote, as_local, choose, request_of
 from runners.request import Request, cores
 from schemas.capabilities import Capabilities
+from transforms.decontaminate.test_sets import files_of
 from transforms.extract.limit import limited
 from transforms.extract.list_input import ignored_text, list_input
 from transforms.journal.budget import Budget, Cost
@@ -85,6 +86,7 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
         require_reach(recipe, engines.judge, servers["judge"].lacks if "judge" in servers else "")
     connect(options, request.input, output, request.cache, request.queries, request.qrels, request.labels)
     human = read_human_queries(request.queries, request.qrels) if request.queries and request.qrels else ()
+    test_files = files_of(recipe.decontaminate)
     check_output(output)
     labels = _labels(request.labels, output)
     if labels:
@@ -97,7 +99,21 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
         notes.append(f"--limit: {len(listing.entries)} of {listing.all_entries} videos, drawn by seed {recipe.seed}")
     notes += [f"{role}: {server.lacks}" for role, server in servers.items() if server.lacks]
     journal = Journal(cache.root, request.retry_failures, budget, look_only, batch)
-    job = Job(recipe, engines, request.input, listing, output, cache, journal, workers, prompts, human, servers, labels)
+    job = Job(
+        recipe=recipe,
+        engines=engines,
+        input=request.input,
+        listing=listing,
+        output=output,
+        cache=cache,
+        journal=journal,
+        workers=workers,
+        prompts=prompts,
+        human=human,
+        servers=servers,
+        labels=labels,
+        test_files=test_files,
+    )
     return Prepared(job, options, tuple(notes), remote, request.if_changed)
 
 

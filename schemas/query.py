@@ -55,6 +55,7 @@ class Query:
     that of the request it answers, the last of so many ``attempts``; ``prompt_sha256`` is the hash of the prompt,
     ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other videos that are known to
     answer it, which therefore are none of its negatives; ``grades`` are those above zero that people gave, by video.
+    ``language`` (ISO 639) is the one that its writer was asked for, None where the prompt alone decides.
     """
 
     query_id: str
@@ -76,6 +77,7 @@ class Query:
     seed: int | None = None
     attempts: int | None = None
     part_of: str | None = None
+    language: str | None = None
 
     def __post_init__(self) -> None:
         require_text("query_id", self.query_id)

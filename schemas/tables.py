@@ -105,6 +105,7 @@ QUERIES = pa.schema(
         ("query_type", pa.string()),
         ("variant", pa.string()),
         ("part_of", pa.string()),
+        ("language", pa.string()),
         ("rationale", pa.string()),
         ("modalities", _STRINGS),
         ("cited", _STRINGS),

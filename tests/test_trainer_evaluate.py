@@ -7,6 +7,7 @@ import random
 import sys
 from pathlib import Path
 
+import ir_measures
 import numpy as np
 import pytest
 import pytrec_eval
@@ -14,7 +15,20 @@ import pytrec_eval
 from runners.cli.main import main
 from schemas.query import Candidate
 from tests.tiny_output import write_tiny
-from trainer.evaluate import CUTOFFS, MEASURES, breakdown, mean, per_query, permutation_p, priors, score_curves
+from trainer.evaluate import (
+    CUTOFFS,
+    JUDGED_AT,
+    MEASURES,
+    Corpus,
+    breakdown,
+    by_positives,
+    judged,
+    mean,
+    per_query,
+    permutation_p,
+    priors,
+    score_curves,
+)
 from trainer.evaluation_text import as_text, evaluate, write_plots
 from transforms.storage.trec import read_run, run_lines, write_lines
 
@@ -151,6 +165,8 @@ def test_the_command_compares_two_runs_and_breaks_down(
     given = ["evaluate", "--qrels", f"{output}/qrels.trec", "--run", turned, "--baseline", f"{output}/run.trec"]
     assert main([*given, "--data", output]) == 0
     said = capsys.readouterr().out
+    assert "corpus: 12 videos, 12 of them retrieved; metadata: read by bm25, dense: an oracle beside" in said
+    assert "positives 1 " in said
     assert "query type ocr" in said
     assert "modality caption" in said
     assert "language de" in said
@@ -158,6 +174,50 @@ def test_the_command_compares_two_runs_and_breaks_down(
     values = json.loads(capsys.readouterr().out)
     assert values["mean"]["nDCG@10"] < values["baseline"]["nDCG@10"]
     assert values["p_values"]["nDCG@10"] < 0.05
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_judged_is_that_of_ir_measures(seed: int) -> None:
+    qrels, scores = random_world(seed)
+    run = run_of({query_id: {v: -float(n) for n, v in enumerate(videos)} for query_id, videos in scores.items()})
+    wanted = [ir_measures.Judged @ k for k in JUDGED_AT]
+    ranked = {q: {c.video_id: -float(c.rank) for c in candidates} for q, candidates in run.items()}
+
+    found = judged(qrels, run)
+
+    for metric in ir_measures.iter_calc(wanted, qrels, ranked):
+        assert found[str(metric.measure)][metric.query_id] == pytest.approx(metric.value)
+    assert all(len(per) == len(qrels) for per in found.values())
+
+
+def test_queries_are_grouped_by_how_many_videos_answer_them() -> None:
+    qrels = {f"q{n}": {f"v{i}": 1 for i in range(n)} | {"w": 0} for n in (0, 1, 2, 3, 5, 6, 10, 11)}
+
+    bands = {query_id: band for query_id, (band,) in by_positives(qrels).items()}
+
+    assert list(bands.values()) == ["none", "1", "2", "3-5", "3-5", "6-10", "6-10", "more"]
+    found = breakdown({"nDCG@10": dict.fromkeys(qrels, 1.0)}, {"positives": by_positives(qrels)})
+    assert [(group.value, group.queries) for group in found] == [
+        ("none", 1), ("1", 1), ("2", 1), ("3-5", 2), ("6-10", 2), ("more", 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("corpus", "said"),
+    [
+        (Corpus(), "corpus: not known, 1 of them retrieved; metadata: not known whether it was read (--data says)"),
+        (Corpus(2000, {"clip": []}), "corpus: 2,000 videos, 1 of them retrieved; metadata: read by no first stage"),
+        (
+            Corpus(3, {"clip": [], "bm25": ["caption", "metadata"]}),
+            "metadata: read by bm25: an oracle beside systems that only see and hear the videos",
+        ),
+    ],
+)
+def test_what_was_searched_and_judged_is_said(corpus: Corpus, said: str) -> None:
+    text = as_text(evaluate({"a": {"v": 1}, "b": {"v": 1}}, run_of({"a": {"v": 2.0}}), corpus=corpus))
+
+    assert said in text
+    assert "judged: 50.0% of the first 5, 50.0% of the first 10" in text
 
 
 def test_plots_are_written(files: tuple[str, str, str], capsys: pytest.CaptureFixture[str]) -> None:

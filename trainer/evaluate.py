@@ -44,6 +44,37 @@ def per_query(qrels: Qrels, run: Run, ties: Ties = "trec_eval") -> dict[str, Per
     return found
 
 
+JUDGED_AT = (5, 10, 20)
+
+
+def judged(qrels: Qrels, run: Run) -> dict[str, PerQuery]:
+    """The share of the first k videos that the qrels say anything of, relevant or not, by "Judged@k" and query.
+
+    As trec_eval's users have it (ir_measures' Judged@k): of at most as many videos as were retrieved; 0 of none. Where
+    it is low, a measure says as much of who was asked about as of the run: MultiVENT 2.0's first runs had 0.39 at 10.
+    """
+    return {
+        f"Judged@{k}": {
+            query_id: _share([c.video_id in grades for c in run.get(query_id, ())[:k]])
+            for query_id, grades in sorted(qrels.items())
+        }
+        for k in JUDGED_AT
+    }
+
+
+def _share(values: Sequence[bool]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def by_positives(qrels: Qrels) -> dict[str, list[str]]:
+    """How many relevant videos each query has, as a property of it: "1", "2", "3-5", "6-10" or "more"."""
+    bands = ((0, "none"), (1, "1"), (2, "2"), (5, "3-5"), (10, "6-10"))
+    counts = {query_id: sum(grade > 0 for grade in grades.values()) for query_id, grades in qrels.items()}
+    return {
+        query_id: [next((name for most, name in bands if count <= most), "more")] for query_id, count in counts.items()
+    }
+
+
 def mean(values: Mapping[str, float], queries: Sequence[str] | None = None) -> float:
     """The mean over all queries, or over some."""
     chosen = list(values) if queries is None else queries
@@ -87,10 +118,28 @@ def breakdown(found: Mapping[str, PerQuery], values: Mapping[str, Mapping[str, S
         for query_id in next(iter(found.values())):
             for value in by_query.get(query_id, ()):
                 members.setdefault(value, []).append(query_id)
-        for value, queries in sorted(members.items()):
+        for value, queries in sorted(members.items(), key=lambda item: (item[0] == "more", *_in_order(item[0]))):
             means = {measure: mean(per, queries) for measure, per in found.items()}
             groups.append(Group(name, value, len(queries), means))
     return groups
+
+
+def _in_order(value: str) -> tuple[int, str]:
+    """Numbers by their size, other values by their letters."""
+    number = value.partition("-")[0]
+    return (int(number), value) if number.isdigit() else (0, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What was searched: how many videos, where that is known, and what an oracle may have told of them.
+
+    ``reads`` says by run which evidence the first stage read; ``metadata`` among it is what publishers wrote, which a
+    system that only sees and hears a video has not.
+    """
+
+    videos: int | None = None
+    reads: Mapping[str, Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

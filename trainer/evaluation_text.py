@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 
 from trainer.evaluate import (
+    JUDGED_AT,
     MEASURES,
+    Corpus,
     Group,
     PerQuery,
     Priors,
@@ -19,6 +21,8 @@ from trainer.evaluate import (
     ScoreCurves,
     Ties,
     breakdown,
+    by_positives,
+    judged,
     mean,
     per_query,
     permutation_p,
@@ -26,6 +30,7 @@ from trainer.evaluate import (
     score_curves,
 )
 
+UNKNOWN = Corpus()
 SHOWN = ("nDCG@10", "R@10", "R@100")  # in breakdowns
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -43,6 +48,9 @@ class Evaluation:
     groups: Sequence[Group]
     curves: ScoreCurves
     priors: Priors | None
+    judged: Mapping[str, PerQuery]
+    retrieved: int
+    corpus: Corpus
 
 
 def evaluate(
@@ -51,8 +59,11 @@ def evaluate(
     baseline: Run | None = None,
     values: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
     ties: Ties = "trec_eval",
+    corpus: Corpus = UNKNOWN,
 ) -> Evaluation:
-    """Measure a run; see ``per_query``, ``permutation_p``, ``breakdown``, ``score_curves`` and ``priors``.
+    """Measure a run; see ``per_query``, ``permutation_p``, ``breakdown``, ``score_curves``, ``priors`` and ``judged``.
+
+    The measures are broken down by the number of relevant videos, and by ``values``.
 
     Raises:
         ValueError: there is no query to measure.
@@ -69,9 +80,12 @@ def evaluate(
         measures=measures,
         baseline=before,
         p_values=p_values,
-        groups=breakdown(measures, values or {}),
+        groups=breakdown(measures, {"positives": by_positives(qrels), **(values or {})}),
         curves=score_curves(qrels, run),
         priors=priors(run),
+        judged=judged(qrels, run),
+        retrieved=len({candidate.video_id for query_id in qrels for candidate in run.get(query_id, ())}),
+        corpus=corpus,
     )
 
 
@@ -89,6 +103,9 @@ def as_json(found: Evaluation) -> str:
         "mean": {name: mean(per) for name, per in found.measures.items()},
         "baseline": {name: mean(per) for name, per in found.baseline.items()} if found.baseline else None,
         "p_values": found.p_values,
+        "judged": {name: mean(per) for name, per in found.judged.items()},
+        "retrieved": found.retrieved,
+        "corpus": found.corpus,
         "groups": found.groups,
         "priors": found.priors,
         "per_query": found.measures,
@@ -127,9 +144,24 @@ def write_plots(found: Evaluation, folder: Path) -> list[Path]:
     return paths
 
 
+def _corpus(found: Evaluation) -> str:
+    """What was searched, and whether what publishers wrote was an oracle in it."""
+    size = "not known" if found.corpus.videos is None else f"{found.corpus.videos:,} videos"
+    begin = f"corpus: {size}, {found.retrieved:,} of them retrieved; metadata: "
+    if found.corpus.reads is None:
+        return f"{begin}not known whether it was read (--data says)"
+    reading = [name for name, fields in found.corpus.reads.items() if "metadata" in fields]
+    if not reading:
+        return f"{begin}read by no first stage"
+    return f"{begin}read by {', '.join(reading)}: an oracle beside systems that only see and hear the videos"
+
+
 def _lines(found: Evaluation) -> Iterator[str]:
     missing = f", {found.unretrieved:,} of them not retrieved (0)" if found.unretrieved else ""
     yield f"{found.queries:,} queries{missing}; ties by {found.ties}"
+    yield _corpus(found)
+    told = ", ".join(f"{mean(found.judged[f'Judged@{k}']):.1%} of the first {k}" for k in JUDGED_AT)
+    yield f"judged: {told}; what nobody judged counts as not relevant"
     yield ""
     yield f"{'measure':<9}  {'run':>7}" + (f"  {'baseline':>8}  {'change':>7}  {'p':>7}" if found.baseline else "")
     for name in MEASURES:

@@ -20,6 +20,7 @@ from schemas.people.agreement import Agreement
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
 from transforms.curate.thresholds import Thresholds
+from transforms.decontaminate.test_sets import TestFile
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, read_bytes, write_bytes
 
@@ -67,7 +68,8 @@ class RunInfo:
     ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
     ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
     of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
-    recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured.
+    recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured,
+    ``test_files`` are those of the test sets that it looked at.
     ``given`` is the fingerprint of all that decides the output, "" where it is not known.
     """
 
@@ -86,6 +88,7 @@ class RunInfo:
     libraries: Mapping[str, str] = field(default_factory=dict)
     thresholds: Thresholds | None = None
     labels: LabelsUsed | None = None
+    test_files: tuple[TestFile, ...] = ()
     given: str = ""
 
 

@@ -46,7 +46,7 @@ def converted(values: Mapping[str, Any], kind: type[T], what: str, error: type[V
 
 
 def _keys_at(kind: Any, path: str) -> list[str]:
-    for name in filter(None, path.split(".")):
+    for name in filter(None, re.sub(r"\[.*?\]", "", path).split(".")):
         hint = get_type_hints(kind)[name]
         kind = next(k for k in (hint, *get_args(hint)) if isinstance(k, type) and issubclass(k, Section))
     return list(kind.__struct_fields__)

@@ -88,6 +88,16 @@ def read_queries(path: str) -> dict[str, str]:
     return queries
 
 
+def read_lines(path: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        TrecError: it is not UTF-8.
+    """
+    return _lines(path)
+
+
 def run_lines(rankings: Mapping[str, Sequence[Candidate]], tag: str) -> Iterator[str]:
     """The lines of a run: queries by id, each one's candidates (given best first) with ranks from 1.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -18,9 +18,10 @@ from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import MODALITIES, Evidence, Video
 from transforms.ledger import LOSSES, lost
+from transforms.synthesize.mentions import mention
 from transforms.synthesize.write_queries import shown_modalities
 from transforms.text.language import SCRIPTS, foreign
-from transforms.text.words import longest_common_run, words
+from transforms.text.words import longest_common_run, words, words_and_characters
 
 Found = tuple[str, str] | None  # (reason, detail)
 
@@ -61,13 +62,22 @@ class TextFilters(Section, frozen=True):
         require_fraction("min_language_probability", self.min_language_probability)
 
 
-def length(text: str, min_words: int, max_words: int) -> Found:
-    """Drop as "too short" or "too long" what has fewer than ``min_words`` or more than ``max_words`` words."""
-    count = len(words(text))
+# Characters that make up a word of other languages, where words are not parted by spaces, or seldom.
+_OF_A_WORD: Mapping[str, float] = {"zh": 1.5, "ko": 2.5}
+
+
+def length(text: str, min_words: int, max_words: int, language: str | None = None) -> Found:
+    """Drop as "too short" or "too long" what has fewer than ``min_words`` or more than ``max_words`` words.
+
+    Of a query that was asked for in Chinese or Korean, characters are counted: 1.5 and 2.5 are a word.
+    """
+    characters = _OF_A_WORD.get(language or "")
+    counted = len(words_and_characters(text) if characters else words(text))
+    count, unit = (counted / characters, "characters") if characters else (counted, "words")
     if count < min_words:
-        return "too short", f"{count} words, at least {min_words}"
+        return "too short", f"{counted} {unit}, at least {min_words * (characters or 1):g}"
     if count > max_words:
-        return "too long", f"{count} words, at most {max_words}"
+        return "too long", f"{counted} {unit}, at most {max_words * (characters or 1):g}"
     return None
 
 
@@ -76,49 +86,10 @@ def empty_rationale(rationale: str) -> Found:
     return None if words(rationale) else ("empty rationale", repr(rationale))
 
 
-# A query must make sense to someone who has not seen the video, so it must not speak of it. What follows the noun tells
-# a mention ("the video shows") from a compound that is an ordinary topic ("the video game industry").
-_NOT_A_TOPIC = (
-    r"(?![\s-]+(?:games?|gam(?:ing|ers?)|assistants?|conferenc\w+|calls?|chats?|stores?|rentals?|shops?|arcades?|art"
-    r"|artists?|editors?|editing|cards?|links?|linked|platforms?|shar\w+|stream\w+|services?|surveillance|awards?"
-    r"|cassettes?|tapes?|cameras?|feeds?|poker|replay|referees?|board))"
-)
-_POINTING = r"(?:the|this|that|these|those|an?|which|what|whose|each|our|your)"
-_QUALIFIED = r"(?:(?:short|full|whole|entire|same|given|provided|following|attached|above|source|described)\s+)?"
-_MENTIONS = re.compile(
-    "|".join(
-        (
-            rf"\b{_POINTING}\s+{_QUALIFIED}(?:video|clip|footage)s?\b{_NOT_A_TOPIC}",
-            r"\b(?:video|clip|footage|recording)s?\s+(?:shows?|showing|depicts?|depicting|featuring|where|in\s+which)\b",
-            r"\bvideo[\s-]+(?:clip|footage|transcript|description|caption|title|frame|segment|recording)s?\b",
-            r"\b(?:find|retrieve|search\s+for|look\s+for|show\s+me)\s+(?:\w+\s+)?(?:videos?|clips?|footage)\b"
-            + _NOT_A_TOPIC,
-            # "The transcript of the trial" is a document that people search for.
-            r"\b(?:the|this)\s+(?:transcripts?|captions?|subtitles?|metadata|voice-?over)\b"
-            r"(?!\s+(?:of|from|for|in|by|contests?|act(?:ors?|ress\w*)|artists?|translat\w+)\b)",
-            r"\b(?:the|this)\s+uploader\b",
-            r"\bthis\s+(?:recording|scene|segment)\b",
-            r"\b(?:transcripts?|ocr|asr)\s+(?:text|output|says?|mentions?|evidence)\b",
-            r"\b(?:in|from|based\s+on|according\s+to)\s+the\s+(?:given\s+|provided\s+)?"
-            r"(?:audio|evidence|description|soundtrack|narration|on-?screen)\b(?!\s+(?:of|against)\b)",
-            r"\b(?:in|across|between)\s+(?:the|these|this|each)\s+(?:first\s+|last\s+|sampled\s+)?frames?\b",
-            r"\bon[\s-]?screen[\s-]+(?:text|captions?|titles?|graphics?|labels?|words?|messages?|banners?|logos?)\b",
-            r"\b(?:text|words?|shown|displayed|visible|written|seen|appear(?:s|ing)?)\s+on[\s-](?:the\s+)?screen\b"
-            r"(?!\s+(?:of|at|in)\b)",  # "of the ATM"
-            r"\bas\s+(?:shown|depicted)\b(?!\s+(?:in|on|at|by|to)\b)",
-            r"\bas\s+(?:shown|depicted|seen)\s+(?:here|above|below|(?:in|on|at)\s+the\s+(?:opening|beginning|start|end"
-            r"|intro|background|foreground|scene|shot|picture|image|recording|screen)s?)\b",
-            r"[\w-]\.(?:mp4|m4v|mkv|webm|avi|mov|mpe?g|wmv|flv|3gp|wav|mp3|m4a|jpe?g|png|srt|vtt)\b",
-        )
-    )
-)
-_HYPHENS = str.maketrans("‐‑–", "---")
-
-
-def mentions_video(text: str) -> Found:
-    """Drop as "mentions video" what speaks of the video, its transcript or frames, or names a media file (English)."""
-    found = _MENTIONS.search(unicodedata.normalize("NFKC", text).casefold().translate(_HYPHENS))
-    return ("mentions video", found[0].strip()) if found else None
+def mentions_video(text: str, language: str | None = None) -> Found:
+    """Drop as "mentions video" what speaks of the video or its parts; see ``mention``."""
+    found = mention(text, language)
+    return ("mentions video", found) if found else None
 
 
 def wrong_language(text: str, languages: tuple[str, ...], min_probability: float) -> Found:
@@ -127,15 +98,21 @@ def wrong_language(text: str, languages: tuple[str, ...], min_probability: float
     return ("wrong language", detail) if detail else None
 
 
-def copies_evidence(text: str, evidence: Evidence, max_copied_words: int) -> Found:
-    """Drop as "copies evidence" what shares more than ``max_copied_words`` words in a row with one modality's text."""
-    query = words(text)
-    if len(query) <= max_copied_words:
+def copies_evidence(text: str, evidence: Evidence, max_copied_words: int, language: str | None = None) -> Found:
+    """Drop as "copies evidence" what shares more than ``max_copied_words`` words in a row with one modality's text.
+
+    Of a query that was asked for in Chinese or Korean, characters are counted, as for its length.
+    """
+    characters = _OF_A_WORD.get(language or "")
+    split, unit = (words_and_characters, "characters") if characters else (words, "words")
+    most = int(max_copied_words * (characters or 1))
+    query = split(text)
+    if len(query) <= most:
         return None
     for modality in MODALITIES:
-        run = longest_common_run(query, words(evidence.text(modality)))
-        if run > max_copied_words:
-            return "copies evidence", f"{run} words in a row from {modality}, at most {max_copied_words}"
+        run = longest_common_run(query, split(evidence.text(modality)))
+        if run > most:
+            return "copies evidence", f"{run} {unit} in a row from {modality}, at most {most}"
     return None
 
 
@@ -192,17 +169,19 @@ def _share_found(quotation: str, text: str) -> float:
 def reject_reason(query: Query, evidence: Evidence, filters: TextFilters) -> Found:
     """The (reason, detail) of the first filter that drops ``query``, cheapest first, or None where it is kept.
 
-    ``evidence`` is the whole evidence of the query's own video, whichever modalities the query was written from.
+    ``evidence`` is the whole evidence of the query's own video, whichever modalities the query was written from. One
+    that was asked for in a language must be in that one, whatever the filters' ``languages`` are.
     """
     is_request = query.variant == "request" and query.part_of is None
     least = filters.request_min_words if is_request else filters.min_words
     most = filters.request_max_words if is_request else filters.max_words
+    languages = (query.language,) if query.language else filters.languages
     return (
-        length(query.text, least, most)
+        length(query.text, least, most, query.language)
         or empty_rationale(query.rationale)
-        or mentions_video(query.text)
-        or wrong_language(query.text, filters.languages, filters.min_language_probability)
-        or copies_evidence(query.text, evidence, filters.max_copied_words)
+        or mentions_video(query.text, query.language)
+        or wrong_language(query.text, languages, filters.min_language_probability)
+        or copies_evidence(query.text, evidence, filters.max_copied_words, query.language)
         or repeats_evidence(query, filters.max_overlap)
         or not_grounded(query, evidence, filters.min_quoted)
     )

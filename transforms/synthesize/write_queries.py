@@ -9,6 +9,7 @@ from typing import Literal
 import apache_beam as beam
 
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, only
+from prompts.languages import in_language
 from prompts.reply import UnparsableReply
 from prompts.template import Prompt, Template, load_template
 from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable
@@ -64,18 +65,20 @@ def write_queries(
     seed: int = 0,
     budgets: EvidenceBudgets = DEFAULT_BUDGETS,
     template: Template | None = None,
+    language: str | None = None,
 ) -> list[Query]:
     """At most ``count`` queries for which ``video`` is the answer, in the order of the teacher's reply.
 
     The prompt shows the modalities of ``variant`` alone, cut to the budgets and to what fits. The variant of that name
     gives requests, each followed by its parts. A text that a reply holds twice is one query. A reply that cannot be
-    read, but a refusal, is asked for again at most ``RETRIES`` times.
+    read, but a refusal, is asked for again at most ``RETRIES`` times. ``language`` is one of LANGUAGES, None for what
+    the prompt says.
 
     Raises:
         UnparsableReply: no reply holds queries that can be read, or one was refused.
         TeacherFailed: there is no reply, or none to a further request.
     """
-    asked = template or load_template(task_of(variant))
+    asked = in_language(template or load_template(task_of(variant)), language or "en")
     modalities = shown_modalities(video.evidence, variant)
     shown = only(video.evidence, modalities)
 
@@ -119,11 +122,20 @@ def write_queries(
                 seed=answer.seed,
                 attempts=answer.attempts,
                 part_of=part_of,
+                language=language,
             )
             for draft, part_of in wanted.values()
         ]
 
     return ask_fitting(teacher, video.evidence, modalities, budgets, render, ask)
+
+
+def language_of(video_id: str, variant: Variant, languages: tuple[str, ...]) -> str | None:
+    """The language that the queries of a variant are written in: all take turns, None where there are none.
+
+    One more language is no further call, and changes what most variants are asked for.
+    """
+    return languages[seed_of(0, video_id, variant, "language") % len(languages)] if languages else None
 
 
 def task_of(variant: str) -> Literal["write_queries", "write_requests"]:
@@ -178,6 +190,7 @@ class Reply:
 @dataclass
 class WriteQueries(beam.PTransform):
     """Video -> Query, ``count`` a variant. ``templates`` take the place of this project's own, by what they ask for.
+    The ``languages`` take turns; without any, the prompt decides.
 
     Every (video, variant) is accounted for once: "replies" (Reply) or "losses": "no evidence", why the reply cannot be
     read, how the call failed, or why it waits. The main output is "queries"; and WORK.
@@ -190,6 +203,7 @@ class WriteQueries(beam.PTransform):
     seed: int = 0
     templates: Mapping[str, Template] = field(default_factory=dict)
     budgets: EvidenceBudgets = DEFAULT_BUDGETS
+    languages: tuple[str, ...] = ()
 
     def expand(self, videos: beam.PCollection[Video]) -> beam.pvalue.DoOutputsTuple:
         write = recorded_map(
@@ -203,6 +217,7 @@ class WriteQueries(beam.PTransform):
             seed=self.seed,
             templates=self.templates,
             budgets=self.budgets,
+            languages=self.languages,
         )
         return videos | "Write" >> write.with_outputs(LOSSES, REPLIES, WORK, main="queries")
 
@@ -216,6 +231,7 @@ def _write(
     seed: int,
     templates: Mapping[str, Template],
     budgets: EvidenceBudgets,
+    languages: tuple[str, ...] = (),
 ) -> Iterator[Query | beam.pvalue.TaggedOutput]:
     teacher, stamp = RecordedTeacher(engine, journal), engine.stamp()
     for variant in variants:
@@ -223,7 +239,8 @@ def _write(
             if not shown_modalities(video.evidence, variant):
                 raise UnparsableReply("no evidence", f"the video has {', '.join(video.evidence.present) or 'none'}")
             template = templates.get(task_of(variant))
-            queries = write_queries(teacher, stamp, video, variant, count, seed, budgets, template)
+            language = language_of(video.video_id, variant, languages)
+            queries = write_queries(teacher, stamp, video, variant, count, seed, budgets, template, language)
         except UnparsableReply as error:
             detail = f"variant {variant}: {error.detail}"
             advance("write", "rejected")

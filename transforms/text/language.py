@@ -56,6 +56,8 @@ USUAL = {
     "LATIN": "en",
     "TAMIL": "ta",
 }
+# Letters that a language's neighbours in its script have and it has not: one may be of a name.
+_FOREIGN_LETTERS = {"ru": "іїєґўІЇЄҐЎ", "ar": "پچژگکی"}
 _DOUBT = 0.006  # the probability of the usual language that leaves a doubt; see TextFilters.min_language_probability
 _ENOUGH = 300  # characters tell a language
 
@@ -63,7 +65,8 @@ _ENOUGH = 300  # characters tell a language
 def foreign(text: str, languages: Sequence[str], min_probability: float) -> str | None:
     """What shows that ``text`` is in none of ``languages`` (keys of SCRIPTS), or None where it may be in one of them.
 
-    First the script: more than half of the letters in scripts of none of the languages. Then the model: the languages
+    First the script: more than half of the letters in scripts of none of the languages, or two letters that the
+    languages lack (Ukrainian, Persian). Then the model: the languages
     together get less than ``min_probability``, both in the whole text and in its lower-case words alone. The second
     reading is what saves English queries full of names ("Luiz Inácio Lula da Silva inauguration Brasília"): names
     keep their language, and in most languages they begin with a capital.
@@ -73,6 +76,8 @@ def foreign(text: str, languages: Sequence[str], min_probability: float) -> str 
     strange = {script: count for script, count in letters.items() if script not in allowed}
     if 2 * sum(strange.values()) > letters.total():
         return f"mostly {min(strange, key=lambda script: (-strange[script], script)).title()} letters"
+    if all(sum(map(text.count, _FOREIGN_LETTERS.get(language, ""))) >= 2 for language in languages):
+        return "letters of another language"
     lower_case = " ".join(word for word in text.split() if word == word.lower() and any(map(str.isalpha, word)))
     if not lower_case:
         return None  # names, titles or digits only: nothing that tells a language beyond doubt

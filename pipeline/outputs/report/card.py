@@ -107,9 +107,10 @@ def _title(summary: Summary) -> str:
 
 def languages(summary: Summary) -> list[str]:
     """ISO 639 codes: those that queries may be in, and those that the input declares for its videos."""
-    filters = summary.manifest.recipe.get("synthesize", {}).get("filters", {})
+    writing = summary.manifest.recipe.get("synthesize", {})
+    asked = writing.get("languages") or writing.get("filters", {}).get("languages", ())
     declared = (_LANGUAGE.fullmatch(language.strip()) for language in summary.languages)
-    return sorted({*filters.get("languages", ()), *(found[1].lower() for found in declared if found)})
+    return sorted({*asked, *(found[1].lower() for found in declared if found)})
 
 
 def size_category(rows: int) -> str:

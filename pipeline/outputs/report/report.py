@@ -144,6 +144,7 @@ def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
         ("negative-queries", "Negative queries", summary.by_video is not None),
         ("examples", "Examples", True),
         ("left-out", "Left out", bool(summary.dropped)),
+        ("test-sets", "Test sets", summary.contamination is not None),
         ("checked-by-people", "Checked by people", summary.manifest.agreement is not None),
         ("near-duplicates", "Near-duplicates", True),
         ("ledger", "Ledger", True),

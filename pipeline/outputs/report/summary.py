@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.outputs.held_against.contamination import Contamination, contamination
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.report.by_video import ByVideo, count_by_video
 from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
@@ -47,6 +48,8 @@ class Bar:
     losses: tuple[Loss, ...] = ()
 
 
+MOST_REASONS = 4
+"""Reasons that a language's queries were lost for which are told."""
 MOST_DEMANDS = 3
 """Queries that hinge on so many dimensions of difficulty, or on more, are counted together."""
 
@@ -71,6 +74,7 @@ class Summary:
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)  # stage, reason of queries
     written: Counter[tuple[str, str]] = field(default_factory=Counter)  # query type, variant
     kept: Counter[tuple[str, str]] = field(default_factory=Counter)
+    asked_in: Counter[tuple[str, str]] = field(default_factory=Counter)  # language, "kept" or the reason why not
     rated: Counter[str] = field(default_factory=Counter)  # verdict, of queries that their writer rated
     hinging: Counter[tuple[str, str]] = field(default_factory=Counter)  # dimension of difficulty, verdict
     demands: Counter[tuple[str, int, bool]] = field(default_factory=Counter)  # length, dimensions hinged on, kept
@@ -84,6 +88,7 @@ class Summary:
     failures: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, error class
     rejections: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # stage, step, reason
     first_stages: FirstStages | None = None  # of several
+    contamination: Contamination | None = None
     panel: Panel | None = None
 
     @property
@@ -108,6 +113,19 @@ class Summary:
         seen = self.manifest.recipe.get("judge", {}).get("modalities", MODALITIES)
         variants = {variant for _, variant in self.written}
         return [name for name in MODALITIES if name not in seen and variants & {name, "all"}]
+
+    @property
+    def yields(self) -> list[tuple[str, int, int, str]]:
+        """Of each language that was asked for: queries kept, queries written, and why most of the others were lost."""
+        found = []
+        for language in sorted({language for language, _ in self.asked_in}):
+            counts = Counter({said: count for (each, said), count in self.asked_in.items() if each == language})
+            written, kept = counts.total(), counts.pop("kept", 0)
+            why = ", ".join(
+                f"{count} {reason}" for reason, count in sorted(counts.items(), key=_most_first)[:MOST_REASONS]
+            )
+            found.append((language, kept, written, why))
+        return found
 
     @property
     def query_types(self) -> list[str]:
@@ -194,6 +212,7 @@ def summarize(output: str, manifest: Manifest) -> Summary:
         summary.failures[row["stage"], row["step"], row["error_class"]] += 1
     for row in tables.rows("rejections", ["stage", "step", "reason"]):
         summary.rejections[row["stage"], row["step"], row["reason"]] += 1
+    summary.contamination = contamination(manifest, tables)
     return summary
 
 
@@ -224,8 +243,12 @@ def _count_queries(summary: Summary, tables: Tables) -> None:
             "stage",
             "reason",
             "evidence_cut",
+            "language",
         ],
     ):
+        if row["language"]:
+            said = "kept" if row["verdict"] == "kept" else row["reason"] or "unknown"
+            summary.asked_in[row["language"], said] += 1
         kind = (row["query_type"] or "", row["variant"] or "")
         summary.written[kind] += 1
         summary.cut.update(("queries", cut["modality"]) for cut in row["evidence_cut"] or ())
@@ -255,6 +278,10 @@ def _count_judgements(summary: Summary, tables: Tables) -> None:
             summary.pairs_kept += 1
         else:
             summary.pairs_dropped[row["reason"] or "not in an example"] += 1
+
+
+def _most_first(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
 
 
 def stratum_order(name: str) -> int:

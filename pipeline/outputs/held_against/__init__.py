@@ -1,0 +1,1 @@
+"""What an output says of the test sets that it was held against."""
