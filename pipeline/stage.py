@@ -63,13 +63,15 @@ class LedgerBuilder:
         """What was done and what was found done: (step of the journal, name, how many)."""
         return merge(self.works, "All work", pipeline) | "Add up work" >> AddUpWork()
 
+    def counted(self, pipeline: beam.Pipeline) -> dict[beam.PCollection, list[Counted]]:
+        """All collections, each with how it is counted; the losses of all steps are one."""
+        return {**self.counts, merge([*self.losses, *self.unlisted], "All lost", pipeline): [(key_of, None)]}
+
     def tallies(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """The Tally of every stage, step, outcome and reason."""
-        lost: list[Counted] = [(key_of, None)]
-        counted = {**self.counts, merge([*self.losses, *self.unlisted], "All lost", pipeline): lost}
         counts = [
             items | f"Count {n}" >> beam.ParDo(Count(*how)).with_output_types(tuple[Key, int])
-            for n, (items, how) in enumerate(counted.items())
+            for n, (items, how) in enumerate(self.counted(pipeline).items())
         ]
         return merge(counts, "All counts", pipeline) | "Add up" >> AddUp()
 

@@ -6,11 +6,10 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
@@ -29,7 +28,7 @@ from transforms.journal.budget import PAID_STEPS, Cost
 from transforms.journal.counts import UNTOLD, add, work_of
 from transforms.journal.journal import Journal
 from transforms.journal.record import STEPS
-from transforms.ledger import Key as LedgerKey
+from transforms.ledger import Counted
 from transforms.protocols.engine import Waits
 from transforms.protocols.teacher import Ladder
 from transforms.storage.cache_failed import CacheFailed
@@ -134,28 +133,19 @@ def _open(journal: Journal) -> None:
 
 def _look(job: Job, pipeline: beam.Pipeline, entries_path: str) -> None:
     """Put all stages but the last onto the pipeline, and count what comes by."""
-    ledger = _Counting()
+    ledger = LedgerBuilder()
     found = put_stages(pipeline, job, entries_path, ledger)
+    for n, (items, counted) in enumerate(ledger.counted(pipeline).items()):
+        _ = items | f"Count {n}" >> beam.Map(_add_one, counted)
     _ = ledger.work(pipeline) | "Work" >> beam.MapTuple(add)
     _ = found["decoded"] | "Length" >> beam.Map(_add_length)
 
 
-class _Counting(LedgerBuilder):
-    """Accounts for a look: counts are Beam's own, which come with its result, and there is no ledger to write."""
-
-    def count(
-        self,
-        label: str,
-        items: beam.PCollection,
-        key: LedgerKey | Callable[[Any], LedgerKey],
-        amount: Callable[[Any], int] | None = None,
-    ) -> None:
-        _ = items | label >> beam.Map(_add_one, key)
-
-
-def _add_one(item: object, key: LedgerKey | Callable[[Any], LedgerKey]) -> None:
-    stage, step, outcome, _ = key(item) if callable(key) else key
-    add(f"{stage}/{step}", outcome, 1)
+def _add_one(item: object, counted: Sequence[Counted]) -> None:
+    """Count an item by Beam's own counters, which come with a run's result: a look writes no ledger."""
+    for key, _ in counted:
+        stage, step, outcome, _ = key(item) if callable(key) else key
+        add(f"{stage}/{step}", outcome, 1)
 
 
 def _add_length(video: Video) -> None:
