@@ -80,6 +80,7 @@ def _verify(
         if waits is not None and not isinstance(found, Loss):
             found = waits
         if isinstance(found, Loss):
+            advance("verify", found.kind)
             detail = f"{query.edit}: {query.text} ({found.detail})"
             yield lost(replace(found, detail=detail, video_id=written.video_id, query_id=written.query_id))
         else:
@@ -95,7 +96,6 @@ def _ask(
     except UnparsableReply as error:
         return _loss("rejected", error.reason, error.detail)
     except TeacherFailed as error:
-        advance("verify", "failed")
         return _loss("failed", type(error).__name__, str(error))
     except Deferred as deferred:
         return _loss("deferred", deferred.reason, "")

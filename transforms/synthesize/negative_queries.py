@@ -124,11 +124,13 @@ def _write(
         found = write_negatives(teacher, example.query_id, example.query, count, seed, template)
         yield NegativeQueries(example, engine.stamp(), tuple(found))
     except UnparsableReply as error:
+        advance("negatives", "rejected")
         yield lost(Loss("rejected", "synthesize", "negatives", error.reason, error.detail, *about))
     except TeacherFailed as error:
         advance("negatives", "failed")
         yield lost(Loss("failed", "synthesize", "negatives", type(error).__name__, str(error), *about))
     except Deferred as deferred:
+        advance("negatives", "deferred")
         yield lost(Loss("deferred", "synthesize", "negatives", deferred.reason, "", *about))
 
 
