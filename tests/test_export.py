@@ -117,7 +117,7 @@ def test_the_release_makes_the_groups_that_our_trainer_reads(exported, split):
 @pytest.mark.parametrize("negatives", [1, 2])
 def test_groups_that_the_release_draws_have_the_shape_of_those_of_our_plan(exported, negatives):
     examples = read_queries(Shards(str(exported[0].parent / "out")), "train")
-    plan = plan_queries(examples, epochs=1, batch=1, negatives=negatives, seed=0)
+    plan = plan_queries(examples, epochs=1, batch=1, negatives=negatives, positives=1, seed=0)
 
     drawn = groups_of_the_release(exported[0] / "train.jsonl", negatives, seed=0)
 
