@@ -9,10 +9,9 @@ import msgspec
 
 from prompts.echo import echoes
 from prompts.evidence import quote
-from prompts.reply import UnparsableReply, excerpt, split_thinking
+from prompts.queries_reply import list_schema, object_schema, read_queries, require_characters
+from prompts.reply import UnparsableReply, excerpt
 from prompts.template import Prompt, Template, load_template
-from prompts.write_queries import find_reply
-from schemas.check import read_plain
 from schemas.example import EDITS, Edit
 from schemas.visible import one_line
 
@@ -32,20 +31,12 @@ class _Item(msgspec.Struct):
     query: str
 
 
-class _Reply(msgspec.Struct):
-    queries: list[_Item]
-
-
 def negatives_schema(count: int) -> dict[str, Any]:
     """JSON Schema of a reply of at most ``count`` negative queries; it keeps to what OpenAI's strict mode knows."""
     change, query = ({"type": "string", "maxLength": _LONGEST[name]} for name in ("change", "query"))
     # In this order: the model settles what it changes before it writes the query.
-    item = _object({"change": change, "edit": {"type": "string", "enum": list(EDITS)}, "query": query})
-    return _object({"queries": {"type": "array", "items": item, "minItems": 1, "maxItems": count}})
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    item = object_schema({"change": change, "edit": {"type": "string", "enum": list(EDITS)}, "query": query})
+    return object_schema({"queries": list_schema(item, count)})
 
 
 def negatives_prompt(query: str, count: int, template: Template | None = None) -> Prompt:
@@ -60,21 +51,11 @@ def parse_negatives(reply: str, template: Template | None = None) -> list[Negati
         UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries", "two answers" or "echoes
             the prompt".
     """
-    _, answer = split_thinking(reply)
-    try:
-        found = read_plain(find_reply(answer), _Reply)
-    except msgspec.ValidationError as error:
-        raise UnparsableReply("wrong schema", str(error)) from error
-    if not found.queries:
-        raise UnparsableReply("no queries")
-    return [_draft(item, template or load_template("negative_queries")) for item in found.queries]
+    return [_draft(item, template or load_template("negative_queries")) for item in read_queries(reply, _Item)]
 
 
 def _draft(item: _Item, template: Template) -> NegativeDraft:
-    try:
-        item.query.encode()
-    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
-        raise UnparsableReply("not json", "half a surrogate pair in a string") from error
+    require_characters(item.query)
     text = one_line(item.query)
     if not text:
         raise UnparsableReply("wrong schema", "a query is empty")

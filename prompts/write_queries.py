@@ -4,7 +4,6 @@ these are read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,9 @@ import msgspec
 
 from prompts.echo import echoes
 from prompts.evidence import DEFAULT_BUDGETS, EvidenceBudgets, neutralise, render_evidence
+from prompts.queries_reply import list_schema, object_schema, read_queries, require_characters
 from prompts.reply import UnparsableReply, excerpt, split_thinking
 from prompts.template import Prompt, Template, load_template
-from schemas.check import read_plain
 from schemas.difficulty import DIMENSIONS, HIGHEST, Ratings
 from schemas.query import QUERY_TYPES, QueryType
 from schemas.video import MODALITIES, Evidence, Modality
@@ -67,10 +66,6 @@ class _Item(_Part, kw_only=True):
     parts: list[_Part] = []
 
 
-class _Reply(msgspec.Struct):
-    queries: list[_Item]
-
-
 # What each type asks for. Base and specific can be had from any modality, cross from any two.
 _NEEDED: dict[QueryType, Modality] = {"ocr": "ocr", "speech": "asr", "text": "metadata", "visual": "caption"}
 _CITED = 8  # pieces of evidence a query
@@ -96,19 +91,19 @@ def reply_schema(shown: Collection[Modality], count: int, requests: bool = False
     modalities = [modality for modality in MODALITIES if modality in shown]
     kind = {
         "query_type": {"type": "string", "enum": list(types_for(shown))},
-        "modalities": _array({"type": "string", "enum": modalities}, len(modalities)),
+        "modalities": list_schema({"type": "string", "enum": modalities}, len(modalities)),
     }
-    parts = {"parts": _array(_object({"query": _string("query"), **kind}), MOST_PARTS)}
+    parts = {"parts": list_schema(object_schema({"query": _string("query"), **kind}), MOST_PARTS)}
     # In this order: the model reasons before it writes the query, and a reply cut off in between lacks required fields.
     properties = {
-        "evidence": _array(_string("evidence"), _CITED),
+        "evidence": list_schema(_string("evidence"), _CITED),
         "rationale": _string("rationale"),
         "query": _string("request" if requests else "query"),
         **(parts if requests else {}),
         **kind,
-        "difficulty": _object({name: {"type": "integer", "enum": [*range(HIGHEST + 1)]} for name in DIMENSIONS}),
+        "difficulty": object_schema({name: {"type": "integer", "enum": [*range(HIGHEST + 1)]} for name in DIMENSIONS}),
     }
-    return _object({"queries": _array(_object(properties), count)})
+    return object_schema({"queries": list_schema(object_schema(properties), count)})
 
 
 def without_bounds(schema: Any) -> Any:
@@ -124,14 +119,6 @@ def without_bounds(schema: Any) -> Any:
 
 def _string(name: str) -> dict[str, Any]:
     return {"type": "string", "maxLength": _LONGEST[name]}
-
-
-def _array(items: dict[str, Any], most: int) -> dict[str, Any]:
-    return {"type": "array", "items": items, "minItems": 1, "maxItems": most}
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def queries_values(
@@ -180,14 +167,7 @@ def parse_queries(reply: str, shown: Collection[Modality], template: Template | 
         UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries", "echoes the prompt" or
             "two answers" (that differ: one of them may be quoted from the evidence).
     """
-    _, answer = split_thinking(reply)
-    try:
-        found = read_plain(find_reply(answer), _Reply)
-    except msgspec.ValidationError as error:
-        raise UnparsableReply("wrong schema", str(error)) from error
-    if not found.queries:
-        raise UnparsableReply("no queries")
-    return [_draft(item, shown, template or load_template("write_queries")) for item in found.queries]
+    return [_draft(item, shown, template or load_template("write_queries")) for item in read_queries(reply, _Item)]
 
 
 def ask_again(error: UnparsableReply) -> str:
@@ -208,48 +188,8 @@ def quotable(reply: str) -> str:
     return answer.strip().replace("<", "\\u003c")
 
 
-def find_reply(answer: str) -> object:
-    """The one JSON object with a "queries" key; what stands before it may hold braces of its own.
-
-    Raises:
-        UnparsableReply: "not json", "truncated", "wrong schema", or "two answers" (that differ).
-    """
-    decoder = json.JSONDecoder(strict=False)  # raw line breaks inside strings are common and harmless
-    replies: list[object] = []
-    failure: UnparsableReply | None = None
-    start = answer.find("{")
-    while start >= 0:
-        try:
-            found, end = decoder.raw_decode(answer, start)
-        except json.JSONDecodeError as error:
-            if error.msg.startswith("Unterminated string") or error.pos >= len(answer.rstrip()):
-                cut_off = UnparsableReply("truncated", excerpt(answer, end=True))
-                if replies and '"queries"' in answer[start:]:
-                    raise cut_off from error  # it was the last word
-                failure = failure or cut_off
-                break
-            failure = failure or UnparsableReply("not json", f"{error.msg} at character {error.pos}")
-            end = start + 1
-        except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
-            raise UnparsableReply("not json", str(error)) from error
-        else:
-            if isinstance(found, dict) and "queries" in found:
-                replies.append(found)
-            else:
-                failure = failure or UnparsableReply("wrong schema", "the object has no key 'queries'")
-        start = answer.find("{", end)
-    if any(reply != replies[0] for reply in replies[1:]):
-        raise UnparsableReply("two answers", excerpt(answer))
-    if replies:
-        return replies[0]
-    raise failure or UnparsableReply("not json", excerpt(answer))
-
-
 def _draft(item: _Item, shown: Collection[Modality], template: Template) -> Draft:
-    try:
-        "".join((item.query, item.rationale, *item.evidence, *(part.query for part in item.parts))).encode()
-    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no file can hold
-        raise UnparsableReply("not json", "half a surrogate pair in a string") from error
+    require_characters(item.query, item.rationale, *item.evidence, *(part.query for part in item.parts))
     text, rationale = one_line(item.query), one_line(item.rationale)
     written = (text, rationale, *(one_line(part.query) for part in item.parts))
     if echo := next((said for said in written if echoes(said, template)), None):
