@@ -218,8 +218,8 @@ class Recipe(Section, frozen=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        confirmed = self.curate.positives == "confirmed"
-        require(not confirmed or bool(self.judge.panel), "curate.positives: confirmed needs a judge.panel", "no panel")
+        if self.curate.positives == "confirmed" and not self.judge.panel:
+            raise InvalidRecord("curate.positives: confirmed needs a judge.panel")
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain values."""

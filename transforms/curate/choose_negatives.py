@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 
 from schemas.example import Edit, ExampleCandidate, NegativeQueries, NegativeQuery, QueryCandidate, VideoExample
-from schemas.query import Judgement
 from transforms.curate.concept_balance import rejected
+from transforms.curate.verdict import verdict_of
 from transforms.ledger import LOSSES
 
 
@@ -47,7 +47,11 @@ def video_examples(group: NegativeQueries) -> Iterator[VideoExample]:
     example = group.example
     if group.queries and group.verifier is not None:
         true = _true(example.query_id, example.query, example.candidates[0])
-        negatives = (_negative(query, query.judgement) for query in group.queries if query.judgement is not None)
+        negatives = (
+            QueryCandidate(one.query_id, one.text, 0, one.edit, **verdict_of(one.judgement))
+            for one in group.queries
+            if one.judgement is not None
+        )
         yield VideoExample(
             example.query_id, group.video_id, example.split, group.writer, group.verifier, (true, *negatives)
         )
@@ -70,24 +74,4 @@ def _true(query_id: str, query: str, positive: ExampleCandidate) -> QueryCandida
         censored=positive.censored,
         label_mass=positive.label_mass,
         delta_prior=positive.delta_prior,
-    )
-
-
-def _negative(query: NegativeQuery, judgement: Judgement) -> QueryCandidate:
-    margin = judgement.margin
-    return QueryCandidate(
-        query_id=query.query_id,
-        query=query.text,
-        label=0,
-        edit=query.edit,
-        teacher_label=judgement.label,
-        delta=margin.delta if margin else None,
-        delta_lo=margin.lo if margin else None,
-        delta_hi=margin.hi if margin else None,
-        p_yes=margin.p_yes if margin else None,
-        confidence_source=judgement.confidence_source,
-        rationale=judgement.rationale,
-        censored=margin.censored if margin else None,
-        label_mass=margin.label_mass if margin else None,
-        delta_prior=judgement.delta_prior,
     )

@@ -16,6 +16,7 @@ from schemas.losses import Loss
 from schemas.people.mark import Mark
 from schemas.query import Judgement, Query
 from transforms.curate.strata import stratum_of
+from transforms.curate.verdict import verdict_of
 from transforms.ledger import LOSSES, lost
 from transforms.teacher.panel import PanelRules
 
@@ -174,24 +175,15 @@ def _of_dropped(judgement: Judgement, stratum: Stratum) -> CuratedPair:
 
 
 def _candidate(pair: CuratedPair) -> ExampleCandidate:
-    judgement, margin = pair.judgement, pair.judgement.margin
+    judgement = pair.judgement
     return ExampleCandidate(
         video_id=judgement.video_id,
         label=int(pair.stratum in POSITIVES),
         stratum=pair.stratum,
-        teacher_label=judgement.label,
-        delta=margin.delta if margin else None,
-        delta_lo=margin.lo if margin else None,
-        delta_hi=margin.hi if margin else None,
-        p_yes=margin.p_yes if margin else None,
-        confidence_source=judgement.confidence_source,
-        rationale=judgement.rationale,
         rank=judgement.rank,
         score=judgement.score,
-        censored=margin.censored if margin else None,
-        label_mass=margin.label_mass if margin else None,
-        delta_prior=judgement.delta_prior,
         runs=judgement.runs,
+        **verdict_of(judgement),
     )
 
 
