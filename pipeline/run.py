@@ -33,6 +33,7 @@ from schemas.capabilities import Capabilities
 from schemas.fingerprint import fingerprint
 from transforms.curate.split import split_of
 from transforms.decontaminate.test_sets import TestFile
+from transforms.emit.shards import ShardCounts
 from transforms.extract.identify import state_of
 from transforms.extract.list_input import Listing, entries_json, read_entries
 from transforms.group.group_videos import GroupVideos
@@ -69,9 +70,9 @@ class Job:
     test_files: tuple[TestFile, ...] = ()
 
     @property
-    def shards(self) -> int:
+    def shards(self) -> ShardCounts:
         """Shards a table."""
-        return self.recipe.shards(len(self.listing.entries))
+        return self.recipe.shards(len(self.listing.entries), len(self.human))
 
 
 def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
@@ -217,7 +218,7 @@ def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         elapsed_s=0.0,
     )
-    return Submitted(info=info, steps=tuple(steps), shards=job.shards)
+    return Submitted(info=info, steps=tuple(steps), parts=job.shards.by_pair)
 
 
 def given_of(job: Job) -> str:
