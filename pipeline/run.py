@@ -14,12 +14,12 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipeline.config import Recipe
 from pipeline.curate import Curate, CurateByVideo
-from pipeline.emit import BY_VIDEO, Emit
+from pipeline.emit import BY_VIDEO, NECESSITY, Emit
 from pipeline.engines import Engines
 from pipeline.extract import Extract
 from pipeline.finish import Submitted, publish_finished, read_submitted
 from pipeline.human import HumanQuery, PlaceHumanQueries
-from pipeline.judge import FirstLook, Judge
+from pipeline.judge import FindNecessities, FirstLook, Judge
 from pipeline.mine import Mine
 from pipeline.outputs.errors import OutputError, with_fix
 from pipeline.outputs.lock import hold
@@ -121,11 +121,15 @@ def put_stages(
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
         recipe.curate, ledger, job.labels.by_query if job.labels else {}, recipe.judge.heeds
     )
-    by_video = {}
+    more = {}
+    if recipe.judge.necessity is not None:
+        more[NECESSITY] = (curated["examples"], videos) | "Necessity" >> FindNecessities(
+            recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
+        )
     if (negatives := recipe.synthesize.negative_queries) is not None:
         asked = JudgeOptions(negatives.modalities, seed, recipe.judge.evidence)
         wordings = {name: replace(asked, template=job.prompts[name]) for name in ("judge", "judge_reworded")}
-        by_video[BY_VIDEO] = (curated["examples"], videos) | "By video" >> CurateByVideo(
+        more[BY_VIDEO] = (curated["examples"], videos) | "By video" >> CurateByVideo(
             negatives,
             recipe.synthesize.filters,
             engines,
@@ -143,7 +147,7 @@ def put_stages(
         "written": (synthesized["written"], human) | "All written" >> beam.Flatten(),
         "ranked": mined["ranked"],
         **curated,
-        **by_video,
+        **more,
     }
 
 

@@ -42,6 +42,7 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "panel": TeacherReply,
         "negatives": TeacherReply,
         "verify": TeacherReply,
+        "necessity": TeacherReply,
     }
 )
 

@@ -23,6 +23,7 @@ STEPS: Mapping[str, str] = {
     "panel": "doubtful pairs judged again",
     "negatives": "prompts answered (negative queries)",
     "verify": "negative queries verified",
+    "necessity": "positives judged without a modality",
     "emit": "shards written",
 }
 # What each step is given its items by: once that is at its end, all of them are there.
@@ -39,6 +40,7 @@ _BEFORE: Mapping[str, tuple[str, ...]] = {
     "panel": ("judge",),
     "negatives": ("write", "judge"),
     "verify": ("negatives",),
+    "necessity": ("judge", "panel"),
 }
 _TELLING_S = 1.0  # a rate over less than that says nothing
 
