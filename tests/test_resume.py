@@ -128,11 +128,11 @@ def test_a_budget_of_some_calls_defers_the_rest_and_continuing_ends_in_the_same_
     calls = sum(work[step]["run"] for step in PAID)
     cache, budget = ["--cache", str(folder / "other")], ["--max-calls", str(calls // 4)]
 
-    for cuts in (("judge",), ("verify", "necessity")):  # first the judge's calls, and then those about groups
+    for cut in ("judge", "verify"):  # first within the judge's calls, and then within those about negative queries
         made = run(folder, *budget, *cache, output="part", expect=DEFERRED)
         lines = read_ledger((folder / "part" / "ledger.json").read_bytes())
         assert sum(made.get(step, 0) for step in PAID) == calls // 4
-        assert {("judge", cut) for cut in cuts} <= {(line.stage, line.step) for line in lines if line.deferred}
+        assert ("judge", cut) in {(line.stage, line.step) for line in lines if line.deferred}
         assert "work was left for later" in capsys.readouterr().out
         assert "left work for a later one" in (folder / "part" / "README.md").read_text()
 
