@@ -78,8 +78,7 @@ def necessity_of(
     shown, delta = shown_of(video, options), positive.labelled.delta
     without = []
     for modality, judgement in said.items():
-        known = delta is not None and judgement.margin is not None
-        drop = delta - judgement.margin.delta if known else None
+        drop = None if delta is None or judgement.margin is None else delta - judgement.margin.delta
         without.append(Without(modality=modality, drop=drop, **verdict_of(judgement)))
     return Necessity(
         query_id=positive.query.query_id,

@@ -64,10 +64,10 @@ class Attribution:
 
     def _of_step(self, change: Change) -> Causes:
         """Of what was lost at a step that is asked about groups; none of anything else."""
-        step, query_id = change.row.get("step"), change.row.get("query_id")
+        row, step = change.row, change.row.get("step")
         if step in OF_NEGATIVES:
-            return self._negatives(query_id)
-        return self._necessity(query_id, change.row["video_id"]) if step == "necessity" else NOTHING
+            return self._negatives(row["query_id"])
+        return self._necessity(row["query_id"], row["video_id"]) if step == "necessity" else NOTHING
 
     def _ranking(self, change: Change) -> Causes:
         query_id, given, columns = change.key[0], self._given, set(change.columns)
