@@ -37,8 +37,15 @@ from transforms.workers.recorded import WORK, recorded_map
 FORMAT = 1
 
 _FAILURES = (EngineFailed, MemoryError)
+_NOTHING = 1e-6  # of the sum of the weights: coordinates of unit vectors in fp32 are off by 1e-7
 
 T = TypeVar("T")
+
+
+class CancelOut(ValueError):
+    """The vectors of a text's fields, each times its weight, add up to nothing."""
+
+
 Weights = Mapping[Modality, int]
 EQUAL: Weights = EVEN.by_field()
 
@@ -85,23 +92,28 @@ class EmbeddedVideo:
     files: tuple[tuple[CachedFile, int], ...]
 
     def embedding(self, cache: Cache) -> Embedding:
-        """The vectors, read from the cache and joined (see ``join_fields``)."""
+        """The vectors, read from the cache and joined; raises as ``join_fields`` does."""
         return join_fields([(_read(file, cache), weight) for file, weight in self.files])
 
 
 def join_fields(fields: list[tuple[Embedding, int]]) -> Embedding:
     """The vectors of a text from those of its fields, each with a weight above 0.
 
-    Single vectors are added up by their weights, and the sum brought to length 1; of several, all are kept.
+    Single vectors are added up by their weights, in order, and the sum brought to length 1; of several, all are kept.
 
     Raises:
-        ValueError: the sum is zero.
+        CancelOut: what is left of the sum is rounding, which has no direction.
     """
     if len(fields) == 1:
         return fields[0][0]
-    rows = np.concatenate([embedding.vectors for embedding, _ in fields])
     if all(embedding.levels == (1,) for embedding, _ in fields):
-        return Embedding.of(np.array([weight for _, weight in fields], np.float64) @ rows)
+        total = np.zeros(fields[0][0].dims)
+        for embedding, weight in fields:  # one by one: a product of matrices adds up in an order of its own
+            total += weight * embedding.vectors[0].astype(np.float64)
+        if np.abs(total).max() <= _NOTHING * sum(weight for _, weight in fields):
+            raise CancelOut("the vectors of its fields, each times its weight, add up to nothing")
+        return Embedding.of(total)
+    rows = np.concatenate([embedding.vectors for embedding, _ in fields])
     return Embedding(rows, (len(rows),))
 
 
