@@ -71,7 +71,8 @@ class Mine(beam.PTransform):
         filtered = ranked | "Done" >> Advance("retrieve", "done") | "Filter" >> FilterRankings(config.ambiguity)
         self.ledger.step("mine", "filter", ranked, filtered.rankings, filtered.losses)
 
-        choices = (filtered.rankings, splits, near) | "Choose" >> ChoosePairs(config.candidates, config.margin)
+        choose = ChoosePairs(config.candidates, config.margin, config.fusion.quotas)
+        choices = (filtered.rankings, splits, near) | "Choose" >> choose
         chosen = choices | "Guard" >> LeaveOut()
         self.ledger.step("mine", "guard", choices, chosen.pairs, chosen.losses)
         return {"ranked": ranked, "rankings": filtered.rankings, "pairs": chosen.pairs}
