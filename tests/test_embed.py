@@ -1,4 +1,5 @@
 import shutil
+import wave
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from transforms.journal.counts import counted_aside
 from transforms.journal.journal import Journal
 from transforms.journal.record import RecordedFailure
 from transforms.ledger import LOSSES
-from transforms.media.frame_pack import write_frame_pack
+from transforms.media.frame_pack import read_frame_pack, write_frame_pack
 from transforms.mine.embed import (
     CancelOut,
     EmbeddedVideo,
@@ -183,6 +184,38 @@ def test_frames_are_given_with_their_times_and_the_pack_is_what_decides(cache, j
     assert first.vectors[0] == pytest.approx(np.array([2, 20, 1]) / np.linalg.norm([2, 20, 1]), abs=2e-2)
     assert first.vectors.tobytes() != other.vectors.tobytes()
     assert (outcomes, same.embedding(cache).vectors.tobytes()) == (["cached"], first.vectors.tobytes())
+
+
+@dataclass(frozen=True)
+class Ears(Letters):
+    """Hears as well: the sum of the samples that it is given is one number more."""
+
+    reads: str = "frames"
+    sound_s: float = 0.25
+
+    def embed_frames_and_sound(self, frames: Sequence[Frame], sound: np.ndarray) -> Embedding:
+        return Embedding.of(np.array([*self.embed_frames(frames).vectors[0], float(sound.sum())]))
+
+
+def test_an_engine_that_hears_is_given_the_beginning_of_the_sound_where_there_is_any(cache, journal, tmp_path):
+    samples = np.full(8000, 3, np.int16)
+    with wave.open(str(tmp_path / "made.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, len(samples), "NONE", ""))
+        file.writeframes(samples.tobytes())
+    cache.publish(str(tmp_path / "made.wav"), "audio/00/1.flac")
+    silent = video(1, frames=True)
+    loud = replace(silent, audio="audio/00/1.flac")
+
+    def embedded(seen: Video, engine: Letters) -> tuple[list[str], list[float]]:
+        outcomes, found = runs(journal, lambda: embed_video(seen, engine, cache, journal))
+        return outcomes, found.embedding(cache).vectors[0].tolist()
+
+    seen = Letters().embed_frames(read_frame_pack(f"{cache.root}/{silent.frame_pack}")).vectors[0]
+    heard = Embedding.of(np.array([*seen, 3.0 * 4000])).vectors[0].tolist()
+    assert embedded(loud, Ears()) == (["run"], heard)
+    assert embedded(loud, Ears()) == (["cached"], heard)
+    assert embedded(silent, Ears()) == (["run"], seen.tolist())
+    assert embedded(loud, Ears(sound_s=0.0))[1] == embedded(loud, Letters(reads="frames"))[1] == seen.tolist()
 
 
 def test_a_frame_pack_that_cannot_be_read_stops_the_run_and_is_no_failure_of_its_video(cache, journal):

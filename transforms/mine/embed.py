@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import apache_beam as beam
 import numpy as np
@@ -21,12 +21,14 @@ from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.ledger import LOSSES, lost
+from transforms.media.audio import read_windows
 from transforms.media.frame_pack import read_frame_pack
 from transforms.mine.documents import EVEN
 from transforms.progress import Advance, advance
-from transforms.protocols.embed import Embedder, Embedding, EmbedEngine
+from transforms.protocols.embed import Embedder, Embedding, EmbedEngine, HearingEmbedder, Hears
 from transforms.protocols.engine import Waits, loaded
 from transforms.protocols.frames import Frame
+from transforms.protocols.speech import Samples
 from transforms.search.vector_file import read_vectors, write_vectors
 from transforms.storage.cache import Cache, CachedFile
 from transforms.workers.engine_at_work import EngineFailed, engine_at_work
@@ -141,7 +143,8 @@ def embed_video(
 ) -> EmbeddedVideo | None:
     """Where the vectors of a video are, which are made unless they are there; None where it has nothing to embed.
 
-    An engine that reads frames is given all of its frame pack; one that reads text each field by itself that has words
+    An engine that reads frames is given all of its frame pack, and the beginning of its sound where it hears; one that
+    reads text each field by itself that has words
     and a weight above 0, so that another weight makes no vector anew. The errors are those of ``embed_query``; a video
     of which one field fails has no vectors, for half of its words would rank it elsewhere.
     """
@@ -171,12 +174,26 @@ def _embed_text(
 
 
 def _embed_frames(video: Video, pack: str, engine: EmbedEngine, cache: Cache, journal: Journal) -> CachedFile:
-    def frames() -> list[Frame]:
-        with cache.reading(pack) as path:
-            return read_frame_pack(path)
+    sound_s = engine.sound_s if isinstance(engine, Hears) else 0.0
+    audio = video.audio if sound_s else None
 
-    key = _document_key(f"{video.uri} frames", engine, {"frames": pack})
-    return _stored(key, frames, lambda embedder, frames: embedder.embed_frames(frames), engine, cache, journal)
+    def shown() -> tuple[list[Frame], Samples | None]:
+        with cache.reading(pack) as path:
+            frames = read_frame_pack(path)
+        if audio is None:
+            return frames, None
+        with cache.reading(audio) as path:
+            return frames, next(read_windows(path, sound_s), None)
+
+    key = _document_key(f"{video.uri} frames", engine, {"frames": pack, **({"sound": audio} if audio else {})})
+    return _stored(key, shown, _embed_shown, engine, cache, journal)
+
+
+def _embed_shown(embedder: Embedder, shown: tuple[list[Frame], Samples | None]) -> Embedding:
+    frames, sound = shown
+    if sound is None:
+        return embedder.embed_frames(frames)
+    return cast(HearingEmbedder, embedder).embed_frames_and_sound(frames, sound)
 
 
 def _document_key(subject: str, engine: EmbedEngine, inputs: Mapping[str, str]) -> Key:
