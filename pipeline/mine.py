@@ -92,7 +92,8 @@ class Mine(beam.PTransform):
 def ranked_by(found: Retrieved, fusion: FusionConfig, depth: int) -> Ranking:
     """The ranking of a query by its runs: the only one as it is, several fused to the best ``depth``."""
     (_, only), *others = found.runs
-    return ranking_of(found.query, fuse(dict(found.runs), fusion, depth) if others else only, found.runs)
+    fused = fuse(dict(found.runs), fusion, depth) if others else only
+    return ranking_of(found.query, fused, found.runs, found.own)
 
 
 def _select(query: Query, known: Mapping[str, str]) -> Iterator[Any]:

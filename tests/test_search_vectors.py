@@ -92,6 +92,8 @@ def test_each_query_finds_the_nearest_and_each_video_without_vectors_is_told(tmp
         "q002": [("angle", ("south", "east"))],
     }
     assert losses == []
+    own = {one.query.query_id: dict(one.own)["angle"] for one in KEPT["found"]}  # also where two others are nearer
+    assert own == {f"q{n:03d}": pytest.approx(math.cos(math.radians(angle))) for n, angle in enumerate((10, 100, 170))}
     assert sorted((loss.kind, loss.step, loss.reason, loss.video_id) for loss in videos) == [
         ("failed", "embed angle", "EngineFailed", "odd"),
         ("rejected", "embed angle", "no words", "wordless"),

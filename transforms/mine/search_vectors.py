@@ -227,8 +227,12 @@ class _Search(beam.DoFn):
         waiting, self._waiting = self._waiting, []
         if self._pack is None:
             return [found.and_run(self.name, Candidates()) for found, _ in waiting]
-        results = search_many(self._pack, [embedding for _, embedding in waiting], self.depth, self.options)
-        return [found.and_run(self.name, one.candidates) for (found, _), one in zip(waiting, results, strict=True)]
+        asked, own = [embedding for _, embedding in waiting], [found.query.video_id for found, _ in waiting]
+        results = search_many(self._pack, asked, self.depth, self.options, own)
+        return [
+            found.and_run(self.name, one.candidates, one.positive_score)
+            for (found, _), one in zip(waiting, results, strict=True)
+        ]
 
     def _open(self, corpus: Corpus) -> Pack:
         # What is mapped stays, though a file that was made or copied for this alone is removed.
