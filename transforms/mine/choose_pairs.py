@@ -26,7 +26,7 @@ _NO_QUOTAS: Mapping[str, int] = MappingProxyType({})
 # A pair before its video is at hand: video id, query id, the query's text, whether the video is its own, the video's
 # rank and score, and its (run, rank, score) in each run that found it. Plain tuples, because there are some 20 a query
 # and Beam encodes nothing in less.
-Assignment = tuple[str, str, str, bool, int, float, tuple[tuple[str, int, float], ...]]
+Assignment = tuple[str, str, str, bool, int, float, tuple[tuple[str, int | None, float], ...]]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
