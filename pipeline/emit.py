@@ -25,7 +25,7 @@ from schemas.video import Video
 from transforms.curate.curate_query import CuratedPair
 from transforms.curate.thresholds import Thresholds
 from transforms.emit.frame_grid import FrameGrid, on_grid
-from transforms.emit.shards import Row, WriteShards, WrittenFile
+from transforms.emit.shards import Row, ShardCounts, WriteShards, WrittenFile
 from transforms.emit.write_parts import WriteParts
 from transforms.media.frame_pack import read_jpegs
 from transforms.mine.retrieve import Ranking
@@ -68,7 +68,7 @@ class Emit(beam.PTransform):
     config: EmitConfig
     runs: tuple[str, ...]
     output: str
-    shards: int
+    shards: ShardCounts
     cache: Cache
     ledger: LedgerBuilder
 
@@ -137,7 +137,7 @@ class Emit(beam.PTransform):
         lines |= {name: partial(run_of_kept, tag=run or FIRST_STAGE) for name, run in runs.items()}
         ranked = found["ranked"] | "Of rankings" >> beam.FlatMap(of_ranking, runs)
         kept = found["examples"] | "Of examples" >> beam.FlatMap(of_example, tuple(runs))
-        return (ranked, kept) | "Trec" >> WriteParts(self.output, self.shards, lines)
+        return (ranked, kept) | "Trec" >> WriteParts(self.output, self.shards.by_pair, lines)
 
     def _write_counts(self, _: str, gathered: Iterable[tuple[str, Any]]) -> str:
         by_name: dict[str, list[Any]] = defaultdict(list)

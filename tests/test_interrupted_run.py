@@ -16,7 +16,7 @@ from pipeline.outputs.manifest import manifest_sha256
 from pipeline.outputs.staging import COMMIT, STAGING
 from pipeline.outputs.verify.verify import verify
 from runners.cli.main import main
-from transforms.emit.shards import WriteShards
+from transforms.emit.shards import ShardCounts, WriteShards
 from transforms.journal.journal import Journal
 from transforms.journal.segments import CannotJournal
 from transforms.storage.files import list_files
@@ -105,7 +105,7 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_earlier_outp
         monkeypatch.setattr(LocalFileSystem, "create", full)
         monkeypatch.setattr(LocalFileSystem, "delete", lambda *_: None)  # the file was never there
         with beam.Pipeline() as pipeline:
-            _ = {"videos": pipeline | beam.Create(tiny_rows()["videos"])} | WriteShards(str(staging), 1)
+            _ = {"videos": pipeline | beam.Create(tiny_rows()["videos"])} | WriteShards(str(staging), ShardCounts(1, 1))
 
     assert cut_short(monkeypatch, earlier, samples, work) == 1
 

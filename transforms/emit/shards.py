@@ -27,6 +27,7 @@ _WRITER_OPTIONS = {
 }
 _ROWS_A_GROUP = {"videos": 8}
 _DEFAULT_ROWS_A_GROUP = 1024
+_BY_VIDEO = ("videos", "perception")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,18 @@ class WrittenFile:
     sha256: str
     size_bytes: int
     rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCounts:
+    """How many shards a table has: one with a row a video, and one whose rows come of queries, candidates and pairs."""
+
+    by_video: int
+    by_pair: int
+
+    def of(self, table: str) -> int:
+        """Those of a table, of each of its splits."""
+        return self.by_video if table in _BY_VIDEO else self.by_pair
 
 
 def shard_index(key: str, count: int) -> int:
@@ -128,7 +141,7 @@ def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 @dataclass
 class WriteShards(beam.PTransform):
-    """{table: rows} -> WrittenFile: every table as ``shards`` Parquet files a split, empty ones too.
+    """{table: rows} -> WrittenFile: every table as so many Parquet files a split as ``shards`` says, empty ones too.
 
     Of a table with splits, each row is a pair (split, row).
 
@@ -138,16 +151,16 @@ class WriteShards(beam.PTransform):
     """
 
     output: str
-    shards: int
+    shards: ShardCounts
     complete: Mapping[str, Callable[[Row], Row]] = field(default_factory=dict)
 
     def expand(self, tables: dict[str, beam.PCollection]) -> beam.PCollection:
         pipeline = next(iter(tables.values())).pipeline
         parts = [(name, part) for name in tables for part in TABLES[name].parts]
-        every = [((*part, index), None) for part in parts for index in range(self.shards)]
+        every = [((*part, index), None) for part in parts for index in range(self.shards.of(part[0]))]
         # Injected so that a shard without rows is a file too: readers rely on the names.
         empty = pipeline | "All shards" >> beam.Create(every, reshuffle=False)
-        keyed = [rows | f"Key {name}" >> beam.Map(_keyed, name, self.shards) for name, rows in tables.items()]
+        keyed = [rows | f"Key {name}" >> beam.Map(_keyed, name, self.shards.of(name)) for name, rows in tables.items()]
         return (
             (*keyed, empty)
             | "Merge" >> beam.Flatten()
@@ -161,7 +174,7 @@ class WriteShards(beam.PTransform):
         present: Iterable[Row] = in_order([row for row in rows if row is not None], table.key)
         if name in self.complete:
             present = map(self.complete[name], present)
-        path = table.shard_path(part, index, self.shards)
+        path = table.shard_path(part, index, self.shards.of(name))
         return WrittenFile(path, *write_shard(join(self.output, path), name, present))
 
 

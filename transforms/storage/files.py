@@ -173,16 +173,26 @@ def size(path: str) -> int | None:
 
 def match(pattern: str) -> list[str]:
     """All files that a pattern names: "*" stays within a folder, "**" does not; none where it can be no pattern."""
-    try:
-        re.compile(FileSystem.translate_pattern(pattern))
-    except re.error:  # such as "[z-a]"
-        return []
-    with _saying("list", pattern):
-        found = FileSystems.match([pattern])[0].metadata_list
-    return [metadata.path for metadata in found if not metadata.path.endswith("/")]  # as consoles mark empty folders
+    return list(_sizes(pattern))
 
 
 def list_files(root: str) -> list[str]:
     """All files below ``root``, as paths relative to it with forward slashes, sorted; empty where nothing is."""
+    return list(list_sizes(root))
+
+
+def list_sizes(root: str) -> dict[str, int]:
+    """The bytes of every file of ``list_files``, in its order."""
     base = root.rstrip("/") + "/"
-    return sorted(path[len(base) :] for path in match(glob.escape(base) + "**"))
+    return {path[len(base) :]: size for path, size in sorted(_sizes(glob.escape(base) + "**").items())}
+
+
+def _sizes(pattern: str) -> dict[str, int]:
+    try:
+        re.compile(FileSystem.translate_pattern(pattern))
+    except re.error:  # such as "[z-a]"
+        return {}
+    with _saying("list", pattern):
+        found = FileSystems.match([pattern])[0].metadata_list
+    files = (each for each in found if not each.path.endswith("/"))  # as consoles mark empty folders
+    return {each.path: int(each.size_in_bytes) for each in files}
