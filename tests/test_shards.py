@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 
-from transforms.emit.shards import WriteShards, shard_index, write_shard
+from transforms.emit.shards import shard_index, write_shard
+from transforms.emit.write_shards import WriteShards
 
 
 def rejection(i):
