@@ -1,8 +1,9 @@
-"""What running again costs: with nothing changed, with another judge prompt, and after a budget ran out half-way.
+"""What running again costs: with nothing changed, by force, with another judge prompt, and after a budget ran out.
 
 Run with ``python -m benchmarks.again``. The demo recipe on the sample corpus, each run a process of its own: first from
-nothing, then again into the same output, then with a judge prompt that has one more sentence (after asking ``plan``
-what that will do), and, on another cache, with half the calls as its budget, then without one.
+nothing, then again into the same output, which is left as it is, then by force, of cached results, then with a judge
+prompt that has one more sentence (after asking ``plan`` what that will do), and, on another cache, with half the calls
+as its budget, then without one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -93,6 +94,7 @@ def main() -> None:
         output, prompt = Path(folder, "one", "set"), Path(folder, "judge.txt")
         first = run(output)
         again = run(output)
+        forced = run(output, "--force")
         text = (ROOT / "prompts" / "judge.txt").read_text()
         prompt.write_text(text.replace("\n---\n", "\nTake your time.\n---\n", 1))
         changed = Path(folder, "one", "changed")
@@ -108,7 +110,8 @@ def main() -> None:
     print("| run | exit code | engine calls | model calls | deferred | wall s | CPU s | of the first | same bytes |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---|")
     print(row("first, from nothing", first, first, first))
-    print(row("again, nothing changed", again, first, first))
+    print(row("again, nothing changed", replace(again, work={}), first, first))
+    print(row("again, --force", forced, first, first))
     print(row("another judge prompt", other, first, first))
     print(row(f"from nothing, --max-calls {calls // 2}", half, first, first))
     print(row("the same command without the budget", rest, first, first))
@@ -121,8 +124,9 @@ def main() -> None:
     print("diff names:", *(line.strip() for line in diff.splitlines() if "prompt judge" in line), sep="\n  ")
     print(f"verify of the budgeted output: exit code {half_verdict.returncode}, {half_verdict.stdout.strip()}")
     sound = (
-        (again.done(ENGINES), again.done(CALLS)) == (0, 0)
-        and again.hashes == first.hashes == rest.hashes
+        again.work == first.work  # the output's own: it was not made again
+        and (forced.done(ENGINES), forced.done(CALLS)) == (0, 0)
+        and again.hashes == forced.hashes == first.hashes == rest.hashes
         and planned == made
         and (half.code, half_verdict.returncode, rest.code) == (4, 0, 0)
     )

@@ -37,10 +37,10 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {
         "first run": [*run, "--output", out],
         "the same again": [*run, "--output", out],
-        "again, if changed": [*run, "--output", out, "--if-changed"],
+        "again, forced": [*run, "--output", out, "--force"],
         "other alpha1": [*run, "--output", other, *alpha],
         "plan": ["plan", "demo", *common, "--output", out],
-        "plan, if changed": ["plan", "demo", *common, "--output", out, "--if-changed"],
+        "plan, forced": ["plan", "demo", *common, "--output", out, "--force"],
         "verify": ["verify", out],
         "diff": ["diff", out, other],
         "explain": ["explain", out, "0000007"],
@@ -125,7 +125,7 @@ def print_tables(sizes: dict[int, dict[str, Figures]]) -> None:
     figures = sizes[largest]
     made, first = figures["made"], figures["first run"]
     print(f"\nper judged pair, all stages: {1e6 * first['cpu_s'] / made['pairs']:.0f} us of CPU")
-    for name in ("the same again", "again, if changed"):
+    for name in ("the same again", "again, forced"):
         if name in figures:
             print(f"{name}: {100 * figures[name]['cpu_s'] / first['cpu_s']:.1f} % of the first run's CPU")
 

@@ -38,7 +38,7 @@ def run(recipe: str, *, input: Path, output: Path, set: Mapping[str, Any] | None
     ``recipe`` is a name or the path of a YAML file; ``set`` are values over it by dotted key, such as
     ``{"curate.alpha1": -4}``. ``options`` are those of the command line: ``limit``, ``workers``, ``cache``,
     ``queries``, ``qrels``, ``retry_failures``, ``max_calls``, ``max_tokens``, ``max_cost``, ``batch``,
-    ``if_changed``, ``beam_flags``.
+    ``force``, ``beam_flags``.
 
     Raises:
         ValueError, OSError: what was asked for cannot be done; one line that names the fix.

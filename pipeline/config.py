@@ -25,6 +25,7 @@ from schemas.video import Modality
 from transforms.curate.thresholds import CurateConfig
 from transforms.decontaminate.test_sets import TestSet
 from transforms.emit.frame_grid import FrameGrid
+from transforms.emit.shards import ShardCounts
 from transforms.extract.decode import Limits
 from transforms.group.group_videos import GroupRules
 from transforms.journal.budget import Cost
@@ -177,10 +178,15 @@ class JudgeConfig(Section, frozen=True):
 
 
 class EmitConfig(Section, frozen=True):
-    """How the output is cut: the share of events held out, rows a shard, and the frames that go into it."""
+    """How the output is cut: the share of events held out, the frames that go into it, and what a shard holds.
+
+    That is at most about so many videos, in tables whose rows are videos, and as much as comes of so many judged pairs
+    in the others, whose shards no fewer are.
+    """
 
     validation_fraction: Below1 = 0.1
     videos_per_shard: Positive = 512
+    pairs_per_shard: Positive = 50_000
     frames: FrameGrid | None = FrameGrid()
 
 
@@ -266,9 +272,11 @@ class Recipe(Section, frozen=True):
         most = videos * writing.queries_a_video + human
         return first / most if 0 < first < most else None
 
-    def shards(self, videos: int) -> int:
-        """Shards a table, from the number of input videos, so that it does not depend on what happens to them."""
-        return max(1, -(-videos // self.emit.videos_per_shard))
+    def shards(self, videos: int, human: int) -> ShardCounts:
+        """Shards a table, from the most that the input can come to: what becomes of it does not change them."""
+        pairs = (videos * self.synthesize.queries_a_video + human) * (1 + self.mine.candidates)
+        by_video = max(1, -(-videos // self.emit.videos_per_shard))
+        return ShardCounts(by_video, max(by_video, -(-pairs // self.emit.pairs_per_shard)))
 
 
 def _template(name: str, key: str, path: str | None) -> Template:

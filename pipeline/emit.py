@@ -25,7 +25,7 @@ from schemas.video import Video
 from transforms.curate.curate_query import CuratedPair
 from transforms.curate.strata import Thresholds
 from transforms.emit.frame_grid import FrameGrid, on_grid
-from transforms.emit.shards import Row, WrittenFile
+from transforms.emit.shards import Row, ShardCounts, WrittenFile
 from transforms.emit.write_parts import WriteParts
 from transforms.emit.write_shards import WriteShards
 from transforms.media.frame_pack import read_jpegs
@@ -69,7 +69,7 @@ class Emit(beam.PTransform):
     config: EmitConfig
     runs: tuple[str, ...]
     output: str
-    shards: int
+    shards: ShardCounts
     cache: Cache
     ledger: LedgerBuilder
 
@@ -135,7 +135,7 @@ class Emit(beam.PTransform):
         lines |= {name: partial(run_of_kept, tag=run or FIRST_STAGE) for name, run in runs.items()}
         ranked = found["ranked"] | "Of rankings" >> beam.FlatMap(of_ranking, runs)
         kept = found["examples"] | "Of examples" >> beam.FlatMap(of_example, tuple(runs))
-        return (ranked, kept) | "Trec" >> WriteParts(self.output, self.shards, lines)
+        return (ranked, kept) | "Trec" >> WriteParts(self.output, self.shards.by_pair, lines)
 
     def _write_counts(self, _: str, gathered: Iterable[tuple[str, Any]]) -> str:
         by_name: dict[str, list[Any]] = defaultdict(list)

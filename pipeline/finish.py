@@ -31,13 +31,14 @@ from transforms.storage.files import delete, exists, join, read_bytes, write_byt
 class Submitted:
     """A run whose graph was built: the file ``.job.json`` of an output that somebody else than its driver may finish.
 
-    ``steps`` are the ledger's lines in order, ``shards`` those a table. ``job`` is what the runner calls it, ``page``
-    where it can be watched, ``flags`` the options of Beam that find it again; all empty where it runs in this process.
+    ``steps`` are the ledger's lines in order, ``parts`` those of each TREC file. ``job`` is what the runner calls it,
+    ``page`` where it can be watched, ``flags`` the options of Beam that find it again; all empty where it runs in this
+    process.
     """
 
     info: RunInfo
     steps: tuple[Step, ...]
-    shards: int
+    parts: int
     job: str = ""
     page: str = ""
     flags: tuple[str, ...] = ()
@@ -99,7 +100,7 @@ def finish(output: str, submitted: Submitted) -> tuple[Manifest, list[Line]]:
     check_balance(lines, info.entries)
     refuse_lost(lines, warnings, Tables(staging, counts.files))
     for name in (*run_files(runs_of(info.recipe)), QRELS):
-        join_parts(staging, name, submitted.shards)
+        join_parts(staging, name, submitted.parts)
     elapsed_s = (datetime.now(UTC) - datetime.fromisoformat(info.created)).total_seconds()
     info = replace(info, elapsed_s=round(elapsed_s, 1), work=work, thresholds=next(iter(counts.thresholds), None))
     manifest = complete(staging, info, counts.files)

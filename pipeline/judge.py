@@ -68,7 +68,7 @@ class Judge(beam.PTransform):
         for judge, (asked, said, losses) in judged.items():
             self.ledger.step("judge", judge, asked, said, losses)
         first, *panel = judged.values()
-        found = {"judgements": first.said | "Done" >> Advance("judge", "done"), "losses": first.losses}
+        found = {"judgements": first.said, "losses": first.losses}
         if panel:
             found["losses"] = [one.losses for one in judged.values()] | "All losses" >> beam.Flatten()
             found["panel"] = [one.said for one in panel] | "Panel" >> beam.Flatten()
@@ -113,7 +113,9 @@ class Judge(beam.PTransform):
         judge = JudgePairs(self.engines.judge, self.journal, options)
         judged = place(due, f"Judge{which}", judge, self.engines.resources.get("judge"))
         self.ledger.works.append(judged[WORK])
-        found = {FIRST: Judged(assigned, judged.judgements, judged.losses)}
+        # Counted before what is judged first and what after is put together, which ends the runner's step.
+        said = judged.judgements | f"Done{which}" >> Advance("judge", "done")
+        found = {FIRST: Judged(assigned, said, judged.losses)}
         for name in config.panel:
             found[name] = self._judged_again(name, judged[DOUBTFUL], options, which)
         return found

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
@@ -34,10 +33,11 @@ from schemas.capabilities import Capabilities
 from schemas.fingerprint import fingerprint
 from transforms.curate.split import split_of
 from transforms.decontaminate.test_sets import TestFile
+from transforms.emit.shards import ShardCounts
 from transforms.extract.identify import state_of
 from transforms.extract.list_input import Listing, entries_json, read_entries
 from transforms.group.group_videos import GroupVideos
-from transforms.journal.deciding import libraries_of
+from transforms.journal.deciding import code_version, libraries_of
 from transforms.journal.journal import Journal
 from transforms.journal.record import FORMAT
 from transforms.judge.judge_pairs import JudgeOptions
@@ -72,9 +72,9 @@ class Job:
     test_files: tuple[TestFile, ...] = ()
 
     @property
-    def shards(self) -> int:
+    def shards(self) -> ShardCounts:
         """Shards a table."""
-        return self.recipe.shards(len(self.listing.entries))
+        return self.recipe.shards(len(self.listing.entries), len(self.human))
 
 
 def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
@@ -230,11 +230,11 @@ def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         elapsed_s=0.0,
     )
-    return Submitted(info=info, steps=tuple(steps), shards=job.shards)
+    return Submitted(info=info, steps=tuple(steps), parts=job.shards.by_pair)
 
 
 def given_of(job: Job) -> str:
-    """The fingerprint of all that decides an output, of each video its file's size, times and inode.
+    """The fingerprint of all that decides an output, also this code; of each video its file's size, times and inode.
 
     It is "" where that would take long to ask, of an object store, or cannot be had.
     """
@@ -248,7 +248,7 @@ def given_of(job: Job) -> str:
     stamps = job.engines.stamps()
     prompts = {name: template.version for name, template in job.prompts.items()}
     marks = job.labels.by_query if job.labels else {}
-    decided = (job.recipe.fingerprint, stamps, libraries_of(stamps), prompts, version("hardquery"), FORMAT)
+    decided = (job.recipe.fingerprint, stamps, libraries_of(stamps), prompts, code_version(), FORMAT)
     return fingerprint([*decided, entries_json(job.listing.entries).decode(), states, job.human, marks, job.test_files])
 
 

@@ -35,14 +35,14 @@ def default_cache(output: str) -> str:
 @dataclass(frozen=True)
 class Prepared:
     """A job, Beam's options for it, and what is to be said before it starts, a line each; where it is to run elsewhere,
-    ``remote`` says where. ``if_changed`` leaves an output alone that a run would only make again.
+    ``remote`` says where. ``force`` makes an output again that is otherwise left alone, as nothing has changed.
     """
 
     job: Job
     options: PipelineOptions
     notes: tuple[str, ...]
     remote: Remote | None = None
-    if_changed: bool = False
+    force: bool = False
 
 
 def prepare(request: Request, look_only: bool = False) -> Prepared:
@@ -114,7 +114,7 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
         labels=labels,
         test_files=test_files,
     )
-    return Prepared(job, options, tuple(notes), remote, request.if_changed)
+    return Prepared(job, options, tuple(notes), remote, request.force)
 
 
 def _labels(path: str | None, output: str) -> Labels | None:

@@ -37,5 +37,5 @@ class Request:
     max_tokens: int | None = None
     max_cost: float | None = None
     batch: str | None = None
-    if_changed: bool = False
+    force: bool = False
     beam_flags: tuple[str, ...] = ()

@@ -42,7 +42,8 @@ def run(prepared: Prepared, views: Sequence[View] = (), say: Say = print) -> Fin
     """
     job, options = prepared.job, prepared.options
     if (finished := left_alone(prepared)) is not None:
-        say(f"nothing has changed since {finished.manifest.created}: {job.output} stays as it is")
+        since = f"nothing has changed since {finished.manifest.created}"
+        say(f"{since}: {job.output} stays as it is (--force makes it again)")
         return finished
     progress.reset()
     local.quieten()
@@ -56,7 +57,7 @@ def run(prepared: Prepared, views: Sequence[View] = (), say: Say = print) -> Fin
 def left_alone(prepared: Prepared) -> Finished | None:
     """The earlier run whose output is to be left alone, as this one would only make it again, if there is one."""
     job = prepared.job
-    found = standing(job.output, given_of(job)) if prepared.if_changed else None
+    found = standing(job.output, given_of(job)) if not prepared.force else None
     return Finished(*found, damage=()) if found is not None else None
 
 

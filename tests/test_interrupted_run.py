@@ -15,6 +15,7 @@ from pipeline.outputs.manifest import manifest_sha256
 from pipeline.outputs.staging import COMMIT, STAGING
 from pipeline.outputs.verify.verify import verify
 from runners.cli.main import main
+from transforms.emit.shards import ShardCounts
 from transforms.emit.write_shards import WriteShards
 from transforms.journal.journal import Journal
 from transforms.journal.segments import CannotJournal
@@ -104,7 +105,7 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_earlier_outp
     def work(staging: Path) -> None:
         monkeypatch.setattr(files, "open", full, raising=False)
         with beam.Pipeline() as pipeline:
-            _ = {"videos": pipeline | beam.Create(tiny_rows()["videos"])} | WriteShards(str(staging), 1)
+            _ = {"videos": pipeline | beam.Create(tiny_rows()["videos"])} | WriteShards(str(staging), ShardCounts(1, 1))
 
     assert cut_short(monkeypatch, earlier, samples, work) == 1
 

@@ -88,7 +88,7 @@ def test_what_does_not_verify_is_not_published_and_can_be_looked_at(output, vide
     before = manifest_sha256(str(output))
     monkeypatch.setattr("pipeline.finish.check_staged", lambda *_: [Problem("queries/", "is wrong", "q-1")] * 2)
 
-    assert main(["run", "demo", f"--input={videos / 'good'}", f"--output={output}", *FAST]) == 3
+    assert main(["run", "demo", f"--input={videos / 'good'}", f"--output={output}", "--force", *FAST]) == 3
 
     said = " ".join(capsys.readouterr().err.split())
     assert "not published: what was made does not verify: queries/, q-1: is wrong (and 1 or more others)" in said

@@ -82,6 +82,29 @@ def test_of_as_many_queries_as_there_can_be_so_many_are_judged_first(sample, sha
     assert load_recipe("rankvideo", [f"judge.sample_queries={sample}"]).share_judged_first(100, human=3) == share
 
 
+COUNTED = []
+
+
+def counting(request):
+    COUNTED.append(progress.snapshot()["judge"].ended)
+    return TeacherReply("<think>It is.</think><answer>yes</answer>")
+
+
+def test_pairs_are_counted_while_they_are_judged_those_judged_first_and_the_others(tmp_path):
+    COUNTED.clear()
+    progress.reset()
+    pairs = [("v0", f"q{at}", "which flood", False, 1, 9.0, ()) for at in range(60)]
+    engines = Engines(None, None, None, None, None, (), ScriptedEngine(counting))
+    pipeline = local.make_pipeline(local.pipeline_options([], 1))
+    with closing(Journal(str(tmp_path))) as journal:
+        inputs = pipeline | "Pairs" >> beam.Create(pairs), pipeline | "Videos" >> beam.Create([video("v0", "A flood.")])
+        look = FirstLook(CurateConfig(), 0.4)
+        _ = inputs | Judge(JudgeConfig({}), engines, journal, load_template("judge"), 0, LedgerBuilder(), look)
+        local.run(pipeline, threading.Event.wait)
+
+    assert [*COUNTED] == list(range(60))
+
+
 ASKED = []
 
 

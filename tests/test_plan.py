@@ -270,7 +270,7 @@ def test_the_table_has_a_line_a_step_and_says_which_bound_would_stop_the_run(don
 def test_a_cache_that_cannot_be_read_is_one_line(done, capsys):
     (done / ".hardquery" / "journal" / "judge" / "20310101T000000-1-0.jsonl").mkdir()
 
-    assert main(command("plan", done)) == 2
+    assert main([*command("plan", done), "--force"]) == 2
 
     assert "(--cache" in (said := capsys.readouterr().err)
     assert said.count("\n") == 1

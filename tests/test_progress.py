@@ -91,6 +91,17 @@ def test_what_follows_is_foretold_anew_by_what_became_of_the_step_before():
     assert (seen["judge"].due, seen["judge"].exact) == (200, False)
 
 
+def test_queries_that_come_one_by_one_are_no_more_taken_for_the_last_until_pairs_are_judged():
+    counts = {name: counted(10, 10, 4.0) for name in ("decode", "asr")} | {"write": counted(50, 50, 4.0)}
+    going = outlook({**counts, "retrieve": counted(31, 30, 3.0)}, FORETOLD, never)
+    after = outlook({**counts, "retrieve": counted(70, 70, 7.0), "judge": counted(700, 1, 0.0)}, FORETOLD, never)
+
+    (retrieve,) = (step for step in going.steps if step.step == "retrieve")
+    assert (retrieve.due, retrieve.exact, round(retrieve.left_s)) == (80, False, 5)
+    (retrieve,) = (step for step in after.steps if step.step == "retrieve")
+    assert (retrieve.due, retrieve.over) == (70, True)
+
+
 def test_time_is_left_by_the_pace_so_far_and_before_that_by_earlier_runs():
     counts = {"decode": counted(10, 10, 5.0), "asr": counted(10, 5, 20.0), "write": counted(50, 10, 20.0)}
     earlier = {"retrieve": 0.5, "judge": 0.25}

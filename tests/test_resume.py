@@ -28,7 +28,7 @@ PAID = ("caption", "write", "judge", "negatives", "verify")
 
 def command(folder: Path, output: str = "out") -> list[str]:
     given = ["--input", str(folder / "list.jsonl"), "--output", str(folder / output), "--workers", "1"]
-    return ["run", "demo", *given, *(f"--set={setting}" for setting in FAST)]
+    return ["run", "demo", "--force", *given, *(f"--set={setting}" for setting in FAST)]
 
 
 def run(folder: Path, *options: str, output: str = "out", expect: int = 0) -> dict[str, int]:

@@ -228,14 +228,14 @@ def test_a_job_of_a_cluster_is_found_by_its_name_and_can_be_cancelled():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         options = choose(["--runner=flink", f"--flink_master=localhost:{server.server_port}"]).options
-        submitted = Submitted(info=None, steps=(), shards=1, job="ours")
+        submitted = Submitted(info=None, steps=(), parts=1, job="ours")
         found = room_of("FlinkRunner").find(submitted, options)
         assert is_at_work(found)
         found.cancel()
         assert found.state == PipelineState.CANCELLED
         with pytest.raises(RuntimeError, match=r"^java.lang.Oops: no disk$"):
             found.wait_until_finish()
-        assert room_of("flink").find(Submitted(info=None, steps=(), shards=1, job="nobody's"), options) is None
+        assert room_of("flink").find(Submitted(info=None, steps=(), parts=1, job="nobody's"), options) is None
     finally:
         server.shutdown()
         server.server_close()

@@ -5,18 +5,25 @@ from pathlib import Path
 import pytest
 from tiny_output import write_tiny
 
-from pipeline.outputs.manifest import write_manifest
+from pipeline.outputs.manifest import Manifest, read_manifest, write_manifest
 from pipeline.outputs.standing import standing
 from pipeline.run import given_of
 from runners import run as runners_run
 from runners.job import prepare
 from runners.request import Request
+from transforms.journal import deciding
 from transforms.ledger import Line, ledger_json
 
 
 def make(folder: Path) -> None:
-    write_manifest(str(folder), replace(write_tiny(str(folder)), given="the same"))
-    (folder / "ledger.json").write_bytes(ledger_json([Line("extract", "decode", 3, 3)], {}))
+    keep(folder, write_tiny(str(folder)), ledger_json([Line("extract", "decode", 3, 3)], {}))
+
+
+def keep(folder: Path, manifest: Manifest, ledger: bytes) -> None:
+    (folder / "ledger.json").write_bytes(ledger)
+    sizes = {file.path: (folder / file.path).stat().st_size for file in manifest.files}
+    files = tuple(replace(file, size_bytes=sizes[file.path]) for file in manifest.files)
+    write_manifest(str(folder), replace(manifest, given="the same", files=files))
 
 
 @pytest.fixture
@@ -46,7 +53,7 @@ def test_an_output_does_not_stand_that_was_given_something_else(output, given):
     ],
 )
 def test_an_output_does_not_stand_that_has_something_left_to_be_tried_again(output, ledger):
-    (output / "ledger.json").write_bytes(ledger)
+    keep(output, read_manifest(str(output)), ledger)
 
     assert standing(str(output), "the same") is None
 
@@ -81,12 +88,39 @@ def test_what_decides_an_output_tells_files_and_recipes_apart(request_, tmp_path
     assert given(request_) != first
 
 
-def test_a_run_that_is_to_act_on_changes_alone_leaves_a_standing_output(output, request_, monkeypatch):
-    prepared = prepare(replace(request_, output=str(output), if_changed=True), look_only=True)
+def test_an_output_does_not_stand_whose_file_is_of_another_size(output):
+    with (output / "run.trec").open("ab") as file:
+        file.write(b"\n")
+
+    assert standing(str(output), "the same") is None
+
+
+def test_edited_code_is_another_code(tmp_path, monkeypatch):
+    for folder in deciding.MAKERS:
+        (tmp_path / folder).mkdir()
+    (tmp_path / "prompts" / "judge.md").write_text("is it?")
+    monkeypatch.setattr(deciding, "__file__", str(tmp_path / "transforms" / "journal" / "deciding.py"))
+
+    def digest() -> str:
+        deciding.code_version.cache_clear()
+        return deciding.code_version()
+
+    first = digest()
+    (tmp_path / "prompts" / "judge.pyc").write_bytes(b"compiled")
+    assert digest() == first
+    (tmp_path / "prompts" / "judge.md").write_text("was it?")
+    assert digest() != first
+    deciding.code_version.cache_clear()
+
+
+def test_a_run_leaves_a_standing_output_alone(output, request_, monkeypatch):
+    prepared = prepare(replace(request_, output=str(output)), look_only=True)
     monkeypatch.setattr(runners_run, "given_of", lambda job: "the same")
     said = []
 
     finished = runners_run.run(prepared, say=said.append)
 
     assert (finished.manifest.given, finished.deferred) == ("the same", 0)
-    assert said == [f"nothing has changed since {finished.manifest.created}: {output} stays as it is"]
+    since = f"nothing has changed since {finished.manifest.created}"
+    assert said == [f"{since}: {output} stays as it is (--force makes it again)"]
+    assert runners_run.left_alone(replace(prepared, force=True)) is None

@@ -134,8 +134,11 @@ def test_four_groups_are_learned_by_heart(model, tmp_path):
 
 
 MOMENTS = {
-    "in the middle of an epoch, three steps after a checkpoint": ("log", 7, True),
-    "while the first checkpoint is written, whose weights are there already": ("_save_rng_state", 4, False),
+    "in the middle of an epoch, three steps after a checkpoint": (("log", 7, True), "fork"),
+    "while the first checkpoint is written, whose weights are there already": (
+        ("_save_rng_state", 4, False),
+        "forkserver",
+    ),
 }
 
 
@@ -160,7 +163,8 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(moment, steady, 
     config, uninterrupted = steady
     output = tmp_path / "run"
     command = ["train", "ranking", str(write_config(tmp_path / "config.yaml", config)), "--data", str(data)]
-    assert exit_code_of_training(MOMENTS[moment], [*command, "--output", str(output)]) == -signal.SIGKILL
+    when, workers = MOMENTS[moment]
+    assert exit_code_of_training(when, [*command, "--output", str(output)], workers) == -signal.SIGKILL
     assert (output / "run.json").exists()
     assert not (output / "model").exists()
 

@@ -7,14 +7,18 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 Moment = tuple[str, int, bool]
 """A method of ``StageTrainer``, the step at which it is called, and whether death comes after it or in its place."""
 
 _IMPORTED = ["runners.cli.main", "trainer.perception", "trainer.ranking", "trainer.retriever.stage", "trainer.run"]
+_PATIENCE_S = 300.0  # which only a process that stays meets
 
 
 def run_ranks(ranks: int, function: Callable[..., object], *args: object) -> None:
@@ -30,11 +34,30 @@ def run_ranks(ranks: int, function: Callable[..., object], *args: object) -> Non
     assert [process.exitcode for process in running] == [0] * ranks
 
 
-def exit_code_of_training(moment: Moment, arguments: Sequence[str]) -> int | None:
-    """How ``hardquery train`` ends that kills itself at this moment."""
-    process = _started(_train_and_die, moment, arguments)
+def exit_code_of_training(moment: Moment, arguments: Sequence[str], workers: str = "fork") -> int | None:
+    """How ``hardquery train`` ends that kills itself at this moment; nothing that it started may stay.
+
+    ``workers`` says how its loaders start theirs: those that read object stores do by a fork server.
+    """
+    mark = uuid4().hex
+    process = _started(_train_and_die, mark, moment, arguments, workers)
     process.join()
+    for left in _marked(mark):
+        with suppress(ProcessLookupError):
+            ended = os.pidfd_open(left)
+            assert wait([ended], timeout=_PATIENCE_S), f"process {left} outlived the training that started it"
+            os.close(ended)
     return process.exitcode
+
+
+def _marked(mark: str) -> list[int]:
+    """The processes that were started with this in their environment, and those that they forked."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 def _started(function: Callable[..., object], *args: object) -> BaseProcess:
@@ -48,10 +71,13 @@ def _started(function: Callable[..., object], *args: object) -> BaseProcess:
 def _as_rank(rank: int, ranks: int, port: int, function: Callable[..., object], *args: object) -> None:
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in own.items()}, MASTER_ADDR="127.0.0.1")
+    multiprocessing.set_start_method("fork", force=True)  # which is Linux's own; a fork server's children keep to its
     function(*args)
 
 
-def _train_and_die(moment: Moment, arguments: Sequence[str]) -> None:
+def _train_and_die(mark: str, moment: Moment, arguments: Sequence[str], workers: str) -> None:
+    os.environ["STARTED_BY"] = mark
+    multiprocessing.set_start_method(workers, force=True)
     from runners.cli.main import main
     from trainer.stage import StageTrainer
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, get_worker_info
 from transformers import ProgressCallback, Trainer, TrainingArguments
 
 from trainer.config.config import ConfigError, RunConfig, StepsConfig, TrainConfig
@@ -20,6 +26,8 @@ from trainer.config.errors import TrainingError
 COMPLETE = "complete"
 """A file that a checkpoint has when all of it, of all ranks, is written."""
 
+_IN_WORKERS = ("trainer.perception", "trainer.ranking", "trainer.retriever.stage")
+
 
 class _Bar(ProgressCallback):
     """A progress bar alone, with the loss at its end: the metrics have a file."""
@@ -27,6 +35,33 @@ class _Bar(ProgressCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if state.is_world_process_zero and self.training_bar is not None and logs and "loss" in logs:
             self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}")
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """``collate``, which has the worker that calls it end with the trainer.
+
+    PyTorch's own guard looks at the parent's id, and a worker that a fork server started has that for its parent, which
+    waits for its workers.
+    """
+
+    collate: Callable[[Sequence[Any]], dict[str, Any]]
+
+    def __call__(self, items: Sequence[Any]) -> dict[str, Any]:
+        _follow_trainer()
+        return self.collate(items)
+
+
+@cache
+def _follow_trainer() -> None:
+    trainer = multiprocessing.parent_process()
+    if trainer is not None and get_worker_info() is not None:
+        threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
+
+
+def _end_with(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
 
 
 class StageTrainer(Trainer):
@@ -48,7 +83,7 @@ class StageTrainer(Trainer):
         metrics: Path,
     ) -> None:
         super().__init__(
-            model=model, args=arguments, train_dataset=items, eval_dataset=validation, data_collator=collate
+            model=model, args=arguments, train_dataset=items, eval_dataset=validation, data_collator=_Collate(collate)
         )
         self.remove_callback(ProgressCallback)
         self.add_callback(_Bar())
@@ -147,6 +182,9 @@ def training_arguments(
         ConfigError: the batch cannot be dealt out evenly to the devices.
     """
     checkpointing = isinstance(config, TrainConfig) and config.activation_checkpointing
+    # Clients of object stores do not survive a fork; and the server imports once what each worker would.
+    context = "forkserver" if remote and config.loader_workers else None
+    multiprocessing.set_forkserver_preload(list(_IN_WORKERS))
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=stage.micro_batch,
@@ -173,8 +211,7 @@ def training_arguments(
         dataloader_drop_last=True,
         dataloader_num_workers=config.loader_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
-        # Clients of object stores do not survive a fork.
-        dataloader_multiprocessing_context="forkserver" if remote and config.loader_workers else None,
+        dataloader_multiprocessing_context=context,
         ddp_find_unused_parameters=False,
         use_cpu=not torch.cuda.is_available(),
         seed=config.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.outputs.lock import LOCK
-from transforms.storage.files import delete, exists, join, list_files
+from transforms.storage.files import delete, exists, join, list_files, list_sizes
 
 STAGING = ".staging"
 JOB = ".job.json"  # lies beside the lock while a run is at work elsewhere, and until its output is published
@@ -21,10 +21,11 @@ def is_half_published(output: str) -> bool:
     return exists(join(staging_of(output), COMMIT))
 
 
-def list_output(output: str) -> list[str]:
-    """The files of an output as its readers see it: without those of a run at work."""
+def list_output(output: str) -> dict[str, int]:
+    """The files of an output as its readers see it, without those of a run at work, and their bytes; by path."""
     hidden = (LOCK, JOB, PROGRESS)
-    return [path for path in list_files(output) if path not in hidden and not path.startswith(f"{STAGING}/")]
+    found = list_sizes(output)
+    return {path: found[path] for path in found if path not in hidden and not path.startswith(f"{STAGING}/")}
 
 
 def clear_staging(output: str) -> None:

@@ -12,7 +12,7 @@ from transforms.storage.files import join, read_bytes
 def standing(output: str, given: str) -> tuple[Manifest, list[Line]] | None:
     """The finished output of an earlier run that was ``given`` the same, and left nothing to be tried again.
 
-    None where there is none, or a file of it is gone.
+    None where there is none, or a file of it is gone or has another size.
     """
     if not given or not has_manifest(output):
         return None
@@ -20,7 +20,10 @@ def standing(output: str, given: str) -> tuple[Manifest, list[Line]] | None:
         manifest = read_manifest(output)
     except NotAnOutput:
         return None
-    if manifest.given != given or not {file.path for file in manifest.files} <= set(list_output(output)):
+    if manifest.given != given:
+        return None
+    sizes = list_output(output)
+    if any(sizes.get(file.path) != file.size_bytes for file in manifest.files):
         return None
     ledger = read_bytes(join(output, "ledger.json"))
     lines = read_ledger(ledger)

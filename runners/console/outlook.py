@@ -40,6 +40,8 @@ _BEFORE: Mapping[str, tuple[str, ...]] = {
     "negatives": ("write", "judge"),
     "verify": ("negatives",),
 }
+# Steps that are given an item when they have done the one before: all are known once the step named has begun.
+_STREAMED: Mapping[str, str] = {"retrieve": "judge"}
 _TELLING_S = 1.0  # a rate over less than that says nothing
 
 
@@ -106,6 +108,8 @@ def outlook(
         count = counts.get(step, StepCount())
         before = [steps[name] for name in _BEFORE.get(step, ()) if name in steps]
         exact = count.given > 0 and all(each.over for each in before)
+        if (after := _STREAMED.get(step)) is not None and count.due <= count.ended + 1:
+            exact = exact and counts.get(after, StepCount()).ended > 0
         if step == "decode" and step in foretold:
             exact, due = True, max(count.due, round(foretold[step]))
         else:

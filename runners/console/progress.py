@@ -178,7 +178,7 @@ def time_line(seen: Outlook) -> str:
     parts = [f"{plain_time(seen.elapsed_s)} so far"]
     names = ", ".join(STEPS[step] for step in seen.unknown)
     if seen.unknown:
-        known = f"more than {plain_time(seen.left_s)} left" if seen.left_s else "time left not known yet"
+        known = f"more than {plain_time(seen.left_s)} left" if seen.left_s >= 1 else "time left not known yet"
         parts.append(f"{known} (no pace yet: {names})")
     elif seen.left_s:
         parts.append(f"about {plain_time(seen.left_s)} left")

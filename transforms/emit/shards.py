@@ -26,6 +26,7 @@ _WRITER_OPTIONS = {
 }
 _ROWS_A_GROUP = {"videos": 8}
 _DEFAULT_ROWS_A_GROUP = 1024
+_BY_VIDEO = ("videos", "perception")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,18 @@ class WrittenFile:
     sha256: str
     size_bytes: int
     rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCounts:
+    """How many shards a table has: one with a row a video, and one whose rows come of queries, candidates and pairs."""
+
+    by_video: int
+    by_pair: int
+
+    def of(self, table: str) -> int:
+        """Those of a table, of each of its splits."""
+        return self.by_video if table in _BY_VIDEO else self.by_pair
 
 
 def shard_index(key: str, count: int) -> int:

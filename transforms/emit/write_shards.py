@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 
 from schemas.tables import TABLES
-from transforms.emit.shards import Row, WrittenFile, in_order, shard_index, write_shard
+from transforms.emit.shards import Row, ShardCounts, WrittenFile, in_order, shard_index, write_shard
 from transforms.storage.files import join
 
 
 @dataclass
 class WriteShards(beam.PTransform):
-    """{table: rows} -> WrittenFile: every table as ``shards`` Parquet files a split, empty ones too.
+    """{table: rows} -> WrittenFile: every table as so many Parquet files a split as ``shards`` says, empty ones too.
 
     Of a table with splits, each row is a pair (split, row).
 
@@ -24,16 +24,16 @@ class WriteShards(beam.PTransform):
     """
 
     output: str
-    shards: int
+    shards: ShardCounts
     complete: Mapping[str, Callable[[Row], Row]] = field(default_factory=dict)
 
     def expand(self, tables: dict[str, beam.PCollection]) -> beam.PCollection:
         pipeline = next(iter(tables.values())).pipeline
         parts = [(name, part) for name in tables for part in TABLES[name].parts]
-        every = [((*part, index), None) for part in parts for index in range(self.shards)]
+        every = [((*part, index), None) for part in parts for index in range(self.shards.of(part[0]))]
         # Injected so that a shard without rows is a file too: readers rely on the names.
         empty = pipeline | "All shards" >> beam.Create(every, reshuffle=False)
-        keyed = [rows | f"Key {name}" >> beam.Map(_keyed, name, self.shards) for name, rows in tables.items()]
+        keyed = [rows | f"Key {name}" >> beam.Map(_keyed, name, self.shards.of(name)) for name, rows in tables.items()]
         return (
             (*keyed, empty)
             | "Merge" >> beam.Flatten()
@@ -47,7 +47,7 @@ class WriteShards(beam.PTransform):
         present: Iterable[Row] = in_order([row for row in rows if row is not None], table.key)
         if name in self.complete:
             present = map(self.complete[name], present)
-        path = table.shard_path(part, index, self.shards)
+        path = table.shard_path(part, index, self.shards.of(name))
         return WrittenFile(path, *write_shard(join(self.output, path), name, present))
 
 

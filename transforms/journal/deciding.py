@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from schemas.video import EngineStamp
 from transforms.journal.record import Key
@@ -46,6 +48,8 @@ ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "dual_encoder": ("tokenizers", "torch", "torchvision"),
     "video_colbert": ("tokenizers", "torch", "torchvision"),
 }
+MAKERS = ("pipeline", "prompts", "schemas", "transforms")
+_COMPILED = (".pyc", ".pyo")
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
@@ -74,6 +78,18 @@ def _steps_of(role: str, engine: EngineStamp) -> tuple[str, ...]:
         return ("embed_video", "embed_query") if engine.name in ENGINE_LIBRARIES else ()
     step = {"writer": "write", "verifier": "verify"}.get(role, role.partition(".")[0])
     return (step,) if step in STEP_LIBRARIES else ()
+
+
+@cache
+def code_version() -> str:
+    """A digest of the code and texts that make an output, so that edited ones count though the version is the same."""
+    top = Path(__file__).parents[2]
+    files = (path for folder in MAKERS for path in (top / folder).rglob("*") if path.suffix not in _COMPILED)
+    digest = sha256()
+    for path in sorted(path for path in files if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(top).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 @cache

@@ -238,21 +238,36 @@ def size(path: str) -> int | None:
 
 def match(pattern: str) -> list[str]:
     """All files that a pattern names: "*" stays within a folder, "**" does not; none where it can be no pattern."""
+    return list(_sizes(pattern))
+
+
+def list_files(root: str) -> list[str]:
+    """All files below ``root``, as paths relative to it with forward slashes, sorted; empty where nothing is."""
+    return list(list_sizes(root))
+
+
+def list_sizes(root: str) -> dict[str, int]:
+    """The bytes of every file of ``list_files``, in its order."""
+    base = root.rstrip("/") + "/"
+    if is_remote(root):
+        return {path[len(base) :]: size for path, size in sorted(_sizes(glob.escape(base) + "**").items())}
+    found: dict[str, int] = {}
+    for folder, _, names in os.walk(base):
+        for name in names:
+            path = os.path.join(folder, name)
+            with suppress(OSError):  # files may go while they are listed
+                found[path[len(base) :]] = os.path.getsize(path)
+    return dict(sorted(found.items()))
+
+
+def _sizes(pattern: str) -> dict[str, int]:
     from apache_beam.io.filesystem import FileSystem
 
     try:
         re.compile(FileSystem.translate_pattern(pattern))
     except re.error:  # such as "[z-a]"
-        return []
+        return {}
     with _saying("list", pattern):
         found = stores().match([pattern])[0].metadata_list
-    return [metadata.path for metadata in found if not metadata.path.endswith("/")]  # as consoles mark empty folders
-
-
-def list_files(root: str) -> list[str]:
-    """All files below ``root``, as paths relative to it with forward slashes, sorted; empty where nothing is."""
-    base = root.rstrip("/") + "/"
-    if is_remote(root):
-        return sorted(path[len(base) :] for path in match(glob.escape(base) + "**"))
-    found = (os.path.join(folder, name) for folder, _, names in os.walk(base) for name in names)
-    return sorted(path[len(base) :] for path in found)
+    files = (each for each in found if not each.path.endswith("/"))  # as consoles mark empty folders
+    return {each.path: int(each.size_in_bytes) for each in files}

@@ -66,10 +66,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(default: .hardquery beside the output)",
     )
     parser.add_argument(
-        "--if-changed",
+        "--force",
         action="store_true",
-        help="do nothing where the output was made of the same files, recipe, engines, prompts and versions, and "
-        "nothing is left to be tried again",
+        help="make the output again, of cached results, even where it was made of the same files, recipe, engines, "
+        "prompts and versions and nothing is left to be tried again: such an output is otherwise left as it is",
     )
     parser.add_argument(
         "--retry-failures",

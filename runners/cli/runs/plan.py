@@ -37,8 +37,8 @@ def act(request: Request, as_json: bool) -> bool:
     said = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     for note in prepared.notes:
         said.print(note)
-    if (finished := left_alone(prepared)) is not None:
-        said.print(f"nothing has changed since {finished.manifest.created}: a run with --if-changed does nothing")
+    if not as_json and (finished := left_alone(prepared)) is not None:
+        said.print(f"nothing has changed since {finished.manifest.created}: a run does nothing (--force plans it anew)")
         return True
     try:
         with said.status("Looking up what is cached"):
