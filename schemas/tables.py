@@ -21,7 +21,7 @@ _ENGINE = pa.struct(
     [("name", pa.string()), ("version", pa.string()), ("model", pa.string()), ("fingerprint", pa.string())]
 )
 _CUT = pa.list_(pa.struct([("modality", pa.string()), ("shown", pa.int64()), ("of", pa.int64())]))
-# The places of a video in the runs that found it.
+# The places of a video in the runs that found it; that of a query's own has no rank behind a run's last candidate.
 _PLACES = pa.list_(pa.struct([("run", pa.string()), ("rank", pa.int32()), ("score", pa.float64())]))
 _BOX = pa.struct([(side, pa.float64()) for side in ("left", "top", "right", "bottom")])
 

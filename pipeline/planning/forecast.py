@@ -105,7 +105,9 @@ class Flow:
         held_out = self.recipe.emit.validation_fraction
         same_split = max(0.0, videos - 1.0) * (held_out**2 + (1.0 - held_out) ** 2)
         same_split *= _SHARING_A_WORD if self.words_alone else 1.0
-        return min(float(self.recipe.mine.candidates), same_split)
+        mine = self.recipe.mine
+        most = min(mine.candidates, sum(mine.fusion.quotas.get(name, mine.candidates) for name in mine.first_stages))
+        return min(float(most), same_split)
 
     def _count(self, line: str, outcome: str) -> int:
         return self.counts.get(line, {}).get(outcome, 0)

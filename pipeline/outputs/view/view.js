@@ -159,7 +159,7 @@ async function showQuery() {
 
 function showCandidate(pair) {
   const facts = [pair.label ? `judged ${pair.label}` : "not judged", pair.label ? nats(pair.delta) : null, pair.p_yes !== null && pair.p_yes !== undefined ? `p(yes) ${pair.p_yes.toFixed(3)}` : null, pair.rank ? `rank ${pair.rank}` : pair.label ? "not retrieved" : null, pair.kept || !pair.reason ? null : pair.reason];
-  const runs = (pair.runs || []).map((run) => `${run.run} ${run.rank}`).join(", ");
+  const runs = (pair.runs || []).map((run) => `${run.run} ${run.rank || "behind"}`).join(", ");
   const evidence = el("div", {}, el("p", { class: "soft small" }, "…"));
   const card = el("article", { class: `card candidate ${pair.stratum}`, tabindex: "-1", onfocusin: () => { current = cards().indexOf(card); markCurrent(); } },
     el("h3", {}, words(pair.stratum)),
