@@ -23,10 +23,11 @@ from schemas.query import Candidate, Candidates, Margin, Place, Query
 from schemas.tables import TABLES, row_of
 from schemas.video import Video
 from transforms.curate.curate_query import CuratedPair
-from transforms.curate.thresholds import Thresholds
+from transforms.curate.strata import Thresholds
 from transforms.emit.frame_grid import FrameGrid, on_grid
-from transforms.emit.shards import Row, ShardCounts, WriteShards, WrittenFile
+from transforms.emit.shards import Row, ShardCounts, WrittenFile
 from transforms.emit.write_parts import WriteParts
+from transforms.emit.write_shards import WriteShards
 from transforms.media.frame_pack import read_jpegs
 from transforms.mine.retrieve import Ranking
 from transforms.progress import Advance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -42,8 +42,10 @@ from transforms.journal.journal import Journal
 from transforms.journal.record import FORMAT
 from transforms.judge.judge_pairs import JudgeOptions
 from transforms.ledger import Line
-from transforms.storage.cache import Cache, is_remote
+from transforms.storage.address import is_remote
+from transforms.storage.cache import Cache
 from transforms.storage.files import join, write_bytes
+from transforms.storage.shared_files import OUTPUTS, share_files
 from transforms.workers.recorded import WORK
 
 
@@ -194,7 +196,17 @@ def execute(
             run(pipeline)
             damage = job.journal.damage()
         manifest, lines = publish_finished(job.output, submitted, confirm)
+        _share_shards(job, manifest)
     return manifest, lines, damage
+
+
+def _share_shards(job: Job, manifest: Manifest) -> None:
+    """Keep the shards of videos once that another output of the same cache has too: most of their bytes are frames."""
+    if is_remote(job.output) or is_remote(job.cache.root):
+        return
+    hashes = {file.path: file.sha256 for file in manifest.files if file.path.startswith("videos/")}
+    with suppress(OSError):  # the output is published, and as good without
+        share_files(job.output, hashes, join(job.cache.root, OUTPUTS))
 
 
 def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:

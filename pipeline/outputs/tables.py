@@ -19,6 +19,7 @@ from schemas.configuration.section import did_you_mean
 from schemas.tables import TABLES, Table
 from schemas.video import Evidence
 from transforms.emit.shards import WrittenFile
+from transforms.storage.address import is_remote
 from transforms.storage.files import join, open_seekable
 
 Row = dict[str, Any]
@@ -105,8 +106,10 @@ class Tables:
     @contextmanager
     def opened(self, path: str) -> Iterator[pq.ParquetFile]:
         """One shard, open for reading."""
-        with reading(self.output, path), open_seekable(join(self.output, path)) as stream:
-            file = pq.ParquetFile(stream)
+        whole = join(self.output, path)
+        # A file of this machine is opened by Arrow itself, which takes half the time of reading through Python.
+        source = whole if not is_remote(whole) else open_seekable(whole)
+        with reading(self.output, path), pq.ParquetFile(source) as file:
             table = path.partition("/")[0]
             if not file.schema_arrow.equals(TABLES[table].arrow_schema):
                 raise UnreadableOutput(self.output, path, f"its columns are not those of {table}")
