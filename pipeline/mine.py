@@ -71,7 +71,8 @@ class Mine(beam.PTransform):
         filtered = ranked | "Done" >> Advance("retrieve", "done") | "Filter" >> FilterRankings(config.ambiguity)
         self.ledger.step("mine", "filter", ranked, filtered.rankings, filtered.losses)
 
-        choices = (filtered.rankings, splits, near) | "Choose" >> ChoosePairs(config.candidates, config.margin)
+        choose = ChoosePairs(config.candidates, config.margin, config.fusion.quotas)
+        choices = (filtered.rankings, splits, near) | "Choose" >> choose
         chosen = choices | "Guard" >> LeaveOut()
         self.ledger.step("mine", "guard", choices, chosen.pairs, chosen.losses)
         return {"ranked": ranked, "rankings": filtered.rankings, "pairs": chosen.pairs}
@@ -91,7 +92,8 @@ class Mine(beam.PTransform):
 def ranked_by(found: Retrieved, fusion: FusionConfig, depth: int) -> Ranking:
     """The ranking of a query by its runs: the only one as it is, several fused to the best ``depth``."""
     (_, only), *others = found.runs
-    return ranking_of(found.query, fuse(dict(found.runs), fusion, depth) if others else only, found.runs)
+    fused = fuse(dict(found.runs), fusion, depth) if others else only
+    return ranking_of(found.query, fused, found.runs, found.own)
 
 
 def _select(query: Query, known: Mapping[str, str]) -> Iterator[Any]:

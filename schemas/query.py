@@ -134,15 +134,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A video's rank and score in one of several runs, by the run's name."""
+    """A video's rank and score in one of several runs, by the run's name.
+
+    A query's own video has no rank where it stands behind the last candidate, though its score be known.
+    """
 
     run: str
-    rank: int
+    rank: int | None
     score: float
 
     def __post_init__(self) -> None:
         require_text("run", self.run)
-        require(self.rank >= 1, "rank counts from 1", self.rank)
+        require(self.rank is None or self.rank >= 1, "rank counts from 1", self.rank)
         require(math.isfinite(self.score), "a first-stage score must be finite", self.score)
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from runners import dofn_specs, quick_graph
 from tests.tiny_llm import TinyLlm, make_tiny_llm, tiny_llm_in, verdict_lessons
@@ -56,10 +57,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_graphs() -> None:
-    """Pipelines of tests are built as those of runs are."""
+def _as_in_runs() -> None:
+    """Pipelines of tests are built as those of runs are, and no thread of Beam tears their elements in two.
+
+    Where one does (see ``make_pipeline``), what is read as the number of an element's windows may be any four bytes:
+    up to 17 GB of them.
+    """
     dofn_specs.remember()
     quick_graph.remember()
+    worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 
 
 @pytest.fixture(scope="session")

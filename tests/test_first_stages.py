@@ -9,7 +9,10 @@ import pytest
 from pipeline.outputs.diff.diff import diff
 from pipeline.outputs.explain.explain import explain
 from pipeline.outputs.manifest import read_manifest
-from pipeline.outputs.report.first_stages import compare_first_stages
+from pipeline.outputs.report.card import render_card
+from pipeline.outputs.report.first_stages import FirstStages, RunFigures, compare_first_stages
+from pipeline.outputs.report.report import render_report
+from pipeline.outputs.report.summary import summarize
 from pipeline.outputs.tables import Tables
 from pipeline.outputs.verify.verify import verify
 from runners.cli.main import main
@@ -191,3 +194,21 @@ def test_the_figures_of_the_first_stages_are_those_of_the_rows(tmp_path):
     assert dense.negatives == sum(row["rank"] >= 3 for row in kept)
     assert words.only == sum(row["rank"] < 3 for row in kept)
     assert found.worse == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "dense", "said"),
+    [
+        (RunFigures("words", 9, 0.5, 30, 9), RunFigures("dense", 9, 0.6, 20, 4), "words, which finds less than dense"),
+        (RunFigures("words", 9, 0.7, 30, 9), RunFigures("dense", 9, 0.6, 20, 4), ""),
+        (RunFigures("words", 9, 0.5, 30, 9), RunFigures("dense", 9, 0.6, 30, 4), ""),
+    ],
+)
+def test_a_miner_weaker_than_a_run_that_may_be_reranked_is_said(words, dense, said, tmp_path):
+    manifest = write_tiny(tmp_path / "out")
+    summary = summarize(str(tmp_path / "out"), manifest)
+    summary.first_stages = FirstStages(3, 10, 40, (words, dense, RunFigures("fused", 9, 0.7, 40)))
+
+    for text in (render_card(summary), render_report(str(tmp_path / "out"), manifest, summary)):
+        assert ("Most negatives are those of" in text) == bool(said)
+        assert said in text

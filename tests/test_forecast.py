@@ -49,6 +49,16 @@ def test_the_calls_of_a_pair_are_foretold_exactly(ladder, no_rationale_below, is
     assert len(asked) == foretold
 
 
+def test_a_judge_is_foretold_no_more_candidates_than_the_quotas_let_through(samples, tmp_path):
+    union = "mine.fusion={method: union, quotas: {bm25: 2, dense: 1}}"
+    request = Request(
+        recipe="demo", input=str(samples / "videos"), output=str(tmp_path / "out"), settings=(union,), limit=10
+    )
+    counts = foretold(prepare(request, look_only=True).job)
+
+    assert counts["judge"] == counts["retrieve"] * 4
+
+
 def test_a_run_that_was_not_looked_at_foretells_its_items_from_its_videos_and_its_recipe(samples, tmp_path):
     request = Request(
         recipe="demo",

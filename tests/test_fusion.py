@@ -71,8 +71,11 @@ def test_a_video_that_a_run_lacks_gets_the_lowest_of_its_z_scores_and_not_the_me
 
 def test_a_union_takes_the_first_of_every_run_by_the_best_rank_of_any():
     assert fused(method="union") == [("a", 1.0), ("c", 1.0), ("b", 1 / 2), ("d", 1 / 2)]
-    assert fused(method="union", quotas={"words": 2, "dense": 1}) == [("a", 1.0), ("c", 1.0), ("b", 1 / 2)]
-    assert fused(method="union", quotas={"dense": 1}) == [("a", 1.0), ("c", 1.0), ("b", 1 / 2)]
+    assert fused(method="union", depth=3) == [("a", 1.0), ("c", 1.0), ("b", 1 / 2)]
+
+
+def test_quotas_bound_what_is_judged_and_not_where_a_query_s_own_video_is_found():
+    assert fused(method="union", quotas={"words": 1, "dense": 1}) == fused(method="union")
 
 
 @pytest.mark.parametrize("method", ["rrf", "minmax", "zscore", "union"])

@@ -2,7 +2,7 @@ import threading
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import TypeOptions
+from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.worker import data_plane
 from apache_beam.testing.util import assert_that, equal_to
@@ -81,16 +81,32 @@ def test_a_worker_gets_much_input_in_many_messages(monkeypatch):
     assert 5_000_000 < max(sizes) < 15_000_000
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_no_thread_empties_the_buffers_of_a_worker(workers, monkeypatch):
+@pytest.fixture
+def streams(monkeypatch):
+    """The buffers that are made from now on."""
     made = []
     create = data_plane.ClosableOutputStream.create
     stub = staticmethod(lambda *arguments: made.append(create(*arguments)) or made[-1])
     monkeypatch.setattr(data_plane.ClosableOutputStream, "create", stub)
+    return made
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_thread_empties_the_buffers_of_a_worker(workers, streams, monkeypatch):
+    monkeypatch.setattr(worker_handlers, "DATA_BUFFER_TIME_LIMIT_MS", 1000)  # as Beam has it
     pipeline = local.make_pipeline(local.pipeline_options([], workers))
     _ = pipeline | beam.Create([1, 2, 3]) | beam.Reshuffle() | beam.Map(lambda x: x)
 
     local.run(pipeline, threading.Event.wait)
 
-    assert made
-    assert not [stream for stream in made if isinstance(stream, data_plane.TimeBasedBufferingClosableOutputStream)]
+    assert streams
+    assert not [one for one in streams if isinstance(one, data_plane.TimeBasedBufferingClosableOutputStream)]
+
+
+def test_nor_those_of_the_pipelines_of_tests(streams):
+    options = PipelineOptions(["--direct_running_mode=multi_threading", "--direct_num_workers=2"])
+    with beam.Pipeline(runner="FnApiRunner", options=options) as pipeline:
+        _ = pipeline | beam.Create([1, 2, 3]) | beam.Reshuffle() | beam.Map(lambda x: x)
+
+    assert streams
+    assert not [one for one in streams if isinstance(one, data_plane.TimeBasedBufferingClosableOutputStream)]

@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from schemas.query import Candidates
 from transforms.protocols.embed import Embedding
 from transforms.search.array_file import ArrayWriter
 from transforms.search.late_interaction import mean_max_sim
-from transforms.search.pack import NotAPack, Pack, open_pack, write_pack
+from transforms.search.pack import NotAPack, Pack, check_pack, open_pack, write_pack
 from transforms.search.search import SearchOptions, search_many
 from transforms.search.tokens import decoded, encoded
 from transforms.search.vector_file import NotVectors, read_vectors, write_vectors
@@ -235,6 +236,23 @@ def test_a_file_that_is_no_pack_is_named_in_one_line(tmp_path, how):
     with pytest.raises(NotAPack, match=r"/p is no pack: ") as refused:
         open_pack(str(tmp_path / "p"))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_bit_that_turned_anywhere_in_a_pack_is_found(tmp_path, levels):
+    entries = of_one_vector(clustered(3, 1, 8)[1]) if levels == 1 else ragged(3, levels=levels, dims=8)
+    write_pack(str(tmp_path / "p"), entries)
+    whole = (tmp_path / "p").read_bytes()
+    check_pack(io.BytesIO(whole), "p")
+
+    for place in range(len(whole)):
+        turned = bytearray(whole)
+        turned[place] ^= 1 << place % 8
+        with pytest.raises(NotAPack, match="p is no pack: its bytes are not those that were written"):
+            check_pack(io.BytesIO(turned), "p")
+    for cut in (whole[:-1], whole[:40], b""):
+        with pytest.raises(NotAPack):
+            check_pack(io.BytesIO(cut), "p")
 
 
 def test_search_needs_no_beam(tmp_path):

@@ -23,6 +23,21 @@ def test_a_model_that_may_not_be_sold_says_so():
     assert "no commercial use" in find_engine("embed", {"preset": "omni-embed-nemotron-3b"}).licence
 
 
+@pytest.mark.parametrize("name", ["gme-qwen2-vl-2b", "gme-qwen2-vl-7b", "omniembed", "omniembed-multivent"])
+def test_models_that_were_taught_to_say_a_text_at_its_end_are_asked_for_it(name):
+    engine = find_engine("embed", {"preset": name})
+
+    assert (engine.pooling, engine.generation_prompt, engine.ending) == ("lasttoken", True, "<|endoftext|>")
+
+
+def test_models_that_hear_are_given_sound():
+    assert {name for name, preset in PRESETS.items() if preset.get("sound_s")} == {
+        "omni-embed-nemotron-3b",
+        "omniembed",
+        "omniembed-multivent",
+    }
+
+
 def test_a_preset_that_is_none_or_one_of_another_engine_is_refused_in_one_line():
     with pytest.raises(EngineError, match=r"preset 'qwen3-vl-embedding-3b' is not known.*qwen3-vl-embedding"):
         find_engine("embed", {"preset": "qwen3-vl-embedding-3b"})

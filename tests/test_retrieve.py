@@ -60,6 +60,17 @@ def test_a_ranking_tells_where_each_run_has_a_video():
     assert ranking.run(None) == ranking.candidates
 
 
+def test_a_query_s_own_video_has_a_score_and_no_rank_behind_the_last_candidate():
+    runs = (("words", candidates(("pos", 2.0))), ("dense", candidates(("a", 0.9))), ("other", candidates(("b", 1.0))))
+    found = Retrieved(query())
+    for (name, run), own in zip(runs, (None, 0.25, None), strict=True):
+        found = found.and_run(name, run, own)
+    ranking = ranking_of(found.query, found.runs[0][1], found.runs, found.own)
+
+    assert ranking.places("pos") == (Place("words", 1, 2.0), Place("dense", None, 0.25))
+    assert ranking.places("a") == (Place("dense", 1, 0.9),)
+
+
 @pytest.mark.parametrize("videos", [VIDEOS, VIDEOS[::-1]])
 def test_the_corpus_is_the_videos_with_frames_in_any_order(videos):
     with beam.Pipeline(runner="FnApiRunner") as pipeline:

@@ -2,7 +2,7 @@
 
 import math
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import apache_beam as beam
@@ -11,7 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from ranking_records import query, video
 
-from schemas.video import EngineStamp
+from schemas.video import AsrSegment, EngineStamp, Evidence
 from transforms.journal.budget import Budget
 from transforms.journal.journal import Journal
 from transforms.mine import search_vectors
@@ -92,6 +92,8 @@ def test_each_query_finds_the_nearest_and_each_video_without_vectors_is_told(tmp
         "q002": [("angle", ("south", "east"))],
     }
     assert losses == []
+    own = {one.query.query_id: dict(one.own)["angle"] for one in KEPT["found"]}  # also where two others are nearer
+    assert own == {f"q{n:03d}": pytest.approx(math.cos(math.radians(angle))) for n, angle in enumerate((10, 100, 170))}
     assert sorted((loss.kind, loss.step, loss.reason, loss.video_id) for loss in videos) == [
         ("failed", "embed angle", "EngineFailed", "odd"),
         ("rejected", "embed angle", "no words", "wordless"),
@@ -131,14 +133,16 @@ def test_queries_wait_for_a_corpus_that_is_not_whole_and_the_same_run_goes_on(tm
     assert retrieve(str(tmp_path), ["10"])[0] == {"q000": [("angle", ("north", "east"))]}
 
 
-def test_a_pack_that_was_cut_short_is_packed_again(tmp_path):
+def test_a_pack_that_was_cut_short_or_changed_is_packed_again(tmp_path):
     first = retrieve(str(tmp_path), ["10"])[0]
     (pack,) = tmp_path.glob("packs/*/*")
     whole = pack.read_bytes()
-    pack.write_bytes(whole[:-9])
+    for damaged in (whole[:-9], whole.replace(np.float32(1.0).tobytes(), np.float32(-1.0).tobytes(), 1)):
+        assert damaged != whole
+        pack.write_bytes(damaged)
 
-    assert retrieve(str(tmp_path), ["10"])[0] == first
-    assert pack.read_bytes() == whole
+        assert retrieve(str(tmp_path), ["10"])[0] == first
+        assert pack.read_bytes() == whole
 
 
 def test_vectors_that_cannot_be_packed_are_one_line_that_names_the_fix(tmp_path):
@@ -182,11 +186,39 @@ def test_a_look_finds_what_a_run_would_and_writes_no_pack(tmp_path, monkeypatch)
 
 
 def test_a_look_at_a_remote_cache_without_a_pack_brings_no_vectors_here(monkeypatch):
-    pack = PackVideos("space", Cache("memory://cache"), Journal("memory://cache", look_only=True))
+    pack = PackVideos("angle", "space", Cache("memory://cache"), Journal("memory://cache", look_only=True))
     monkeypatch.setattr(Cache, "size", lambda *_: None)
     embedded = EmbeddedVideo("north", ((CachedFile("vectors/aa/aa.npz", 8, "0" * 64), 1),))
 
-    assert pack._pack("", [embedded, None]) == Corpus(waits="not packed")
+    corpus, packed = pack._pack("", [embedded, None])
+    assert (corpus, packed.value) == (Corpus(waits="not packed"), embedded)
+
+
+def test_a_video_whose_fields_cancel_out_is_told_and_the_others_are_packed_without_it(tmp_path, monkeypatch):
+    torn = replace(video("torn"), evidence=Evidence("0", (AsrSegment(0.0, 1.0, "180", 1.0),)))
+    monkeypatch.setitem(globals(), "VIDEOS", [VIDEOS[0], torn])
+
+    for packed in (1, 1):  # made, and found
+        found, losses, videos = retrieve(str(tmp_path), ["10"])
+        assert (found, losses, len(packs(tmp_path))) == ({"q000": [("angle", ("north",))]}, [], packed)
+        assert [one.video_id for one in KEPT["embedded"]] == ["north"]
+        (loss,) = videos
+        assert (loss.kind, loss.step, loss.reason, loss.video_id) == (
+            "rejected",
+            "embed angle",
+            "fields cancel out",
+            "torn",
+        )
+        assert loss.detail.startswith("mine.first_stages.angle.fields: ")
+
+
+def test_a_corpus_of_which_every_video_cancels_out_has_no_candidates(tmp_path, monkeypatch):
+    torn = replace(video("torn"), evidence=Evidence("0", (AsrSegment(0.0, 1.0, "180", 1.0),)))
+    monkeypatch.setitem(globals(), "VIDEOS", [torn])
+
+    found, _, videos = retrieve(str(tmp_path), ["10"])
+
+    assert (found, [loss.reason for loss in videos]) == ({"q000": [("angle", ())]}, ["fields cancel out"])
 
 
 def test_a_corpus_without_vectors_has_no_candidates(tmp_path, monkeypatch):

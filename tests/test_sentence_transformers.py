@@ -148,6 +148,74 @@ def test_of_one_vector_a_token_those_of_template_and_prompt_are_left_out(engine)
     assert max(scores) < 0.999
 
 
+@pytest.fixture(scope="module")
+def hearing(tmp_path_factory) -> str:
+    from tests import tiny_omni
+
+    return str(tiny_omni.build(tmp_path_factory.mktemp("omni") / "thinker", TEXTS))
+
+
+def sound(seconds: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-9000, 9000, round(16_000 * seconds), np.int16)
+
+
+def test_the_sound_of_a_video_counts_where_the_model_hears(engine, hearing):
+    given = {"model": hearing, "pooling": "mean", "reads": "frames"}
+    hears = engine(sound_s=2.0, **given)
+    embedder, shown = loaded(hears), frames(4)
+
+    silent = embedder.embed_frames(shown)
+    heard, again, other = (
+        embedder.embed_frames_and_sound(shown, sound(2, seed)).vectors.tobytes() for seed in (0, 0, 1)
+    )
+    assert silent.dims == 64
+    assert len({silent.vectors.tobytes(), heard, other}) == 3
+    assert heard == again
+    assert loaded(engine(**given)).embed_frames(shown).vectors.tobytes() == silent.vectors.tobytes()
+    assert hears.document_stamp() != engine(**given).document_stamp()
+    assert hears.query_stamp() == engine(**given).query_stamp()
+
+
+def test_a_model_that_does_not_hear_is_refused_where_sound_is_to_be_given(engine):
+    with pytest.raises(EngineError, match="takes no audio, but text"):
+        engine(reads="frames", sound_s=2.0).load()
+    with pytest.raises(EngineError, match="sound_s is for sound beside frames"):
+        engine(sound_s=2.0)
+
+
+def test_a_prompt_may_stand_in_the_text_and_an_ending_behind_the_start_of_the_answer(engine):
+    given = {"pooling": "lasttoken", "generation_prompt": True, "reads": "frames"}
+    plain = loaded(engine("bare", **given))
+    asked = loaded(
+        engine("bare", query_prompt="Query: ", document_prompt="", prompts_in="text", ending="<|endoftext|>", **given)
+    )
+    written = [
+        embedder._model.processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "text", "text": "x"}]}], add_generation_prompt=True
+        )
+        for embedder in (plain, asked)
+    ]
+    assert written[1] == written[0] + "<|endoftext|>"
+
+    ended = loaded(engine("bare", ending="<|endoftext|>", **given))
+    same = ended.embed_query("Query: " + TEXTS[0]).vectors.tobytes()
+    assert asked.embed_query(TEXTS[0]).vectors.tobytes() == same != plain.embed_query(TEXTS[0]).vectors.tobytes()
+    shown = frames(4)
+    assert asked.embed_frames(shown).vectors.tobytes() == ended.embed_frames(shown).vectors.tobytes()
+    assert asked.embed_frames(shown).vectors.tobytes() != plain.embed_frames(shown).vectors.tobytes()
+
+
+def test_a_checkpoint_with_modules_may_be_taken_for_one_of_a_transformer_alone(engine):
+    own, alone = engine("dense", pooling="mean"), engine("dense", pooling="mean", own_modules=False)
+    mean = loaded(engine("bare", pooling="mean", query_prompt="")).embed_query(TEXTS[0]).vectors
+
+    assert loaded(alone).embed_query(TEXTS[0]).vectors == pytest.approx(mean, abs=1e-6)
+    assert np.abs(loaded(own).embed_query(TEXTS[0]).vectors - mean).max() > 0.01
+    assert own.stamp() != alone.stamp()
+    with pytest.raises(EngineError, match="own_modules: false needs pooling"):
+        engine("dense", own_modules=False)
+
+
 def test_a_model_that_takes_no_video_is_refused_where_frames_are_to_be_read(tmp_path):
     from tests import tiny_clip
 

@@ -76,7 +76,12 @@ def _sizes(
 
 @cache
 def _tokenizer(family: str, texts: tuple[str, ...]) -> Any:
-    """Byte-level BPE with the pre-tokenizer of Qwen2, learned from ``texts``."""
+    extra = ("<image>", "<video>") if family == "llava_onevision" else ()
+    return bpe_tokenizer(texts, (*CONTROL[1:], *extra))
+
+
+def bpe_tokenizer(texts: tuple[str, ...], special: tuple[str, ...]) -> Any:
+    """Byte-level BPE with the pre-tokenizer of Qwen2, learned from ``texts``, with these special tokens."""
     base = transformers.Qwen2Tokenizer()._tokenizer
     bpe = Tokenizer(models.BPE())
     bpe.normalizer, bpe.pre_tokenizer, bpe.decoder = base.normalizer, base.pre_tokenizer, base.decoder
@@ -86,13 +91,12 @@ def _tokenizer(family: str, texts: tuple[str, ...]) -> Any:
     # Tags are left out: learned as part of a word, ">yes" would be one token, as ">No" is for Qwen.
     bpe.train_from_iterator([*(re.sub(r"[<>/]+", " ", text) for text in texts), *WORDS * 200], trainer)
     learned = json.loads(bpe.to_str())["model"]
-    extra = ["<image>", "<video>"] if family == "llava_onevision" else []
     return transformers.Qwen2Tokenizer(
         vocab=learned["vocab"],
         merges=[tuple(merge) for merge in learned["merges"]],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=[*CONTROL[1:], *extra],
+        additional_special_tokens=list(special),
         padding_side="left",
         model_max_length=4096,
     )

@@ -1,4 +1,4 @@
-"""Verification of a cache: whether every recorded result can be read, and every file that one names is as it was."""
+"""Verification of a cache: whether every recorded result can be read, and every file and pack is as it was."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pipeline.cache.contents import Contents, Stored, files_of, step_of, value_o
 from pipeline.outputs.problem import Problem
 from transforms.journal.record import record_of
 from transforms.journal.segments import Damage
+from transforms.search.pack import NotAPack, check_pack
 from transforms.storage.cache import Cache, CachedFile
-from transforms.storage.files import digest, join
+from transforms.storage.files import digest, join, open_seekable
 
 _DROP = "`hardquery cache prune` drops"
 _MADE = {"decode": "decoded", "embed_video": "embedded"}
@@ -28,7 +29,7 @@ class Checked:
 
 
 def verify(contents: Contents) -> Checked:
-    """Read every record, and hash every file that one names."""
+    """Read every record, and hash every file that one names, and every pack."""
     checked = Checked()
     named: dict[str, dict[CachedFile, str]] = {}  # by key: as recorded, and for which video
     for step, segments in contents.segments.items():
@@ -53,7 +54,9 @@ def verify(contents: Contents) -> Checked:
         checked.notes += _notes(step, found)
     for key, versions in sorted(named.items()):
         checked.problems += _check_file(contents.root, key, versions)
-    checked.files = len(named)
+    for pack in contents.packs:
+        checked.problems += _check_pack(contents.root, pack)
+    checked.files = len(named) + len(contents.packs)
     orphans = [file for key, file in contents.cached.items() if key not in named]
     checked.notes += _about(orphans, "that no record names", f"{_DROP} them")
     checked.notes += _about(contents.leftovers, "that were not finished", f"{_DROP} them")
@@ -83,6 +86,18 @@ def _check_file(root: str, key: str, versions: dict[CachedFile, str]) -> Iterabl
             key,
             f"changed: SHA-256 {sha256[:12]}…, recorded with {file.sha256[:12]}…: runs cannot tell and use it as "
             f"it is; delete the file, and {again}",
+        )
+
+
+def _check_pack(root: str, pack: Stored) -> Iterable[Problem]:
+    try:
+        with open_seekable(join(root, pack.path)) as stream:
+            check_pack(stream, pack.path)
+    except NotAPack:
+        yield Problem(
+            pack.path,
+            f"{pack.size_bytes} bytes that are not those that were written: a run that needs it makes it again of the "
+            f"vectors of its videos; {_DROP} it after a day",
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
+from types import MappingProxyType
 from typing import Annotated
 
 import apache_beam as beam
@@ -20,11 +21,12 @@ from transforms.mine.filter_rankings import negatives
 from transforms.mine.retrieve import Ranking
 
 NEAR_DUPLICATE, ABOVE_MARGIN = "near duplicate", "above the margin"
+_NO_QUOTAS: Mapping[str, int] = MappingProxyType({})
 
 # A pair before its video is at hand: video id, query id, the query's text, whether the video is its own, the video's
 # rank and score, and its (run, rank, score) in each run that found it. Plain tuples, because there are some 20 a query
 # and Beam encodes nothing in less.
-Assignment = tuple[str, str, str, bool, int, float, tuple[tuple[str, int, float], ...]]
+Assignment = tuple[str, str, str, bool, int, float, tuple[tuple[str, int | None, float], ...]]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -67,11 +69,14 @@ def choose_pairs(
     depth: int,
     near_of: Callable[[str], str] = str,
     margin: MarginRule | None = None,
+    quotas: Mapping[str, int] = _NO_QUOTAS,
 ) -> Iterator[Choice]:
     """The positive, then the negatives of its split from the best on until ``depth`` are found that are not left out.
 
     Left out are near-duplicates of the videos that answer the query (those of the same ``near_of``): whatever they
-    score, they answer it too; and what lies above the ``margin``. Other known positives are passed over.
+    score, they answer it too; and what lies above the ``margin``. Other known positives are passed over. With
+    ``quotas``, a negative is among as many of its split that are not left out, from the best of a run on, as that run's
+    quota says; a run without one has no limit.
 
     Raises:
         ValueError: the positive was not retrieved; such queries are dropped first.
@@ -80,21 +85,44 @@ def choose_pairs(
     if ranking.positive is None:
         raise ValueError(f"the positive of query {query.query_id!r} was not retrieved")
     yield Choice(ranking.positive)
-    split, kept = split_of(query.video_id), 0
     answers = {near_of(video_id): video_id for video_id in (*query.also_relevant, query.video_id)}
     too_near = _above(ranking, margin)
+
+    def why_not(video_id: str) -> tuple[str, str]:
+        if near := answers.get(near_of(video_id)):
+            return NEAR_DUPLICATE, f"of {near}"
+        above = too_near(video_id)
+        return (ABOVE_MARGIN, above) if above else ("", "")
+
+    split, kept = split_of(query.video_id), 0
+    looked_at = _within(ranking, quotas, lambda video_id: split_of(video_id) == split, why_not) if quotas else None
     for candidate in negatives(query, ranking.candidates):
         if kept == depth:
             return
-        if split_of(candidate.video_id) != split:
-            continue
-        if near := answers.get(near_of(candidate.video_id)):
-            yield Choice(candidate, NEAR_DUPLICATE, f"of {near}")
-        elif above := too_near(candidate.video_id):
-            yield Choice(candidate, ABOVE_MARGIN, above)
-        else:
-            kept += 1
-            yield Choice(candidate)
+        video_id = candidate.video_id
+        if split_of(video_id) == split and (looked_at is None or video_id in looked_at):
+            reason, detail = why_not(video_id)
+            kept += not reason
+            yield Choice(candidate, reason, detail)
+
+
+def _within(
+    ranking: Ranking,
+    quotas: Mapping[str, int],
+    is_of_split: Callable[[str], bool],
+    why_not: Callable[[str], Sequence[str]],
+) -> set[str]:
+    """The negatives that are looked at until every run has its quota of those that are not left out."""
+    found = set()
+    for name, run in ranking.runs:
+        left = quotas.get(name, len(run))
+        for candidate in negatives(ranking.query, run):
+            if left == 0:
+                break
+            if is_of_split(candidate.video_id):
+                found.add(candidate.video_id)
+                left -= not any(why_not(candidate.video_id))
+    return found
 
 
 def _above(ranking: Ranking, margin: MarginRule | None) -> Callable[[str], str]:
@@ -125,21 +153,27 @@ class ChoosePairs(beam.PTransform):
 
     depth: int
     margin: MarginRule | None = None
+    quotas: dict[str, int] = field(default_factory=dict)
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
         rankings, splits, near = (inputs[0], *map(beam.pvalue.AsDict, inputs[1:]))
-        return rankings | "Choose" >> beam.FlatMap(_choose, splits, near, self.depth, self.margin)
+        return rankings | "Choose" >> beam.FlatMap(_choose, splits, near, self.depth, self.margin, self.quotas)
 
 
 def _choose(
-    ranking: Ranking, splits: Mapping[str, Split], near: Mapping[str, str], depth: int, margin: MarginRule | None
+    ranking: Ranking,
+    splits: Mapping[str, Split],
+    near: Mapping[str, str],
+    depth: int,
+    margin: MarginRule | None,
+    quotas: Mapping[str, int],
 ) -> Iterator[tuple[Assignment, str, str]]:
     query = ranking.query
 
     def near_of(video_id: str) -> str:
         return near.get(video_id, video_id)  # a video that people name need not be in the corpus
 
-    for choice in choose_pairs(ranking, splits.__getitem__, depth, near_of, margin):
+    for choice in choose_pairs(ranking, splits.__getitem__, depth, near_of, margin, quotas):
         video_id, rank, score = choice.candidate.video_id, choice.candidate.rank, choice.candidate.score
         runs = tuple((place.run, place.rank, place.score) for place in ranking.places(video_id))
         own = video_id == query.video_id

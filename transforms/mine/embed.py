@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import apache_beam as beam
 import numpy as np
@@ -21,12 +21,14 @@ from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.journal.record import Key, RecordedFailure
 from transforms.ledger import LOSSES, lost
+from transforms.media.audio import read_windows
 from transforms.media.frame_pack import read_frame_pack
 from transforms.mine.documents import EVEN
 from transforms.progress import Advance, advance
-from transforms.protocols.embed import Embedder, Embedding, EmbedEngine
+from transforms.protocols.embed import Embedder, Embedding, EmbedEngine, HearingEmbedder, Hears
 from transforms.protocols.engine import Waits, loaded
 from transforms.protocols.frames import Frame
+from transforms.protocols.speech import Samples
 from transforms.search.vector_file import read_vectors, write_vectors
 from transforms.storage.cache import Cache, CachedFile
 from transforms.workers.engine_at_work import EngineFailed, engine_at_work
@@ -37,8 +39,15 @@ from transforms.workers.recorded import WORK, recorded_map
 FORMAT = 1
 
 _FAILURES = (EngineFailed, MemoryError)
+_NOTHING = 1e-6  # of the sum of the weights: coordinates of unit vectors in fp32 are off by 1e-7
 
 T = TypeVar("T")
+
+
+class CancelOut(ValueError):
+    """The vectors of a text's fields, each times its weight, add up to nothing."""
+
+
 Weights = Mapping[Modality, int]
 EQUAL: Weights = EVEN.by_field()
 
@@ -85,23 +94,28 @@ class EmbeddedVideo:
     files: tuple[tuple[CachedFile, int], ...]
 
     def embedding(self, cache: Cache) -> Embedding:
-        """The vectors, read from the cache and joined (see ``join_fields``)."""
+        """The vectors, read from the cache and joined; raises as ``join_fields`` does."""
         return join_fields([(_read(file, cache), weight) for file, weight in self.files])
 
 
 def join_fields(fields: list[tuple[Embedding, int]]) -> Embedding:
     """The vectors of a text from those of its fields, each with a weight above 0.
 
-    Single vectors are added up by their weights, and the sum brought to length 1; of several, all are kept.
+    Single vectors are added up by their weights, in order, and the sum brought to length 1; of several, all are kept.
 
     Raises:
-        ValueError: the sum is zero.
+        CancelOut: what is left of the sum is rounding, which has no direction.
     """
     if len(fields) == 1:
         return fields[0][0]
-    rows = np.concatenate([embedding.vectors for embedding, _ in fields])
     if all(embedding.levels == (1,) for embedding, _ in fields):
-        return Embedding.of(np.array([weight for _, weight in fields], np.float64) @ rows)
+        total = np.zeros(fields[0][0].dims)
+        for embedding, weight in fields:  # one by one: a product of matrices adds up in an order of its own
+            total += weight * embedding.vectors[0].astype(np.float64)
+        if np.abs(total).max() <= _NOTHING * sum(weight for _, weight in fields):
+            raise CancelOut("the vectors of its fields, each times its weight, add up to nothing")
+        return Embedding.of(total)
+    rows = np.concatenate([embedding.vectors for embedding, _ in fields])
     return Embedding(rows, (len(rows),))
 
 
@@ -129,7 +143,8 @@ def embed_video(
 ) -> EmbeddedVideo | None:
     """Where the vectors of a video are, which are made unless they are there; None where it has nothing to embed.
 
-    An engine that reads frames is given all of its frame pack; one that reads text each field by itself that has words
+    An engine that reads frames is given all of its frame pack, and the beginning of its sound where it hears; one that
+    reads text each field by itself that has words
     and a weight above 0, so that another weight makes no vector anew. The errors are those of ``embed_query``; a video
     of which one field fails has no vectors, for half of its words would rank it elsewhere.
     """
@@ -159,12 +174,26 @@ def _embed_text(
 
 
 def _embed_frames(video: Video, pack: str, engine: EmbedEngine, cache: Cache, journal: Journal) -> CachedFile:
-    def frames() -> list[Frame]:
-        with cache.reading(pack) as path:
-            return read_frame_pack(path)
+    sound_s = engine.sound_s if isinstance(engine, Hears) else 0.0
+    audio = video.audio if sound_s else None
 
-    key = _document_key(f"{video.uri} frames", engine, {"frames": pack})
-    return _stored(key, frames, lambda embedder, frames: embedder.embed_frames(frames), engine, cache, journal)
+    def shown() -> tuple[list[Frame], Samples | None]:
+        with cache.reading(pack) as path:
+            frames = read_frame_pack(path)
+        if audio is None:
+            return frames, None
+        with cache.reading(audio) as path:
+            return frames, next(read_windows(path, sound_s), None)
+
+    key = _document_key(f"{video.uri} frames", engine, {"frames": pack, **({"sound": audio} if audio else {})})
+    return _stored(key, shown, _embed_shown, engine, cache, journal)
+
+
+def _embed_shown(embedder: Embedder, shown: tuple[list[Frame], Samples | None]) -> Embedding:
+    frames, sound = shown
+    if sound is None:
+        return embedder.embed_frames(frames)
+    return cast(HearingEmbedder, embedder).embed_frames_and_sound(frames, sound)
 
 
 def _document_key(subject: str, engine: EmbedEngine, inputs: Mapping[str, str]) -> Key:

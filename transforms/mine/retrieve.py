@@ -19,41 +19,54 @@ Runs = tuple[tuple[str, Candidates], ...]  # by name, in the recipe's order
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """A query and what the runs so far have found for it."""
+    """A query and what the runs so far have found for it; ``own`` are the scores of its video, where a run knows them.
+
+    A run over vectors does, also where the video stands behind the last of its candidates.
+    """
 
     query: Query
     runs: Runs = ()
+    own: tuple[tuple[str, float], ...] = ()
 
-    def and_run(self, name: str, candidates: Candidates) -> Retrieved:
+    def and_run(self, name: str, candidates: Candidates, own: float | None = None) -> Retrieved:
         """With one run more."""
-        return Retrieved(self.query, (*self.runs, (name, candidates)))
+        scores = self.own if own is None else (*self.own, (name, own))
+        return Retrieved(self.query, (*self.runs, (name, candidates)), scores)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """A query's candidates, and the one among them that is its own video (None where it was not found).
 
-    ``runs`` are those that the candidates were fused from, or the one run that they are.
+    ``runs`` are those that the candidates were fused from, or the one run that they are; ``own`` as in ``Retrieved``.
     """
 
     query: Query
     candidates: Candidates
     positive: Candidate | None
     runs: Runs = ()
+    own: tuple[tuple[str, float], ...] = ()
 
     def run(self, name: str | None) -> Candidates:
         """The candidates of one run; those of the ranking where there is no name."""
         return self.candidates if name is None else dict(self.runs)[name]
 
     def places(self, video_id: str) -> tuple[Place, ...]:
-        """A video's places in the runs that found it."""
+        """A video's places in the runs that found it; of the query's own, in those that know its score."""
+        own = dict(self.own) if video_id == self.query.video_id else {}
         found = ((name, candidates.find(video_id)) for name, candidates in self.runs)
-        return tuple(Place(name, one.rank, one.score) for name, one in found if one is not None)
+        return tuple(
+            Place(name, one.rank, one.score) if one is not None else Place(name, None, own[name])
+            for name, one in found
+            if one is not None or name in own
+        )
 
 
-def ranking_of(query: Query, candidates: Candidates, runs: Runs = ()) -> Ranking:
+def ranking_of(
+    query: Query, candidates: Candidates, runs: Runs = (), own: tuple[tuple[str, float], ...] = ()
+) -> Ranking:
     """The ranking of a query that has these candidates."""
-    return Ranking(query, candidates, candidates.find(query.video_id), runs)
+    return Ranking(query, candidates, candidates.find(query.video_id), runs, own)
 
 
 def search(query: Query, first_stage: FirstStage, depth: int) -> Candidates:

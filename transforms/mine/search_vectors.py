@@ -22,18 +22,21 @@ from schemas.video import Video
 from transforms.journal.journal import Journal
 from transforms.ledger import LOSSES, lost
 from transforms.mine.documents import FieldWeights
-from transforms.mine.embed import EmbeddedVideo, EmbedQueries, EmbedVideos
+from transforms.mine.embed import CancelOut, EmbeddedVideo, EmbedQueries, EmbedVideos
 from transforms.mine.retrieve import Retrieved
 from transforms.progress import advance
 from transforms.protocols.embed import Embedding, EmbedEngine
-from transforms.search.pack import FORMAT, NotAPack, Pack, open_pack, write_pack
+from transforms.search.pack import FORMAT, NotAPack, Pack, check_pack, open_pack, write_pack
 from transforms.search.search import SearchOptions, search_many
 from transforms.search.vector_file import NotVectors
-from transforms.storage.cache import Cache, is_remote
+from transforms.storage.address import is_remote
+from transforms.storage.cache import Cache
 from transforms.storage.cache_failed import CacheFailed
 from transforms.workers.recorded import WORK
 
 NOT_PACKED = "not packed"  # why queries wait in a look at what a run would do: it brings no corpus here to pack it
+CANCELLED = "fields cancel out"
+PACKED = "packed"
 SEARCH = SearchOptions()
 _AT_ONCE = 256  # queries, whose scores of 110,000 videos take 225 MB; and videos, whose vectors are read ahead
 _READERS = 16  # a video's vectors are a small file or some: what they cost on a network is the wait
@@ -53,13 +56,17 @@ class Corpus:
 
 @dataclass
 class PackVideos(beam.PTransform):
-    """(EmbeddedVideo, Loss of a video) -> one Corpus; its file is named by what is in it, and written only once."""
+    """(EmbeddedVideo, Loss of a video) -> one Corpus ("corpus"), the EmbeddedVideo of each in it ("packed"), "losses".
 
+    Its file is named by what is in it, and written only once. ``name`` is that of the run which it is for.
+    """
+
+    name: str
     space: str
     cache: Cache
     journal: Journal
 
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> Any:
         embedded, losses = inputs
         waiting = losses | "Waiting" >> beam.Filter(lambda loss: loss.kind == "deferred")
         none = embedded.pipeline | "Always" >> beam.Create([None], reshuffle=False)
@@ -68,36 +75,47 @@ class PackVideos(beam.PTransform):
             | "All" >> beam.Flatten()
             | "One key" >> beam.Map(lambda item: ("", item))
             | "Together" >> beam.GroupByKey()
-            | "Pack" >> beam.MapTuple(self._pack)
+            | "Pack" >> beam.FlatMapTuple(self._pack).with_outputs(LOSSES, PACKED, main="corpus")
         )
 
-    def _pack(self, _: str, items: Iterable[EmbeddedVideo | Loss | None]) -> Corpus:
+    def _pack(self, _: str, items: Iterable[EmbeddedVideo | Loss | None]) -> Iterator[Any]:
         found = list(items)
         waits = min((item.reason for item in found if isinstance(item, Loss)), default="")
         videos = sorted((item for item in found if isinstance(item, EmbeddedVideo)), key=lambda video: video.video_id)
-        if waits or not videos:
-            return Corpus(waits=waits)
+        corpus, held = (Corpus(waits=waits), None) if waits or not videos else self._corpus(videos)
+        yield corpus
+        for video in videos:
+            if held is None or held.row_of(video.video_id) is not None:
+                yield beam.pvalue.TaggedOutput(PACKED, video)
+            else:
+                detail = f"mine.first_stages.{self.name}.fields: their vectors, by their weights, add up to nothing"
+                yield lost(Loss("rejected", "mine", f"embed {self.name}", CANCELLED, detail, video.video_id))
+
+    def _corpus(self, videos: list[EmbeddedVideo]) -> tuple[Corpus, Pack | None]:
+        """The corpus of these, in the order of their ids, and its pack; None where a look does without."""
         content = [(video.video_id, [(file.sha256, weight) for file, weight in video.files]) for video in videos]
         name = fingerprint([FORMAT, self.space, content])
         key = f"packs/{name[:2]}/{name}.pack"
-        if self._holds(key):
-            return Corpus(key)
+        if (held := self._held(key)) is not None:
+            return Corpus(key), held
         if self.journal.look_only:
-            return Corpus(waits=NOT_PACKED) if is_remote(self.cache.root) else Corpus(key, unpacked=tuple(videos))
+            far = is_remote(self.cache.root)
+            return (Corpus(waits=NOT_PACKED) if far else Corpus(key, unpacked=tuple(videos))), None
         with _packed(videos, self.cache, self.space) as path:
             self.cache.publish(path, key)
-        return Corpus(key)
+            return Corpus(key), open_pack(path)
 
-    def _holds(self, key: str) -> bool:
-        """Whether the cache has the pack, and whole."""
+    def _held(self, key: str) -> Pack | None:
+        """The pack, where the cache has it, and whole: it is read once a run, to its last byte."""
         if not self.cache.size(key):
-            return False
+            return None
         try:
             with self.cache.reading(key) as path:
-                open_pack(path)
+                with open(path, "rb") as stream:
+                    check_pack(stream, path)
+                return open_pack(path)
         except NotAPack:
-            return False
-        return True
+            return None
 
 
 @contextmanager
@@ -120,11 +138,20 @@ def _packed(videos: Sequence[EmbeddedVideo], cache: Cache, space: str) -> Iterat
 
 
 def _read(videos: Sequence[EmbeddedVideo], cache: Cache) -> Iterator[tuple[str, Embedding]]:
-    """The vectors of each video, in order; a store on a network is asked for many at once."""
+    """The vectors of each video that has any, in order; a store on a network is asked for many at once."""
     with ThreadPoolExecutor(_READERS) as readers:
         for start in range(0, len(videos), _AT_ONCE):
             some = videos[start : start + _AT_ONCE]
-            yield from zip((v.video_id for v in some), readers.map(lambda v: v.embedding(cache), some), strict=True)
+            for video, embedding in zip(some, readers.map(partial(_embedding, cache=cache), some), strict=True):
+                if embedding is not None:
+                    yield video.video_id, embedding
+
+
+def _embedding(video: EmbeddedVideo, cache: Cache) -> Embedding | None:
+    try:
+        return video.embedding(cache)
+    except CancelOut:
+        return None
 
 
 @dataclass
@@ -149,16 +176,18 @@ class RetrieveByVectors(beam.PTransform):
         embed = EmbedVideos(self.name, self.engine, self.cache, self.journal, fields)
         vectors = videos | "Embed videos" >> embed
         space = self.engine.stamp().fingerprint
-        corpus = (vectors.embedded, vectors[LOSSES]) | "Pack" >> PackVideos(space, self.cache, self.journal)
+        pack = PackVideos(self.name, space, self.cache, self.journal)
+        packed = (vectors.embedded, vectors[LOSSES]) | "Pack" >> pack
+        corpus = beam.pvalue.AsSingleton(packed.corpus)
         asked = queries | "Embed queries" >> EmbedQueries(self.engine, self.journal, query_of)
-        search = beam.ParDo(_Search(self.name, self.cache, self.depth, self.options), beam.pvalue.AsSingleton(corpus))
+        search = beam.ParDo(_Search(self.name, self.cache, self.depth, self.options), corpus)
         found = asked.embedded | "Search" >> search.with_outputs(LOSSES, main="found")
         losses = (asked[LOSSES], found[LOSSES]) | "Lost" >> beam.Flatten()
         return {
             "found": found.found,
             "losses": losses,
-            "embedded": vectors.embedded,
-            "unembedded": vectors[LOSSES],
+            "embedded": packed[PACKED],
+            "unembedded": (vectors[LOSSES], packed[LOSSES]) | "Without vectors" >> beam.Flatten(),
             WORK: (vectors[WORK], asked[WORK]) | "Work" >> beam.Flatten(),
         }
 
@@ -199,8 +228,12 @@ class _Search(beam.DoFn):
         waiting, self._waiting = self._waiting, []
         if self._pack is None:
             return [found.and_run(self.name, Candidates()) for found, _ in waiting]
-        results = search_many(self._pack, [embedding for _, embedding in waiting], self.depth, self.options)
-        return [found.and_run(self.name, one.candidates) for (found, _), one in zip(waiting, results, strict=True)]
+        asked, own = [embedding for _, embedding in waiting], [found.query.video_id for found, _ in waiting]
+        results = search_many(self._pack, asked, self.depth, self.options, own)
+        return [
+            found.and_run(self.name, one.candidates, one.positive_score)
+            for (found, _), one in zip(waiting, results, strict=True)
+        ]
 
     def _open(self, corpus: Corpus) -> Pack:
         # What is mapped stays, though a file that was made or copied for this alone is removed.

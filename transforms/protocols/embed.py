@@ -14,6 +14,7 @@ from schemas.usage import Usage
 from schemas.video import EngineStamp
 from transforms.protocols.engine import Engine
 from transforms.protocols.frames import Frame
+from transforms.protocols.speech import Samples
 
 Reads = Literal["text", "frames"]
 
@@ -67,6 +68,22 @@ class Embedder(Protocol):
 
     def embed_frames(self, frames: Sequence[Frame]) -> Embedding:
         """The vectors of a video's frames, at least one, in time order. Only of an engine that reads frames."""
+
+
+class HearingEmbedder(Embedder, Protocol):
+    """A loaded embedder that hears."""
+
+    def embed_frames_and_sound(self, frames: Sequence[Frame], sound: Samples) -> Embedding:
+        """The vectors of a video's frames and of its sound, whose first sample is at the time 0 of the frames."""
+
+
+@runtime_checkable
+class Hears(Protocol):
+    """Options of an embedder of frames that may be given the sound of a video beside them."""
+
+    @property
+    def sound_s(self) -> float:
+        """How many seconds of it at most, from its beginning on; 0 for none."""
 
 
 @runtime_checkable

@@ -30,8 +30,9 @@ class FusionConfig(Section, frozen=True):
     that a run lacks gets the lowest that the list has: 0 for the first, but for z-scores 0 would be the mean, above
     many that were found. The scale of a list depends on how deep it is.
 
-    ``union``: the first of every run, as many as its ``quotas`` say (all, where they name it not), by the best rank
-    that any gave: first all that came first, then those that came second. The score is 1 / that rank.
+    ``union``: what any run found, by the best rank that any gave: first all that came first, then those that came
+    second. The score is 1 / that rank. ``quotas`` say how many of a run the judge is given, the first that it may be
+    given at all (see ``choose_pairs``); of a run that they do not name, there is no such limit.
     """
 
     method: Literal["rrf", "minmax", "zscore", "union"] = "rrf"
@@ -56,13 +57,13 @@ class FusionConfig(Section, frozen=True):
 
 
 def fuse(runs: Mapping[str, Candidates], config: FusionConfig, depth: int | None = None) -> Candidates:
-    """One run of the videos of all (for a union, of those within the quotas), or of the best ``depth`` of them."""
+    """One run of the videos of all, or of the best ``depth`` of them."""
     config.require_runs(runs)
     video_ids = sorted({video_id for run in runs.values() for video_id in run.video_ids})
     places = {video_id: place for place, video_id in enumerate(video_ids)}
     found = {name: np.array([places[video] for video in runs[name].video_ids], np.int64) for name in sorted(runs)}
     if config.method == "union":
-        fused = _best_reciprocal_ranks(found, len(video_ids), config.quotas)
+        fused = _best_reciprocal_ranks(found, len(video_ids))
     else:
         fused = np.zeros(len(video_ids))
         for name, at in found.items():
@@ -71,7 +72,6 @@ def fuse(runs: Mapping[str, Candidates], config: FusionConfig, depth: int | None
             values[at] = parts
             fused += config.weights.get(name, 1.0) * values
     order = np.argsort(-fused, kind="stable")[:depth]
-    order = order[fused[order] > 0] if config.method == "union" else order
     return Candidates((video_ids[place] for place in order), fused[order])
 
 
@@ -83,12 +83,11 @@ def _within_reach(scores: Scores) -> Scores:
     return scaled
 
 
-def _best_reciprocal_ranks(found: Mapping[str, NDArray[np.int64]], count: int, quotas: Mapping[str, int]) -> Scores:
-    """1 / the best rank within the quota of any run, 0 where no run has the video there."""
+def _best_reciprocal_ranks(found: Mapping[str, NDArray[np.int64]], count: int) -> Scores:
+    """1 / the best rank in any run."""
     fused = np.zeros(count)
-    for name, at in found.items():
-        within = at[: quotas.get(name)]
-        fused[within] = np.maximum(fused[within], 1 / np.arange(1, len(within) + 1))
+    for at in found.values():
+        fused[at] = np.maximum(fused[at], 1 / np.arange(1, len(at) + 1))
     return fused
 
 

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.protocols.embed import Embedding
-from transforms.search.array_file import ArrayWriter, NotArrays, open_arrays
+from transforms.search.array_file import ArrayWriter, NotArrays, open_arrays, require_whole
 from transforms.search.pooling import pooled_in_order
 from transforms.search.tokens import Tokens, encoded, scales_of
 from transforms.storage.local_file import written_whole
 
 # Raise it when the same vectors make another pack than before.
-FORMAT = 1
+FORMAT = 2
 POOLED = 4  # vectors a level for the first stage; with the best 2000, 95 % of the top 100 of all (synthetic videos)
 _READ = 1 << 16  # vectors at a time, where single ones become codes after all
 
@@ -186,3 +186,15 @@ def open_pack(path: str) -> Pack:
         return pack
     except (NotArrays, ValueError, LookupError, TypeError) as error:
         raise NotAPack(f"{path} is no pack: {error}") from error
+
+
+def check_pack(stream: BinaryIO, name: str) -> None:
+    """Read a pack from its first byte to its last, which opening it does not.
+
+    Raises:
+        NotAPack: it is none, or a byte of it is not as it was written; with its ``name``.
+    """
+    try:
+        require_whole(stream)
+    except NotArrays as error:
+        raise NotAPack(f"{name} is no pack: {error}") from error

@@ -35,4 +35,5 @@ def how_found(manifest: Manifest, tables: Tables, query: Row) -> Lines:
 
 def standing(place: Row) -> str:
     """A place in a run."""
-    return f"rank {place['rank']}, score {place['score']:.4g}"
+    rank = f"rank {place['rank']}" if place["rank"] else "behind its last candidate"
+    return f"{rank}, score {place['score']:.4g}"

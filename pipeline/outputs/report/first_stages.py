@@ -48,6 +48,17 @@ class FirstStages:
         best = max(inputs, key=lambda run: run.mrr)
         return best.name if best.mrr > fused.mrr else ""
 
+    @property
+    def weaker_miner(self) -> tuple[RunFigures, RunFigures] | None:
+        """The run that has most of the kept negatives among its first, and the best one, where that is another.
+
+        A reranker of the best run is then trained on the mistakes of one that finds less.
+        """
+        inputs = self.runs[:-1]
+        best = max(inputs, key=lambda run: run.mrr)
+        miner = max(inputs, key=lambda run: (run.negatives, run.mrr))
+        return (miner, best) if best.mrr > miner.mrr else None
+
 
 def compare_first_stages(tables: Tables, recipe: Mapping[str, Any]) -> FirstStages | None:
     """The figures of several first stages; None where there is only one.

@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from schemas.video import spread
 from transforms.protocols.embed import Embedding
 from transforms.protocols.frames import Frame
+from transforms.protocols.speech import SAMPLE_RATE_HZ, Samples
 from transforms.search.pooling import pooled_by_ward
 
 _TICKS_A_SECOND = 1000  # as finely as times are told
+_FULL_SCALE = 32768.0  # of 16-bit samples
 _FEWEST_FRAMES = 2  # of video processors: one frame is shown twice, as they themselves fill up the last pair
 _ALONE: dict[str, Any] = {
     "batch_size": 1,
     "show_progress_bar": False,
     "processing_kwargs": {"video": {"do_sample_frames": False}},
 }
-_VISUAL_TOKENS = ("video_token_id", "image_token_id")
+_CONTENT_TOKENS = ("video_token_id", "image_token_id", "audio_token_id")
 
 
 class Encoder:
@@ -35,9 +37,10 @@ class Encoder:
         frames: int,
         truncate_dim: int | None,
         vectors: int | None,
+        prompts_in_text: bool = False,
     ) -> None:
         """For the options see ``SentenceTransformers``."""
-        self._model = model
+        self._model, self._prompts_in_text = model, prompts_in_text
         self._query_prompt, self._document_prompt = query_prompt, document_prompt
         self._frames, self._truncate_dim, self._vectors = frames, truncate_dim, vectors
         self._computing = threading.Lock()
@@ -52,14 +55,29 @@ class Encoder:
 
     def embed_frames(self, frames: Sequence[Frame]) -> Embedding:
         """See ``Embedder``; where the model has no place for a video, it fails."""
-        shown = {"video": as_video([frames[index] for index in spread(len(frames), self._frames)])}
-        return self._pooled(self._encode(self._model.encode_document, shown, self._document_prompt))
+        return self._pooled(self._encode(self._model.encode_document, self._shown(frames), self._document_prompt))
+
+    def embed_frames_and_sound(self, frames: Sequence[Frame], sound: Samples) -> Embedding:
+        """See ``HearingEmbedder``; the sound comes before or behind the frames, as the chat template has it."""
+        heard = {"array": sound.astype(np.float32) / _FULL_SCALE, "sampling_rate": SAMPLE_RATE_HZ}
+        item = {**self._shown(frames), "audio": heard}
+        return self._pooled(self._encode(self._model.encode_document, item, self._document_prompt))
+
+    def _shown(self, frames: Sequence[Frame]) -> dict[str, Any]:
+        return {"video": as_video([frames[index] for index in spread(len(frames), self._frames)])}
 
     def _encode(self, encode: Any, item: Any, prompt: str | None) -> NDArray[np.float32]:
         """The vector of one item, [1, dims]."""
         with self._computing:
-            found = encode([item], prompt=prompt, convert_to_numpy=True, **_ALONE)
+            found = encode(convert_to_numpy=True, **self._asked(item, prompt))
         return np.asarray(found[0], np.float32).reshape(1, -1)
+
+    def _asked(self, item: Any, prompt: str | None) -> dict[str, Any]:
+        """How one item is given to the library, and where its prompt goes."""
+        if self._prompts_in_text and prompt is not None:
+            with_prompt = prompt + item if isinstance(item, str) else {**item, **({"text": prompt} if prompt else {})}
+            return {"inputs": [with_prompt], "prompt": "", **_ALONE}
+        return {"inputs": [item], "prompt": prompt, **_ALONE}
 
     def _embedded(self, vectors: NDArray[np.float32]) -> Embedding:
         return Embedding.of(vectors[:, : self._truncate_dim])
@@ -72,7 +90,7 @@ class Encoder:
 
 
 class LateEncoder(Encoder):
-    """A vector for each token: of a text between what the chat template puts around it, of frames for each patch.
+    """A vector for each token of what is said, seen and heard: words, patches of frames, stretches of sound.
 
     What the template writes is the same in every query and document: its vectors would find each other in all of them.
     A model without a chat template masks its tokens itself.
@@ -81,17 +99,17 @@ class LateEncoder(Encoder):
     def _encode(self, encode: Any, item: Any, prompt: str | None) -> NDArray[np.float32]:
         """The vectors of one item, [n, dims]."""
         with self._computing:
-            [features] = encode([item], prompt=prompt, output_value=None, **_ALONE)
+            [features] = encode(output_value=None, **self._asked(item, prompt))
             kept = features["attention_mask"].bool().cpu().numpy()
             if features.get("modality") == "message":
                 tokens = features["input_ids"].cpu().numpy()
-                is_content = self._is_patch(tokens) if isinstance(item, dict) else self._is_word(tokens, encode, prompt)
-                kept &= is_content
+                is_text = isinstance(item, str)
+                kept &= self._is_word(tokens, encode, prompt) if is_text else self._is_seen_or_heard(tokens)
             vectors: NDArray[np.float32] = features["token_embeddings"].float().cpu().numpy()[kept]
         return vectors
 
-    def _is_patch(self, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
-        known = [getattr(self._model.config, name, None) for name in _VISUAL_TOKENS]
+    def _is_seen_or_heard(self, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+        known = [getattr(self._model.config, name, None) for name in _CONTENT_TOKENS]
         return np.isin(tokens, [token for token in known if token is not None])
 
     def _is_word(self, tokens: NDArray[np.int64], encode: Any, prompt: str | None) -> NDArray[np.bool_]:
@@ -101,7 +119,7 @@ class LateEncoder(Encoder):
         return (places >= before) & (places < len(tokens) - after)
 
     def _tokens_of(self, text: str, encode: Any, prompt: str | None) -> list[int]:
-        [features] = encode([text], prompt=prompt, output_value=None, **_ALONE)
+        [features] = encode(output_value=None, **self._asked(text, prompt))
         tokens: list[int] = features["input_ids"].tolist()
         return tokens
 
