@@ -180,15 +180,15 @@ def _die() -> None:
 
 def watch(log: Log) -> None:
     """Have all work of this process write to the log."""
-    from apache_beam.io.filesystems import FileSystems
-
+    from pipeline.outputs import publish
     from pipeline.outputs.staging import COMMIT, STAGING
     from transforms.journal.open_journal import OpenJournal
     from transforms.journal.record import RecordedFailure
     from transforms.mine import retrieve
+    from transforms.storage import files
 
     do: Callable[..., Any] = OpenJournal._do
-    rename, search = FileSystems.rename, retrieve.search
+    rename, search = files.rename, retrieve.search
 
     def watched_do(journal: OpenJournal, key: Any, digest: str, work: Callable[[], Any], *rest: Any) -> Any:
         def begin() -> Any:
@@ -207,16 +207,16 @@ def watch(log: Log) -> None:
         log.add("start", "mine", query.query_id)
         return search(query, *rest)
 
-    def watched_rename(sources: list[str], destinations: list[str]) -> None:
-        rename(sources, destinations)
-        for source, destination in zip(sources, destinations, strict=True):
-            if f"/{STAGING}/" in source:
-                is_staged = f"/{STAGING}/" in destination and not destination.endswith(COMMIT)
-                log.add("end", "emit" if is_staged else "publish", destination)
+    def watched_rename(source: str, destination: str) -> None:
+        rename(source, destination)
+        if f"/{STAGING}/" in source:
+            is_staged = f"/{STAGING}/" in destination and not destination.endswith(COMMIT)
+            log.add("end", "emit" if is_staged else "publish", destination)
 
     watched: list[tuple[Any, str, Any]] = [
         (OpenJournal, "_do", watched_do),
-        (FileSystems, "rename", staticmethod(watched_rename)),
+        (files, "rename", watched_rename),
+        (publish, "rename", watched_rename),
         (retrieve, "search", watched_search),
     ]
     for owner, name, function in watched:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
-from apache_beam.io.filesystems import FileSystems
 
 from pipeline.emit import COUNTS, QRELS, Counts
 from pipeline.outputs.errors import StepLost, UnsoundOutput
@@ -25,7 +24,7 @@ from schemas.check import read_json
 from transforms.emit.write_parts import join_parts
 from transforms.extract.attempt import ENGINE_FAILED
 from transforms.ledger import Line, check_balance, ledger_json, lines_of, read_ledger
-from transforms.storage.files import exists, join, read_bytes, write_bytes
+from transforms.storage.files import delete, exists, join, read_bytes, write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ def read_submitted(output: str) -> Submitted | None:
 def forget_submitted(output: str) -> None:
     """The run is over, and nobody need look for it any more."""
     if exists(join(output, JOB)):
-        FileSystems.delete([join(output, JOB)])
+        delete([join(output, JOB)])
 
 
 def is_computed(output: str) -> bool:
@@ -105,7 +104,7 @@ def finish(output: str, submitted: Submitted) -> tuple[Manifest, list[Line]]:
     elapsed_s = (datetime.now(UTC) - datetime.fromisoformat(info.created)).total_seconds()
     info = replace(info, elapsed_s=round(elapsed_s, 1), work=work, thresholds=next(iter(counts.thresholds), None))
     manifest = complete(staging, info, counts.files)
-    FileSystems.delete([join(staging, COUNTS)])  # what is left is the output, and can be looked at as one
+    delete([join(staging, COUNTS)])  # what is left is the output, and can be looked at as one
     return manifest, lines
 
 

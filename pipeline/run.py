@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -13,12 +13,12 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipeline.config import Recipe
 from pipeline.curate import Curate, CurateByVideo
-from pipeline.emit import BY_VIDEO, Emit
+from pipeline.emit import BY_VIDEO, NECESSITY, Emit
 from pipeline.engines import Engines
 from pipeline.extract import Extract
 from pipeline.finish import Submitted, publish_finished, read_submitted
 from pipeline.human import HumanQuery, PlaceHumanQueries
-from pipeline.judge import FirstLook, Judge
+from pipeline.judge import FindNecessities, FirstLook, Judge
 from pipeline.mine import FrameVectors, Mine
 from pipeline.outputs.errors import OutputError, with_fix
 from pipeline.outputs.lock import hold
@@ -42,8 +42,10 @@ from transforms.journal.journal import Journal
 from transforms.journal.record import FORMAT
 from transforms.judge.judge_pairs import JudgeOptions
 from transforms.ledger import Line
-from transforms.storage.cache import Cache, is_remote
+from transforms.storage.address import is_remote
+from transforms.storage.cache import Cache
 from transforms.storage.files import join, write_bytes
+from transforms.storage.shared_files import OUTPUTS, share_files
 from transforms.workers.recorded import WORK
 
 
@@ -121,11 +123,15 @@ def put_stages(
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
         recipe.curate, ledger, job.labels.by_query if job.labels else {}, recipe.judge.heeds
     )
-    by_video = {}
+    more = {}
+    if recipe.judge.necessity is not None:
+        more[NECESSITY] = (curated["examples"], videos) | "Necessity" >> FindNecessities(
+            recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
+        )
     if (negatives := recipe.synthesize.negative_queries) is not None:
         asked = JudgeOptions(negatives.modalities, seed, recipe.judge.evidence)
         wordings = {name: replace(asked, template=job.prompts[name]) for name in ("judge", "judge_reworded")}
-        by_video[BY_VIDEO] = (curated["examples"], videos) | "By video" >> CurateByVideo(
+        more[BY_VIDEO] = (curated["examples"], videos) | "By video" >> CurateByVideo(
             negatives,
             recipe.synthesize.filters,
             engines,
@@ -143,7 +149,7 @@ def put_stages(
         "written": (synthesized["written"], human) | "All written" >> beam.Flatten(),
         "ranked": mined["ranked"],
         **curated,
-        **by_video,
+        **more,
     }
 
 
@@ -198,7 +204,17 @@ def execute(
             run(pipeline)
             damage = job.journal.damage()
         manifest, lines = publish_finished(job.output, submitted, confirm)
+        _share_shards(job, manifest)
     return manifest, lines, damage
+
+
+def _share_shards(job: Job, manifest: Manifest) -> None:
+    """Keep the shards of videos once that another output of the same cache has too: most of their bytes are frames."""
+    if is_remote(job.output) or is_remote(job.cache.root):
+        return
+    hashes = {file.path: file.sha256 for file in manifest.files if file.path.startswith("videos/")}
+    with suppress(OSError):  # the output is published, and as good without
+        share_files(job.output, hashes, join(job.cache.root, OUTPUTS))
 
 
 def put_graph(job: Job, pipeline: beam.Pipeline, runner: str) -> Submitted:

@@ -22,8 +22,8 @@ from transforms.extract.limit import limited
 from transforms.extract.list_input import ignored_text, list_input
 from transforms.journal.budget import Budget, Cost
 from transforms.journal.journal import Journal
-from transforms.storage.address import absolute
-from transforms.storage.cache import Cache, is_remote
+from transforms.storage.address import absolute, is_remote
+from transforms.storage.cache import Cache
 from transforms.storage.files import connect, exists, join, require_filesystem
 
 

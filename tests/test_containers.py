@@ -51,7 +51,7 @@ def test_every_base_image_is_pinned_and_beam_is_the_one_that_the_project_pins(pa
             assert re.search(r":[\w.-]*\d[\w.-]*$", image), image
             assert not image.endswith(":latest")
     if "BEAM" in given:
-        assert f"apache-beam=={given['BEAM']}" in PROJECT["dependencies"]
+        assert f"apache-beam=={given['BEAM']}" in PROJECT["optional-dependencies"]["run"]
         assert given["PYTHON"] == f"{sys.version_info.major}.{sys.version_info.minor}"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
-from apache_beam.io.localfilesystem import LocalFileSystem
 from tiny_output import tiny_rows, write_tiny
 
 from pipeline.outputs.lock import LOCK
@@ -16,9 +15,11 @@ from pipeline.outputs.manifest import manifest_sha256
 from pipeline.outputs.staging import COMMIT, STAGING
 from pipeline.outputs.verify.verify import verify
 from runners.cli.main import main
-from transforms.emit.shards import ShardCounts, WriteShards
+from transforms.emit.shards import ShardCounts
+from transforms.emit.write_shards import WriteShards
 from transforms.journal.journal import Journal
 from transforms.journal.segments import CannotJournal
+from transforms.storage import files
 from transforms.storage.files import list_files
 
 
@@ -96,14 +97,13 @@ def test_a_run_whose_last_results_cannot_be_recorded_publishes_nothing(earlier, 
 def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_earlier_output_sound(
     earlier, samples, monkeypatch, capsys
 ):
-    before, create = contents(earlier), LocalFileSystem.create
+    before = contents(earlier)
 
-    def full(self, path, *given):
-        return create(self, path, *given) if STAGING not in path else open("/dev/full", "wb")
+    def full(path, mode):
+        return open("/dev/full" if STAGING in path and mode == "wb" else path, mode)
 
     def work(staging: Path) -> None:
-        monkeypatch.setattr(LocalFileSystem, "create", full)
-        monkeypatch.setattr(LocalFileSystem, "delete", lambda *_: None)  # the file was never there
+        monkeypatch.setattr(files, "open", full, raising=False)
         with beam.Pipeline() as pipeline:
             _ = {"videos": pipeline | beam.Create(tiny_rows()["videos"])} | WriteShards(str(staging), ShardCounts(1, 1))
 

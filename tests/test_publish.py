@@ -1,5 +1,7 @@
 """Publishing survives a crash before or after every single file operation, on a disk and on an object store."""
 
+import os
+import shutil
 from dataclasses import replace
 from itertools import count
 
@@ -7,7 +9,6 @@ import datasets
 import pytest
 import tiny_output
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.localfilesystem import LocalFileSystem
 from object_store import ObjectStore
 from tiny_output import tiny_rows, tiny_run_info, write_tables, write_tiny
 
@@ -20,6 +21,7 @@ from pipeline.outputs.publish import publish, settle
 from pipeline.outputs.report.complete import complete
 from pipeline.outputs.staging import COMMIT, STAGING, clear_staging, is_half_published, list_output, staging_of
 from pipeline.outputs.verify.verify import verify
+from transforms.storage import files
 from transforms.storage.files import join, list_files, read_bytes, write_bytes
 
 FOREIGN = "exports/notes.txt"
@@ -36,14 +38,15 @@ class Life:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         self._left = steps
-        for store in (LocalFileSystem, ObjectStore):
-            create, copy, rename, delete = store.create, store.copy, store.rename, store.delete
-            monkeypatch.setattr(store, "create", self._limited(create))
-            if store is LocalFileSystem:
-                monkeypatch.setattr(store, "rename", self._limited(rename))
-            else:  # whose rename is these two
-                monkeypatch.setattr(store, "copy", self._limited(copy))
-            monkeypatch.setattr(store, "delete", self._one_by_one(delete))
+        for place, name in ((os, "replace"), (os, "remove"), (shutil, "rmtree")):
+            monkeypatch.setattr(place, name, self._limited(getattr(place, name)))
+        writing = self._limited(open)
+        monkeypatch.setattr(
+            files, "open", lambda path, mode: (writing if mode == "wb" else open)(path, mode), raising=False
+        )
+        for name in ("create", "copy"):  # a rename is a copy and a delete
+            monkeypatch.setattr(ObjectStore, name, self._limited(getattr(ObjectStore, name)))
+        monkeypatch.setattr(ObjectStore, "delete", self._one_by_one(ObjectStore.delete))
 
     def _limited(self, act):
         def step(*given, **named):

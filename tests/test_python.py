@@ -122,3 +122,36 @@ def test_a_file_that_stands_in_the_way_of_a_package_is_named_in_one_line(module,
 
 def test_every_layer_is_looked_for():
     assert {name for name in LAYERS if (ROOT / name / "__init__.py").is_file()} == set(LAYERS)
+
+
+WITHOUT_BEAM = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("apache_beam", "bm25s", "pebble", "py3langid", "snowballstemmer", "torch"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import hardquery as hq
+print(hq.open("out").groups()[0].query_id)
+import runners.cli.rerank, runners.cli.evaluate, transforms.search.search, transforms.search.pack
+from transforms.storage.trec import read_qrels, read_run
+print(len(read_run("out/run.trec")), len(read_qrels("out/qrels.trec")))
+from runners.cli.main import main
+print(main(["view", "out", "--export", "page.html", "--n", "2"]), main(["run", "demo", "-i", "x", "-o", "y"]))
+"""
+
+
+def test_outputs_are_read_looked_at_and_ranked_where_beam_is_not_installed(out, tmp_path):
+    (tmp_path / "out").symlink_to(out.path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_BEAM], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+
+    query_id, files, page, codes = ended.stdout.splitlines()
+    assert query_id == out.groups()[0].query_id
+    assert files == "53 53"
+    assert page.startswith("page.html: ")
+    assert codes == "0 2"
+    assert ended.stderr == "hardquery: No module named 'apache_beam': pip install 'hardquery[run]'\n"

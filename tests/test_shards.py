@@ -7,7 +7,8 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 
 from pipeline.config import load_recipe
-from transforms.emit.shards import ShardCounts, WriteShards, shard_index, write_shard
+from transforms.emit.shards import ShardCounts, shard_index, write_shard
+from transforms.emit.write_shards import WriteShards
 
 
 def rejection(i):

@@ -1,5 +1,7 @@
 import json
 import shutil
+import socket
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from transformers import AutoModel, AutoModelForImageTextToText, BertConfig
 
 from trainer.config.config import LoraConfig
 from trainer.data.clips import Clip
+from trainer.model.hub import OutOfReach, require_in_reach
 from trainer.model.models import (
     LORA_TARGETS,
     ModelError,
@@ -177,3 +180,27 @@ def test_a_base_that_is_gone_is_named_in_one_line(stage_1, tmp_path):
     with pytest.raises(ModelError, match="gone' cannot be loaded") as caught:
         load_for_scoring(tiny_config(tmp_path / "run", LORA))
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_not_here_is_asked_for_once_where_the_hub_is_out_of_reach(monkeypatch):
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up():
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                asked.append(connection.recv(65536).split()[0])
+                connection.close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(OutOfReach, match=r"'some/model' is neither a folder nor .* run: hf download some/model"):
+            require_in_reach("some/model", None)
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert len(asked) == 1

@@ -83,7 +83,7 @@ def test_every_row_of_an_output_is_in_a_list(desk):
 
 def test_a_list_is_filtered_by_every_facet_and_counts_what_it_filters(desk):
     for of in ("groups", "pairs", "dropped", "rejections", "failures"):
-        for name, values in desk.add_video_facets(of).items():
+        for name, values in desk.facets(of).items():
             for value, count in values.items():
                 assert desk.list(of, {name: value})["found"] == count, (of, name, value)
     assert desk.list("groups", {"stratum": "suspected_positive"})["found"] == 0

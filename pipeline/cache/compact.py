@@ -9,7 +9,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline.cache.contents import Contents, Stored
 from transforms.journal.segments import segment_name
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote
 from transforms.storage.files import join, open_seekable, replacing
 
 SEGMENT_BYTES = 256 << 20

@@ -22,9 +22,11 @@ from transforms.journal.segments import Damage, Line, scan
 from transforms.mine.embed import QueryVectors, StoredVectors
 from transforms.protocols.caption import Caption
 from transforms.protocols.teacher import TeacherReply
-from transforms.storage.cache import CachedFile, is_remote
+from transforms.storage.address import is_remote
+from transforms.storage.cache import CachedFile
 from transforms.storage.cache_lock import LOCK
 from transforms.storage.files import join, open_seekable
+from transforms.storage.shared_files import OUTPUTS
 
 # The type of each step's values.
 KINDS: Mapping[str, Any] = MappingProxyType(
@@ -42,6 +44,7 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "panel": TeacherReply,
         "negatives": TeacherReply,
         "verify": TeacherReply,
+        "necessity": TeacherReply,
     }
 )
 
@@ -49,6 +52,7 @@ _SEGMENT = re.compile(r"journal/([^/]+)/[^/]+\.jsonl")
 _CACHED = re.compile(r"frames/\w+/\w+\.parquet|audio/\w+/\w+\.flac|vectors/\w+/\w+\.npz")
 _PACK = re.compile(r"packs/.+")
 _LISTING = re.compile(r"inputs/[^/]+\.jsonl")
+_OUTPUT = re.compile(rf"{OUTPUTS}/[^/]+\.json")  # small, and told to nobody
 _LEFTOVER = re.compile(r"(journal|frames|audio|vectors|packs|inputs)/.+\.[0-9a-f]{32}\.tmp")
 
 
@@ -121,7 +125,7 @@ def look_into(root: str) -> Contents:
             contents.leftovers.append(file)
         elif _PACK.fullmatch(file.path):
             contents.packs.append(file)
-        elif file.path != LOCK:
+        elif file.path != LOCK and not _OUTPUT.fullmatch(file.path):
             contents.strange.append(file)
     return contents
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.cache.contents import Contents, Stored, files_of, keys_in, step_of, value_of
 from transforms.journal.record import record_of
 from transforms.journal.segments import Damage, Line, line_of, segment_name
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote
 from transforms.storage.files import join, replacing
 
 DAY_S = 86_400.0

@@ -16,13 +16,12 @@ from datetime import UTC, datetime
 from itertools import takewhile
 
 import msgspec
-from apache_beam.io.filesystems import FileSystems
 
 from pipeline.outputs.errors import OutputError, with_fix
 from schemas.check import read_json
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote
 from transforms.storage.file_lock import Busy, FileLock, is_alive
-from transforms.storage.files import join, read_bytes, write_bytes
+from transforms.storage.files import delete, join, read_bytes, write_bytes
 
 LOCK = ".lock"
 
@@ -158,7 +157,7 @@ def _hold_object(output: str) -> Iterator[Confirm]:
         refresher.join()
         with suppress(Exception):  # each filesystem has its own errors; a lock that stays behind is soon forgotten
             if is_ours():
-                FileSystems.delete([path])
+                delete([path])
 
 
 def _read(path: str) -> Holder | None:

@@ -19,7 +19,7 @@ from schemas.check import read_json
 from schemas.people.agreement import Agreement
 from schemas.tables import SCHEMA_VERSION
 from schemas.video import EngineStamp
-from transforms.curate.thresholds import Thresholds
+from transforms.curate.strata import Thresholds
 from transforms.decontaminate.test_sets import TestFile
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import join, read_bytes, write_bytes

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from apache_beam.io.filesystems import FileSystems
-
 from pipeline.outputs.errors import OutputError
 from pipeline.outputs.manifest import (
     MANIFEST,
@@ -17,11 +15,13 @@ from pipeline.outputs.staging import COMMIT, clear_staging, is_half_published, s
 from pipeline.outputs.tables import is_table_file
 from transforms.emit.shards import WrittenFile
 from transforms.storage.files import (
+    delete,
     digest,
     join,
     list_files,
     make_parent,
     read_bytes,
+    rename,
     write_bytes,
 )
 
@@ -62,13 +62,13 @@ def settle(output: str) -> None:
     known = {file.path for file in listed_files(output)}
     stale = [join(output, path) for path in list_files(output) if is_table_file(path) and path not in known]
     if stale:
-        FileSystems.delete(stale)
+        delete(stale)
     clear_staging(output)
 
 
 def _move(source: str, destination: str) -> None:
     make_parent(destination)
-    FileSystems.rename([source], [destination])
+    rename(source, destination)
 
 
 def _by_path(files: Iterable[WrittenFile]) -> tuple[WrittenFile, ...]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from apache_beam.io.filesystems import FileSystems
-
 from pipeline.outputs.lock import LOCK
-from transforms.storage.files import exists, join, list_files, list_sizes
+from transforms.storage.files import delete, exists, join, list_files, list_sizes
 
 STAGING = ".staging"
 JOB = ".job.json"  # lies beside the lock while a run is at work elsewhere, and until its output is published
@@ -36,6 +34,6 @@ def clear_staging(output: str) -> None:
     left = list_files(staging)
     for group in ([path for path in left if path != COMMIT], [path for path in left if path == COMMIT]):
         if group:
-            FileSystems.delete([join(staging, path) for path in group])
+            delete([join(staging, path) for path in group])
     if exists(staging):  # where the file system has folders
-        FileSystems.delete([staging])
+        delete([staging])

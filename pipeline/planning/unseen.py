@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from schemas.query import Variant
 from schemas.video import ManifestEntry
 from transforms.extract.headers import Headers, probe
-from transforms.storage.address import local_path
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote, local_path
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ def sentence(text: str) -> str:
 
 def connect_stores(*places: str | None) -> None:
     """Make object stores reachable for a command that takes no Beam options: the environment says how."""
+    from transforms.storage.address import is_remote
+
+    if not any(place and is_remote(place) for place in places):
+        return
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from transforms.storage.files import StoreError, connect

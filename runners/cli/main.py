@@ -23,6 +23,7 @@ _COMMANDS = (
     *(outputs, audit, asr_check, batch, cache),
     *(train, rerank, retrieve, evaluate),
 )  # in the order of the help
+OF_RUNS = ("apache_beam", "bm25s", "pebble", "py3langid", "snowballstemmer")  # packages that trainers do without
 RUNS = ("run", "plan", "demo")  # commands that take options of Beam
 
 _EPILOG = """\
@@ -69,6 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, BrokenOff) as error:
         print(f"hardquery: {visible(str(error), UNREADABLE)}", file=sys.stderr)  # it may quote a file
         return USAGE_ERROR if isinstance(error, UsageError) else RUN_ERROR
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in OF_RUNS:
+            raise
+        print(f"hardquery: {error}: pip install 'hardquery[run]'", file=sys.stderr)
+        return USAGE_ERROR
     except KeyboardInterrupt:
         continued = "; the same command continues" if command in ("run", "demo", "train", "rerank") else ""
         print(f"hardquery: interrupted{continued}", file=sys.stderr)

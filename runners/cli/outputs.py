@@ -79,7 +79,7 @@ def add_commands(commands: Any) -> None:
 
     export = commands.add_parser("export", help="write the training set in another format")
     export.add_argument(
-        "format", metavar="FORMAT", help="rankvideo, sentence-transformers, ms-swift, trl, tevatron or beir"
+        "format", metavar="FORMAT", help="rankvideo, sentence-transformers, ms-swift, trl, tevatron, clamr or beir"
     )
     export.add_argument("output", metavar="OUT")
     export.add_argument("--to", metavar="DIR", help="destination (default: OUT/exports/FORMAT)")

@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.runners.runner import PipelineState
 
 from pipeline.finish import Submitted
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote
 from transforms.storage.local_file import own_folder
 
 SHARED_DISK = "--shared_disk"  # ours: all workers see the folders of this machine under the same names

@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 
 from trainer.config.config import LoraConfig, RunConfig, TrainConfig
 from trainer.config.errors import TrainingError
+from trainer.model.hub import require_in_reach
 
 # The names that language models of vision-language models have; vision towers use some of these layer names too.
 LORA_TARGETS = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -72,7 +73,8 @@ class Source:
 
 
 @contextmanager
-def _loading(model: str) -> Iterator[None]:
+def _loading(model: str, revision: str | None) -> Iterator[None]:
+    require_in_reach(model, revision)
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a folder without a model, or of a kind that is not known
@@ -81,7 +83,7 @@ def _loading(model: str) -> Iterator[None]:
 
 
 def _load_base(source: Source, dtype: Any) -> Any:
-    with _loading(source.base):
+    with _loading(source.base, source.revision):
         return AutoModelForImageTextToText.from_pretrained(source.base, dtype=dtype, revision=source.revision)
 
 
@@ -93,7 +95,7 @@ def load_processor(config: TrainConfig) -> Any:
     are removed from the template in memory; the one in the model's files is not touched.
     """
     source = Source.of(config.model, config.revision)
-    with _loading(source.base):
+    with _loading(source.base, source.revision):
         processor = AutoProcessor.from_pretrained(source.base, revision=source.revision)
     if type(processor).__name__ == "Qwen3VLProcessor":
         processor.video_processor.cap_pixels_per_frame = False  # frames come inside a budget of our own

@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from trainer.data.clips import Clips, FrameBudget
 from trainer.data.shards import Shards
+from trainer.model.hub import require_in_reach
 from trainer.retriever.folder import RetrieverError
 
 
@@ -32,6 +33,7 @@ class Preparation:
         Raises:
             RetrieverError: they cannot be loaded, or the tokenizer does not pad.
         """
+        require_in_reach(model, revision)
         try:
             tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
             images = AutoImageProcessor.from_pretrained(model, revision=revision)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from schemas.check import read_plain
+from trainer.model.hub import require_in_reach
 from trainer.retriever.folder import CONFIG, OURS, WEIGHTS, RetrieverError, is_video_colbert
 
 Level = Literal["frames", "video"]
@@ -179,6 +180,7 @@ def start_video_colbert(base: str, revision: str | None, shape: Shape) -> VideoC
     Raises:
         RetrieverError: it cannot be loaded, or is of another kind.
     """
+    require_in_reach(base, revision)
     try:
         backbone = AutoModel.from_pretrained(base, revision=revision, dtype=torch.float32)
     except (OSError, ValueError) as error:

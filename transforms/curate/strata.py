@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from schemas.example import Stratum
 from schemas.query import Judgement, Label
 from transforms.teacher.panel import PanelRules
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What the thresholds of a run came to (nats), whose quantiles are those of the margins of so many ``pairs``."""
+
+    alpha1: float
+    alpha2: float
+    pairs: int
 
 
 def stratum_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from schemas.check import InvalidRecord
 from schemas.configuration.section import Section
 from schemas.query import Judgement
 from transforms.curate.curate_query import CurateRules, Positives
+from transforms.curate.strata import Thresholds
 from transforms.teacher.panel import PanelRules
 
 
@@ -25,15 +25,6 @@ class Quantile(Section, frozen=True):
     """The least margin that a share ``quantile`` of all margins do not exceed; see ``quantile_of``."""
 
     quantile: Annotated[float, msgspec.Meta(gt=0, lt=1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """What the thresholds of a run came to (nats), whose quantiles are those of the margins of so many ``pairs``."""
-
-    alpha1: float
-    alpha2: float
-    pairs: int
 
 
 class CurateConfig(Section, frozen=True):

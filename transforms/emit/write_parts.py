@@ -9,10 +9,9 @@ from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.emit.shards import shard_index
-from transforms.storage.files import exists, join, open_seekable, replacing
+from transforms.storage.files import delete, exists, join, open_seekable, replacing
 from transforms.storage.trec import write_lines
 
 PARTS = ".parts"
@@ -67,4 +66,4 @@ def join_parts(output: str, name: str, parts: int) -> None:
             for path in paths:
                 with open_seekable(path) as part:
                     shutil.copyfileobj(part, whole, 1 << 20)
-    FileSystems.delete([path for path in paths if exists(path)])
+    delete([path for path in paths if exists(path)])

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from apache_beam.io.filesystems import FileSystems
-
 from schemas.fingerprint import fingerprint
 from schemas.query import Candidate
 from schemas.video import EngineStamp
 from transforms.protocols.engine import EngineError, stamp_of
-from transforms.storage.files import digest
+from transforms.storage.files import digest, exists
 from transforms.storage.trec import read_run
 
 
@@ -31,7 +29,7 @@ class TrecRun:
     path: str
 
     def __post_init__(self) -> None:
-        if not FileSystems.exists(self.path):
+        if not exists(self.path):
             raise ValueError(f"no run file at {self.path!r}; give the path of a TREC run (qid Q0 docid rank score tag)")
 
     def check(self) -> None:

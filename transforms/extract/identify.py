@@ -8,16 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from apache_beam.io.filesystems import FileSystems
-
 from schemas.fingerprint import sha256_file
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
 from transforms.journal.open_journal import NOT_RUN
 from transforms.journal.record import Key
-from transforms.storage.address import local_path
-from transforms.storage.cache import CannotFetch, is_remote, localized
-from transforms.storage.files import MACHINE_FULL, size
+from transforms.storage.address import is_remote, local_path
+from transforms.storage.cache import CannotFetch, localized
+from transforms.storage.files import MACHINE_FULL, size, stores
 
 
 class ChangedMeanwhile(OSError):
@@ -103,6 +101,6 @@ def state_of(uri: str) -> str:
     if found is None:
         raise FileNotFoundError(f"{uri} does not exist")
     try:
-        return f"{found} {FileSystems.checksum(uri)}"
+        return f"{found} {stores().checksum(uri)}"
     except Exception as error:  # each filesystem has its own errors
         raise CannotFetch(f"cannot read {uri}: {type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from transforms.journal.segments import SUFFIX, CannotJournal, Index, Line, Segment, journal_file, read_line, scan
 from transforms.journal.spool import LINES, PERIOD_S, Spool
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote
 
 FOLDER = "journal"
 REFRESH_PERIOD_S = 1.0

@@ -29,7 +29,8 @@ from transforms.protocols.embed import Embedding, EmbedEngine
 from transforms.search.pack import FORMAT, NotAPack, Pack, check_pack, open_pack, write_pack
 from transforms.search.search import SearchOptions, search_many
 from transforms.search.vector_file import NotVectors
-from transforms.storage.cache import Cache, is_remote
+from transforms.storage.address import is_remote
+from transforms.storage.cache import Cache
 from transforms.storage.cache_failed import CacheFailed
 from transforms.workers.recorded import WORK
 

@@ -6,6 +6,7 @@ import os
 import re
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+_REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _FILE_URL = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 
 
@@ -13,6 +14,11 @@ def local_path(address: str) -> str:
     """The path that a file:// URL of this machine names (RFC 8089); any other address as it is."""
     found = _FILE_URL.match(address)
     return os.fsdecode(unquote_to_bytes(address[found.end() :].encode())) if found else address
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address is of another filesystem than this machine's own."""
+    return _REMOTE.match(local_path(address)) is not None
 
 
 def writable(path: str) -> str:

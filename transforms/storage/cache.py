@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -12,14 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from apache_beam.io.filesystems import FileSystems
-
 from schemas.fingerprint import sha256_file
-from transforms.storage.address import local_path
+from transforms.storage.address import is_remote, local_path
 from transforms.storage.cache_failed import CacheFailed
-from transforms.storage.files import MACHINE_FULL, replacing, size
-
-_REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+from transforms.storage.files import MACHINE_FULL, open_seekable, replacing, size
 
 
 class CannotFetch(OSError):
@@ -112,11 +107,6 @@ def localized(uri: str, folder: str) -> str:
     return str(copy)
 
 
-def is_remote(address: str) -> bool:
-    """Whether an address is of another filesystem than this machine's own."""
-    return _REMOTE.match(local_path(address)) is not None
-
-
 def _require_regular_file(path: str) -> None:
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
@@ -128,13 +118,8 @@ def _require_regular_file(path: str) -> None:
 
 
 def _download(url: str, path: Path) -> None:
-    from apache_beam.io.filesystem import CompressionTypes
-
     try:
-        with (
-            FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED) as source,
-            path.open("wb") as copy,
-        ):
+        with open_seekable(url) as source, path.open("wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
     except Exception as error:  # each filesystem has its own errors
         path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote
 from transforms.storage.file_lock import Busy, FileLock, users_in
 
 LOCK = ".in-use"  # lists the processes that have taken a share since the cache was last pruned

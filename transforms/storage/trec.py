@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 import numpy as np
 
 from schemas.query import Candidate
+from transforms.storage.address import is_remote
+from transforms.storage.files import exists, stores
 from transforms.storage.rows import RowError, holds_rows, read_rows
 
 T = TypeVar("T")
@@ -180,12 +183,12 @@ def _queries_columns(path: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _opened(path: str) -> BinaryIO:
-    from apache_beam.io.filesystems import FileSystems
-
-    if not FileSystems.exists(path):
+    if not exists(path):
         raise FileNotFoundError(f"{path}: no such file")
-    stream: BinaryIO = FileSystems.open(path)
-    return stream
+    if is_remote(path):
+        stream: BinaryIO = stores().open(path)
+        return stream
+    return cast(BinaryIO, gzip.open(path)) if path.lower().endswith(".gz") else open(path, "rb")
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from apache_beam.io.filesystems import FileSystems
-
 from pipeline.outputs.errors import UnwritableExport
 from pipeline.outputs.tables import Tables
+from transforms.storage.address import is_remote
 
 _VIDEOS_A_FOLDER = 100
 
@@ -74,7 +73,7 @@ def link_videos(naming: Naming) -> int:
     """
     linked = 0
     for video in naming.values():
-        if FileSystems.get_scheme(video.uri) is not None or not os.path.isfile(video.uri):
+        if is_remote(video.uri) or not os.path.isfile(video.uri):
             continue
         os.makedirs(os.path.dirname(video.path), exist_ok=True)
         if os.path.islink(video.path):

@@ -23,7 +23,7 @@ from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
 from pipeline.outputs.run_lines import RUN, rankings
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.example import SPLITS
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote
 from transforms.storage.files import join, open_seekable
 
 NAMES = "videos.tsv"

@@ -18,7 +18,7 @@ from pipeline.outputs.manifest import Manifest, read_manifest
 from pipeline.outputs.marks import ANSWERS_FILE, LABELS, add_mark, read_marks
 from pipeline.outputs.tables import Row
 from pipeline.outputs.view.files import Source, source_of
-from pipeline.outputs.view.index import Index, Numbers, scan
+from pipeline.outputs.view.index import Index, Numbers, scan_shards
 from pipeline.outputs.view.lists import LISTS, SORTS
 from pipeline.outputs.view.lookup import Lookup
 from schemas.example import POSITIVES
@@ -26,6 +26,7 @@ from schemas.people.mark import ANSWERS, WRONG, Mark, Verdict
 from transforms.storage.files import join
 
 PAGE = 40  # rows
+_OF_VIDEOS = ("split", "language")  # facets of a row's own video
 _VIDEO = ["uri", "split", "group", "metadata", "media", "caption", "asr", "ocr", "warnings", "frame_times_s"]
 
 
@@ -115,7 +116,7 @@ class Desk:
     def list(
         self, of: str, filters: Mapping[str, str], sort: str = "", search: str = "", first: int = 0, count: int = PAGE
     ) -> dict[str, Any]:
-        """``count`` rows of a list from the ``first`` on, how many there are of them, and the facets of all rows."""
+        """``count`` rows of a list from the ``first`` on, how many there are of them, and of all rows."""
         index = self.index(of)
         with self._lock:
             key = (of, tuple(sorted(filters.items())), sort, search)
@@ -128,7 +129,7 @@ class Desk:
         rows = index.read(found[first : first + count].tolist())
         marks = read_marks(self.labels)
         shown = [self._row(of, row, marks) for row in rows]
-        return {"rows": shown, "found": len(found), "of": int(index.kept.sum()), "facets": index.counts()}
+        return {"rows": shown, "found": len(found), "of": int(index.kept.sum())}
 
     def index(self, of: str) -> Index:
         """The index of a list, read when it is first asked for."""
@@ -139,14 +140,13 @@ class Desk:
                 self._indexes[of] = Index.of(self.lookup.tables, LISTS[of])
             return self._indexes[of]
 
-    def add_video_facets(self, of: str) -> dict[str, dict[str, int]]:
-        """The facets of a list, with split and language of the rows' own videos among them."""
+    def facets(self, of: str) -> dict[str, dict[str, int]]:
+        """The facets of a list, with split and language of the rows' own videos among them; rows by value."""
         index = self.index(of)
         with self._lock:
-            for name in ("split", "language"):
-                if name not in index.codes:
-                    named = self._names[name].to_pylist()
-                    index.add_facet(name, dict(zip(self._names["video_id"].to_pylist(), named, strict=True)))
+            index.read_facets()
+            if _OF_VIDEOS[0] not in index.codes:
+                index.add_facets(self._names, _OF_VIDEOS)
         return index.counts()
 
     def query(self, query_id: str) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class Desk:
         columns["language"] = "metadata.language"
         parts = [
             pa.table({name: rows[column] for name, column in columns.items()})
-            for _, rows in scan(self.lookup.tables, "videos", list(columns.values()))
+            for rows in scan_shards(self.lookup.tables, "videos", list(columns.values()))
         ]
         empty = pa.table({name: pa.array([], pa.string()) for name in columns})
         return pa.concat_tables(parts).combine_chunks() if parts else empty

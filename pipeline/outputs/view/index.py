@@ -42,7 +42,10 @@ class Listed:
 
 @dataclass(slots=True)
 class Index:
-    """For every row of a list: facets as codes, measures as numbers; rows are counted through all shards in order."""
+    """For every row of a list: facets as codes, measures as numbers; rows are counted through all shards in order.
+
+    Facets are read when they are first needed, which is after a list has been seen.
+    """
 
     tables: Tables
     listed: Listed
@@ -56,36 +59,45 @@ class Index:
 
     @classmethod
     def of(cls, tables: Tables, listed: Listed) -> Index:
-        """Read the small columns of all rows."""
+        """Read what rows are sorted by."""
         index = cls(tables, listed)
         without, value = listed.without
-        columns = {*listed.facets.values(), *listed.measured, *([without] if without else [])}
-        codes: dict[str, list[Numbers]] = {name: [] for name in listed.facets}
+        columns = {*listed.measured, *([without] if without else [])} or {*listed.facets.values()}
         measures: dict[str, list[Numbers]] = {}
         kept: list[Numbers] = []
-        index.values = {name: {} for name in listed.facets}
         for place, rows in scan(tables, listed.table, sorted(columns)):
             index.places.append(place)
             index.starts.append(index.rows)
             index.rows += len(rows)
-            for name, column in listed.facets.items():
-                codes[name].append(_coded(rows[column], index.values[name]))
             for name, numbers in (listed.measures(rows) if listed.measures else {}).items():
                 measures.setdefault(name, []).append(numbers.astype(np.float32))
             kept.append(_true(pc.not_equal(rows[without], value)) if without else np.ones(len(rows), bool))
-        index.codes = {name: _joined(parts, np.int16) for name, parts in codes.items()}
         index.measures = {name: _joined(parts, np.float32) for name, parts in measures.items()}
         index.kept = _joined(kept, bool)
         return index
 
-    def add_facet(self, name: str, value_of_video: Mapping[str, str]) -> None:
-        """Add a facet of the rows' own videos, by video id."""
-        values: dict[str, int] = {}
-        parts = []
+    def read_facets(self) -> None:
+        """Read what rows are filtered by, once."""
+        if self.codes.keys() >= self.listed.facets.keys():
+            return
+        values: dict[str, dict[str, int]] = {name: {} for name in self.listed.facets}
+        codes: dict[str, list[Numbers]] = {name: [] for name in values}
+        for _, rows in scan(self.tables, self.listed.table, sorted({*self.listed.facets.values()})):
+            for name, column in self.listed.facets.items():
+                codes[name].append(_coded(rows[column], values[name]))
+        self.values |= values
+        self.codes |= {name: _joined(parts, np.int16) for name, parts in codes.items()}
+
+    def add_facets(self, videos: pa.Table, names: Sequence[str]) -> None:
+        """Add facets of the rows' own videos: columns ``names`` of a table whose ``video_id`` tells which is which."""
+        added: dict[str, dict[str, int]] = {name: {} for name in names}
+        parts: dict[str, list[Numbers]] = {name: [] for name in names}
         for _, rows in scan(self.tables, self.listed.table, [self.listed.videos]):
-            own = _own_videos(rows, self.listed.videos)
-            parts.append(_coded(pa.array([value_of_video.get(video, "") for video in own]), values))
-        self.values[name], self.codes[name] = values, _joined(parts, np.int16)
+            own = videos.take(pc.index_in(_own_videos(rows[self.listed.videos]), videos["video_id"]))
+            for name in names:
+                parts[name].append(_coded(own[name], added[name]))
+        for name in names:
+            self.values[name], self.codes[name] = added[name], _joined(parts[name], np.int16)
 
     def values_of(self, number: int) -> dict[str, list[str]]:
         """The values of one row, by facet."""
@@ -108,6 +120,8 @@ class Index:
 
         The order is that of the shards where ``sort`` names no measure; rows that have no number come last.
         """
+        if filters:
+            self.read_facets()
         mask = self.kept if among is None else self.kept & among
         for name, value in filters.items():
             codes = [code for held, code in self.values.get(name, {}).items() if value in held.split(_AND)]
@@ -152,6 +166,15 @@ def scan(tables: Tables, table: str, columns: Sequence[str]) -> Iterator[tuple[t
                     yield (shard.path, group), pa.table({name: _column(rows, name) for name in columns})
 
 
+def scan_shards(tables: Tables, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """As ``scan``, but a shard at a time, for columns that are small: of many row groups that is far less work."""
+    for shard in tables.shards(table):
+        with tables.opened(shard.path) as file:
+            rows = file.read(columns=list(columns), use_threads=False)
+            if rows.num_rows:
+                yield pa.table({name: _column(rows, name) for name in columns})
+
+
 def _column(rows: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
     first, *inner = name.split(".")
     column = rows[first].combine_chunks()
@@ -172,15 +195,18 @@ def _coded(column: pa.Array | pa.ChunkedArray, values: dict[str, int]) -> Number
     plain = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_list(plain.type):
         plain = pc.binary_join(plain, _AND)
-    encoded = pc.fill_null(plain, "").dictionary_encode()
-    known = np.array([values.setdefault(value, len(values)) for value in encoded.dictionary.to_pylist()], np.int16)
+    encoded = plain.dictionary_encode("encode")  # null too
+    known = np.array(
+        [values.setdefault(value or "", len(values)) for value in encoded.dictionary.to_pylist()], np.int16
+    )
     codes: Numbers = known[encoded.indices.to_numpy()] if len(known) else np.zeros(len(encoded), np.int16)
     return codes
 
 
-def _own_videos(rows: pa.Table, column: str) -> list[str]:
-    videos = rows[column].to_pylist()
-    return [video[0] if isinstance(video, list) else video or "" for video in videos]
+def _own_videos(column: pa.ChunkedArray) -> pa.Array:
+    """The id of each row's own video: the first where a row has several, null where it has none."""
+    videos = column.combine_chunks()
+    return pc.list_element(videos, 0) if pa.types.is_list(videos.type) else videos
 
 
 def _has_video(rows: pa.Table, column: str, videos: pa.Array) -> Numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,15 @@ class Lookup:
 
 def _groups_with(file: pq.ParquetFile, key: str) -> Iterator[int]:
     """The row groups whose first column may hold ``key``: rows of a shard are in the order of their keys."""
-    for group in range(file.num_row_groups):
-        statistics: Any = file.metadata.row_group(group).column(0).statistics
-        if statistics is None or not statistics.has_min_max or statistics.min <= key <= statistics.max:
-            yield group
+    groups = range(file.num_row_groups)
+    for group in groups[bisect_left(groups, key, key=lambda group: _bounds(file, group, key)[1]) :]:
+        if _bounds(file, group, key)[0] > key:
+            return
+        yield group
+
+
+def _bounds(file: pq.ParquetFile, group: int, key: str) -> tuple[str, str]:
+    """The least and the greatest value of the first column; ``key`` for both where that is not known."""
+    statistics: Any = file.metadata.row_group(group).column(0).statistics
+    known = statistics is not None and statistics.has_min_max
+    return (statistics.min, statistics.max) if known else (key, key)

@@ -41,7 +41,7 @@ def offline_page(desk: Desk, count: int) -> str:
 
 def _rows(desk: Desk, of: str, count: int) -> list[dict[str, Any]]:
     """Rows of a list, each with the values that it is filtered by, sorted by and searched in."""
-    desk.add_video_facets(of)
+    desk.facets(of)
     index = desk.index(of)
     numbers = index.chosen({}, "doubt")[:count].tolist()
     shown = desk.list(of, {}, "doubt", first=0, count=count)["rows"]

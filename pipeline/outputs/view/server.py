@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
                 found = desk.list(asked["of"], filters, asked.get("sort", ""), asked.get("search", ""), first, PAGE)
                 self._send_json(found)
             case "api/facets":
-                self._send_json(desk.add_video_facets(asked["of"]))
+                self._send_json(desk.facets(asked["of"]))
             case "api/query":
                 self._send_json(desk.query(asked["id"]))
             case "api/video":

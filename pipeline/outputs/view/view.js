@@ -84,7 +84,7 @@ async function showList(before) {
   at("search").value = s.search;
   at("sort-field").hidden = !["groups", "pairs"].includes(s.of);
   at("sort").value = s.sort;
-  if (!before || before.of !== s.of) { showFacets(found.facets); moreFacets(s.of); } else setFacets();
+  if (!before || before.of !== s.of) showFacets(s.of).catch((error) => say(error.message)); else setFacets();
   const last = s.first + rows.length;
   at("found").textContent = found.found ? `${(s.first + 1).toLocaleString()} to ${last.toLocaleString()} of ${found.found.toLocaleString()}${found.found < found.of ? `, of ${found.of.toLocaleString()} in all` : ""}` : "None. Other words, or fewer filters, may find some.";
   at("rows").replaceChildren(...rows.map(showRow));
@@ -109,7 +109,10 @@ function showRow(row) {
   return el("li", {}, el("a", { href: addressOf({ q: key }), "data-q": key }, ...inside));
 }
 
-function showFacets(facets) {
+async function showFacets(of) { // they come after the list, of which they are counted
+  at("facets").replaceChildren();
+  const facets = await ask("facets", { of });
+  if (of !== state.of) return;
   at("facets").replaceChildren(...Object.entries(facets).filter(([, values]) => Object.keys(values).length > 1).map(([name, values]) => {
     const options = Object.entries(values).map(([value, count]) => el("option", { value: `=${value}` }, `${words(value) || (name === "reason" ? "kept" : "none")} (${count.toLocaleString()})`));
     return el("label", {}, `${name[0].toUpperCase()}${name.slice(1)} `, el("select", { "data-facet": `f.${name}`, onchange: (event) => {
@@ -123,11 +126,6 @@ function showFacets(facets) {
 
 function setFacets() {
   for (const select of at("facets").querySelectorAll("select")) select.value = select.dataset.facet in state.filters ? `=${state.filters[select.dataset.facet]}` : "";
-}
-
-async function moreFacets(of) {
-  const facets = await ask("facets", { of });
-  if (of === state.of) showFacets(facets);
 }
 
 // -- a query and its videos -------------------------------------------------------------------------------------------

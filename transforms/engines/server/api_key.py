@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import TeacherReply
-from transforms.storage.cache import is_remote
+from transforms.storage.address import is_remote
 from transforms.storage.files import read_bytes
 
 HIDDEN = "***"
