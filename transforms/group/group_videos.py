@@ -174,4 +174,5 @@ def _mean(file: CachedFile, cache: Cache) -> NDArray[np.float32]:
             rows = read_vectors(path).vectors
     except NotVectors as error:
         raise CacheFailed(f"{error}; delete it, and its video is embedded again at the next run") from error
-    return Embedding.of(pooled_in_order(rows, 1)).vectors[0]
+    mean: NDArray[np.float32] = Embedding.of(pooled_in_order(rows, 1)).vectors[0]
+    return mean
