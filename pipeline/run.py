@@ -19,7 +19,7 @@ from pipeline.extract import Extract
 from pipeline.finish import Submitted, publish_finished, read_submitted
 from pipeline.human import HumanQuery, PlaceHumanQueries
 from pipeline.judge import FindNecessities, FirstLook, Judge
-from pipeline.mine import Mine
+from pipeline.mine import FrameVectors, Mine
 from pipeline.outputs.errors import OutputError, with_fix
 from pipeline.outputs.lock import hold
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifest
@@ -102,7 +102,7 @@ def put_stages(
     )
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
-    grouped = videos | "Group" >> GroupVideos(recipe.group, job.cache, journal)
+    grouped = videos | "Group" >> _groups(job)
     ledger.works.append(grouped[WORK])
     groups = grouped["groups"]
     splits = groups | "Split" >> beam.MapTuple(lambda video, group: (video, split_of(group.split_key, fraction, seed)))
@@ -151,6 +151,14 @@ def put_stages(
         **curated,
         **more,
     }
+
+
+def _groups(job: Job) -> GroupVideos:
+    rules = job.recipe.group
+    if rules.vectors is None:
+        return GroupVideos(rules, job.cache, job.journal)
+    engine = job.engines.seeing(rules.vectors.run)
+    return GroupVideos(rules, job.cache, job.journal, FrameVectors(engine, job.cache, job.journal), engine)
 
 
 def check_output(output: str) -> None:

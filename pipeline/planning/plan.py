@@ -107,6 +107,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
         misses: dict[str, list[NotHeld]] = {step: [] for step in STEPS}
         for miss in job.journal.misses():
             misses[miss.step].append(miss)
+        misses["embed_video"] = list(dict.fromkeys(misses["embed_video"]))  # two may ask for the same vectors
         unseen = look_into([miss.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
         steps = _steps(job, counts, misses, unseen)
         if job.engines.panel:
