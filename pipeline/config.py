@@ -20,6 +20,7 @@ from prompts.write_queries import MOST_PARTS
 from schemas.check import InvalidRecord, require, require_one_of
 from schemas.configuration.section import Section, converted
 from schemas.fingerprint import fingerprint
+from schemas.losses import STEPS_OF_JUDGE
 from schemas.query import PAPERS_VARIANTS, Variant
 from schemas.video import Modality
 from transforms.curate.thresholds import CurateConfig
@@ -29,6 +30,7 @@ from transforms.emit.shards import ShardCounts
 from transforms.extract.decode import Limits
 from transforms.group.group_videos import GroupRules
 from transforms.journal.budget import Cost
+from transforms.judge.necessity import NecessityConfig
 from transforms.mine.choose_pairs import MarginRule
 from transforms.mine.filter_rankings import PAPERS, Ambiguity
 from transforms.protocols.frames import FramePolicy
@@ -151,6 +153,8 @@ class JudgeConfig(Section, frozen=True):
 
     ``panel`` are further teachers by name, asked with the same prompt about the pairs that ``panel_rules`` name; of
     such a pair a label needs the word of ``panel_rules.agree`` judges, the first counted as one.
+
+    With ``necessity``, the judge is asked again about positives of groups, without each of the modalities in turn.
     """
 
     teacher: EngineOptions
@@ -161,12 +165,16 @@ class JudgeConfig(Section, frozen=True):
     sample_queries: NotNegative = 200
     panel: dict[str, EngineOptions] = {}
     panel_rules: PanelRules = PanelRules()
+    necessity: NecessityConfig | None = None
 
     def __post_init__(self) -> None:
         _require_distinct("modalities", self.modalities)
+        several = self.necessity is None or len(self.modalities) > 1
+        require(several, "necessity needs judge.modalities of more than one: of one nothing can be left out", "")
         for name in self.panel:
-            free = name not in ("judge", "verify") and bool(_RUN_NAME.fullmatch(name))  # which are steps of the ledger
-            require(free, "the name of a further judge is of a-z, 0-9, - and _, and not 'judge' or 'verify'", name)
+            free = name not in STEPS_OF_JUDGE and bool(_RUN_NAME.fullmatch(name))
+            taken = ", ".join(STEPS_OF_JUDGE)
+            require(free, f"the name of a further judge is of a-z, 0-9, - and _, and none of {taken}", name)
         judges, agree = 1 + len(self.panel), self.panel_rules.agree
         fits = not self.panel or agree <= judges
         require(fits, f"panel_rules.agree must be at most {judges}, the number of judges", agree)
@@ -203,8 +211,8 @@ class CostConfig(Section, frozen=True):
     verify: Cost = Cost()
 
     def by_step(self) -> dict[str, Cost]:
-        """As a budget has them."""
-        return {name: getattr(self, name) for name in self.__struct_fields__}
+        """As a budget has them; the judge costs the same whatever it is not shown."""
+        return {**{name: getattr(self, name) for name in self.__struct_fields__}, "necessity": self.judge}
 
 
 class Recipe(Section, frozen=True):

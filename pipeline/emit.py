@@ -37,7 +37,7 @@ from transforms.storage.trec import qrels_lines, run_lines
 
 QRELS, COUNTS = "qrels.trec", ".counts.json"
 THRESHOLDS = "thresholds"
-BY_VIDEO = "examples_by_video"
+BY_VIDEO, NECESSITY = "examples_by_video", "necessity"
 FIRST_STAGE = "first-stage"  # the tag of the run that a reranker is given
 Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candidates, and its places in their runs
 
@@ -62,8 +62,8 @@ class Emit(beam.PTransform):
 
     The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)), written
     (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair), and, not there where there are none,
-    thresholds (Thresholds) and examples_by_video (VideoExample). ``runs`` are the names of the first
-    stages; each of several has a file of its own.
+    thresholds (Thresholds), examples_by_video (VideoExample) and necessity (Necessity). ``runs`` are the names of the
+    first stages; each of several has a file of its own.
     """
 
     config: EmitConfig
@@ -105,8 +105,11 @@ class Emit(beam.PTransform):
         split = found["videos"] | "Add split" >> beam.Map(
             lambda video, splits: (splits[video.video_id], video), beam.pvalue.AsDict(found["splits"])
         )
-        by_video = found.get(BY_VIDEO)
-        optional = {} if by_video is None else {"ranking_by_video": by_video | "Rows by video" >> beam.Map(split_row)}
+        optional = {}
+        if (by_video := found.get(BY_VIDEO)) is not None:
+            optional["ranking_by_video"] = by_video | "Rows by video" >> beam.Map(split_row)
+        if (necessity := found.get(NECESSITY)) is not None:
+            optional[NECESSITY] = necessity | "Necessity rows" >> beam.Map(row_of)
         return {
             "videos": split | "Video rows" >> beam.Map(_video_row, beam.pvalue.AsDict(found["near"])),
             "queries": verdicts | "Query rows" >> beam.FlatMapTuple(query_rows),

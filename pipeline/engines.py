@@ -77,6 +77,17 @@ class Engines:
         """Those among the first stages that compare vectors."""
         return [stage.engine for stage in self.first_stages if isinstance(stage.engine, EmbedEngine)]
 
+    def seeing(self, run: str) -> EmbedEngine:
+        """The engine of a first stage that embeds frames.
+
+        Raises:
+            RecipeError: the run is of another kind.
+        """
+        for stage in self.first_stages:
+            if stage.name == run and isinstance(stage.engine, EmbedEngine) and stage.engine.reads == "frames":
+                return stage.engine
+        raise RecipeError(f"recipe key group.vectors.run: {run} is no first stage that embeds frames")
+
     def by_role(self) -> Iterator[tuple[str, Any]]:
         """Every engine, by role and in the order of the pipeline."""
         for f in fields(self):
@@ -132,6 +143,8 @@ def find_engines(recipe: Recipe) -> Engines:
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
     require_reach(recipe, engines.judge)
+    if recipe.group.vectors is not None:
+        engines.seeing(recipe.group.vectors.run)
     return engines
 
 

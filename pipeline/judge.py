@@ -1,10 +1,13 @@
-"""Judge: the teacher says of every query's positive and candidates whether the video answers the query."""
+"""Judge: the teacher says of every query's positive and candidates whether the video answers the query.
+
+And of positives whether it would say so without one modality of the evidence.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -20,6 +23,8 @@ from transforms.curate.thresholds import CurateConfig
 from transforms.join import JoinVideos
 from transforms.journal.journal import Journal
 from transforms.judge.judge_pairs import DOUBTFUL, JudgeOptions, JudgePairs, Pair, opinion_of
+from transforms.judge.necessity import STEP as NECESSITY
+from transforms.judge.necessity import FindNecessity, left_out, positives_of
 from transforms.mine.choose_pairs import Assignment
 from transforms.progress import Advance, announce
 from transforms.workers.place import place
@@ -131,6 +136,35 @@ class Judge(beam.PTransform):
         asked = due | f"Asked {label}" >> beam.Map(lambda pair: pair.query.query_id)  # and no evidence goes further
         done = judged.judgements | f"Done {label}" >> Advance("panel", "done")
         return Judged(asked, done | f"Opinions {label}" >> beam.Map(_opinion, name), judged.losses)
+
+
+@dataclass
+class FindNecessities(beam.PTransform):
+    """(Example, Video) -> Necessity of the positives of a share of the examples; see ``FindNecessity``."""
+
+    config: JudgeConfig
+    engines: Engines
+    journal: Journal
+    prompt: Template
+    seed: int
+    ledger: LedgerBuilder
+
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        examples, videos = inputs
+        config = self.config
+        share = config.necessity.share if config.necessity else 0.0
+        positives = examples | "Positives" >> beam.FlatMap(positives_of, share, self.seed)
+        joined = (positives, videos) | "With evidence" >> JoinVideos(order=attrgetter("query.query_id"))
+        options = JudgeOptions(config.modalities, self.seed, config.evidence, self.prompt)
+        find = FindNecessity(self.engines.judge, self.journal, options)
+        found = place(joined.joined, "Leave out", find, self.engines.resources.get("judge"))
+        self.ledger.works.append(found[WORK])
+        asked = joined.joined | "Asked" >> beam.FlatMapTuple(lambda _, video: left_out(video, options))
+        answered = found.found | "Answered" >> beam.FlatMap(attrgetter("without"))
+        asked = asked | "Due" >> Advance(NECESSITY, "in")
+        answered = answered | "Done" >> Advance(NECESSITY, "done")
+        self.ledger.step("judge", NECESSITY, asked, answered, found.losses)
+        return found.found
 
 
 def _both(judge: str, before: Judged, after: Judged) -> Judged:

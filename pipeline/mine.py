@@ -13,19 +13,35 @@ from pipeline.engines import Engines, FirstStage
 from pipeline.stage import LedgerBuilder, merge
 from schemas.losses import Loss
 from schemas.query import Query
+from schemas.video import Video
 from transforms.journal.journal import Journal
 from transforms.ledger import LOSSES, lost
 from transforms.mine.choose_pairs import ChoosePairs, LeaveOut
+from transforms.mine.embed import embed_video
 from transforms.mine.filter_rankings import FilterRankings
 from transforms.mine.retrieve import Ranking, RetrieveByText, Retrieved, ranking_of
 from transforms.mine.search_vectors import RetrieveByVectors
 from transforms.progress import Advance
+from transforms.protocols.embed import EmbedEngine
 from transforms.search.fusion import FusionConfig, fuse
 from transforms.search.search import SearchOptions
-from transforms.storage.cache import Cache
+from transforms.storage.cache import Cache, CachedFile
 from transforms.workers.recorded import WORK
 
 PRESENT = ""  # the reason why a video waits that does not
+
+
+@dataclass(frozen=True)
+class FrameVectors:
+    """Where the vectors of a video's frames lie that a run compares; they are made unless they are there."""
+
+    engine: EmbedEngine
+    cache: Cache
+    journal: Journal
+
+    def __call__(self, video: Video) -> CachedFile | None:
+        embedded = embed_video(video, self.engine, self.cache, self.journal)
+        return embedded.files[0][0] if embedded is not None else None
 
 
 @dataclass

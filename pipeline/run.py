@@ -13,13 +13,13 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipeline.config import Recipe
 from pipeline.curate import Curate, CurateByVideo
-from pipeline.emit import BY_VIDEO, Emit
+from pipeline.emit import BY_VIDEO, NECESSITY, Emit
 from pipeline.engines import Engines
 from pipeline.extract import Extract
 from pipeline.finish import Submitted, publish_finished, read_submitted
 from pipeline.human import HumanQuery, PlaceHumanQueries
-from pipeline.judge import FirstLook, Judge
-from pipeline.mine import Mine
+from pipeline.judge import FindNecessities, FirstLook, Judge
+from pipeline.mine import FrameVectors, Mine
 from pipeline.outputs.errors import OutputError, with_fix
 from pipeline.outputs.lock import hold
 from pipeline.outputs.manifest import Manifest, PromptText, RunInfo, has_manifest
@@ -102,7 +102,7 @@ def put_stages(
     )
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
-    grouped = videos | "Group" >> GroupVideos(recipe.group, job.cache, journal)
+    grouped = videos | "Group" >> _groups(job)
     ledger.works.append(grouped[WORK])
     groups = grouped["groups"]
     splits = groups | "Split" >> beam.MapTuple(lambda video, group: (video, split_of(group.split_key, fraction, seed)))
@@ -123,11 +123,15 @@ def put_stages(
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
         recipe.curate, ledger, job.labels.by_query if job.labels else {}, recipe.judge.heeds
     )
-    by_video = {}
+    more = {}
+    if recipe.judge.necessity is not None:
+        more[NECESSITY] = (curated["examples"], videos) | "Necessity" >> FindNecessities(
+            recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
+        )
     if (negatives := recipe.synthesize.negative_queries) is not None:
         asked = JudgeOptions(negatives.modalities, seed, recipe.judge.evidence)
         wordings = {name: replace(asked, template=job.prompts[name]) for name in ("judge", "judge_reworded")}
-        by_video[BY_VIDEO] = (curated["examples"], videos) | "By video" >> CurateByVideo(
+        more[BY_VIDEO] = (curated["examples"], videos) | "By video" >> CurateByVideo(
             negatives,
             recipe.synthesize.filters,
             engines,
@@ -145,8 +149,16 @@ def put_stages(
         "written": (synthesized["written"], human) | "All written" >> beam.Flatten(),
         "ranked": mined["ranked"],
         **curated,
-        **by_video,
+        **more,
     }
+
+
+def _groups(job: Job) -> GroupVideos:
+    rules = job.recipe.group
+    if rules.vectors is None:
+        return GroupVideos(rules, job.cache, job.journal)
+    engine = job.engines.seeing(rules.vectors.run)
+    return GroupVideos(rules, job.cache, job.journal, FrameVectors(engine, job.cache, job.journal), engine)
 
 
 def check_output(output: str) -> None:

@@ -1,14 +1,19 @@
-"""Training examples: a query with its videos, a video with its queries, and a video with its caption."""
+"""Training examples: a query with its videos, a video with its queries, and a video with its caption.
+
+And what the label of a positive rests on.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from schemas.check import require, require_fraction, require_one_of, require_text
 from schemas.fingerprint import content_id
-from schemas.query import ConfidenceSource, Judgement, Label, Place, QueryType, Variant
-from schemas.video import EngineStamp, Modality
+from schemas.query import LABELS, ConfidenceSource, Judgement, Label, Place, QueryType, Variant
+from schemas.video import MODALITIES, EngineStamp, Modality
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -193,3 +198,86 @@ class VideoExample:
         require(self.candidates[0].query_id == self.query_id, "the true query comes first", self.query_id)
         texts = [candidate.query.casefold() for candidate in self.candidates]
         require(len(set(texts)) == len(texts), "a query is a candidate only once", texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """What the judge says of a pair once it is not shown one ``modality`` of the video's evidence.
+
+    The verdict is as in ExampleCandidate. ``drop`` is the modality's necessity score: by how many nats the margin falls
+    without it, None where one of the two is not known.
+    """
+
+    modality: Modality
+    drop: float | None
+    teacher_label: Label
+    delta: float | None
+    delta_lo: float | None
+    delta_hi: float | None
+    p_yes: float | None
+    confidence_source: ConfidenceSource
+    rationale: str
+    censored: Label | None = None
+    label_mass: float | None = None
+    delta_prior: float | None = None
+
+    def __post_init__(self) -> None:
+        require_one_of("modality", self.modality, MODALITIES)
+        require_one_of("teacher_label", self.teacher_label, LABELS)
+        if self.p_yes is not None:
+            require_fraction("p_yes", self.p_yes)
+
+
+@dataclass(frozen=True, slots=True)
+class Necessity:
+    """What the label of a positive rests on: ``without`` each modality in turn, of those that its judge was ``shown``.
+
+    ``unseen`` are modalities that the video has and the judge was not shown. ``delta`` is the margin of the label, with
+    all that was shown. A modality whose question got no verdict is not among those of ``without``; where only one was
+    shown there is nothing to ask, and the label rests on that. See ``rests_on`` for the last.
+    """
+
+    query_id: str
+    video_id: str
+    delta: float | None
+    shown: tuple[Modality, ...]
+    unseen: tuple[Modality, ...]
+    without: tuple[Without, ...]
+    rests_on: tuple[Modality, ...]
+
+    def __post_init__(self) -> None:
+        require(bool(self.shown), "a judge was shown something", self.shown)
+        for name in ("shown", "unseen", "rests_on"):
+            _require_in_order(name, getattr(self, name))
+        require(set(self.shown).isdisjoint(self.unseen), "what was shown was seen", self.unseen)
+        left_out = [one.modality for one in self.without]
+        _require_in_order("without", left_out)
+        require(set(left_out) <= set(self.shown), "only what was shown is left out", left_out)
+        require(bool(left_out) == (len(self.shown) > 1), "of several modalities one is left out", left_out)
+        due = rests_on(self.shown, self.without)
+        require(self.rests_on == due, f"a yes rests on what turns it into a no: {due}", self.rests_on)
+        for one in self.without:
+            fall = None if self.delta is None or one.delta is None else self.delta - one.delta
+            same = one.drop == fall if one.drop is None or fall is None else math.isclose(one.drop, fall)
+            require(same, f"drop is delta less that without the {one.modality}: {fall}", one.drop)
+
+    @property
+    def target_modality(self) -> Modality | None:
+        """Of the modalities that the label rests on, the one whose drop is largest; None where any of several do."""
+        drops = {one.modality: one.drop for one in self.without if one.drop is not None}
+        return max(self.rests_on, key=lambda name: drops.get(name, -math.inf), default=None)
+
+
+def rests_on(shown: Sequence[Modality], without: Sequence[Without]) -> tuple[Modality, ...]:
+    """The modalities without which the judge no longer says yes, or the only one that it was shown.
+
+    None do where several tell the same: no one of them is needed then.
+    """
+    if len(shown) == 1:
+        return tuple(shown)
+    return tuple(one.modality for one in without if one.teacher_label == "no")
+
+
+def _require_in_order(name: str, modalities: Sequence[Modality]) -> None:
+    due = [modality for modality in MODALITIES if modality in modalities]
+    require(list(modalities) == due, f"{name} has modalities, each once, in their order", modalities)

@@ -11,6 +11,9 @@ STAGES = ("extract", "synthesize", "mine", "judge", "curate", "emit")
 OF_NEGATIVES = frozenset({"negatives", "filter negatives", "verify"})
 """The steps that lose negative queries; their losses are told under the query that these look like."""
 
+STEPS_OF_JUDGE = ("judge", "verify", "necessity")
+"""The steps of the stage judge, besides one for each further judge, which bears its name."""
+
 LossKind = Literal["rejected", "failed", "deferred"]
 LOSS_KINDS: tuple[LossKind, ...] = get_args(LossKind)
 Outcome = Literal["in", "out"] | LossKind

@@ -230,6 +230,32 @@ RANKING_BY_VIDEO = pa.schema(
     ]
 )
 
+# What the labels of positives rest on.
+NECESSITY = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("video_id", pa.string()),
+        ("delta", pa.float64()),
+        ("shown", _STRINGS),
+        ("unseen", _STRINGS),
+        (
+            "without",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("modality", pa.string()),
+                        ("drop", pa.float64()),
+                        ("teacher_label", pa.string()),
+                        *_MARGIN,
+                        ("rationale", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        ("rests_on", _STRINGS),
+    ]
+)
+
 PERCEPTION = pa.schema([("video_id", pa.string()), ("caption", pa.string()), ("captioner", _ENGINE)])
 
 REJECTIONS = pa.schema([(name, pa.string()) for name in ("stage", "step", "reason", "detail", "video_id", "query_id")])
@@ -279,6 +305,7 @@ TABLES: Mapping[str, Table] = {
         Table("judgements", JUDGEMENTS, ("query_id", "video_id")),
         Table("ranking", RANKING, ("query_id",), split=True),
         Table("ranking_by_video", RANKING_BY_VIDEO, ("query_id",), split=True, optional=True),
+        Table("necessity", NECESSITY, ("query_id", "video_id"), optional=True),
         Table("perception", PERCEPTION, ("video_id",), split=True),
         Table("rejections", REJECTIONS, ("stage", "step", "query_id", "video_id", "reason")),
         Table("failures", FAILURES, ("stage", "step", "uri", "query_id", "video_id")),

@@ -1,15 +1,24 @@
 """Groups of videos: near-duplicates, all of them found, and what of their events comes along."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from ranking_records import video
 
+from pipeline.config import RecipeError, load_recipe
+from pipeline.engines import find_engines
 from transforms.curate.split import split_of
+from transforms.group.alike import Alike, alike
 from transforms.group.disjoint_sets import DisjointSets
 from transforms.group.frame_hashes import HASH_BYTES, MOMENTS, VIEWS, FrameHashes
-from transforms.group.group_videos import Group, GroupRules, Member, grouped
+from transforms.group.group_videos import Group, GroupRules, Member, _grouped, _member, grouped
 from transforms.group.near_duplicates import MOST_LONGER, Hashed, distance, near_duplicates
+from transforms.journal.budget import Deferred
+from transforms.protocols.embed import Embedding
+from transforms.search.vector_file import write_vectors
+from transforms.storage.cache import Cache, CachedFile
 
 RULES = GroupRules()
 
@@ -144,3 +153,91 @@ def test_no_pair_is_missed_whatever_the_order_and_the_blocks():
     assert components(forest) == components(alike)
     for block in (7, 64):
         assert near_duplicates(drawn.sample(videos, len(videos)), 6, block) == forest
+
+
+LOOKS = GroupRules(vectors=Alike("video"))
+
+
+def direction(*coordinates: float) -> np.ndarray:
+    return Embedding.of(np.array(coordinates)).vectors[0]
+
+
+def names_of(members: list[Member], vectors: dict[str, np.ndarray], rules: GroupRules = LOOKS) -> dict[str, str]:
+    return {video: group.near for video, group in grouped(members, rules, vectors=vectors)}
+
+
+def test_copies_that_hashes_alone_do_not_show_are_joined_where_their_vectors_agree_too():
+    bits = 12 * MOMENTS  # twice as many as make a copy by themselves
+    members = [
+        member("a", hashes(1)),
+        member("b", hashes(1, bits, 1)),
+        member("c", hashes(1, bits, 2)),  # looks otherwise to the embedder
+        member("d", hashes(2)),  # looks the same to it, and is another picture
+        member("e", hashes(1, bits, 3), duration_s=20.0),
+        member("f", hashes(1, bits, 4)),  # has no vector
+    ]
+    same, other = direction(1, 0.1), direction(0.1, 1)
+    vectors = {"a": same, "b": direction(1, 0.12), "c": other, "d": same, "e": same}
+
+    assert names_of(members, vectors) == {"a": "a", "b": "a", "c": "c", "d": "d", "e": "e", "f": "f"}
+    assert names_of(members, vectors, RULES)["b"] == "b"
+    assert names_of(members, vectors, GroupRules(vectors=Alike("video", cosine=1.0)))["b"] == "b"
+    assert names_of(members, vectors, GroupRules(vectors=Alike("video", max_bits=11)))["b"] == "b"
+
+
+def test_no_two_that_are_alike_are_missed_whatever_the_order_and_the_blocks():
+    drawn = np.random.default_rng(0)
+    centres = drawn.normal(size=(12, 16))
+    vectors, videos = {}, []
+    for n in range(120):
+        vectors[f"v{n:03d}"] = direction(*(centres[n % 12] + 0.1 * drawn.normal(size=16)))
+        videos.append(
+            Hashed(f"v{n:03d}", 10 * 1.04 ** int(drawn.integers(6)), hashes(n % 12, int(drawn.integers(200)), n))
+        )
+    rule = Alike("video", 0.97, 16)
+    wanted = DisjointSets(len(videos))
+    for i, one in enumerate(videos):
+        for j, other in enumerate(videos[:i]):
+            lengths = sorted((one.duration_s, other.duration_s))
+            cosine = float(vectors[one.video_id].astype(float) @ vectors[other.video_id].astype(float))
+            if lengths[1] <= MOST_LONGER * lengths[0] and cosine >= 0.97 and distance(one.hashes, other.hashes) <= 16:
+                wanted.join(i, j)
+
+    found = alike(videos, vectors, rule)
+    for block in (1, 7, 50):
+        assert alike(videos[::-1], vectors, rule, block) == found
+    joined = DisjointSets(len(videos))
+    for one, other in found:
+        assert joined.join(int(one[1:]), int(other[1:]))
+    pairs = [(i, j) for i in range(len(videos)) for j in range(i)]
+    assert [joined.find(i) == joined.find(j) for i, j in pairs] == [wanted.find(i) == wanted.find(j) for i, j in pairs]
+    assert 20 < len(found) < 119
+
+
+def test_the_vectors_of_a_run_are_read_from_the_cache_and_what_has_none_is_grouped_by_hashes(tmp_path, journal):
+    cache = Cache(str(tmp_path))
+
+    def stored(name: str, *rows: tuple[float, float]) -> CachedFile:
+        write_vectors(str(tmp_path / "made"), Embedding.of(np.array(rows)))
+        return cache.publish(str(tmp_path / "made"), f"vectors/00/{name}.npz")
+
+    files = {"a": stored("a", (1.0, 0.0)), "b": stored("b", (1.0, 0.1), (1.0, -0.1))}  # whose mean is that of a
+
+    def vectors_of(video):
+        if video.video_id not in files:
+            raise Deferred("calls")
+        return files[video.video_id]
+
+    found = [next(_member(video(name, frames=0), LOOKS, cache, journal, vectors_of)) for name in ("a", "b", "later")]
+    assert [one.vectors for one in found] == [files["a"], files["b"], None]
+    pictures = {"a": hashes(1), "b": hashes(1, 80, 1), "later": hashes(1, 80, 2)}
+    seen = [replace(one, hashes=pictures[one.video_id]) for one in found]
+    assert {name: group.near for name, group in _grouped(seen, LOOKS, cache)} == {"a": "a", "b": "a", "later": "later"}
+
+
+def test_vectors_for_groups_are_those_of_a_run_that_sees_frames():
+    with pytest.raises(ValueError, match="vectors stand beside max_bits"):
+        GroupRules(max_bits=None, vectors=Alike("video"))
+    for run in ("dense", "nobody"):
+        with pytest.raises(RecipeError, match=rf"group\.vectors\.run: {run} is no first stage that embeds frames"):
+            find_engines(load_recipe("demo", [f"group.vectors={{run: {run}}}"]))

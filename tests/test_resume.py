@@ -22,8 +22,8 @@ FAST = (
     "extract.asr=null extract.ocr=null extract.frames.max_frames=2 emit.frames=null emit.validation_fraction=0 "
     "synthesize.variants=[caption,metadata] mine.ambiguity.ratio=1000 curate.alpha1=-0.5"
 ).split()
-FAST.append("synthesize.negative_queries={queries: 4, kept: 2}")
-PAID = ("caption", "write", "judge", "negatives", "verify")
+FAST += ["synthesize.negative_queries={queries: 4, kept: 2}", "judge.necessity={share: 1}"]
+PAID = ("caption", "write", "judge", "negatives", "verify", "necessity")
 
 
 def command(folder: Path, output: str = "out") -> list[str]:
@@ -66,6 +66,7 @@ def original(samples, tmp_path_factory):
         "judge",
         "negatives",
         "verify",
+        "necessity",
     }
     assert set(run(folder)) == made
     return folder
@@ -181,12 +182,14 @@ def test_bundles_that_are_attempted_twice_change_no_row_and_no_count_and_pay_not
     assert run(folder, "--cache", str(folder / "other"), output="twice") == {}
 
 
-def test_without_negative_queries_there_is_no_such_table_and_every_other_has_the_same_bytes(folder):
+def test_without_what_is_asked_of_groups_there_is_no_such_table_and_every_other_has_the_same_bytes(folder):
     with_them = hashes(folder)
-    assert run(folder, "--set", "synthesize.negative_queries=null", output="without") == {}
+    settings = ("--set", "synthesize.negative_queries=null", "--set", "judge.necessity=null")
+    assert run(folder, *settings, output="without") == {}
 
-    of_them = {path for path in with_them if path.startswith(("ranking_by_video/", "rejections/"))}
-    assert hashes(folder, "without").keys() == {path for path in with_them if not path.startswith("ranking_by_video/")}
+    tables = ("ranking_by_video/", "necessity/")
+    of_them = {path for path in with_them if path.startswith((*tables, "rejections/"))}
+    assert hashes(folder, "without").keys() == {path for path in with_them if not path.startswith(tables)}
     same = {path: digest for path, digest in with_them.items() if path not in of_them}
     assert same.items() <= hashes(folder, "without").items()
 

@@ -44,6 +44,7 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "panel": TeacherReply,
         "negatives": TeacherReply,
         "verify": TeacherReply,
+        "necessity": TeacherReply,
     }
 )
 

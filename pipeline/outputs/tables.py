@@ -32,8 +32,11 @@ _TABLE_FILE = re.compile(rf"(?:{_PARTS})-\d{{5,}}-of-\d{{5,}}\.parquet(?:\.[0-9a
 
 def written(recipe: Mapping[str, Any]) -> list[Table]:
     """The tables that a run of this recipe (plain values) writes, in their order."""
-    by_video = (recipe.get("synthesize") or {}).get("negative_queries") is not None
-    return [table for table in TABLES.values() if by_video or not table.optional]
+    asked = {
+        "ranking_by_video": (recipe.get("synthesize") or {}).get("negative_queries"),
+        "necessity": (recipe.get("judge") or {}).get("necessity"),
+    }
+    return [table for table in TABLES.values() if not table.optional or asked[table.name] is not None]
 
 
 def read_group(file: pq.ParquetFile, group: int, columns: Sequence[str] | None = None) -> pa.Table:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pipeline.config import Recipe
 from pipeline.planning.changes import NotHeld
 from schemas.query import Variant
+from schemas.video import MODALITIES, Modality
 from transforms.protocols.teacher import Ladder
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -48,8 +49,7 @@ class Flow:
     def write_calls(self, videos: float) -> float:
         """Calls that so many more videos will take: as many each as those at hand, else for most of the prompts."""
         at_hand = self._count("synthesize/select", "out")
-        most = float(len(variants_of(self.recipe))) if self.prompts is None else self.prompts
-        return videos * (self.calls["write"] / at_hand if at_hand else most * _WITH_EVIDENCE)
+        return videos * (self.calls["write"] / at_hand if at_hand else self._prompts() * _WITH_EVIDENCE)
 
     def judge_calls(self, videos: float, write_calls: float) -> float:
         """All calls, cached ones included, once so many more videos are there and so many more calls have written."""
@@ -78,6 +78,20 @@ class Flow:
         first = "prior" if ladder.prior else "label_only"
         return negatives_calls * each * _WORDINGS * (1 + calls_to_follow(ladder, first))
 
+    def necessity_calls(self, groups: float) -> float:
+        """All calls about the positives of so many groups without a modality: one each of those that a judge sees."""
+        judge = self.recipe.judge
+        if judge.necessity is None:
+            return 0.0
+        at_hand = self._count("curate/queries", "out")
+        if at_hand:
+            each = self._count("judge/necessity", "in") / at_hand
+        else:
+            # A video of which a query was kept is one that has evidence.
+            seen = min(self._prompts() - self._of_all(), len(set(judge.modalities).intersection(present(self.recipe))))
+            each = judge.necessity.share * seen if seen > 1 else 0.0
+        return groups * each * calls_of_pair(self.ladder)
+
     def queries(self, write_calls: float) -> float:
         """All queries before mining, once so many more calls have written some."""
         kept, answered = self._count("synthesize/filter", "out"), self.answered["write"]
@@ -93,7 +107,7 @@ class Flow:
         at_hand = self._count("synthesize/select", "out")
         if at_hand:
             return videos * self.calls["embed_video"] / at_hand
-        fields = self.write_calls(1) - len({"all", "request"}.intersection(self.recipe.synthesize.variants))
+        fields = self.write_calls(1) - self._of_all()
         return videos * (of_text * max(1.0, fields) + of_frames)
 
     def pairs_a_query(self, videos: float) -> float:
@@ -108,6 +122,14 @@ class Flow:
         mine = self.recipe.mine
         most = min(mine.candidates, sum(mine.fusion.quotas.get(name, mine.candidates) for name in mine.first_stages))
         return min(float(most), same_split)
+
+    def _prompts(self) -> float:
+        """The most prompts of a video, on average."""
+        return float(len(variants_of(self.recipe))) if self.prompts is None else self.prompts
+
+    def _of_all(self) -> int:
+        """Of the prompts of a video, those that are about more than one modality."""
+        return len({"all", "request"}.intersection(self.recipe.synthesize.variants))
 
     def _count(self, line: str, outcome: str) -> int:
         return self.counts.get(line, {}).get(outcome, 0)
@@ -152,5 +174,11 @@ def calls_to_follow(ladder: Ladder, asked: str) -> int:
 
 def variants_of(recipe: Recipe) -> list[Variant]:
     """Those that some evidence can be there for."""
+    there = {"all", "request", *present(recipe)}
+    return [variant for variant in recipe.synthesize.variants if variant in there]
+
+
+def present(recipe: Recipe) -> list[Modality]:
+    """The modalities that some evidence can be there of."""
     absent = {name for name in ("asr", "ocr", "caption") if getattr(recipe.extract, name) is None}
-    return [variant for variant in recipe.synthesize.variants if variant not in absent]
+    return [modality for modality in MODALITIES if modality not in absent]

@@ -14,7 +14,8 @@ from transforms.journal.record import STEPS
 from transforms.protocols.engine import Waits
 
 _SAMPLE = 200  # records, to learn from what a result takes
-_ROLES = {"write": "writer"}  # of steps that are named otherwise than the engine that does them
+# Of steps that are named otherwise than the engine that does them.
+_ROLES = {"write": "writer", "verify": "verifier", "necessity": "judge"}
 
 
 def foretold(job: Job) -> dict[str, float]:
@@ -51,5 +52,5 @@ def seconds_each(job: Job, step: str) -> float | None:
         stamps[step] = engine.stamp()
     rate = Rate.of(job.journal.some(step, _SAMPLE), stamps.get(_ROLES.get(step, step)), Cost())
     at_once = engine.at_once if isinstance(engine, Waits) else job.workers
-    calls = calls_of_pair(engine.ladder) if step in ("judge", "panel") else 1
+    calls = calls_of_pair(engine.ladder) if step in ("judge", "panel", "verify", "necessity") else 1
     return None if rate.seconds is None else calls * rate.seconds / at_once

@@ -22,12 +22,12 @@ from pipeline.planning.step import Reason, StepPlan, step_plan
 from pipeline.planning.unseen import Unseen, look_into
 from pipeline.run import Job, put_stages
 from pipeline.stage import LedgerBuilder
-from schemas.video import Video
+from schemas.video import EngineStamp, Video
 from transforms.extract.list_input import entries_json
 from transforms.journal.budget import PAID_STEPS, Cost
 from transforms.journal.counts import UNTOLD, add, work_of
 from transforms.journal.journal import Journal
-from transforms.journal.record import STEPS
+from transforms.journal.record import STEPS, Record
 from transforms.ledger import Counted
 from transforms.protocols.engine import Waits
 from transforms.protocols.teacher import Ladder
@@ -49,6 +49,7 @@ _UPSTREAM: Mapping[str, tuple[str, ...]] = {
         *("decode", "asr", "ocr", "caption", "frame_hashes", "write", "embed_video", "embed_query", "judge"),
         "negatives",
     ),
+    "necessity": ("decode", "asr", "ocr", "caption", "frame_hashes", "write", "embed_video", "embed_query", "judge"),
 }
 _SAMPLE = 1000  # records, to learn from what a call takes
 _INPUT = "input"
@@ -59,6 +60,7 @@ _GUESSED = (
     "judge",
     "negatives",
     "verify",
+    "necessity",
 )  # steps whose work hangs on what is written, and not on files alone
 _NAMED = 5  # files that cannot be read
 
@@ -105,6 +107,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
         misses: dict[str, list[NotHeld]] = {step: [] for step in STEPS}
         for miss in job.journal.misses():
             misses[miss.step].append(miss)
+        misses["embed_video"] = list(dict.fromkeys(misses["embed_video"]))  # two may ask for the same vectors
         unseen = look_into([miss.subject for miss in (*misses["media"], *misses["decode"])], job.workers)
         steps = _steps(job, counts, misses, unseen)
         if job.engines.panel:
@@ -161,6 +164,7 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     follow = {
         "judge": calls_behind(ladder, distinct["judge"].values(), job.recipe.judge.no_rationale_below),
         "verify": calls_behind(verifier, distinct["verify"].values(), None),
+        "necessity": calls_behind(ladder, distinct["necessity"].values(), None),
     }
     calls = {step: answered[step] + len(misses[step]) + follow.get(step, 0) for step in STEPS}
 
@@ -196,24 +200,25 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
 
     behind["negatives"] = flow.groups(writing) - calls["negatives"]
     behind["verify"] = flow.verify_calls(flow.groups(writing), verifier) - calls["verify"]
+    behind["necessity"] = flow.necessity_calls(flow.groups(writing)) - calls["necessity"]
 
-    costs, stamps = job.recipe.costs.by_step(), job.engines.stamps()
-    if embedders:  # of several the first stands for all
-        stamps |= {"embed_video": embedders[0].document_stamp(), "embed_query": embedders[0].query_stamp()}
+    costs, stamps = job.recipe.costs.by_step(), _stamps(job)
     free = () if any(isinstance(each, Waits) for each in embedders) else ("embed_video", "embed_query")
-    # Queries that could not be searched do not come to the next embedder, nor to the judge.
-    unsearched = counts.get("mine/retrieve", {}).get("deferred", 0)
+    # Queries that could not be searched do not come to the next embedder, nor to the judge; nor is there a group
+    # before the panel has said its word.
+    unsearched, unheard = counts.get("mine/retrieve", {}).get("deferred", 0), len(misses["panel"])
     after_search = ("embed_query", "judge") if len(embedders) > 1 else ("judge",)
+    waits = dict.fromkeys(after_search if unsearched else (), "search")
+    waits |= dict.fromkeys(("negatives", "verify", "necessity") if unheard else (), "panel")
     plans: dict[str, StepPlan] = {}
     for step, upstream in _UPSTREAM.items():
-        stamp = stamps.get({"write": "writer", "verify": "verifier"}.get(step, step))
-        needed = job.recipe.group.max_bits is not None if step == "frame_hashes" else stamp is not None
+        needed = job.recipe.group.max_bits is not None if step == "frame_hashes" else step in stamps
         if not needed:
             continue
         reasons = Counter(miss.why for miss in distinct[step].values())
         due = [name for name in upstream if name in plans and plans[name].to_run]
-        if not due and unsearched and step in after_search:
-            due = ["search"]
+        if not due and step in waits:
+            due = [waits[step]]
         if step == "decode":
             reasons.update(miss.why for miss in distinct["media"].values())
         elif due:
@@ -232,12 +237,30 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             answered[step] + len(misses[step]) - len(distinct[step]),
             exact,
             tuple(Reason(text, n) for text, n in reasons.most_common() if n),
-            Rate.of(job.journal.some(step, _SAMPLE), stamp, costs.get(step, Cost())),
+            Rate.of(_records(job, step), stamps.get(step), costs.get(step, Cost())),
             costs.get(step, Cost()),
             paid=step in PAID_STEPS and step not in free,
             bounds=bounds,
         )
     return tuple(plans.values())
+
+
+def _stamps(job: Job) -> dict[str, EngineStamp]:
+    """Who works at each step that an engine does; of several embedders the first stands for all."""
+    engines = job.engines
+    stamps = engines.stamps()
+    roles = {"write": "writer", "verify": "verifier"}
+    stamps |= {step: stamps[role] for step, role in roles.items() if role in stamps}
+    if embedders := engines.embedders:
+        stamps |= {"embed_video": embedders[0].document_stamp(), "embed_query": embedders[0].query_stamp()}
+    if job.recipe.judge.necessity is not None:
+        stamps["necessity"] = stamps["judge"]
+    return stamps
+
+
+def _records(job: Job, step: str) -> list[Record]:
+    """Some to learn from: of a judge that is not shown all, before there are any, those of one that is."""
+    return job.journal.some(step, _SAMPLE) or (job.journal.some("judge", _SAMPLE) if step == "necessity" else [])
 
 
 def _human(job: Job) -> int:

@@ -23,6 +23,7 @@ STEPS: Mapping[str, str] = {
     "panel": "doubtful pairs judged again",
     "negatives": "prompts answered (negative queries)",
     "verify": "negative queries verified",
+    "necessity": "positives judged without a modality",
     "emit": "shards written",
 }
 # What each step is given its items by: once that is at its end, all of them are there.
@@ -39,6 +40,7 @@ _BEFORE: Mapping[str, tuple[str, ...]] = {
     "panel": ("judge",),
     "negatives": ("write", "judge"),
     "verify": ("negatives",),
+    "necessity": ("judge", "panel"),
 }
 # Steps that are given an item when they have done the one before: all are known once the step named has begun.
 _STREAMED: Mapping[str, str] = {"retrieve": "judge"}

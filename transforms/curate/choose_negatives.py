@@ -10,8 +10,8 @@ import apache_beam as beam
 
 from schemas.example import Edit, ExampleCandidate, NegativeQueries, NegativeQuery, QueryCandidate, VideoExample
 from transforms.curate.concept_balance import rejected
-from transforms.curate.verdict import verdict_of
 from transforms.ledger import LOSSES
+from transforms.teacher.verdict import verdict_of
 
 
 def choose(queries: Sequence[NegativeQuery], most: int) -> list[NegativeQuery]:

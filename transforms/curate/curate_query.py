@@ -16,9 +16,9 @@ from schemas.losses import Loss
 from schemas.people.mark import Mark
 from schemas.query import Judgement, Query
 from transforms.curate.strata import stratum_of
-from transforms.curate.verdict import verdict_of
 from transforms.ledger import LOSSES, lost
 from transforms.teacher.panel import PanelRules
+from transforms.teacher.verdict import verdict_of
 
 Positives = Literal["one", "confirmed"]
 NO_MARKS: Mapping[str, Mark] = {}

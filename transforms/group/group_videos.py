@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated
 
 import apache_beam as beam
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from schemas.check import require
 from schemas.configuration.section import Section
 from schemas.video import Video
+from transforms.group.alike import Alike, alike
 from transforms.group.disjoint_sets import DisjointSets
 from transforms.group.frame_hashes import FrameHashes, hash_video
 from transforms.group.near_duplicates import Hashed, near_duplicates
 from transforms.journal.budget import Deferred
 from transforms.journal.journal import Journal
+from transforms.journal.record import RecordedFailure
 from transforms.progress import Advance
-from transforms.storage.cache import Cache
+from transforms.protocols.embed import Embedding
+from transforms.protocols.engine import Engine
+from transforms.search.pooling import pooled_in_order
+from transforms.search.vector_file import NotVectors, read_vectors
+from transforms.storage.cache import Cache, CachedFile
+from transforms.storage.cache_failed import CacheFailed
 from transforms.workers.recorded import WORK, recorded_map
 
+VectorsOf = Callable[[Video], CachedFile | None]
+_NO_VECTORS: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
 MOST = 1000
 """No chain of near-duplicates makes a group of more videos than this."""
 
@@ -30,10 +43,15 @@ class GroupRules(Section, frozen=True):
     """Which videos are near-duplicates: ``max_bits`` of 64 in which their frame hashes may differ, null for none.
 
     Of the sample clips, copies that were compressed or made smaller differ in at most 3, those that lost their margins
-    in at most 4, and different clips in more than 6 (benchmarks/README.md).
+    in at most 4, and different clips in more than 6 (benchmarks/README.md). ``vectors`` adds those that are alike to an
+    embedder and further apart by their hashes.
     """
 
     max_bits: Annotated[float, msgspec.Meta(ge=0, le=16)] | None = 6.0
+    vectors: Alike | None = None
+
+    def __post_init__(self) -> None:
+        require(self.vectors is None or self.max_bits is not None, "vectors stand beside max_bits", self.max_bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +67,37 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What of a video decides its group; ``hashes`` are None where it has no pictures, or they are not known yet."""
+    """What of a video decides its group; ``hashes`` are None where it has no pictures, or they are not known yet.
+
+    So is ``vectors``, the file of those of its frames, where none are to be looked at.
+    """
 
     video_id: str
     split_key: str
     duration_s: float
     hashes: FrameHashes | None
+    vectors: CachedFile | None = None
 
 
-def grouped(members: Iterable[Member], rules: GroupRules, most: int = MOST) -> Iterator[tuple[str, Group]]:
+def grouped(
+    members: Iterable[Member],
+    rules: GroupRules,
+    most: int = MOST,
+    vectors: Mapping[str, NDArray[np.float32]] = _NO_VECTORS,
+) -> Iterator[tuple[str, Group]]:
     """The group of every video, by its id; the order of ``members`` decides nothing.
 
-    Near-duplicates are joined nearest first, and two that would make a group of more than ``most`` are not. An event is
-    never parted.
+    Near-duplicates are joined nearest first, those by hashes before those by ``vectors``, and two that would make a
+    group of more than ``most`` are not. An event is never parted.
     """
     videos = sorted(members, key=lambda member: member.video_id)
     places = {member.video_id: place for place, member in enumerate(videos)}
-    pairs: Sequence[tuple[str, str]] = ()
+    pairs: list[tuple[str, str]] = []
     if rules.max_bits is not None:
         hashed = [Hashed(v.video_id, v.duration_s, v.hashes) for v in videos if v.hashes is not None]
         pairs = near_duplicates(hashed, rules.max_bits)
+        if rules.vectors is not None:
+            pairs += alike(hashed, vectors, rules.vectors)
     near, together = DisjointSets(len(videos)), DisjointSets(len(videos))
     first: dict[str, int] = {}
     for place, member in enumerate(videos):
@@ -94,15 +123,19 @@ def _smallest(sets: DisjointSets, names: Sequence[str]) -> Mapping[int, str]:
 class GroupVideos(beam.PTransform):
     """Video -> (video_id, Group) ("groups"), and WORK.
 
-    One worker compares all of them: 110,000 take a few minutes of it at most.
+    One worker compares all of them: 110,000 take a few minutes of it at most. ``vectors_of`` makes the vectors of a
+    video's frames, and says where they lie; its ``engine`` is theirs.
     """
 
     rules: GroupRules
     cache: Cache
     journal: Journal
+    vectors_of: VectorsOf | None = None
+    engine: Engine | None = None
 
     def expand(self, videos: beam.PCollection) -> dict[str, beam.PCollection]:
-        step = recorded_map(self.journal, None, _member, self.rules, self.cache, self.journal)
+        options = (self.rules, self.cache, self.journal, self.vectors_of)
+        step = recorded_map(self.journal, self.engine, _member, *options)
         due = videos | "Due" >> Advance("frame_hashes", "in")
         hashed = due | "Hash frames" >> step.with_outputs(WORK, main="members")
         groups = (
@@ -110,14 +143,36 @@ class GroupVideos(beam.PTransform):
             | "Done" >> Advance("frame_hashes", "done")
             | "In one place" >> beam.Map(lambda member: ("", member))
             | "Together" >> beam.GroupByKey()
-            | "Group" >> beam.FlatMapTuple(lambda _, members: grouped(members, self.rules))
+            | "Group" >> beam.FlatMapTuple(lambda _, members: _grouped(members, self.rules, self.cache))
         )
         return {"groups": groups, WORK: hashed[WORK]}
 
 
-def _member(video: Video, rules: GroupRules, cache: Cache, journal: Journal) -> Iterator[Member]:
-    hashes = None
+def _member(
+    video: Video, rules: GroupRules, cache: Cache, journal: Journal, vectors_of: VectorsOf | None
+) -> Iterator[Member]:
+    hashes = vectors = None
     if rules.max_bits is not None:
         with suppress(Deferred):  # in a plan, which does without
             hashes = hash_video(video, cache, journal)
-    yield Member(video.video_id, video.split_key, video.media.duration_s or 0.0, hashes)
+    if vectors_of is not None:
+        with suppress(Deferred, RecordedFailure):  # mining accounts for them
+            vectors = vectors_of(video)
+    yield Member(video.video_id, video.split_key, video.media.duration_s or 0.0, hashes, vectors)
+
+
+def _grouped(members: Iterable[Member], rules: GroupRules, cache: Cache) -> Iterator[tuple[str, Group]]:
+    found = list(members)
+    vectors = {member.video_id: _mean(member.vectors, cache) for member in found if member.vectors is not None}
+    return grouped(found, rules, vectors=vectors)
+
+
+def _mean(file: CachedFile, cache: Cache) -> NDArray[np.float32]:
+    """The one vector of a video, or the mean of several, of length 1."""
+    try:
+        with cache.reading(file.key) as path:
+            rows = read_vectors(path).vectors
+    except NotVectors as error:
+        raise CacheFailed(f"{error}; delete it, and its video is embedded again at the next run") from error
+    mean: NDArray[np.float32] = Embedding.of(pooled_in_order(rows, 1)).vectors[0]
+    return mean

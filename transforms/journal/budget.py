@@ -14,7 +14,17 @@ from schemas.configuration.section import Section
 from schemas.usage import Usage
 
 # The steps whose calls a server may bill: they count against a budget, the work of this machine does not.
-PAID_STEPS = ("caption", "write", "embed_video", "embed_query", "judge", "panel", "negatives", "verify")
+PAID_STEPS = (
+    "caption",
+    "write",
+    "embed_video",
+    "embed_query",
+    "judge",
+    "panel",
+    "negatives",
+    "verify",
+    "necessity",
+)
 
 
 class Deferred(RuntimeError):

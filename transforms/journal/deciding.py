@@ -30,6 +30,7 @@ STEP_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "panel": (),
     "negatives": (),
     "verify": (),
+    "necessity": (),
 }
 ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "pyav": (),

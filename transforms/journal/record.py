@@ -26,6 +26,7 @@ STEPS = (
     "panel",
     "negatives",
     "verify",
+    "necessity",
 )
 # Part of every key: raise it when what is recorded under the same key would no longer mean the same.
 FORMAT = 1

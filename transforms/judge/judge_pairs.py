@@ -139,6 +139,24 @@ def judge_pair(teacher: Teacher, stamp: EngineStamp, pair: Pair, options: JudgeO
     return ask_fitting(teacher, video.evidence, options.modalities, options.budgets, render, ask)
 
 
+def judgement_or_loss(
+    engine: TeacherEngine, teacher: Teacher, pair: Pair, options: JudgeOptions, step: str
+) -> Judgement | Loss:
+    """See ``judge_pair``; where there is no judgement, the pair's loss at this step of the judge's stage."""
+    about = {"video_id": pair.video.video_id, "query_id": pair.query.query_id}
+    try:
+        if set(options.modalities).isdisjoint(pair.video.evidence.present):
+            # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
+            raise UnparsableReply("no evidence", f"the video has no {' or '.join(options.modalities)}")
+        return judge_pair(teacher, engine.stamp(), pair, options)
+    except UnparsableReply as error:
+        return Loss("rejected", "judge", step, error.reason, error.detail, **about)
+    except TeacherFailed as error:
+        return Loss("failed", "judge", step, type(error).__name__, str(error), **about, uri=pair.video.uri)
+    except Deferred as deferred:
+        return Loss("deferred", "judge", step, deferred.reason, "", **about)
+
+
 def opinion_of(judgement: Judgement, member: str) -> Opinion:
     """What a judgement says of its pair, as that of a member of the panel."""
     return Opinion(
@@ -180,25 +198,12 @@ class JudgePairs(beam.PTransform):
 def _judge(
     pair: Pair, engine: TeacherEngine, journal: Journal, options: JudgeOptions
 ) -> Iterator[Judgement | beam.pvalue.TaggedOutput]:
-    query_id, video_id = pair.query.query_id, pair.video.video_id
-    step = options.member or "judge"
-    counted = "panel" if options.member else "judge"
-    try:
-        if set(options.modalities).isdisjoint(pair.video.evidence.present):
-            # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
-            raise UnparsableReply("no evidence", f"the video has no {' or '.join(options.modalities)}")
-        teacher = RecordedTeacher(engine, journal, "panel" if options.member else "")
-        judgement = judge_pair(teacher, engine.stamp(), pair, options)
-        yield judgement
-        if options.panel and options.panel.asks_about(judgement):
-            yield beam.pvalue.TaggedOutput(DOUBTFUL, pair)
-    except UnparsableReply as error:
-        advance(counted, "rejected")
-        yield lost(Loss("rejected", "judge", step, error.reason, error.detail, video_id, query_id))
-    except TeacherFailed as error:
-        advance(counted, "failed")
-        about = (video_id, query_id, pair.video.uri)
-        yield lost(Loss("failed", "judge", step, type(error).__name__, str(error), *about))
-    except Deferred as deferred:
-        advance(counted, "deferred")
-        yield lost(Loss("deferred", "judge", step, deferred.reason, "", video_id, query_id))
+    teacher = RecordedTeacher(engine, journal, "panel" if options.member else "")
+    found = judgement_or_loss(engine, teacher, pair, options, options.member or "judge")
+    if isinstance(found, Loss):
+        advance("panel" if options.member else "judge", found.kind)
+        yield lost(found)
+        return
+    yield found
+    if options.panel and options.panel.asks_about(found):
+        yield beam.pvalue.TaggedOutput(DOUBTFUL, pair)

@@ -10,17 +10,15 @@ from dataclasses import dataclass, replace
 
 import apache_beam as beam
 
-from prompts.reply import UnparsableReply
-from schemas.example import NegativeQueries, NegativeQuery
-from schemas.losses import Loss, LossKind
+from schemas.example import NegativeQueries
+from schemas.losses import Loss
 from schemas.query import Judgement, QueryText
-from schemas.video import EngineStamp, Video
-from transforms.journal.budget import Deferred
+from schemas.video import Video
 from transforms.journal.journal import Journal
-from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
+from transforms.judge.judge_pairs import JudgeOptions, Pair, judgement_or_loss
 from transforms.ledger import LOSSES, lost
 from transforms.progress import advance
-from transforms.protocols.teacher import Teacher, TeacherEngine, TeacherFailed
+from transforms.protocols.teacher import TeacherEngine
 from transforms.teacher.recorded_teacher import RecordedTeacher
 from transforms.workers.recorded import WORK, recorded_map
 
@@ -58,15 +56,16 @@ class VerifyNegatives(beam.PTransform):
 
 
 def _verify(
-    pair: tuple[NegativeQueries, Video], engine: TeacherEngine, journal: Journal, wordings: Wordings
+    asked: tuple[NegativeQueries, Video], engine: TeacherEngine, journal: Journal, wordings: Wordings
 ) -> Iterator[NegativeQueries | beam.pvalue.TaggedOutput]:
-    written, video = pair
+    written, video = asked
     said: dict[str, list[Judgement]] = {query.query_id: [] for query in written.queries}
     why: dict[str, Loss] = {}
     for name, options in wordings.items():  # all in one wording, and then all in the next: they share a prompt's start
         teacher = RecordedTeacher(engine, journal, "verify", name)
         for query in written.queries:
-            answer = _ask(teacher, engine.stamp(), query, video, options)
+            pair = Pair(QueryText(query.query_id, query.text), video, None, False)
+            answer = judgement_or_loss(engine, teacher, pair, options, "verify")
             if isinstance(answer, Judgement):
                 said[query.query_id].append(answer)
             else:
@@ -76,30 +75,13 @@ def _verify(
     for query in written.queries:
         found = why.get(query.query_id) or denied(said[query.query_id])
         if isinstance(found, tuple):
-            found = _loss("rejected", *found)
+            found = Loss("rejected", "judge", "verify", *found)
         if waits is not None and not isinstance(found, Loss):
             found = waits
         if isinstance(found, Loss):
             advance("verify", found.kind)
             detail = f"{query.edit}: {query.text} ({found.detail})"
-            yield lost(replace(found, detail=detail, video_id=written.video_id, query_id=written.query_id))
+            yield lost(replace(found, detail=detail, video_id=written.video_id, query_id=written.query_id, uri=""))
         else:
             kept.append(replace(query, judgement=found))
     yield replace(written, queries=tuple(kept), verifier=engine.stamp())
-
-
-def _ask(
-    teacher: Teacher, stamp: EngineStamp, query: NegativeQuery, video: Video, options: JudgeOptions
-) -> Judgement | Loss:
-    try:
-        return judge_pair(teacher, stamp, Pair(QueryText(query.query_id, query.text), video, None, False), options)
-    except UnparsableReply as error:
-        return _loss("rejected", error.reason, error.detail)
-    except TeacherFailed as error:
-        return _loss("failed", type(error).__name__, str(error))
-    except Deferred as deferred:
-        return _loss("deferred", deferred.reason, "")
-
-
-def _loss(kind: LossKind, reason: str, detail: str) -> Loss:
-    return Loss(kind, "judge", "verify", reason, detail)

@@ -18,6 +18,7 @@ from pipeline.outputs.diff.query_causes import QueryCauses
 from pipeline.outputs.diff.video_causes import VideoCauses
 from pipeline.outputs.tables import Row
 from schemas.losses import OF_NEGATIVES
+from schemas.video import MODALITIES
 
 # Besides the key, what attribution needs of a row that differs.
 DECIDING: Mapping[str, tuple[str, ...]] = {
@@ -26,6 +27,7 @@ DECIDING: Mapping[str, tuple[str, ...]] = {
     "judgements": ("teacher", "prompt_sha256", "reason"),
     "ranking": ("candidates",),
     "ranking_by_video": ("video_id",),
+    "necessity": (),
     "perception": ("captioner",),
     "rejections": ("detail",),
     "failures": ("message",),
@@ -42,6 +44,7 @@ class Attribution:
         self._given = given
         self._videos = VideoCauses(given, lost, videos)
         self._queries = QueryCauses(given, lost, self._videos, queries)
+        self._deferred = NOTHING.union(*(one.deferred.get("judge", NOTHING) for one in lost))
 
     def causes(self, table: str, changes: Sequence[Change]) -> list[Causes]:
         """The causes of each change; judgements must come before what was made from them, a query's all together."""
@@ -52,14 +55,19 @@ class Attribution:
             "queries": lambda change: self._queries.query(change.key[0]),
             "ranking": self._ranking,
             "ranking_by_video": self._by_video,
+            "necessity": lambda change: self._necessity(*change.key),
             "perception": self._perception,
             "rejections": self._rejection,
             "failures": self._failure,
         }[table]
-        return [
-            self._negatives(change.row["query_id"]) if change.row.get("step") in OF_NEGATIVES else of(change)
-            for change in changes
-        ]
+        return [self._of_step(change) or of(change) for change in changes]
+
+    def _of_step(self, change: Change) -> Causes:
+        """Of what was lost at a step that is asked about groups; none of anything else."""
+        row, step = change.row, change.row.get("step")
+        if step in OF_NEGATIVES:
+            return self._negatives(row["query_id"])
+        return self._necessity(row["query_id"], row["video_id"]) if step == "necessity" else NOTHING
 
     def _ranking(self, change: Change) -> Causes:
         query_id, given, columns = change.key[0], self._given, set(change.columns)
@@ -87,6 +95,14 @@ class Attribution:
         asked |= given.prompt("negative_queries") | given.prompt("judge_reworded") | given.prompt("judge")
         rules = given.recipe("synthesize.negative_queries", "synthesize.filters")
         return given.explain("negative queries", own | asked | rules)
+
+    def _necessity(self, query_id: str, video_id: str) -> Causes:
+        """Of what a label rests on: the query, how it is judged, and of which positives its judge is asked again."""
+        given = self._given
+        own = through(self._queries.query(query_id) | self._queries.judged(query_id), "query")
+        asked = given.engine("judge") | given.prompt("judge") | self._videos.evidence(video_id, MODALITIES)
+        rules = given.recipe("judge.necessity", "judge.modalities", "judge.evidence", "curate", "seed")
+        return given.explain("necessity", own | asked | rules, given.recipe("judge.teacher"), self._deferred)
 
     def _perception(self, change: Change) -> Causes:
         video_id = change.key[0]

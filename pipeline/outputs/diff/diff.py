@@ -16,7 +16,17 @@ from pipeline.outputs.tables import Row
 from schemas.tables import TABLES
 
 # Each table after those that its rows are made from; queries come back with their verdicts once judgements are known.
-_ORDER = ("videos", "judgements", "queries", "ranking", "ranking_by_video", "perception", "rejections", "failures")
+_ORDER = (
+    "videos",
+    "judgements",
+    "queries",
+    "ranking",
+    "ranking_by_video",
+    "necessity",
+    "perception",
+    "rejections",
+    "failures",
+)
 
 # What identifies a row that is in one output only to a reader.
 SHOWN: Mapping[str, tuple[str, ...]] = {
@@ -25,6 +35,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "judgements": ("label", "delta", "stratum"),
     "ranking": ("query",),
     "ranking_by_video": ("candidates",),
+    "necessity": ("rests_on",),
     "perception": ("caption",),
     "rejections": ("detail",),
     "failures": ("error_class", "message"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.outputs.explain.by_name import files_named
 from pipeline.outputs.explain.how_found import how_found, standing
-from pipeline.outputs.explain.how_judged import how_the_panel_judged
+from pipeline.outputs.explain.how_judged import how_the_panel_judged, what_the_label_rests_on
 from pipeline.outputs.explain.how_written import cut_lines, engine_line, how_written
 from pipeline.outputs.explain.prompts_again import Rendered, judging_prompt, writing_prompt
 from pipeline.outputs.manifest import Manifest, read_manifest
@@ -199,6 +199,7 @@ def _pair(manifest: Manifest, tables: Tables, row: Row) -> Lines:
     yield from field("rationale", row["rationale"] or without)
     yield from cut_lines(row)
     yield from how_the_panel_judged(row)
+    yield from what_the_label_rests_on(tables, row)
     for video in tables.matching("videos", "video_id", row["video_id"]):
         yield from _evidence(video)
         if query:

@@ -1,10 +1,11 @@
-"""What further judges say of a pair that the first one doubted."""
+"""What is said of a pair beside its judgement: by further judges, and by the same one without part of the evidence."""
 
 from __future__ import annotations
 
 from pipeline.outputs.explain.how_written import engine_line
+from pipeline.outputs.measured.necessity import necessity_of
 from pipeline.outputs.plain_text import Lines, field, heading
-from pipeline.outputs.tables import Row
+from pipeline.outputs.tables import Row, Tables
 
 
 def how_the_panel_judged(judgement: Row) -> Lines:
@@ -16,3 +17,20 @@ def how_the_panel_judged(judgement: Row) -> Lines:
         said = f"{opinion['label']}, {margin} from {opinion['confidence_source']}, by {engine_line(opinion['teacher'])}"
         yield from field(opinion["judge"], said)
         yield from field("", opinion["rationale"] or "(no rationale)")
+
+
+def what_the_label_rests_on(tables: Tables, judgement: Row) -> Lines:
+    """The verdict without each modality; nothing of a pair of which the judge was not asked so."""
+    for row in tables.matching("necessity", "query_id", judgement["query_id"]):
+        if row["video_id"] != judgement["video_id"]:
+            continue
+        found = necessity_of(row)
+        yield from heading("What the label rests on")
+        several = "no single modality: others tell the same" if found.without else ""
+        yield from field("rests on", " and ".join(found.rests_on) or several)
+        yield from field("shown", ", ".join(found.shown))
+        yield from field("not shown", ", ".join(found.unseen) or "nothing else that the video has")
+        for one in found.without:
+            fall = "" if one.drop is None else f", the margin falls by {one.drop:+.2f}"
+            yield from field(f"no {one.modality}", f"{one.teacher_label}{fall}")
+            yield from field("", one.rationale or "(no rationale)")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pipeline.outputs.export.mteb import export_mteb
 from pipeline.outputs.export.peers import (
     export_beir,
+    export_clamr,
     export_ms_swift,
     export_sentence_transformers,
     export_tevatron,
@@ -22,6 +23,7 @@ EXPORTS: Mapping[str, Export] = {
     "ms-swift": export_ms_swift,
     "trl": export_trl,
     "tevatron": export_tevatron,
+    "clamr": export_clamr,
     "beir": export_beir,
     "mteb": export_mteb,
 }

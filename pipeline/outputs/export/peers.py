@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
 from pipeline.outputs.export.naming import Naming, name_videos
 from pipeline.outputs.export.writing import Write, dumps, json_lines, text_lines, write_files
 from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
+from pipeline.outputs.measured.necessity import necessities
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
 from schemas.example import SPLITS
-from schemas.video import MODALITIES
+from schemas.video import MODALITIES, Evidence, Modality
 
+_CLAMR: Mapping[Modality, str] = {"caption": "video", "asr": "asr", "ocr": "ocr", "metadata": "description"}
 _QUESTION = "Is this video relevant to the search query: {query}"
 
 
@@ -38,12 +41,16 @@ class Groups:
         """Where a candidate's file is said to lie."""
         return self.naming[candidate["video_id"]].path
 
-    def title_and_text(self, video_id: str) -> tuple[str, str]:
-        """A video's title, and all of its other evidence as one text."""
+    def evidence(self, video_id: str) -> Evidence:
+        """A video's evidence."""
         video = self._videos.get(video_id)
         if video is None:
             raise UnreadableOutput(self.tables.output, "videos/", f"video {video_id!r} is not in it")
-        evidence = evidence_of(video)
+        return evidence_of(video)
+
+    def title_and_text(self, video_id: str) -> tuple[str, str]:
+        """A video's title, and all of its other evidence as one text."""
+        evidence = self.evidence(video_id)
         parts = [evidence.text(name) for name in MODALITIES if name != "metadata"]
         return evidence.metadata.title, "\n".join(filter(None, [*parts, evidence.metadata.description]))
 
@@ -124,6 +131,44 @@ def export_tevatron(output: str, destination: str, video_dir: str | None, numeri
                 "positive_passages": [passage(groups, each) for each in positives],
                 "negative_passages": [passage(groups, each) for each in negatives],
             }
+
+    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
+
+
+def export_clamr(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
+    """For CLaMR (arXiv 2506.06144): a line a positive whose label rests on one modality more than on any other.
+
+    ``query_type`` is that modality, the target of its modality-aware losses: video (what the caption tells), asr, ocr
+    or description (title and description). Beside what its collator reads (``query``, ``images``, ``ocr``, ``asr``,
+    ``description``; with its ``video_dir``, ``video_id`` is the stem of the file's name there) are ``rests_on``, all
+    such modalities, and ``drops``, the margin's falls in nats. A positive without a target is left out: to those losses
+    it would be of the modality of padding.
+
+    Raises:
+        UnwritableExport: the judge was not asked what labels rest on.
+    """
+    recipe = read_manifest(output).recipe
+    if (recipe.get("judge") or {}).get("necessity") is None:
+        raise UnwritableExport("clamr needs to know what labels rest on: run with --set 'judge.necessity={share: 1}'")
+    found = necessities(read_manifest(output).tables(output))
+    of_pair = {(one.query_id, one.video_id): one for one in found if one.target_modality is not None}
+
+    def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        for row, positives, _ in groups.of(split):
+            for each in positives:
+                if (one := of_pair.get((row["query_id"], each["video_id"]))) and one.target_modality:
+                    path, evidence = groups.path(each), groups.evidence(each["video_id"])
+                    yield {
+                        "query": row["query"],
+                        "query_type": _CLAMR[one.target_modality],
+                        "rests_on": [_CLAMR[name] for name in one.rests_on],
+                        "drops": {_CLAMR[name.modality]: name.drop for name in one.without},
+                        "video_id": posixpath.splitext(posixpath.basename(path))[0],
+                        "images": [path],
+                        "asr": evidence.text("asr"),
+                        "ocr": evidence.text("ocr"),
+                        "description": evidence.text("metadata"),
+                    }
 
     return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.outputs.tables import Tables
+from schemas.losses import STEPS_OF_JUDGE
 from transforms.ledger import Line
 
 Tables2x2 = np.ndarray[Any, np.dtype[np.float64]]  # (…, one judge no or yes, the other no or yes)
@@ -56,7 +57,7 @@ class Panel:
 
 def compare_judges(tables: Tables, lines: Iterable[Line]) -> Panel | None:
     """Of an output whose pairs were put to a panel; None of one without."""
-    asked = {line.step: line.entered for line in lines if line.stage == "judge" and line.step != _FIRST}
+    asked = {line.step: line.entered for line in lines if line.stage == "judge" and line.step not in STEPS_OF_JUDGE}
     if not asked:
         return None
     verdicts: Counter[tuple[str, str]] = Counter()  # judge, label

@@ -142,6 +142,7 @@ def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
         ("first-stages", "First stages", summary.first_stages is not None),
         ("evidence-and-queries", "Evidence and queries", True),
         ("negative-queries", "Negative queries", summary.by_video is not None),
+        ("labels-rest", "What labels rest on", summary.labels_rest is not None),
         ("examples", "Examples", True),
         ("left-out", "Left out", bool(summary.dropped)),
         ("test-sets", "Test sets", summary.contamination is not None),

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.outputs.held_against.contamination import Contamination, contamination
 from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.measured.necessity import LabelsRest, count_necessities
 from pipeline.outputs.report.by_video import ByVideo, count_by_video
 from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
 from pipeline.outputs.report.groups import GroupCounts, count_groups
@@ -90,6 +91,7 @@ class Summary:
     first_stages: FirstStages | None = None  # of several
     contamination: Contamination | None = None
     panel: Panel | None = None
+    labels_rest: LabelsRest | None = None
 
     @property
     def stand_ins(self) -> dict[str, str]:
@@ -199,6 +201,7 @@ def summarize(output: str, manifest: Manifest) -> Summary:
         by_video=count_by_video(tables, manifest.recipe),
         first_stages=compare_first_stages(tables, manifest.recipe),
         panel=compare_judges(tables, lines),
+        labels_rest=count_necessities(tables, manifest.recipe),
         near=count_groups(tables),
     )
     _count_videos(summary, tables)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
 from pipeline.outputs.problem import Problem
-from pipeline.outputs.tables import Tables
+from pipeline.outputs.tables import Row, Tables
 from schemas.tables import TABLES
 from transforms.ledger import Line, chain_of, read_ledger
 from transforms.storage.files import join, read_bytes
@@ -20,7 +20,21 @@ _ROWS_LEAVING = {
     ("judge", "judge"): "judgements",
     ("curate", "queries"): "ranking",
 }
-_NEGATIVES_LEAVING = ("curate", "negatives")  # which are in the groups of one video, beside the query that is theirs
+# What leaves a step within rows: their table, what it is, the column that tells, and how many of it a row has.
+_WITHIN: Mapping[tuple[str, str], tuple[str, str, str, Callable[[Row], int]]] = {
+    ("curate", "negatives"): (
+        "ranking_by_video",
+        "negatives",
+        "candidates.list.element.label",
+        lambda row: sum(not each["label"] for each in row["candidates"]),
+    ),
+    ("judge", "necessity"): (
+        "necessity",
+        "verdicts",
+        "without.list.element.modality",
+        lambda row: len(row["without"]),
+    ),
+}
 
 _DEFER_QUERIES = (("mine", "select"), ("mine", "retrieve"), ("curate", "queries"))  # the steps that defer whole queries
 _COUNTED_IN_JUDGEMENTS = ("curate", "pairs")  # the reasons of pairs stand in their own table, not among the rejections
@@ -41,11 +55,11 @@ def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
         table = line.step if line.stage == "emit" and line.step in TABLES else _ROWS_LEAVING.get(step)
         if table and line.left != tables.count(table):
             yield Problem(LEDGER, f"{line.left} left, {table} has {tables.count(table)} rows", "/".join(step))
-        if step == _NEGATIVES_LEAVING:
-            labels = tables.rows("ranking_by_video", ["candidates.list.element.label"])
-            negatives = sum(not each["label"] for row in labels for each in row["candidates"])
-            if line.left != negatives:
-                yield Problem(LEDGER, f"{line.left} left, ranking_by_video has {negatives} negatives", "/".join(step))
+        if step in _WITHIN:
+            table, what, column, number = _WITHIN[step]
+            count = sum(map(number, tables.rows(table, [column])))
+            if line.left != count:
+                yield Problem(LEDGER, f"{line.left} left, {table} has {count} {what}", "/".join(step))
     stated = {
         "rejections": Counter(_reasons(lines, "rejected", without=_COUNTED_IN_JUDGEMENTS)),
         "failures": Counter(_reasons(lines, "failed")),

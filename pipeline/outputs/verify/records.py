@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline.outputs.tables import Row
 from schemas.check import read_plain
-from schemas.example import Example, PerceptionExample, VideoExample
+from schemas.example import Example, Necessity, PerceptionExample, VideoExample
 from schemas.losses import Loss
 from schemas.query import Judgement, Margin, Query
 from schemas.video import Video
@@ -74,6 +74,7 @@ _RECORDS: Mapping[str, tuple[type, Callable[[Row], Row]]] = {
     "judgements": (Judgement, _judgement),
     "ranking": (Example, _as_it_is),
     "ranking_by_video": (VideoExample, _as_it_is),
+    "necessity": (Necessity, _as_it_is),
     "perception": (PerceptionExample, _as_it_is),
     "rejections": (Loss, _rejection),
     "failures": (Loss, _failure),

@@ -13,6 +13,7 @@ from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Row, Tables
 from pipeline.outputs.thresholds import rules_of
 from pipeline.outputs.verify.by_video import broken_by_video
+from pipeline.outputs.verify.necessity import broken_necessity
 from pipeline.outputs.verify.panel import is_confirmed, unheeded_panel
 from pipeline.outputs.verify.records import broken_margin, broken_probability, broken_record
 from schemas.check import InvalidRecord
@@ -38,7 +39,7 @@ _CANDIDATE = (
 )  # besides the runs, what a candidate has of its judgement
 _VIDEO = [name for name in TABLES["videos"].schema.names if name != "frames"]  # pictures are not looked at
 _IDS = ("query_id", "video_id", "uri")
-_KEYED = ("videos", "queries", "judgements", "ranking", "ranking_by_video", "perception")
+_KEYED = ("videos", "queries", "judgements", "ranking", "ranking_by_video", "necessity", "perception")
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class _Seen:
     query_video: dict[str, str] = field(default_factory=dict)
     kept_queries: dict[str, str] = field(default_factory=dict)  # text by id
     examples: dict[str, str] = field(default_factory=dict)  # split by query
+    positives: dict[tuple[str, str], float | None] = field(default_factory=dict)  # margins of those of examples
     captions: dict[str, int] = field(default_factory=dict)  # hashes by video
     kept_pairs: dict[tuple[str, str], int] = field(default_factory=dict)  # hashes, see _judged
     text_split: dict[str, str] = field(default_factory=dict)  # of folded texts of examples
@@ -81,6 +83,7 @@ def check_rows(tables: Tables, run: RunInfo) -> Generator[Problem, None, bool]:
         "judgements": (_check_judgement, None),
         "ranking": (_check_example, None),
         "ranking_by_video": (_check_by_video, None),
+        "necessity": (lambda row, seen: broken_necessity(row, seen.positives), None),
         "perception": (_check_perception, None),
         "rejections": (_check_rejection, None),
         "failures": (_check_failure, None),
@@ -236,6 +239,8 @@ def _check_example(row: Row, seen: _Seen) -> Found:
 def _check_candidate(query_id: str, candidate: Row, split: str, seen: _Seen) -> Found:
     video_id = candidate["video_id"]
     where = f"{query_id}:{video_id}"
+    if candidate["label"]:
+        seen.positives[query_id, video_id] = candidate["delta"]
     if candidate["delta"] is not None and (broken := broken_margin(candidate)):
         yield where, broken.rule
     yield from ((where, rule) for rule in broken_probability(candidate))
