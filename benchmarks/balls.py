@@ -278,7 +278,10 @@ def write_output(
 ) -> None:
     """An output folder with the tables that training reads, and qrels where they are given."""
     rows: dict[tuple[str, str], list[Row]] = {
-        (name, part): [] for name, table in TABLES.items() for part in table.parts if by_video or not table.optional
+        (name, part): []
+        for name, table in TABLES.items()
+        for part in table.parts
+        if not table.optional or (by_video and name == "ranking_by_video")
     }
     rows["videos", "part"] = list(videos)
     for video in videos:

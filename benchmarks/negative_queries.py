@@ -194,8 +194,11 @@ class Pixels(dict[str, torch.Tensor]):
         return self[video_id]
 
 
-def trained(output: Path, share: float, seed: int) -> Reranker:
-    """A reranker trained by the trainer's plan and losses, a ``share`` of the turns on groups of one video."""
+def trained(output: Path, share: float, seed: int, words: Sequence[str] = (*COLOURS, *FLOORS, *DIRECTIONS)) -> Reranker:
+    """A reranker trained by the trainer's plan and losses, a ``share`` of the turns on groups of one video.
+
+    It knows these words, and no other.
+    """
     shards, pixels = Shards(str(output)), Pixels(output)
     queries, videos = read_queries(shards, "train"), read_by_video(shards, "train")
     items = plan_queries(queries, epochs=_EPOCHS, batch=_BATCH, positives=1, negatives=_NEGATIVES, seed=seed)
@@ -204,7 +207,7 @@ def trained(output: Path, share: float, seed: int) -> Reranker:
     by_video = {one.query_id: one for one in videos}
     losses = load_config("paper").ranking.losses
     torch.manual_seed(seed)
-    model = Reranker([*COLOURS, *FLOORS, *DIRECTIONS])
+    model = Reranker(words)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for start in range(0, len(items), _BATCH):
         groups: list[QueryExample | VideoGroup] = [

@@ -239,6 +239,7 @@ RULES: Mapping[str, tuple[CurateRules, int]] = {
     "2 more, 2 of 3": (_panel(), 2),
     "2 more, 2 of 3 sure by 2 nats": (_panel(sure=2.0), 2),
     "2 more, 2 of 3 sure by 4 nats": (_panel(sure=4.0), 2),
+    "2 more, 2 of 3 sure by 4 nats, within 8": (_panel(sure=4.0, below=8.0), 2),
     "2 more, 2 of 3 sure by 4 nats, all pairs": (_panel(sure=4.0, below=None), 2),
     "3 more, 3 of 4": (_panel(agree=3), 3),
     "3 more, 3 of 4 sure by 4 nats, all pairs": (_panel(agree=3, sure=4.0, below=None), 3),

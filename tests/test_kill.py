@@ -17,7 +17,9 @@ from transforms.storage.files import connect, list_files, write_bytes
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 
 QUICK = ("extract.asr=null", "extract.ocr=null", "extract.frames.max_frames=2", "emit.frames.frames=2")
-QUICK += ("synthesize.variants=[caption,metadata]",)
+QUICK += ("synthesize.variants=[caption,metadata]", "curate.alpha1=-0.5")
+QUICK += ("judge.panel={second: {engine: rules}}", "judge.panel_rules.margin_below=null")
+QUICK += ("synthesize.negative_queries={queries: 3, kept: 2}", "judge.necessity={share: 1}")
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +45,25 @@ def bucket(monkeypatch):
 
 
 def test_a_run_killed_while_two_engines_work_repeats_what_was_in_flight_and_ends_with_the_same_bytes(job, peace):
-    trial = try_kills(job, peace, "local", [Moment(f"start {step}", 2, 0.01) for step in ("caption", "embed_video")])
+    moments = [Moment(f"start {step}", 2, 0.01) for step in ("caption", "embed_video")]
 
-    assert trial.kills == 2
+    trial = try_kills(job, peace, "local", [*moments, Moment("start necessity", 3, 0.0)])
+
+    assert trial.kills == 3
     assert trial.in_flight >= 2
     assert trial.problem == ""
     assert trial.needless == 0
     assert trial.left == 0
 
 
-def test_a_run_killed_on_an_object_store_ends_with_the_bytes_of_one_on_a_disk(job, peace, bucket):
+def test_a_run_killed_on_an_object_store_while_a_panel_judges_and_while_negatives_are_verified_ends_as_on_a_disk(
+    job, peace, bucket
+):
     remote = Job((*job.arguments, "--workers", "1"), bucket, job.folder)
 
-    trial = try_kills(remote, peace, "remote", [Moment("start judge", 9, 0.0)])
+    trial = try_kills(remote, peace, "remote", [Moment("start panel", 9, 0.0), Moment("start verify", 5, 0.0)])
 
-    assert trial.kills == 1
+    assert trial.kills == 2
     assert trial.problem == ""
     assert trial.needless == 0
     assert trial.left == 0

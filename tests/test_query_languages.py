@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
-from scripted_teacher import ScriptedTeacher
+from apache_beam.testing.util import assert_that, equal_to
+from scripted_teacher import ScriptedEngine, ScriptedTeacher
 from tiny_output import write_tiny
 
-from pipeline.config import RecipeError, load_recipe
+from pipeline.config import RecipeError, SynthesizeConfig, load_recipe
+from pipeline.engines import Engines
 from pipeline.outputs.report.card import render_card
 from pipeline.outputs.report.report import render_report
 from pipeline.outputs.report.summary import summarize
+from pipeline.stage import LedgerBuilder
+from pipeline.synthesize import Synthesize
 from prompts.languages import LANGUAGES, in_language
 from prompts.reply import UnparsableReply
 from prompts.template import Template, load_template
 from schemas.query import PAPERS_VARIANTS, Query
-from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Metadata, Video
+from schemas.video import AsrSegment, Box, EngineStamp, Evidence, MediaFacts, Metadata, OcrLine, Video
+from transforms.journal.journal import Journal
 from transforms.protocols.teacher import TeacherReply
 from transforms.synthesize.filter_queries import TextFilters, reject_reason
 from transforms.synthesize.wording import are_similar, wording
@@ -251,6 +258,63 @@ def test_a_prompt_of_ones_own_must_say_where_the_language_goes(tmp_path: Path):
     with pytest.raises(RecipeError, match=r"synthesize\.languages: the prompt write_queries must say"):
         recipe.templates()
     assert in_language(Template("own", source), "en").source == source
+
+
+SIGNS = {
+    "en": SAID,
+    "es": SPANISH_SIGN,
+    "zh": CHINESE_SIGN,
+    "ar": ARABIC_SIGN,
+    "ru": RUSSIAN_SIGN,
+    "ko": KOREAN_SIGN,
+}
+"""On-screen text in each language, as an OCR engine would give it: there are no fonts here for all of these scripts."""
+
+
+def in_the_language_of_its_sign(request):
+    """All queries of the table in one language, with a citation of what is shown."""
+    language = next(code for code, sign in SIGNS.items() if any(sign in line.text for line in request.evidence.ocr))
+    cited, _, _ = SIGNS[language].partition(" ")
+    draft = {
+        "evidence": [f"ocr: {cited}"],
+        "rationale": "It is on the sign.",
+        "query_type": "ocr",
+        "modalities": ["ocr"],
+    }
+    texts = [text for code, text, _ in TABLE if code == language]
+    return TeacherReply(json.dumps({"queries": [{**draft, "query": text} for text in texts]}, ensure_ascii=False))
+
+
+def test_of_a_corpus_with_signs_in_six_languages_a_run_keeps_and_drops_what_the_table_says(tmp_path: Path):
+    languages, signed = tuple(SIGNS), {}
+    for name in map("v{}".format, range(200)):
+        signed.setdefault(language_of(name, "ocr", languages), name)
+    box, facts = Box(0.1, 0.1, 0.9, 0.2), MediaFacts("0" * 64, 1)
+    videos = [
+        Video(name, name, facts, Evidence(ocr=(OcrLine(0.0, 9.0, SIGNS[code], box, 0.9),)), "pack", 1)
+        for code, name in signed.items()
+    ]
+    config = SynthesizeConfig({}, variants=("ocr",), queries_per_variant=len(TABLE), languages=languages)
+    engines = Engines(None, None, None, None, ScriptedEngine(in_the_language_of_its_sign), (), None)
+    ledger = LedgerBuilder()
+    prompts = {"write_queries": load_template("write_queries")}
+    with closing(Journal(str(tmp_path))) as journal, beam.Pipeline("FnApiRunner") as pipeline:
+        splits = [(video.video_id, "train") for video in videos]
+        inputs = tuple(
+            pipeline | name >> beam.Create(items)
+            for name, items in (("Videos", videos), ("People's", []), ("Splits", splits))
+        )
+        found = inputs | Synthesize(config, engines, journal, prompts, 0, ledger)
+        losses = tuple(ledger.losses) | beam.Flatten() | beam.Filter(lambda loss: loss.step == "filter")
+        dropped = (
+            {
+                "asked": found["written"] | "Texts" >> beam.Map(lambda one: (one.query_id, (one.language, one.text))),
+                "why": losses | "Why" >> beam.Map(lambda loss: (loss.query_id, loss.reason)),
+            }
+            | beam.CoGroupByKey()
+            | beam.MapTuple(lambda _, group: (*group["asked"][0], next(iter(group["why"]), None)))
+        )
+        assert_that(dropped, equal_to(TABLE))
 
 
 def test_report_and_card_say_what_each_language_yields(tmp_path: Path):

@@ -176,6 +176,18 @@ def test_the_sound_of_a_video_counts_where_the_model_hears(engine, hearing):
     assert hears.query_stamp() == engine(**given).query_stamp()
 
 
+@pytest.mark.parametrize("preset", ["omniembed", "omni-embed-nemotron-3b"])
+def test_the_options_of_presets_that_hear_suit_a_model_of_their_family(preset, hearing):
+    given = {"preset": preset, "model": hearing, "device": "cpu", "pooling": "mean"}
+    embedder = loaded(find_engine("embed", given))
+    shown = frames(4)
+
+    asked, seen = embedder.embed_query(TEXTS[0]), embedder.embed_frames(shown)
+    heard = embedder.embed_frames_and_sound(shown, sound(2))
+    assert {asked.dims, seen.dims, heard.dims} == {64}
+    assert seen.vectors.tobytes() != heard.vectors.tobytes()
+
+
 def test_a_model_that_does_not_hear_is_refused_where_sound_is_to_be_given(engine):
     with pytest.raises(EngineError, match="takes no audio, but text"):
         engine(reads="frames", sound_s=2.0).load()

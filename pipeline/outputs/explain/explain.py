@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.outputs.explain.by_name import files_named
 from pipeline.outputs.explain.how_found import how_found, standing
-from pipeline.outputs.explain.how_judged import how_the_panel_judged, what_the_label_rests_on
+from pipeline.outputs.explain.how_judged import how_hard, how_the_panel_judged, what_the_label_rests_on
 from pipeline.outputs.explain.how_written import cut_lines, engine_line, how_written
 from pipeline.outputs.explain.prompts_again import Rendered, judging_prompt, writing_prompt
 from pipeline.outputs.manifest import Manifest, read_manifest
@@ -101,6 +101,7 @@ def _query(manifest: Manifest, tables: Tables, query: Row) -> Lines:
         yield from heading("Judgements")
         yield from _judgement_table(judgements)
         yield f"  one in full: explain {query_id}:{judgements[0]['video_id']}"
+        yield from how_hard(judgements)
     yield from _accounts(tables, "query_id", query_id)
     yield from _example(tables, query_id)
     for video in tables.matching("videos", "video_id", video_id):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.outputs.explain.how_written import engine_line
+from pipeline.outputs.measured.difficulty import measure
 from pipeline.outputs.measured.necessity import necessity_of
 from pipeline.outputs.plain_text import Lines, field, heading
 from pipeline.outputs.tables import Row, Tables
@@ -17,6 +20,14 @@ def how_the_panel_judged(judgement: Row) -> Lines:
         said = f"{opinion['label']}, {margin} from {opinion['confidence_source']}, by {engine_line(opinion['teacher'])}"
         yield from field(opinion["judge"], said)
         yield from field("", opinion["rationale"] or "(no rationale)")
+
+
+def how_hard(judgements: Sequence[Row]) -> Lines:
+    """What the judge's margins say of the query; nothing where its own video was not judged."""
+    if any(row["is_positive"] for row in judgements):
+        found = measure({}, judgements)
+        ahead = "" if found.gap is None else f"its own video is ahead of the best other by {found.gap:+.2f}; "
+        yield from field("measured", f"{ahead}{found.rivals} of {found.judged} others cannot be told from it")
 
 
 def what_the_label_rests_on(tables: Tables, judgement: Row) -> Lines:

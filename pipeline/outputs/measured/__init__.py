@@ -1,1 +1,1 @@
-"""What an output says of its queries by measure, beside what their writer says: what their labels rest on."""
+"""What an output says of its queries by measure: how hard they are, how specific, and what labels rest on."""

@@ -141,6 +141,7 @@ def _contents(summary: Summary) -> list[tuple[str, str, bool]]:
         ("panel", "Panel", summary.panel is not None),
         ("first-stages", "First stages", summary.first_stages is not None),
         ("evidence-and-queries", "Evidence and queries", True),
+        ("measured", "Difficulty, measured", bool(summary.measured)),
         ("negative-queries", "Negative queries", summary.by_video is not None),
         ("labels-rest", "What labels rest on", summary.labels_rest is not None),
         ("examples", "Examples", True),

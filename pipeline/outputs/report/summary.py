@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.outputs.held_against.contamination import Contamination, contamination
 from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.measured.difficulty import Level, levels
 from pipeline.outputs.measured.necessity import LabelsRest, count_necessities
 from pipeline.outputs.report.by_video import ByVideo, count_by_video
 from pipeline.outputs.report.first_stages import FirstStages, compare_first_stages
@@ -92,6 +93,7 @@ class Summary:
     contamination: Contamination | None = None
     panel: Panel | None = None
     labels_rest: LabelsRest | None = None
+    measured: list[Level] = field(default_factory=list)
 
     @property
     def stand_ins(self) -> dict[str, str]:
@@ -202,6 +204,7 @@ def summarize(output: str, manifest: Manifest) -> Summary:
         first_stages=compare_first_stages(tables, manifest.recipe),
         panel=compare_judges(tables, lines),
         labels_rest=count_necessities(tables, manifest.recipe),
+        measured=levels(tables, manifest.recipe),
         near=count_groups(tables),
     )
     _count_videos(summary, tables)
