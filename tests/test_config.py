@@ -157,7 +157,7 @@ def test_each_first_stage_has_an_engine_and_weights_of_its_fields():
         ([TWO, "mine.ambiguity={run: dense, ratio: 2}"], "ambiguity.run must be one of bm25, other, got 'dense'"),
         ([TWO, "mine.ambiguity={run: bm25}"], "either a ratio or a rank"),
         ([TWO, "mine.ambiguity=null", "mine.margin={relative: 0.9}"], "margin needs a run, one of bm25, other"),
-        ([TWO, "mine.ambiguity=null", "mine.margin={run: bm25}"], "margin has either relative or spread"),
+        ([TWO, "mine.ambiguity=null", "mine.margin={run: bm25}"], "margin has one of relative, spread and quantile"),
         ([TWO, "mine.ambiguity=null", "mine.fusion.weights={dense: 2}"], "weights and quotas name runs"),
         ([TWO, "mine.ambiguity=null", "mine.fusion={method: union, weights: {bm25: 2}}"], "a union has quotas"),
     ],
