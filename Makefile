@@ -58,7 +58,7 @@ check: .venv/.test
 	touch $@
 
 .venv/.test: .venv/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,faster-whisper,easyocr,decord,teacher,local,embed,train,evaluate,s3,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[embedded,whisper,faster-whisper,easyocr,decord,teacher,local,embed,train,evaluate,hub,s3,dev]'
 	touch $@ .venv/.demo
 
 .venv/.notebook: .venv/.demo

@@ -9,6 +9,8 @@ from tiny_output import tiny_rows, write_tiny
 
 from pipeline.outputs.errors import UnwritableExport
 from pipeline.outputs.export.formats import EXPORTS
+from pipeline.outputs.manifest import read_manifest
+from runners.cli.main import main
 
 PEERS = [name for name in EXPORTS if name not in ("rankvideo", "clamr")]  # the latter needs what labels rest on
 
@@ -98,3 +100,72 @@ def test_beir_gets_a_corpus_queries_and_qrels_that_name_what_is_there(exported, 
     assert {query for query, _, _ in qrels} == set(train)
     assert all(query in queries and video in corpus and score == "1" for query, video, score in qrels)
     assert all(row["text"] for row in corpus.values())
+
+
+def test_mteb_gets_what_its_loader_reads_of_the_held_out_queries(exported, tmp_path):
+    folder = str(exported / "mteb")
+    corpus, queries, qrels = (
+        datasets.load_dataset(folder, name, split="test", cache_dir=str(tmp_path))
+        for name in ("corpus", "queries", "qrels")
+    )
+    held_out = {row["query_id"]: row for split, row in tiny_rows()["ranking"] if split == "validation"}
+
+    assert corpus.column_names == ["id", "title", "text"]
+    assert set(queries["id"]) == set(held_out) == set(qrels["query-id"])
+    assert set(qrels["corpus-id"]) <= set(corpus["id"]) == {row["video_id"] for _, row in tiny_rows()["videos"]}
+    compile((exported / "mteb" / "task.py").read_text(), "task.py", "exec")
+
+
+class Hub:
+    """What of the Hub's client a push calls, written down."""
+
+    endpoint = "https://hub.example"
+
+    def __init__(self):
+        self.done = []
+
+    def __call__(self):
+        return self
+
+    def create_repo(self, name, **options):
+        self.done.append((name, options))
+
+    def upload_folder(self, *, folder_path, allow_patterns, **options):
+        self.done.append((folder_path, sorted(allow_patterns), options["repo_id"], options["repo_type"]))
+
+
+def test_an_output_is_pushed_with_what_its_manifest_lists_and_an_export_with_what_it_wrote(
+    exported, monkeypatch, capsys
+):
+    hub, out = Hub(), exported / "out"
+    monkeypatch.setattr("huggingface_hub.HfApi", hub)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    (out / "labels.jsonl").touch()
+    listed = [file.path for file in read_manifest(str(out)).files]
+
+    assert main(["export", "parquet", str(out), "--push", "me/set", "--private"]) == 0
+    assert main(["export", "beir", str(out), "--to", str(exported / "again"), "--push", "me/beir"]) == 0
+
+    made, uploaded, made_too, uploaded_too = hub.done
+    assert made == ("me/set", {"repo_type": "dataset", "private": True, "exist_ok": True})
+    assert uploaded == (str(out), sorted([*listed, "manifest.json"]), "me/set", "dataset")
+    assert made_too[1]["private"] is False
+    assert uploaded_too[1] == sorted(
+        ["corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/dev.tsv", "SOURCE.json"]
+    )
+    said = capsys.readouterr()
+    assert "https://hub.example/datasets/me/set" in said.out
+    assert "hf_secret" not in said.out + said.err
+
+
+def test_a_push_that_the_hub_refuses_is_one_line(exported, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise OSError("401\nUnauthorized")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
+
+    assert main(["export", "parquet", str(exported / "out"), "--push", "me/set"]) == 2
+    said = capsys.readouterr().err
+    assert said == "hardquery: cannot push to me/set: 401 Unauthorized; is there a key? hf auth login\n"
+    assert main(["export", "parquet", str(exported / "out")]) == 2
+    assert "the output is parquet already; --push OWNER/NAME uploads it" in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_a_run_from_python_is_the_run_of_the_command(samples, tmp_path, capsys):
     settings += ["--set=emit.frames=null", "--set=synthesize.variants=[caption, metadata]"]
     settings += ["--set=mine.first_stage={engine: bm25}", "--limit=2", "--workers=1"]
     assert main(["plan", "demo", "-i", str(samples / "videos"), "-o", str(tmp_path / "out"), *settings]) == 0
-    assert "Everything is cached" in capsys.readouterr().out
+    assert "nothing has changed since" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_said_as_by_the_command(tmp_path):

@@ -10,10 +10,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dataflow_double import serving
+
+from transforms.storage.local_file import own_folder
 
 pytestmark = pytest.mark.runners
 
@@ -123,43 +128,92 @@ def store() -> Iterator[str]:
             emulator.kill()
 
 
-def test_a_run_on_cloud_storage_is_the_same_but_for_addresses_and_a_second_one_pays_nothing(here, store, tmp_path):
+def client_of(store: str) -> Any:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
-    def objects() -> dict[str, bytes]:
-        return {each.name: each.download_as_bytes() for each in client.list_blobs("b")}
-
-    where = {"STORAGE_EMULATOR_HOST": store, "NO_GCE_CHECK": "true", "XDG_CACHE_HOME": str(tmp_path)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", store)
-        client = storage.Client(project="p", credentials=AnonymousCredentials())
-    for path in (here.parent / "in").iterdir():
-        client.bucket("b").blob(f"in/{path.name}").upload_from_filename(str(path))
+        return storage.Client(project="p", credentials=AnonymousCredentials())
+
+
+def put_clips(store: str, folder: Path) -> None:
+    """Have the clips of a folder lie in gs://b/in."""
+    for path in folder.iterdir():
+        client_of(store).bucket("b").blob(f"in/{path.name}").upload_from_filename(str(path))
+
+
+def objects(store: str) -> dict[str, bytes]:
+    return {each.name: each.download_as_bytes() for each in client_of(store).list_blobs("b")}
+
+
+def other_than(here: Path, found: dict[str, bytes], output: str) -> set[str]:
+    """The tables, and files, of a run here that are not the same in an output of the bucket."""
+    made = {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
+    return {name.partition("/")[0] for name, value in hashes(here).items() if made.get(f"{output}/{name}") != value}
+
+
+def records_of(found: dict[str, bytes], cache: str) -> dict[str, int]:
+    """The records by step of a cache in the bucket."""
+    counts: Counter[str] = Counter()
+    for name, data in found.items():
+        if name.startswith(f"{cache}/journal/"):
+            counts[name.split("/")[2]] += len(data.splitlines())
+    return dict(counts)
+
+
+def test_a_run_on_cloud_storage_is_the_same_but_for_addresses_and_a_second_one_pays_nothing(here, store, tmp_path):
+    where = {"STORAGE_EMULATOR_HOST": store, "NO_GCE_CHECK": "true", "XDG_CACHE_HOME": str(tmp_path)}
+    put_clips(store, here.parent / "in")
     command = ("run", "demo", "--input=gs://b/in", "--output=gs://b/out", "--cache=gs://b/cache", "--no_auth")
     hardquery(*command, "--workers", "2", **where)
 
-    first = objects()
-    made = {
-        name.removeprefix("out/"): hashlib.sha256(data).hexdigest() for name, data in first.items() if "out/" in name
-    }
-    same = {name for name, value in hashes(here).items() if made.get(name) == value}
-    assert {name.partition("/")[0] for name in hashes(here).keys() - same} == {"videos"}  # which hold addresses
-    lines = {
-        step: sum(len(data.splitlines()) for name, data in first.items() if f"journal/{step}/" in name)
-        for step in records(here)
-    }
+    first = objects(store)
+    assert other_than(here, first, "out") == {"videos"}  # which hold addresses
+    lines = records_of(first, "cache")
     assert lines == records(here)
 
     hardquery("cache", "compact", "--cache", "gs://b/cache", **where)
     hardquery(*command, **where)
-    again = objects()
+    again = objects(store)
     assert {name: data for name, data in again.items() if name.startswith("out/videos")} == {
         name: data for name, data in first.items() if name.startswith("out/videos")
     }
     segments = [name for name in again if "journal/" in name]
     assert len(segments) == len(records(here))
     assert sum(len(again[name].splitlines()) for name in segments) == sum(lines.values())
+
+
+def test_what_is_submitted_to_a_double_of_dataflow_makes_the_same_bytes_from_the_graph_that_was_staged(
+    here, store, tmp_path, monkeypatch
+):
+    (tmp_path / "hardquery").mkdir()
+    (tmp_path / "hardquery" / "bin").symlink_to(Path(own_folder()) / "bin")  # Beam's programs
+    for name, value in {
+        "STORAGE_EMULATOR_HOST": store,
+        "NO_GCE_CHECK": "true",
+        "XDG_CACHE_HOME": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    place = ("--project=some-project", "--region=europe-west4", "--temp_location=gs://b/tmp", "--no_auth")
+    command = ("run", "demo", "--input=gs://b/in", "--output=gs://b/far", "--cache=gs://b/far-cache")
+    image = "--sdk_container_image=europe-docker.pkg.dev/some-project/images/hardquery"
+    put_clips(store, here.parent / "in")
+    with serving() as dataflow:
+        endpoint = f"--dataflow_endpoint={dataflow.address}"
+        said = hardquery(*command, "--runner=dataflow", *place, image, endpoint)
+        (job,) = dataflow.jobs.values()
+    assert job["currentState"] == "JOB_STATE_DONE"
+    assert job["id"] in said
+
+    found = objects(store)
+    assert other_than(here, found, "far") == {"videos"}
+    assert records_of(found, "far-cache") == records(here)
+    image_of_pools = {
+        pool["sdkHarnessContainerImages"][0]["containerImage"] for pool in job["environment"]["workerPools"]
+    }
+    assert image_of_pools == {image.partition("=")[2]}
+    assert processes("prism") == []
 
 
 def test_what_dataflow_is_given_has_hints_by_step_and_one_image(tmp_path, monkeypatch):

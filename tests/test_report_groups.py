@@ -1,5 +1,7 @@
 """Near-duplicate groups in the report and in verification, on a drawn output."""
 
+from dataclasses import replace
+
 import pytest
 from tiny_output import tiny_rows, write_tiny
 
@@ -30,6 +32,7 @@ def test_groups_are_counted_and_events_tie_them_together(tmp_path):
     recipe = {"emit": {"validation_fraction": 1 - (tied - 1) / len(videos)}}
     assert splits_hint(counts, len(videos), recipe).startswith(f"{tied} of {len(videos)} videos must be in one split")
     assert splits_hint(counts, len(videos), {"emit": {"validation_fraction": 0.1}}) == ""
+    assert splits_hint(replace(counts, together=1), 1, recipe) == ""  # a single video is tied to none
     assert verify(str(tmp_path)) == []
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runners.cli.errors import PROBLEMS, UsageError, connect_stores, one_line, sentence
+from runners.cli.errors import PROBLEMS, UsageError, connect_stores, needs_extra, one_line, sentence
 
 if TYPE_CHECKING:  # heavy, and --help is quick
     from pipeline.outputs.view.desk import Desk
 
+_AS_IT_IS = "parquet"
 _VIEW = """\
 The page is served to this machine alone, below an address that holds a secret. Marks are added to OUT/labels.jsonl;
 the next run into OUT leaves out what is marked.
@@ -79,7 +81,10 @@ def add_commands(commands: Any) -> None:
 
     export = commands.add_parser("export", help="write the training set in another format")
     export.add_argument(
-        "format", metavar="FORMAT", help="rankvideo, sentence-transformers, ms-swift, trl, tevatron, clamr or beir"
+        "format",
+        metavar="FORMAT",
+        help="rankvideo, sentence-transformers, ms-swift, trl, tevatron, clamr, beir or mteb; or parquet: the output "
+        "as it is, to be pushed",
     )
     export.add_argument("output", metavar="OUT")
     export.add_argument("--to", metavar="DIR", help="destination (default: OUT/exports/FORMAT)")
@@ -90,6 +95,10 @@ def add_commands(commands: Any) -> None:
         help="number the videos, and link their files into folders of a hundred below DIR/videos, as the release's "
         "reranker expects; videos.tsv says which is which (with --video-dir, there, and without links)",
     )
+    export.add_argument(
+        "--push", metavar="OWNER/NAME", help="then upload it as this dataset repository of the Hugging Face Hub"
+    )
+    export.add_argument("--private", action="store_true", help="make that repository a private one, if it is made")
     export.set_defaults(act=_export)
 
 
@@ -195,17 +204,31 @@ def _compare(arguments: argparse.Namespace, _: list[str]) -> int:
 
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
     from pipeline.outputs.export.formats import EXPORTS
+    from pipeline.outputs.export.hub import files_to_push
     from pipeline.outputs.manifest import NotAnOutput
     from schemas.configuration.section import did_you_mean
     from transforms.storage.files import join
 
-    if arguments.format not in EXPORTS:
-        raise UsageError(f"format {arguments.format!r} is not known{did_you_mean(arguments.format, list(EXPORTS))}")
+    if arguments.format not in (*EXPORTS, _AS_IT_IS):
+        known = did_you_mean(arguments.format, [*EXPORTS, _AS_IT_IS])
+        raise UsageError(f"format {arguments.format!r} is not known{known}")
+    if arguments.format == _AS_IT_IS and not arguments.push:
+        raise UsageError(f"the output is {_AS_IT_IS} already; --push OWNER/NAME uploads it")
     connect_stores(arguments.output, arguments.to)
     destination = arguments.to or join(arguments.output, "exports", arguments.format)
     with one_line(NotAnOutput):
-        for path in EXPORTS[arguments.format](
-            arguments.output, destination, arguments.video_dir, arguments.numeric_ids
-        ):
-            print(path)
+        if arguments.format == _AS_IT_IS:
+            _push(arguments, arguments.output, files_to_push(arguments.output))
+            return 0
+        paths = EXPORTS[arguments.format](arguments.output, destination, arguments.video_dir, arguments.numeric_ids)
+        print(*paths, sep="\n")
+        if arguments.push:
+            _push(arguments, destination, [os.path.relpath(path, destination) for path in paths])
     return 0
+
+
+def _push(arguments: argparse.Namespace, folder: str, files: Sequence[str]) -> None:
+    from pipeline.outputs.export.hub import push
+
+    with needs_extra("hub"):
+        print(push(folder, files, arguments.push, arguments.private))

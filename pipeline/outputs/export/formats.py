@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from pipeline.outputs.export.mteb import export_mteb
 from pipeline.outputs.export.peers import (
     export_beir,
     export_clamr,
@@ -24,5 +25,6 @@ EXPORTS: Mapping[str, Export] = {
     "tevatron": export_tevatron,
     "clamr": export_clamr,
     "beir": export_beir,
+    "mteb": export_mteb,
 }
 """(output, destination, folder of the videos or None, whether to number videos) -> paths written."""

@@ -193,7 +193,7 @@ def export_beir(output: str, destination: str, video_dir: str | None, numeric_id
     contents |= {
         f"qrels/{name}.tsv": text_lines(qrels(split)) for name, split in zip(("train", "dev"), SPLITS, strict=True)
     }
-    return write_files(destination, contents | _source(output))
+    return write_files(destination, contents | source_file(output))
 
 
 def _by_split(
@@ -207,7 +207,7 @@ def _by_split(
         for split in SPLITS
         for name, rows in formats.items()
     }
-    return write_files(destination, contents | _source(output))
+    return write_files(destination, contents | source_file(output))
 
 
 def _require_own_ids(name: str, numeric_ids: bool) -> None:
@@ -215,6 +215,7 @@ def _require_own_ids(name: str, numeric_ids: bool) -> None:
         raise UnwritableExport(f"--numeric-ids is for rankvideo; {name} has the ids of the output")
 
 
-def _source(output: str) -> dict[str, Write]:
+def source_file(output: str) -> dict[str, Write]:
+    """The file that says which manifest an export was made from."""
     text = dumps({"manifest_sha256": manifest_sha256(output)})
     return {SOURCE: text_lines([f"{text}\n"])}

@@ -101,7 +101,7 @@ def _shown(row: Row) -> ShownVideo:
 def splits_hint(counts: GroupCounts, videos: int, recipe: Mapping[str, Any]) -> str:
     """A sentence where so much must be in one split that the other cannot have its share; else ""."""
     held_out = float(recipe.get("emit", {}).get("validation_fraction", 0.0))
-    if not held_out or counts.together <= (1 - held_out) * videos:
+    if not held_out or counts.together < 2 or counts.together <= (1 - held_out) * videos:
         return ""
     return (
         f"{counts.together:,} of {videos:,} videos must be in one split, tied together by events and near-duplicates: "
