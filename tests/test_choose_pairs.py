@@ -8,8 +8,9 @@ from ranking_records import candidates, query
 
 from schemas.losses import Loss
 from schemas.query import Query
+from transforms import progress
 from transforms.ledger import LOSSES
-from transforms.mine.choose_pairs import ChoosePairs, LeaveOut, MarginRule, choose_pairs
+from transforms.mine.choose_pairs import ChoosePairs, LeaveOut, MarginRule, choose_pairs, way_down
 from transforms.mine.retrieve import Ranking, ranking_of
 from transforms.search.fusion import FusionConfig, fuse
 
@@ -134,10 +135,51 @@ def test_quotas_together_above_the_number_of_candidates_are_cut_by_rank():
     assert [choice.candidate.video_id for choice in choices] == ["pos", "a", "b"]
 
 
-@pytest.mark.parametrize("values", [{}, {"relative": 0.9, "spread": 0.1}])
-def test_a_margin_has_either_of_its_rules(values):
-    with pytest.raises(ValueError, match="either relative or spread"):
+@pytest.mark.parametrize("values", [{}, {"relative": 0.9, "spread": 0.1}, {"spread": 0.1, "quantile": 0.1}])
+def test_a_margin_has_one_of_its_rules(values):
+    with pytest.raises(ValueError, match="one of relative, spread and quantile"):
         MarginRule(**values)
+
+
+def test_how_far_down_the_best_other_video_is_hangs_on_no_unit_and_no_zero():
+    assert way_down(ranking(), "words") == 0.0  # two score above
+    assert way_down(ranking(), "dense") == pytest.approx((0.9 - 0.89) / (0.9 - (0.89 + 0.8) / 2))
+    assert way_down(ranking(replace(query(), also_relevant=("d",))), "dense") == 1.0  # c lies below the middle
+    assert way_down(ranking(query(video_id="b")), "dense") is None
+    huge = candidates(("pos", 1e308), ("a", 0.0), ("b", -1e308))
+    assert way_down(ranking_of(query(), huge, ()), None) == 1.0
+
+
+def test_a_quantile_is_the_spread_at_which_that_share_of_queries_has_a_candidate_above_the_margin():
+    runs = [
+        candidates(("pos", 1.0), (f"n{at}", 1.0 - at / 100), *((f"m{n}", 0.0) for n in range(3))) for at in range(100)
+    ]
+    found = [ranking_of(query(), run, ()) for run in runs]
+
+    rule = MarginRule(quantile=0.1).fitted(way_down(each, None) for each in found)
+
+    assert rule == MarginRule(spread=pytest.approx(0.1))
+    assert sum(bool(chosen(each, margin=rule)[1]) for each in found) == 10
+    assert MarginRule(quantile=1.0).fitted([0.2, 0.7]).spread == 0.7
+    assert MarginRule(quantile=0.1).fitted([]).spread == 0.0
+    assert MarginRule(relative=0.9).fitted([0.2]) == MarginRule(relative=0.9)
+
+
+def test_the_margin_of_a_quantile_is_found_over_all_queries_and_said():
+    progress.reset()
+    ids = ("pos", "d", "c", "a", "b")
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        inputs = (
+            pipeline
+            | "Rankings"
+            >> beam.Create([ranking(), ranking(query(video_id="a")), ranking(replace(query(), also_relevant=("d",)))]),
+            pipeline | "Splits" >> beam.Create([(name, "train") for name in ids]),
+            pipeline | "Near" >> beam.Create([(name, name) for name in ids]),
+        )
+        choices = inputs | ChoosePairs(20, MarginRule("dense", quantile=0.9))
+        left_out = choices | beam.FlatMapTuple(lambda pair, reason, _: [pair[0]] if reason else [])
+        assert_that(left_out, equal_to(["d", "d", "c", "pos"]))
+    assert progress.announcements() == ["mine.margin: quantile 0.9 of 3 queries comes to a spread of 1"]
 
 
 def test_every_pair_that_was_looked_at_is_judged_or_a_loss():

@@ -6,12 +6,14 @@ A run on another runner makes the same bytes as one in this process, and what on
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +62,25 @@ def records(folder: Path) -> dict[str, int]:
     }
 
 
+def command_line(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def below(pid: int) -> list[int]:
+    """The children of a process, and theirs."""
+    found = []
+    for task in (Path("/proc") / str(pid)).glob("task/*/children"):
+        with suppress(OSError):
+            found += [each for child in map(int, task.read_text().split()) for each in (child, *below(child))]
+    return found
+
+
 def processes(of: str) -> list[str]:
     """The command lines of all processes that run a program."""
-    found = (Path("/proc") / name / "cmdline" for name in os.listdir("/proc") if name.isdigit())
-    lines = []
-    for path in found:
-        try:
-            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
+    lines = [command_line(int(name)) for name in os.listdir("/proc") if name.isdigit()]
     return [line for line in lines if of in line.split(" ")[0]]
 
 
@@ -94,9 +106,35 @@ def test_prism_makes_the_same_bytes_and_leaves_no_process_behind(here, environme
     assert records(folder) == records(here)
     assert processes("prism") == []
     before = records(folder)
-    run(folder, "--runner", "prism", "--environment_type", environment)
+    run(folder, "--runner", "prism", "--environment_type", environment, "--force")
     assert records(folder) == before  # nothing is done or paid for twice
     assert hashes(folder) == hashes(here)
+
+
+def test_a_worker_process_that_is_killed_costs_no_more_than_what_it_had_in_flight(here):
+    folder = here.parent / "killed"
+    place = ("--input", str(folder.parent / "in"), "--output", str(folder / "out"), "--cache", str(folder / "cache"))
+    options = ("--runner", "prism", "--environment_type", "PROCESS", "--workers", "1")
+    command = [sys.executable, "-m", "runners", "run", "demo", *place, *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+        while driver.poll() is None and not list((folder / "cache" / "journal").glob("ocr/*")):
+            time.sleep(0.2)
+        workers = [pid for pid in below(driver.pid) if "sdk_worker_main" in command_line(pid)]
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        said = driver.stdout.read()
+    assert len(workers) == 1
+    assert driver.returncode == 1, said
+    assert "SDK worker disconnected" in said
+
+    run(folder, *options)
+
+    assert hashes(folder) == hashes(here)
+    again = {step: count - records(here)[step] for step, count in records(folder).items()}
+    assert set(again.values()) <= {0, 1}  # one video was worked on at a time
+    before = records(folder)
+    run(folder, "--force", *options)
+    assert records(folder) == before
 
 
 @pytest.mark.skipif(JAR not in os.environ, reason=f"set {JAR} to Beam's job server for Flink")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from schemas.query import Candidate, Candidates
 from transforms.ledger import LOSSES, lost
 from transforms.mine.filter_rankings import negatives
 from transforms.mine.retrieve import Ranking
+from transforms.progress import announce
 
 NEAR_DUPLICATE, ABOVE_MARGIN = "near duplicate", "above the margin"
 _NO_QUOTAS: Mapping[str, int] = MappingProxyType({})
@@ -37,14 +38,25 @@ class MarginRule(Section, frozen=True):
     (NV-Retriever, arXiv 2407.15831; for scores below zero above s - 0.05 |s|), which means something where the zero of
     the scores does. ``spread`` 0.05: above the point that lies 5 % of the way down from the video's score to the median
     candidate's, so that neither the zero nor the unit of the scores matters. Both look at one query at a time.
+    ``quantile`` 0.1 is the spread at which one in ten of the run's queries has a candidate above the margin.
     """
 
     run: str | None = None
     relative: Share | None = None
     spread: Share | None = None
+    quantile: Share | None = None
 
     def __post_init__(self) -> None:
-        require((self.relative is None) != (self.spread is None), "margin has either relative or spread", self)
+        given = [rule for rule in (self.relative, self.spread, self.quantile) if rule is not None]
+        require(len(given) == 1, "margin has one of relative, spread and quantile", self)
+
+    def fitted(self, ways_down: Iterable[float]) -> MarginRule:
+        """The rule by a spread that a ``quantile`` of these comes to, 0 where there are none; others as they are."""
+        if self.quantile is None:
+            return self
+        ways = sorted(ways_down)
+        spread = ways[min(int(self.quantile * len(ways)), len(ways) - 1)] if ways else 0.0
+        return MarginRule(self.run, spread=spread)
 
     def cut(self, positive: float, scores: Candidates) -> float:
         """The score above which a candidate is left out, given the video's own and those of the run."""
@@ -52,6 +64,20 @@ class MarginRule(Section, frozen=True):
             return positive - (1.0 - self.relative) * abs(positive)
         spread, middle = self.spread or 0.0, median(candidate.score for candidate in scores)
         return (1.0 - spread) * positive + spread * min(positive, middle)  # no difference, which may overflow
+
+
+def way_down(ranking: Ranking, run: str | None) -> float | None:
+    """How far down the best other video is: 0 at the own video's score or above, 1 at the median candidate's or below.
+
+    None where the run lacks the own video, or any other that is not known to answer the query.
+    """
+    scores = ranking.run(run)
+    positive, best = scores.find(ranking.query.video_id), next(negatives(ranking.query, scores), None)
+    if positive is None or best is None:
+        return None
+    middle = min(positive.score, median(candidate.score for candidate in scores))
+    whole = positive.score / 2 - middle / 2  # halves, whose difference cannot overflow
+    return min(max((positive.score / 2 - best.score / 2) / whole, 0.0), 1.0) if whole > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +183,24 @@ class ChoosePairs(beam.PTransform):
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
         rankings, splits, near = (inputs[0], *map(beam.pvalue.AsDict, inputs[1:]))
-        return rankings | "Choose" >> beam.FlatMap(_choose, splits, near, self.depth, self.margin, self.quotas)
+        margin: MarginRule | beam.pvalue.AsSingleton | None = self.margin
+        if self.margin is not None and self.margin.quantile is not None:
+            ways = rankings | "Ways down" >> beam.FlatMap(_way_down, self.margin.run) | beam.combiners.ToList()
+            margin = beam.pvalue.AsSingleton(ways | "Margin" >> beam.Map(_fitted, self.margin))
+        return rankings | "Choose" >> beam.FlatMap(_choose, splits, near, self.depth, margin, self.quotas)
+
+
+def _way_down(ranking: Ranking, run: str | None) -> Iterator[float]:
+    if (way := way_down(ranking, run)) is not None:
+        yield way
+
+
+def _fitted(ways: Sequence[float], rule: MarginRule) -> MarginRule:
+    fitted = rule.fitted(ways)
+    announce(
+        f"mine.margin: quantile {rule.quantile:g} of {len(ways):,} queries comes to a spread of {fitted.spread:.4g}"
+    )
+    return fitted
 
 
 def _choose(
