@@ -169,3 +169,25 @@ def test_a_push_that_the_hub_refuses_is_one_line(exported, monkeypatch, capsys):
     assert said == "hardquery: cannot push to me/set: 401 Unauthorized; is there a key? hf auth login\n"
     assert main(["export", "parquet", str(exported / "out")]) == 2
     assert "the output is parquet already; --push OWNER/NAME uploads it" in capsys.readouterr().err
+
+
+class Point:
+    """An entry point of another distribution."""
+
+    def __init__(self, name, export):
+        self.name, self.load = name, lambda: export
+
+
+def test_another_distribution_adds_a_format_and_takes_the_place_of_none(exported, tmp_path, monkeypatch, capsys):
+    asked = []
+    points = [Point(name, lambda *given: asked.append(given) or [f"{given[1]}/ids.txt"]) for name in ("ids", "beir")]
+    monkeypatch.setattr("pipeline.outputs.export.formats.entry_points", lambda group: points)
+    out, to = str(exported / "out"), str(tmp_path / "to")
+
+    assert main(["export", "ids", out, "--to", to, "--video-dir", "/videos"]) == 0
+    assert asked == [(out, to, "/videos", False)]
+    assert capsys.readouterr().out == f"{to}/ids.txt\n"
+    assert main(["export", "beir", out, "--to", to]) == 0
+    assert len(asked) == 1
+    assert main(["export", "idz", out]) == 2
+    assert "did you mean 'ids'" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def test_levels_are_those_that_writers_state_and_measure_every_query_that_was_ju
     assert [level.name for level in found] == ["one", "two"]
     assert sum(level.queries for level in found) == len(judged)
     for level in found:
-        assert list(level.ranks) == ["bm25", "dense", "first stage"]
+        assert list(level.ranks) == ["bm25", "dense", "fused"]
         assert 0 < level.gap < level.spread
         assert level.specific == 1 - level.rivals == 1.0
 

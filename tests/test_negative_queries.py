@@ -10,9 +10,12 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from scripted_teacher import ScriptedEngine, ScriptedTeacher
 from test_judge import reply_of, video_of
+from tiny_output import write_tables
 
 from pipeline.curate import CurateByVideo
 from pipeline.engines import Engines
+from pipeline.outputs.explain.look_alikes import the_group_of_its_video
+from pipeline.outputs.tables import Tables
 from pipeline.outputs.verify.by_video import broken_by_video
 from pipeline.outputs.verify.records import broken_record
 from pipeline.planning.changes import not_held
@@ -267,6 +270,20 @@ def test_the_calls_of_writer_and_verifier_are_foretold_exactly(tmp_path):
     made.clear()
     run()
     assert made == []
+
+
+def test_the_story_of_a_query_tells_what_looks_like_it(tmp_path):
+    judged = Judgement("n", "lyon", False, "no", "Another year.", Margin(-4.0, -4.0, -4.0), "logprobs", STAMP, "no", "")
+    one = negative("which bridge in Lyon did the flood of 2021 close")
+    (found,) = video_examples(replace(group(replace(one, judgement=judged)), verifier=STAMP))
+    row = row_of(found)
+    files = write_tables(str(tmp_path), {"ranking_by_video": [(row.pop("split"), row)]}, ["ranking_by_video"])
+
+    told = " ".join("\n".join(the_group_of_its_video(Tables(str(tmp_path), tuple(files)), "q1")).split())
+
+    assert "verified by scripted 1" in told
+    assert "year which bridge in Lyon did the flood of 2021 close no, margin -4.00: Another year." in told
+    assert list(the_group_of_its_video(Tables(str(tmp_path), tuple(files)), "q2")) == []
 
 
 def test_the_first_of_every_kind_is_chosen_before_the_second_of_any():

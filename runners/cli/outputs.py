@@ -203,24 +203,25 @@ def _compare(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pipeline.outputs.export.formats import EXPORTS
+    from pipeline.outputs.export.formats import exports
     from pipeline.outputs.export.hub import files_to_push
     from pipeline.outputs.manifest import NotAnOutput
     from schemas.configuration.section import did_you_mean
     from transforms.storage.files import join
 
-    if arguments.format not in (*EXPORTS, _AS_IT_IS):
-        known = did_you_mean(arguments.format, [*EXPORTS, _AS_IT_IS])
+    formats = exports()
+    if arguments.format not in (*formats, _AS_IT_IS):
+        known = did_you_mean(arguments.format, [*formats, _AS_IT_IS])
         raise UsageError(f"format {arguments.format!r} is not known{known}")
     if arguments.format == _AS_IT_IS and not arguments.push:
         raise UsageError(f"the output is {_AS_IT_IS} already; --push OWNER/NAME uploads it")
     connect_stores(arguments.output, arguments.to)
     destination = arguments.to or join(arguments.output, "exports", arguments.format)
-    with one_line(NotAnOutput):
+    with one_line(NotAnOutput, ImportError):
         if arguments.format == _AS_IT_IS:
             _push(arguments, arguments.output, files_to_push(arguments.output))
             return 0
-        paths = EXPORTS[arguments.format](arguments.output, destination, arguments.video_dir, arguments.numeric_ids)
+        paths = formats[arguments.format](arguments.output, destination, arguments.video_dir, arguments.numeric_ids)
         print(*paths, sep="\n")
         if arguments.push:
             _push(arguments, destination, [os.path.relpath(path, destination) for path in paths])

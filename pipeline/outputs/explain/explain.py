@@ -10,6 +10,7 @@ from pipeline.outputs.explain.by_name import files_named
 from pipeline.outputs.explain.how_found import how_found, standing
 from pipeline.outputs.explain.how_judged import how_hard, how_the_panel_judged, what_the_label_rests_on
 from pipeline.outputs.explain.how_written import cut_lines, engine_line, how_written
+from pipeline.outputs.explain.look_alikes import the_group_of_its_video
 from pipeline.outputs.explain.prompts_again import Rendered, judging_prompt, writing_prompt
 from pipeline.outputs.manifest import Manifest, read_manifest
 from pipeline.outputs.plain_text import Lines, field, heading, page, wrapped
@@ -104,6 +105,7 @@ def _query(manifest: Manifest, tables: Tables, query: Row) -> Lines:
         yield from how_hard(judgements)
     yield from _accounts(tables, "query_id", query_id)
     yield from _example(tables, query_id)
+    yield from the_group_of_its_video(tables, query_id)
     for video in tables.matching("videos", "video_id", video_id):
         yield from _evidence(video)
         if query["source"] == "teacher":

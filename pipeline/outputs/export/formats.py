@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 
 from pipeline.outputs.export.mteb import export_mteb
 from pipeline.outputs.export.peers import (
@@ -28,3 +30,16 @@ EXPORTS: Mapping[str, Export] = {
     "mteb": export_mteb,
 }
 """(output, destination, folder of the videos or None, whether to number videos) -> paths written."""
+
+GROUP = "hardquery.exports"
+"""Entry points of other distributions: NAME = "module:function", a function that is called as those of EXPORTS are."""
+
+
+def exports() -> dict[str, Export]:
+    """Exports by name, those of other distributions among them, which take the place of none of ours."""
+    return {point.name: partial(_loaded, point) for point in entry_points(group=GROUP)} | dict(EXPORTS)
+
+
+def _loaded(point: EntryPoint, output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
+    export: Export = point.load()
+    return export(output, destination, video_dir, numeric_ids)

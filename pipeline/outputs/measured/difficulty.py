@@ -92,10 +92,11 @@ def levels(tables: Tables, recipe: Mapping[str, Any]) -> list[Level]:
 
 
 def _ranks(row: Row, runs: Sequence[str]) -> dict[str, int | None]:
-    """The ranks of a query's own video, by run; of only one first stage, and of several fused, as "first stage"."""
+    """The ranks of a query's own video: of the only first stage, or of each of several and as they were fused."""
+    if len(runs) < 2:
+        return {"first stage": row["positive_rank"]}
     by_run = {place["run"]: place["rank"] for place in row["positive_runs"] or ()}
-    several = {name: by_run.get(name) for name in runs} if len(runs) > 1 else {}
-    return {**several, "first stage": row["positive_rank"]}
+    return {**{name: by_run.get(name) for name in runs}, "fused": row["positive_rank"]}
 
 
 def _stated(row: Row) -> str:
