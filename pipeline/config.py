@@ -170,7 +170,7 @@ class JudgeConfig(Section, frozen=True):
     def __post_init__(self) -> None:
         _require_distinct("modalities", self.modalities)
         several = self.necessity is None or len(self.modalities) > 1
-        require(several, "necessity needs judge.modalities of more than one: of one nothing can be left out", "")
+        require(several, "necessity needs several judge.modalities, of one nothing can be left out", self.modalities)
         for name in self.panel:
             free = name not in STEPS_OF_JUDGE and bool(_RUN_NAME.fullmatch(name))
             taken = ", ".join(STEPS_OF_JUDGE)
@@ -188,8 +188,8 @@ class JudgeConfig(Section, frozen=True):
 class EmitConfig(Section, frozen=True):
     """How the output is cut: the share of events held out, the frames that go into it, and what a shard holds.
 
-    That is at most about so many videos, in tables whose rows are videos, and as much as comes of so many judged pairs
-    in the others, whose shards no fewer are.
+    A shard has about ``videos_per_shard`` videos at most, or in tables of queries and pairs what comes of at most
+    ``pairs_per_shard`` judged pairs; these have at least as many shards as those of videos.
     """
 
     validation_fraction: Below1 = 0.1

@@ -57,7 +57,7 @@ def run(prepared: Prepared, views: Sequence[View] = (), say: Say = print) -> Fin
 def left_alone(prepared: Prepared) -> Finished | None:
     """The earlier run whose output is to be left alone, as this one would only make it again, if there is one."""
     job = prepared.job
-    found = standing(job.output, given_of(job)) if not prepared.force else None
+    found = standing(job.output, given_of(job), job.journal.retry) if not prepared.force else None
     return Finished(*found, damage=()) if found is not None else None
 
 

@@ -58,6 +58,18 @@ def test_an_output_does_not_stand_that_has_something_left_to_be_tried_again(outp
     assert standing(str(output), "the same") is None
 
 
+def test_an_output_stands_whose_failures_are_those_of_files_that_cannot_be_used(output):
+    keep(
+        output,
+        read_manifest(str(output)),
+        ledger_json([Line("extract", "decode", 3, 2, failed={"UnreadableMedia": 1})], {}),
+    )
+
+    assert standing(str(output), "the same") is not None
+    assert standing(str(output), "the same", "none") is not None
+    assert standing(str(output), "the same", "all") is None
+
+
 def test_an_output_does_not_stand_that_lacks_a_file(output):
     (output / "run.trec").unlink()
 

@@ -49,7 +49,7 @@ ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "dual_encoder": ("tokenizers", "torch", "torchvision"),
     "video_colbert": ("tokenizers", "torch", "torchvision"),
 }
-MAKERS = ("pipeline", "prompts", "schemas", "transforms")
+MAKERS = ("pipeline", "prompts", "schemas", "trainer", "transforms")  # an engine runs what the trainer trained
 _COMPILED = (".pyc", ".pyo")
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
