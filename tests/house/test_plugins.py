@@ -12,8 +12,6 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
-from scripted_teacher import ScriptedEngine
-from tiny_output import write_tiny
 
 from pipeline.config import RecipeError, load_recipe
 from pipeline.engines import find_engines
@@ -26,6 +24,8 @@ from runners.job import prepare
 from runners.request import Request
 from schemas.query import Query
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Video
+from tests.support.scripted_teacher import ScriptedEngine
+from tests.support.tiny_output import write_tiny
 from transforms.engines.registry import find_engine, known_engines
 from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
