@@ -4,19 +4,36 @@ import json
 import shutil
 import sys
 import tomllib
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.config import RecipeError, load_recipe
 from pipeline.engines import find_engines
+from pipeline.outputs.diff.given import Given
+from pipeline.run import given_of
+from pipeline.stage import LedgerBuilder
+from pipeline.synthesize import Synthesize
 from runners.cli.main import main
+from runners.job import prepare
+from runners.request import Request
+from schemas.query import Query
+from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Video
+from tests.support.scripted_teacher import ScriptedEngine
+from tests.support.tiny_output import write_tiny
 from transforms.engines.registry import find_engine, known_engines
 from transforms.journal.deciding import step_key
+from transforms.journal.journal import Journal
 from transforms.protocols.engine import EngineError, loaded
 from transforms.protocols.frames import Frame
 from transforms.protocols.plugins import origin_of, plugins
+from transforms.protocols.teacher import TeacherReply
+from transforms.synthesize.own_filters import FilterFailed, first_objection
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 NAMED = {"engine": "brightness", "dark_below": 100.0}
@@ -51,12 +68,13 @@ def install(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def example(install):
+def example(install, tmp_path):
     """Installs the example, as its pyproject.toml has it, in a version."""
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     points = project["entry-points"]["hardquery.engines"]
-    source = (EXAMPLE / "hardquery_brightness.py").read_text()
-    return lambda version: install(project["name"], version, points, source)
+    for name in ("hardquery_brightness.py", "hardquery_words.py"):
+        shutil.copy(EXAMPLE / name, tmp_path)
+    return lambda version: install(project["name"], version, points)
 
 
 def test_a_recipe_names_an_engine_of_another_distribution_with_its_options(example):
@@ -138,6 +156,87 @@ class Careless:
 
     with pytest.raises(EngineError, match="its stamp must be made by"):
         find_engine("caption", {"engine": "careless"})
+
+
+FILTER = {"adverts": {"engine": "without_words", "words": ["Sponsor"]}}
+
+
+def written(text: str) -> Query:
+    stamp = EngineStamp("w", "1", "", "0")
+    return Query("q-1", "v", text, "teacher", "specific", "asr", "It is said.", ("asr",), stamp)
+
+
+def test_a_filter_of_queries_drops_under_the_name_that_the_recipe_gives_it(example):
+    example("0.1.0")
+    filters = find_engines(load_recipe("demo", [f"synthesize.own_filters={json.dumps(FILTER)}"])).filters
+    video = Video("v", "v", MediaFacts("0" * 64, 1), Evidence())
+
+    said = {text: first_objection(written(text), video, filters) for text in ("who is the sponsor?", "sponsoring it")}
+
+    assert said == {"who is the sponsor?": ("adverts", "it says 'sponsor?'"), "sponsoring it": None}
+
+
+def test_its_version_decides_an_output_and_is_a_cause_of_what_differs(example, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    where = {"input": str(tmp_path / "a.mp4"), "output": str(tmp_path / "out"), "cache": str(tmp_path / "cache")}
+    request, given, stamps = Request(recipe="demo", **where), [], []
+    for version, settings in (("0.1.0", ()), ("0.1.0", (FILTER,)), ("0.2.0", (FILTER,))):
+        example(version)
+        job = prepare(
+            replace(request, settings=tuple(f"synthesize.own_filters={json.dumps(each)}" for each in settings)),
+            look_only=True,
+        ).job
+        given.append(given_of(job))
+        stamps.append(job.engines.stamps())
+    a, b = (replace(write_tiny(tmp_path / name), engines=used) for name, used in zip("ab", stamps[1:], strict=True))
+
+    assert len(set(given)) == 3
+    [cause] = Given(a, b).own_filters()
+    assert str(cause) == "filters.adverts version: hardquery-brightness 0.1.0 -> hardquery-brightness 0.2.0"
+
+
+def test_a_run_counts_what_it_drops_as_a_step_of_its_own(example, tmp_path):
+    example("0.1.0")
+    speech = (AsrSegment(0, 4, "the sponsor opened the flooded bridge", 0.9),)
+    video = Video("v", "v", MediaFacts("0" * 64, 1), Evidence(asr=speech), "pack", 1)
+    recipe = load_recipe("demo", [f"synthesize.own_filters={json.dumps(FILTER)}", "synthesize.variants=[asr]"])
+    texts = ("which sponsor opened a bridge that was flooded", "who opened a bridge that was flooded")
+    drafts = [{"query": text, "rationale": "It is said.", "query_type": "specific", "modalities": ["asr"],
+               "evidence": ["asr: opened the flooded bridge"],} for text in texts]  # fmt: skip
+    writer = ScriptedEngine(lambda request: TeacherReply(json.dumps({"queries": drafts})))
+    engines, ledger = replace(find_engines(recipe), writer=writer), LedgerBuilder()
+    with closing(Journal(str(tmp_path / "cache"))) as journal, beam.Pipeline("FnApiRunner") as pipeline:
+        inputs = tuple(
+            pipeline | name >> beam.Create(items)
+            for name, items in (("Videos", [video]), ("People's", []), ("Splits", [("v", "train")]))
+        )
+        found = inputs | Synthesize(recipe.synthesize, engines, journal, recipe.templates(), 0, ledger)
+        losses = tuple(ledger.losses) | beam.Flatten() | beam.Map(lambda one: (one.step, one.reason, one.detail))
+
+        assert_that(found["queries"] | beam.Map(lambda query: query.text), equal_to([texts[1]]), "kept")
+        assert_that(losses, equal_to([("own filters", "adverts", "it says 'sponsor'")]), "lost")
+    assert ("synthesize", "own filters") in [tuple(step)[:2] for step in ledger.steps]
+
+
+def test_a_filter_that_breaks_is_named_with_its_query(install):
+    source = """
+from dataclasses import dataclass
+from transforms.protocols.engine import stamp_of
+@dataclass(frozen=True)
+class Odd:
+    says: str = ""
+    requires = ()
+    extra = ""
+    def load(self): return self
+    def stamp(self): return stamp_of(self, "odd", "")
+    def objection(self, query, evidence): return True if self.says else 1 / 0
+"""
+    install("hardquery-odd", "3", {"query_filter.odd": "hardquery_odd:Odd"}, source)
+    video = Video("v", "v", MediaFacts("0" * 64, 1), Evidence())
+    for options, message in (({}, "ZeroDivisionError: division by zero"), ({"says": "x"}, "a text or None, got True")):
+        own = {"mine": find_engine("query_filter", {"engine": "odd", **options})}
+        with pytest.raises(FilterFailed, match=rf"own_filters.mine \(hardquery-odd 3\), query q-1: .*{message}"):
+            first_objection(written("who"), video, own)
 
 
 def test_without_plug_ins_all_engines_are_of_this_project(capsys):

@@ -43,6 +43,24 @@ def test_another_engine_or_other_first_stages_take_the_place_of_the_whole_sectio
     )
 
 
+def test_a_setting_that_names_another_engine_leaves_the_options_of_the_one_before_behind_wherever_it_stands(written):
+    path = written(
+        "extends: demo\njudge: {panel: {second: {engine: openai, model: m, base_url: u}}}\n"
+        "synthesize: {negative_queries: {verifier: {engine: openai, model: m, base_url: u}}}"
+    )
+    notes: list[str] = []
+
+    recipe = load_recipe(
+        path,
+        ["judge.panel.second.engine=rules", "synthesize.negative_queries.verifier.engine=rules"],
+        notes.append,
+    )
+
+    assert recipe.judge.panel == {"second": {"engine": "rules"}}
+    assert recipe.synthesize.negative_queries.verifier == {"engine": "rules"}
+    assert [note.partition(":")[0] for note in notes] == ["judge.panel.second", "synthesize.negative_queries.verifier"]
+
+
 def test_a_file_is_extended_from_where_it_lies_and_not_in_a_circle(written):
     written("extends: demo\nseed: 3", "base.yaml")
     assert load_recipe(written("extends: base.yaml\nname: mine")).seed == 3
