@@ -17,7 +17,7 @@ from pipeline.outputs.tables import Row, Tables
 from pipeline.outputs.thresholds import rules_of
 from pipeline.outputs.verify.clear import BY_COLUMNS
 from pipeline.outputs.verify.columns import Mask
-from pipeline.outputs.verify.records import Broken, broken_record
+from pipeline.outputs.verify.records import broken_record
 from pipeline.outputs.verify.rows import IDS, RULES, Found, id_of, note
 from pipeline.outputs.verify.seen import Seen
 from schemas.check import InvalidRecord
@@ -53,9 +53,16 @@ def check_rows(tables: Tables, run: RunInfo) -> Generator[Problem, None, bool]:
             keys: set[Key] = set()
             for rows in tables.batches_of(shard, _COLUMNS.get(name)):
                 for row in _not_clear(name, rows, shard, keys, seen):
-                    found, broken = _check_row(name, row, shard, keys, seen)
-                    well_typed &= not (broken and broken.ill_typed)
-                    yield from (Problem(shard.path, rule, where) for where, rule in found)
+                    yield from (Problem(shard.path, rule, where) for where, rule in _check_key(name, row, shard, keys))
+                    broken = broken_record(name, row)
+                    if broken:
+                        yield Problem(shard.path, broken.rule, _called(name, row))
+                    if broken and broken.ill_typed:
+                        well_typed = False
+                        note(name, row, seen)
+                    else:
+                        found = RULES[name](row, seen)
+                        yield from (Problem(shard.path, rule, where) for where, rule in found)
     for video_id, group in sorted(seen.video_group.items()):
         if group not in seen.video_split or group in seen.video_group or group > video_id:
             yield Problem("videos/", f"its group {group!r} is named for the smallest id among its videos", video_id)
@@ -96,19 +103,8 @@ def _fresh(found: list[Key], shard: WrittenFile, keys: set[Key]) -> Mask:
     return np.fromiter(fresh, bool, len(found))
 
 
-def _check_row(
-    name: str, row: Row, shard: WrittenFile, keys: set[Key], seen: Seen
-) -> tuple[list[tuple[str, str]], Broken | None]:
-    """(Where, rule) of all that a row breaks, and what keeps it from being a record."""
-    found = list(_check_key(name, row, shard, keys))
-    broken = broken_record(name, row)
-    if broken:
-        found.append((id_of(row, TABLES[name].key if name in _KEYED else IDS), broken.rule))
-    if broken and broken.ill_typed:
-        note(name, row, seen)
-    else:
-        found += RULES[name](row, seen)
-    return found, broken
+def _called(name: str, row: Row) -> str:
+    return id_of(row, TABLES[name].key if name in _KEYED else IDS)
 
 
 def _check_key(name: str, row: Row, shard: WrittenFile, keys: set[Key]) -> Found:

@@ -74,7 +74,7 @@ def _shown(one: pa.Array) -> Mask:
     box = field(one, "box")
     sides = [field(box, name) for name in ("left", "top", "right", "bottom")]
     left, top, right, bottom = map(number, sides)
-    boxed = np.logical_and.reduce([within(side, 0, 1) for side in sides]) & (left <= right) & (top <= bottom)
+    boxed: Mask = np.logical_and.reduce([within(side, 0, 1) for side in sides]) & (left <= right) & (top <= bottom)
     spans = _spans(one, "time_s", "last_s")
     return spans & boxed & visible(field(one, "text")) & within(field(one, "confidence"), 0, 1)
 

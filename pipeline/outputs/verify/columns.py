@@ -33,7 +33,8 @@ def null(column: pa.Array) -> Mask:
 
 def given(*columns: pa.Array) -> Mask:
     """Where all of them have a value."""
-    return ~np.logical_or.reduce([null(column) for column in columns])
+    missing: Mask = np.logical_or.reduce([null(column) for column in columns])
+    return ~missing
 
 
 def number(column: pa.Array) -> npt.NDArray[np.float64]:
