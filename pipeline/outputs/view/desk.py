@@ -170,7 +170,7 @@ class Desk:
             "look_alikes": self._look_alikes(query_id),
         }
 
-    def _look_alikes(self, query_id: str) -> list[Row]:
+    def _look_alikes(self, query_id: str) -> Sequence[Row]:
         """The negative queries of a query: those that look like it and that its video does not answer."""
         group = self.lookup.row(LISTS[BY_VIDEO].table, query_id, ["candidates"])
         return [candidate for candidate in group["candidates"] if not candidate["label"]] if group else []
