@@ -135,7 +135,7 @@ def _rules(manifest: Manifest, stage: str) -> Lines:
     section: Mapping[str, Any] = manifest.recipe.get(stage, {})
     rules = section.get("filters", {}) if stage == "synthesize" else section
     named = [f"{key} {value}" for key, value in _flat(rules) if isinstance(value, int | float)]
-    named += quantile_texts(manifest) if stage == "curate" else []
+    named += quantile_texts(manifest, (stage,))
     if named:
         yield from field(f"{stage} rules", ", ".join(named))
 
