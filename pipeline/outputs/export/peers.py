@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
+from pipeline.outputs.errors import UnwritableExport
 from pipeline.outputs.export.naming import Naming, name_videos
+from pipeline.outputs.export.texts import VideoTexts
 from pipeline.outputs.export.writing import Write, dumps, json_lines, text_lines, write_files
 from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
 from pipeline.outputs.measured.necessity import necessities
-from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from pipeline.outputs.tables import Row, Tables
 from schemas.example import SPLITS
-from schemas.video import MODALITIES, Evidence, Modality
+from schemas.video import Modality
 
 _CLAMR: Mapping[Modality, str] = {"caption": "video", "asr": "asr", "ocr": "ocr", "metadata": "description"}
 _QUESTION = "Is this video relevant to the search query: {query}"
@@ -29,7 +30,7 @@ class Groups:
     def __init__(self, output: str, video_dir: str | None) -> None:
         self.tables: Tables = read_manifest(output).tables(output)
         self.naming: Naming = name_videos(self.tables, video_dir, numeric=False)
-        self._videos = VideoIndex(self.tables, ["caption", "asr", "ocr", "metadata"])
+        self.texts = VideoTexts(self.tables)
 
     def of(self, split: str) -> Iterator[tuple[Row, list[Row], list[Row]]]:
         """The rows of a split, each with its positives and its negatives."""
@@ -50,18 +51,10 @@ class Groups:
         """Where a candidate's file is said to lie."""
         return self.naming[candidate["video_id"]].path
 
-    def evidence(self, video_id: str) -> Evidence:
-        """A video's evidence."""
-        video = self._videos.get(video_id)
-        if video is None:
-            raise UnreadableOutput(self.tables.output, "videos/", f"video {video_id!r} is not in it")
-        return evidence_of(video)
-
     def title_and_text(self, video_id: str) -> tuple[str, str]:
         """A video's title, and all of its other evidence as one text."""
-        evidence = self.evidence(video_id)
-        parts = [evidence.text(name) for name in MODALITIES if name != "metadata"]
-        return evidence.metadata.title, "\n".join(filter(None, [*parts, evidence.metadata.description]))
+        texts = self.texts.of(video_id)
+        return texts.title, "\n".join(filter(None, [texts.caption, texts.asr, texts.ocr, texts.description]))
 
     def text(self, candidate: Mapping[str, Any]) -> str:
         """A candidate's evidence, its title first."""
@@ -181,7 +174,7 @@ def export_clamr(output: str, destination: str, video_dir: str | None, numeric_i
         for row, positives, _ in groups.of(split):
             for each in positives:
                 if (one := of_pair.get((row["query_id"], each["video_id"]))) and one.target_modality:
-                    path, evidence = groups.path(each), groups.evidence(each["video_id"])
+                    path, texts = groups.path(each), groups.texts.of(each["video_id"])
                     yield {
                         "query": row["query"],
                         "query_type": _CLAMR[one.target_modality],
@@ -189,9 +182,9 @@ def export_clamr(output: str, destination: str, video_dir: str | None, numeric_i
                         "drops": {_CLAMR[name.modality]: name.drop for name in one.without},
                         "video_id": posixpath.splitext(posixpath.basename(path))[0],
                         "images": [path],
-                        "asr": evidence.text("asr"),
-                        "ocr": evidence.text("ocr"),
-                        "description": evidence.text("metadata"),
+                        "asr": texts.asr,
+                        "ocr": texts.ocr,
+                        "description": texts.metadata,
                     }
 
     return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
