@@ -27,7 +27,8 @@ class Turned:
         self._parts: list[BinaryIO] = []
 
     def __enter__(self) -> Turned:
-        self._parts = [self._files.enter_context(tempfile.TemporaryFile()) for _ in range(_PARTS)]
+        for _ in range(_PARTS):
+            self._parts.append(self._files.enter_context(tempfile.TemporaryFile()))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,5 +61,5 @@ class Turned:
             pairs = np.sort((pairs >> 32 << 32) | place[pairs & 0xFFFFFFFF])
             video, query = pairs >> 32, (pairs & 0xFFFFFFFF).tolist()
             starts = np.flatnonzero(np.diff(video, prepend=-1)).tolist()
-            for start, end in zip(starts, [*starts[1:], len(query)], strict=True):
+            for start, end in zip(starts, [*starts, len(query)][1:], strict=True):
                 yield self._ids[video[start]], [ids[number] for number in query[start:end]]
