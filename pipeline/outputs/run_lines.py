@@ -150,7 +150,7 @@ def _parse(data: bytes, number: int) -> tuple[pa.Table, str]:
         except (ValueError, OverflowError):
             reason = f"line {at}: must be 'qid Q0 docid rank score tag', got {line!r}"
             break
-    return pa.table(list(zip(*rows, strict=True)) or [[]] * len(_KEPT), _KEPT), reason
+    return pa.Table.from_pylist([dict(zip(_KEPT.names, row, strict=True)) for row in rows], _KEPT), reason
 
 
 def _plain_columns(data: bytes, columns: Mapping[str, pa.DataType | None]) -> pa.Table | None:

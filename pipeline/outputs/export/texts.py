@@ -9,8 +9,7 @@ import msgspec
 
 from pipeline.outputs.errors import UnreadableOutput
 from pipeline.outputs.tables import Row, Tables, evidence_of
-
-_COLUMNS = ("caption", "asr", "ocr", "metadata")
+from schemas.video import MODALITIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class VideoTexts:
             UnreadableOutput: there is no such video.
         """
         if not self._read:
-            rows = self._tables.rows("videos", ["video_id", *_COLUMNS])
+            rows = self._tables.rows("videos", ["video_id", *MODALITIES])
             self._texts.executemany("INSERT OR REPLACE INTO video VALUES (?, ?)", map(_encoded, rows))
             self._read = True
         found = self._texts.execute("SELECT texts FROM video WHERE id = ?", (video_id,)).fetchone()
@@ -55,5 +54,5 @@ class VideoTexts:
 
 def _encoded(row: Row) -> tuple[str, bytes]:
     evidence = evidence_of(row)
-    texts = (*map(evidence.text, _COLUMNS), evidence.metadata.title, evidence.metadata.description)
+    texts = (*(evidence.text(name) for name in MODALITIES), evidence.metadata.title, evidence.metadata.description)
     return row["video_id"], msgspec.msgpack.encode(texts)

@@ -16,10 +16,9 @@ from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Row, Tables
 from pipeline.outputs.thresholds import rules_of
 from pipeline.outputs.verify.clear import BY_COLUMNS
-from pipeline.outputs.verify.columns import Mask
+from pipeline.outputs.verify.columns import Mask, mask
 from pipeline.outputs.verify.records import broken_record
-from pipeline.outputs.verify.rows import IDS, RULES, Found, id_of, note
-from pipeline.outputs.verify.seen import Seen
+from pipeline.outputs.verify.rows import IDS, RULES, Found, Seen, id_of, note
 from schemas.check import InvalidRecord
 from schemas.tables import TABLES
 from transforms.emit.shards import WrittenFile, shard_index
@@ -100,7 +99,7 @@ def _fresh(found: list[Key], shard: WrittenFile, keys: set[Key]) -> Mask:
         return np.ones(len(found), bool)
     times = Counter(found)
     fresh = (times[key] == 1 and key not in keys and key[0] not in strays for key in found)
-    return np.fromiter(fresh, bool, len(found))
+    return mask(fresh, len(found))
 
 
 def _called(name: str, row: Row) -> str:

@@ -23,6 +23,7 @@ from pipeline.outputs.verify.columns import (
     given,
     in_stratum,
     lengths,
+    mask,
     null,
     number,
     of_modalities,
@@ -35,7 +36,7 @@ from pipeline.outputs.verify.columns import (
     visible,
     within,
 )
-from pipeline.outputs.verify.seen import SHARED, Place, Seen, folded, judged
+from pipeline.outputs.verify.rows import SHARED, Place, Seen, folded, judged
 from schemas.difficulty import DIMENSIONS, HIGHEST, LENGTHS
 from schemas.losses import STAGES
 from schemas.query import LABELS, QUERY_TYPES, VARIANTS
@@ -57,7 +58,7 @@ def clear_queries(rows: pa.RecordBatch, split: str, seen: Seen) -> Mask:
     part_of, attempts = of("part_of"), of("attempts")
     of_another = true(pc.equal(of("variant"), "request")) & true(pc.not_equal(part_of, of("query_id")))
     clear &= (null(part_of) | of_another) & (null(attempts) | within(attempts, 1))
-    clear &= np.fromiter((video in seen.video_split for video in of("video_id").to_pylist()), bool, len(rows))
+    clear &= mask((video in seen.video_split for video in of("video_id").to_pylist()), len(rows))
     kept = true(pc.equal(verdict, "kept"))
     why = true(pc.not_equal(of("stage"), "")) & true(pc.not_equal(of("reason"), ""))
     return clear & np.where(kept, visible(rationale), among(verdict, ("dropped", "deferred")) & why)
@@ -72,7 +73,7 @@ def note_queries(rows: pa.RecordBatch, split: str, seen: Seen) -> None:
 
 def _difficult(column: pa.Array) -> Mask:
     rated = field(column, "rated")
-    ratings = np.logical_and.reduce([within(field(rated, name), 0, HIGHEST) for name in DIMENSIONS])
+    ratings: Mask = np.logical_and.reduce([within(field(rated, name), 0, HIGHEST) for name in DIMENSIONS])
     computed = within(field(column, "cross_modal"), 1) & within(field(column, "lexical_gap"), 0, 1)
     return null(column) | ((null(rated) | ratings) & computed & among(field(column, "length"), LENGTHS))
 
@@ -80,7 +81,7 @@ def _difficult(column: pa.Array) -> Mask:
 def _several(lists: pa.Array) -> Mask:
     """Where the first two elements of a list are there, and differ."""
     names = pc.list_flatten(lists).to_pylist()
-    return np.fromiter((b - a > 1 and names[a] != names[a + 1] for a, b in bounds(lists)), bool, len(lists))
+    return mask((b - a > 1 and names[a] != names[a + 1] for a, b in bounds(lists)), len(lists))
 
 
 def clear_judgements(rows: pa.RecordBatch, split: str, seen: Seen) -> Mask:
@@ -100,7 +101,7 @@ def clear_judgements(rows: pa.RecordBatch, split: str, seen: Seen) -> Mask:
     owner, videos = seen.query_video, seen.video_split
     pairs = zip(of("query_id").to_pylist(), of("video_id").to_pylist(), own.tolist(), strict=True)
     referred = (query in owner and video in videos and (owner[query] == video) is mine for query, video, mine in pairs)
-    return clear & np.fromiter(referred, bool, len(rows))
+    return clear & mask(referred, len(rows))
 
 
 def _asked(own: Mask, label: pa.Array, delta: pa.Array, rules: CurateRules) -> Mask:
@@ -146,14 +147,14 @@ def clear_ranking(rows: pa.RecordBatch, split: str, seen: Seen) -> Mask:
             return field(candidate, name)
 
         own = true(pc.equal(part("stratum"), "positive"))
-        sound = (own == first) & (own | among(part("stratum"), _NEGATIVES)) & (number(part("label")) == own)
+        sound: Mask = (own == first) & (own | among(part("stratum"), _NEGATIVES)) & (number(part("label")) == own)
         sound &= given(part("rationale")) & among(part("teacher_label"), LABELS) & sure(part) & placed(part("runs"))
         sound &= null(part("score")) | np.isfinite(number(part("score")))
         sound &= in_stratum(part("stratum"), own, part("teacher_label"), part("delta"), seen.rules)
         unfit = seen.without_frames if seen.wants_frames else ()
         fit = (seen.video_split.get(video) == split and video not in unfit for video in videos)
         alike = zip(map(seen.kept_pairs.get, pairs), _judged(part, "teacher_label"), strict=True)
-        return sound & np.fromiter(fit, bool, len(each)) & np.fromiter((a == b for a, b in alike), bool, len(each))
+        return sound & mask(fit, len(each)) & mask((a == b for a, b in alike), len(each))
 
     clear = everywhere(lists, holds)
     trusted = true(pc.equal(field(each, "stratum"), "trusted_negative"))
@@ -170,7 +171,7 @@ def clear_ranking(rows: pa.RecordBatch, split: str, seen: Seen) -> Mask:
         return known and own and seen.text_split.get(folded(text), split) == split
 
     of_each = [videos[a:b] for a, b in bounds(lists)]
-    return clear & np.fromiter(map(follows, queries, of("query").to_pylist(), of_each), bool, len(rows))
+    return clear & mask(map(follows, queries, of("query").to_pylist(), of_each), len(rows))
 
 
 def note_ranking(rows: pa.RecordBatch, split: str, seen: Seen) -> None:
@@ -193,7 +194,7 @@ def clear_losses(rows: pa.RecordBatch, split: str, seen: Seen) -> Mask:
     clear &= texts(rows.column(reason), lambda text: 1 <= len(text.split()) <= 3)
     for name, known in (("query_id", seen.query_video), ("video_id", seen.video_split)):
         there = (not found or found in known for found in rows.column(name).to_pylist())
-        clear &= np.fromiter(there, bool, len(rows))
+        clear &= mask(there, len(rows))
     return clear
 
 

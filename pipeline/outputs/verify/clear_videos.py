@@ -13,6 +13,7 @@ from pipeline.outputs.verify.columns import (
     field,
     given,
     lengths,
+    mask,
     null,
     number,
     stamped,
@@ -21,7 +22,7 @@ from pipeline.outputs.verify.columns import (
     visible,
     within,
 )
-from pipeline.outputs.verify.seen import Seen
+from pipeline.outputs.verify.rows import Seen
 from schemas.example import SPLITS
 
 _MEASURED = ("duration_s", "fps", "audio_s")  # finite and not negative, where they are known
@@ -101,7 +102,7 @@ def clear_perception(rows: pa.RecordBatch, split: str, seen: Seen) -> Mask:
         return known and seen.captions.get(video_id) == hash(caption)
 
     pairs = zip(rows.column("video_id").to_pylist(), rows.column("caption").to_pylist(), strict=True)
-    clear = np.fromiter((follows(*pair) for pair in pairs), bool, len(rows))
+    clear = mask((follows(*pair) for pair in pairs), len(rows))
     return clear & visible(rows.column("caption")) & stamped(rows.column("captioner"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +24,11 @@ _STAMP = ("name", "version", "model", "fingerprint")
 def true(column: pa.Array) -> Mask:
     """Where it is true; null is not."""
     return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def mask(values: Iterable[bool], count: int) -> Mask:
+    """So many values, a row each."""
+    return np.fromiter(values, bool, count)
 
 
 def null(column: pa.Array) -> Mask:

@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.outputs.tables import Row
 from pipeline.outputs.verify.by_video import broken_by_video
 from pipeline.outputs.verify.necessity import broken_necessity
 from pipeline.outputs.verify.panel import is_confirmed, unheeded_panel
 from pipeline.outputs.verify.records import broken_margin, broken_probability
-from pipeline.outputs.verify.seen import SHARED, Seen, folded, judged
 from schemas.example import POSITIVES, SPLITS, STRATA
 from schemas.query import Label
+from transforms.curate.curate_query import CurateRules
 from transforms.curate.strata import stratum
 
 Found = Iterator[tuple[str, str]]  # (row, rule)
 
+MARGIN = ("delta", "delta_lo", "delta_hi", "censored", "label_mass", "delta_prior", "p_yes", "confidence_source")
+SHARED = (*MARGIN, "stratum", "rank", "score", "rationale")
+"""What a candidate has of its judgement, besides the label and the places in runs."""
+
+Place = tuple[str, int | None, float]  # run, rank, score
+
 IDS = ("query_id", "video_id", "uri")
 _UNKNOWN_VIDEO = "unknown video"  # why mining drops a human query whose video is not in the run
 _NO_VIDEO = "no relevant video"  # why a query by people that names none is in no table but this one's
+
+
+@dataclass(slots=True)
+class Seen:
+    """What earlier tables hold and later ones refer to."""
+
+    rules: CurateRules
+    wants_frames: bool
+    video_split: dict[str, str] = field(default_factory=dict)
+    event_split: dict[str, str] = field(default_factory=dict)
+    group_split: dict[str, str] = field(default_factory=dict)
+    video_group: dict[str, str] = field(default_factory=dict)  # of videos whose group is named for another
+    without_frames: set[str] = field(default_factory=set)
+    query_video: dict[str, str] = field(default_factory=dict)
+    kept_queries: dict[str, str] = field(default_factory=dict)  # text by id
+    examples: dict[str, str] = field(default_factory=dict)  # split by query
+    positives: dict[tuple[str, str], float | None] = field(default_factory=dict)  # margins of those of examples
+    captions: dict[str, int] = field(default_factory=dict)  # hashes by video
+    kept_pairs: dict[tuple[str, str], int] = field(default_factory=dict)  # hashes, see judged
+    text_split: dict[str, str] = field(default_factory=dict)  # of folded texts of examples
+
+
+def folded(text: str) -> str:
+    """A text as it is compared with others."""
+    return " ".join(text.casefold().split())
+
+
+def judged(label: str, places: tuple[Place, ...], shared: Iterable[Any]) -> int:
+    """The hash of what a judgement and the candidate that it became have in common; ``shared`` as in SHARED."""
+    return hash((label, places, *shared))
 
 
 def note(name: str, row: Row, seen: Seen) -> None:

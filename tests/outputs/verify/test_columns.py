@@ -9,8 +9,7 @@ import pytest
 
 from pipeline.outputs.verify.clear import BY_COLUMNS
 from pipeline.outputs.verify.records import broken_record
-from pipeline.outputs.verify.rows import RULES
-from pipeline.outputs.verify.seen import Seen
+from pipeline.outputs.verify.rows import RULES, Seen
 from schemas.tables import TABLES
 from tests.support.tiny_output import tiny_rows
 from transforms.curate.curate_query import CurateRules
