@@ -27,7 +27,7 @@ def test_a_notebook_is_kept_without_what_it_printed():
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_of_a_notebook_runs(notebook, made_once, samples, tmp_path, monkeypatch, capsys):
-    """An output that was made before takes the place of a run; all that is asked of it, and of a plan, is the real thing."""
+    """An output that was made before takes the place of a run; what is asked of it, and of a plan, is real."""
     output = made_once("of_notebooks", write_tiny)
     asked = []
 
