@@ -15,7 +15,7 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.planning.changes import NotHeld, not_held
-from pipeline.planning.forecast import SPREAD, Counts, Flow, calls_behind, variants_of
+from pipeline.planning.forecast import SPREAD, Counts, Flow, calls_behind, compared_by, test_queries, variants_of
 from pipeline.planning.panel import plan_panel
 from pipeline.planning.rate import Rate
 from pipeline.planning.step import Reason, StepPlan, step_plan
@@ -194,8 +194,8 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     writing = len(distinct["write"]) + more_writing
     of_text = sum(each.reads == "text" for each in embedders)
     behind["embed_video"] = flow.embed_video_calls(waiting, of_text, len(embedders) - of_text)
-    queries = len(embedders) * flow.queries(writing)
-    behind["embed_query"] = queries - answered["embed_query"] - len(distinct["embed_query"])
+    queries = len(embedders) * flow.queries(writing) + test_queries(job.recipe, job.test_files)
+    behind["embed_query"] = queries - (answered["embed_query"] - _twice(job, counts)) - len(distinct["embed_query"])
     behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow["judge"]
 
     behind["negatives"] = flow.groups(writing) - calls["negatives"]
@@ -243,6 +243,12 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             bounds=bounds,
         )
     return tuple(plans.values())
+
+
+def _twice(job: Job, counts: Counts) -> int:
+    """How many vectors of queries were there to be compared with those of test queries, and again to search."""
+    compared = counts.get("synthesize/decontaminate", {})
+    return compared_by(job.recipe) * max(0, compared.get("out", 0) - compared.get("deferred", 0))
 
 
 def _stamps(job: Job) -> dict[str, EngineStamp]:
