@@ -30,11 +30,11 @@ test-real: .venv/.real
 
 # Prism is built from Go once (5 minutes), outside of this folder; Google's libraries have an environment of their own.
 test-runners: .venv-runners/.ready $(OWN)/prism
-	OMP_NUM_THREADS=1 .venv-runners/bin/python -m pytest --noconftest -m runners tests/test_real_runners.py
+	OMP_NUM_THREADS=1 .venv-runners/bin/python -m pytest --noconftest -m runners tests/runners/test_real_runners.py
 
 # vLLM built for CPUs has an environment of its own (6 GB); the models that it serves are made on the spot.
 test-vllm: .venv/.test .venv-vllm/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/test_real_vllm.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/real/test_real_vllm.py
 
 # The notebook, executed from a fresh kernel; what it shows lies in out/.
 notebook: .venv/.notebook

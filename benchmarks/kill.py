@@ -221,7 +221,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of hardquery run")
     given = parser.parse_args()
     if given.remote:
-        from tests.s3_server import serving_in_child
+        from tests.support.s3_server import serving_in_child
     with tempfile.TemporaryDirectory() as name, serving_in_child() if given.remote else nullcontext() as s3:
         folder = Path(name)
         if s3 is not None:

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.balls import FRAMES, PIXELS, World, existing_world, write_world
 from runners.quiet import hush_warnings
-from tests import tiny_vlm
+from tests.support import tiny_vlm
 from trainer.config.config import Stage, TrainConfig, load_config
 from trainer.evaluate import mean, per_query
 from trainer.rerank import load_reranker, rerank

@@ -26,7 +26,7 @@ from benchmarks.learn import tiny_config, tiny_model
 from benchmarks.matrix_world import Corpus, Runs, World, make_world
 from runners.cli.main import main as hardquery
 from schemas.query import Candidates
-from tests import tiny_clip
+from tests.support import tiny_clip
 from trainer.config.retriever import RetrieverConfig, load_retriever_config
 from trainer.data.clips import Clips
 from trainer.evaluate import mean, per_query

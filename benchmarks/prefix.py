@@ -23,8 +23,8 @@ from pipeline.config import load_recipe
 from runners import local
 from schemas.query import Query
 from schemas.video import AsrSegment, Evidence, MediaFacts, Metadata, Video
-from tests.llama_server import SLOTS, VERDICT_GRAMMAR, serving
-from tests.tiny_llm import make_tiny_llm
+from tests.support.llama_server import SLOTS, VERDICT_GRAMMAR, serving
+from tests.support.tiny_llm import make_tiny_llm
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.journal.counts import add, work_of
 from transforms.journal.journal import Journal

@@ -24,8 +24,8 @@ from pipeline.audit.figures import area_under_curve
 from prompts.reply import UnparsableReply
 from schemas.query import Judgement, Query
 from schemas.video import AsrSegment, Box, Evidence, MediaFacts, Metadata, OcrLine, Video
-from tests.llama_server import VERDICT_GRAMMAR, LlamaServer, serving
-from tests.real_weights import smollm2
+from tests.support.llama_server import VERDICT_GRAMMAR, LlamaServer, serving
+from tests.support.real_weights import smollm2
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import Teacher

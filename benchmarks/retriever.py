@@ -29,7 +29,7 @@ from schemas.example import Example, Split
 from schemas.query import Candidates
 from schemas.tables import TABLES, row_of
 from schemas.video import Metadata
-from tests import tiny_clip
+from tests.support import tiny_clip
 from trainer.config.retriever import load_retriever_config
 from trainer.data.clips import Clips
 from trainer.data.shards import Shards

@@ -225,11 +225,11 @@ STUMBLES = (
         ("run", "demo", *JOB, "--runner=DataflowRunner", "--project=p"),
         r"--region is missing",
     ),
-    Stumble(12, "no ETA, counts that end at 67/175", held_by="tests/test_progress.py, tests/test_status.py"),
+    Stumble(12, "no ETA, counts that end at 67/175", held_by="tests/run/test_progress.py, tests/run/test_status.py"),
     Stumble(13, "plan at 80 columns", ("plan", "demo", *JOB, *LIGHT), r"(?m)^decode +0 +(about )?1 .*\n(.{0,80}\n)+"),
     Stumble(14, "explain knows no file", ("explain", "out", "cut.mp4"), r"cut\.mp4"),
-    Stumble(15, "two counts of damaged packets", held_by="tests/test_report.py"),
-    Stumble(16, "missing packages one after the other", held_by="tests/test_config.py"),
+    Stumble(15, "two counts of damaged packets", held_by="tests/outputs/test_report.py"),
+    Stumble(16, "missing packages one after the other", held_by="tests/run/test_config.py"),
     Stumble(
         17,
         "swap an engine",
@@ -238,7 +238,7 @@ STUMBLES = (
     ),
     Stumble(18, "an output inside the input", inside, r"demo: 1 videos, (?!(.|\n)*ignored)"),
     Stumble(19, "slips of the finger", ("run", "demo", "--outptu", "x"), r"did you mean --output\?"),
-    Stumble(20, "a spent budget is not said", held_by="tests/test_summary.py"),
+    Stumble(20, "a spent budget is not said", held_by="tests/run/test_summary.py"),
     Stumble(21, "make demo begins with pip's warnings", text_of("Makefile"), r"pip install --quiet"),
     Stumble(22, "recipes cannot inherit", ("recipes", "mine.yaml"), r"extends: demo"),
     Stumble(23, "diff has no results", ("compare", "out", "out"), r"(?m)^. groups "),
@@ -263,7 +263,7 @@ STUMBLES = (
         "training brings Beam",
         text_of("pyproject.toml"),
         r"\ndependencies = \[(?![^\]]*beam)",
-        held_by="tests/test_python.py",
+        held_by="tests/house/test_python.py",
     ),
     Stumble(30, "no samples in the wheel", ("demo", "--help"), r"sample"),
     Stumble(31, "Python 3.14", text_of("pyproject.toml"), r"pocketsphinx.*python_version < '3.14'"),
@@ -271,14 +271,14 @@ STUMBLES = (
     Stumble(
         33, "export-model of what is not there", ("export-model", "nowhere", "--to", "x"), r"there is no folder nowhere"
     ),
-    Stumble(34, "offline: waits before the error", held_by="tests/test_trainer_models.py"),
+    Stumble(34, "offline: waits before the error", held_by="tests/trainer/test_trainer_models.py"),
     Stumble(
         35, "bad JSON line", ("run", "demo", "-i", "bad.jsonl", "-o", "new", *LIGHT), r"bad\.jsonl, line 2: .*JSON"
     ),
     Stumble(36, "explain is wider than 80 columns", ("explain", "out", "cut.mp4"), r"\A(.{0,100}\n)+\Z"),
     Stumble(37, "a vocabulary of flags", ("help",), r"hardquery audit judge"),
     Stumble(38, "--workers took 4 of 64 cores", ("run", "--help"), r"one a\s+core"),
-    Stumble(39, "plots run together", held_by="tests/test_trainer_evaluate.py"),
+    Stumble(39, "plots run together", held_by="tests/trainer/test_trainer_evaluate.py"),
     Stumble(40, "no BibTeX", card, r"@software\{hardquery"),
 )
 

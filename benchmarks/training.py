@@ -83,7 +83,7 @@ def step(task: str, full: bool) -> dict[str, float]:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from tests.peak_memory import peak_mb
+    from tests.support.peak_memory import peak_mb
     from trainer.model.prompt import IGNORED, Answers
     from trainer.model.score import caption_loss, pair_scores
 
@@ -122,7 +122,7 @@ def shared_prefix(folder: Path) -> list[str]:
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from tests import tiny_vlm
+    from tests.support import tiny_vlm
     from trainer.config.config import load_config
     from trainer.data.clips import Clip
     from trainer.model.prompt import Prompt

@@ -77,7 +77,9 @@ class SynthesizeConfig(Section, frozen=True):
     ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
     variant request. ``languages`` are those that queries are written in, whatever the language of the evidence;
     variants take turns, and without any the prompt and ``filters.languages`` decide. ``evidence`` is the most
-    characters of each modality that a prompt shows. ``negative_queries`` are written where that is not null.
+    characters of each modality that a prompt shows. ``own_filters`` are filters of other distributions by name, which
+    is the reason that is counted, asked in the order of their names about what ``filters`` kept. ``negative_queries``
+    are written where that is not null.
     """
 
     teacher: EngineOptions
@@ -88,6 +90,7 @@ class SynthesizeConfig(Section, frozen=True):
     queries_per_variant: Positive = 2
     languages: tuple[str, ...] = ()
     filters: TextFilters = TextFilters()
+    own_filters: dict[str, EngineOptions] = {}
     negative_queries: NegativeQueriesConfig | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +98,8 @@ class SynthesizeConfig(Section, frozen=True):
         require(len(set(self.languages)) == len(self.languages), "languages name each only once", self.languages)
         for language in self.languages:
             require_one_of("language", language, tuple(LANGUAGES))
+        for name in self.own_filters:
+            require(bool(_RUN_NAME.fullmatch(name)), "the name of a filter is of a-z, 0-9, - and _", name)
 
     @property
     def queries_a_video(self) -> int:

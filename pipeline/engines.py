@@ -18,6 +18,7 @@ from transforms.mine.documents import FieldWeights
 from transforms.protocols.embed import EmbedEngine
 from transforms.protocols.engine import Engine, EngineError, MissingPackage
 from transforms.protocols.first_stage import FirstStageEngine
+from transforms.protocols.query_filter import QueryFilterEngine
 from transforms.protocols.teacher import Task, TeacherEngine
 from transforms.search.search import SearchOptions
 from transforms.workers.place import Resources
@@ -25,7 +26,7 @@ from transforms.workers.place import Resources
 _MOST = 20.0  # nats: more samples than anybody draws
 T = TypeVar("T")
 
-FIRST_STAGES, PANEL, RESOURCES = "first_stages", "panel", "resources"
+FIRST_STAGES, PANEL, FILTERS, RESOURCES = "first_stages", "panel", "filters", "resources"
 _TASKS: dict[str, Task] = {
     "writer": "write_queries",
     "judge": "judge",
@@ -52,8 +53,8 @@ class FirstStage:
 class Engines:
     """The engines that a recipe names, each known to be usable on this machine.
 
-    ``panel`` are the further judges by name. ``resources`` are what the machines of their steps must have, by role,
-    where the runner is to be asked for it.
+    ``panel`` are the further judges by name, ``filters`` the filters of other distributions. ``resources`` are what the
+    machines of their steps must have, by role, where the runner is to be asked for it.
     """
 
     decode: Engine
@@ -66,6 +67,7 @@ class Engines:
     panel: Mapping[str, TeacherEngine] = field(default_factory=dict)
     negatives: TeacherEngine | None = None
     verifier: TeacherEngine | None = None
+    filters: Mapping[str, QueryFilterEngine] = field(default_factory=dict)
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def stamps(self) -> dict[str, EngineStamp]:
@@ -107,8 +109,8 @@ class Engines:
                 continue
             if f.name == FIRST_STAGES:
                 yield from ((f"{FIRST_STAGES}.{stage.name}", stage.engine) for stage in value)
-            elif f.name == PANEL:
-                yield from ((f"{PANEL}.{name}", engine) for name, engine in value.items())
+            elif f.name in (PANEL, FILTERS):
+                yield from ((f"{f.name}.{name}", engine) for name, engine in value.items())
             elif value is not None:
                 yield f.name, value
 
@@ -127,6 +129,10 @@ def find_engines(recipe: Recipe) -> Engines:
         "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
         "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
         **{f"{PANEL}.{name}": (f"judge.panel.{name}", "teacher", own) for name, own in recipe.judge.panel.items()},
+        **{
+            f"{FILTERS}.{name}": (f"synthesize.own_filters.{name}", "query_filter", own)
+            for name, own in sorted(recipe.synthesize.own_filters.items())
+        },
     }
     if (more := recipe.synthesize.negative_queries) is not None:
         section = "synthesize.negative_queries"
@@ -150,7 +156,8 @@ def find_engines(recipe: Recipe) -> Engines:
     first_stages = find_first_stages(recipe, missing)
     require_packages(missing)
     panel = {name: found.pop(f"{PANEL}.{name}") for name in recipe.judge.panel}
-    engines = Engines(**found, first_stages=first_stages, panel=panel, resources=resources)
+    filters = {name: found.pop(f"{FILTERS}.{name}") for name in sorted(recipe.synthesize.own_filters)}
+    engines = Engines(**found, filters=filters, first_stages=first_stages, panel=panel, resources=resources)
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
     require_reach(recipe, engines.judge)

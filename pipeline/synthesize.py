@@ -26,6 +26,7 @@ from transforms.ledger import LOSSES, lost
 from transforms.progress import Advance
 from transforms.synthesize.filter_queries import FilterQueries
 from transforms.synthesize.near_duplicates import DropNearDuplicates
+from transforms.synthesize.own_filters import STEP, AskOwnFilters
 from transforms.synthesize.write_queries import WriteQueries
 from transforms.workers.place import place
 from transforms.workers.recorded import WORK
@@ -77,7 +78,14 @@ class Synthesize(beam.PTransform):
         filtered = pairs.joined | "Filter" >> FilterQueries(config.filters)
         self.ledger.step("synthesize", "filter", written.queries, filtered.queries, filtered.losses)
 
-        together = (filtered.queries, human) | "With people's" >> beam.Flatten()
+        kept = filtered.queries
+        if self.engines.filters:
+            again = (kept, selected.videos) | "With evidence again" >> JoinVideos(order=query_order)
+            asked_others = again.joined | "Own filters" >> AskOwnFilters(self.engines.filters)
+            self.ledger.step("synthesize", STEP, kept, asked_others.queries, asked_others.losses)
+            kept = asked_others.queries
+
+        together = (kept, human) | "With people's" >> beam.Flatten()
         if self.test_sets:
             together = self._decontaminated(together)
         near = DropNearDuplicates(config.filters.near_duplicate_jaccard)

@@ -12,7 +12,7 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from runners import dofn_specs, quick_graph
-from tests.tiny_llm import TinyLlm, make_tiny_llm, tiny_llm_in, verdict_lessons
+from tests.support.tiny_llm import TinyLlm, make_tiny_llm, tiny_llm_in, verdict_lessons
 from transforms.journal.journal import Journal
 from transforms.storage.file_lock import FileLock
 
@@ -136,7 +136,7 @@ def taught_llm(made_once: Made) -> TinyLlm:
 def whisper_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint over-fitted on three made-up sounds, as openai-whisper's own files are."""
     pytest.importorskip("whisper")
-    from tests.tiny_whisper import write_memorised_checkpoint
+    from tests.support.tiny_whisper import write_memorised_checkpoint
 
     path = tmp_path_factory.mktemp("whisper") / "memorised.pt"
     write_memorised_checkpoint(path)

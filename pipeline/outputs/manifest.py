@@ -41,12 +41,15 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 
-# A first stage is "first_stages.NAME", a further judge "panel.NAME".
-ROLES = ("decode", "asr", "ocr", "caption", "writer", "first_stages", "judge", "panel", "negatives", "verifier")
+# A filter is "filters.NAME", a first stage "first_stages.NAME", a further judge "panel.NAME".
+ROLES = (
+    *("decode", "asr", "ocr", "caption", "writer", "filters"),
+    *("first_stages", "judge", "panel", "negatives", "verifier"),
+)
 
 
 def by_role(roles: Iterable[str]) -> list[str]:
-    """Roles in the order of the pipeline, those of first stages and of a panel as they come."""
+    """Roles in the order of the pipeline, those of filters, first stages and a panel as they come."""
     return sorted(roles, key=lambda role: ROLES.index(role.partition(".")[0]))
 
 

@@ -12,6 +12,15 @@ from transforms.engines.registry import engine_options
 
 Note = Callable[[str], object]
 
+# What a section holds an engine of, where its own name does not say it; below some the engines have names of their own.
+_MODALITIES = {
+    "mine": "first_stage",
+    "mine.first_stages": "first_stage",
+    "judge.panel": "teacher",
+    "synthesize.own_filters": "query_filter",
+    "synthesize.negative_queries.verifier": "teacher",
+}
+
 
 def unheard(_: str) -> None:
     """For whom notes do not matter."""
@@ -49,7 +58,8 @@ def _drop_options_of_before(
     section, before = _at(over, key), _at(values, key)
     if section is None or before is None or section["engine"] == before.get("engine"):
         return
-    modality = "first_stage" if key.startswith("mine.") else key.rpartition(".")[2]
+    section_of, _, name = key.rpartition(".")
+    modality = _MODALITIES.get(section_of) or _MODALITIES.get(key, name)
     known = engine_options(modality, section["engine"])
     if known is None:
         return  # whoever looks for the engine says so

@@ -14,6 +14,7 @@ from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.left_out import leave_out
 from runners.cli.parser import Parser
 from runners.cli.runs import batch, demo, engines, finish, recipes, run, status
+from runners.cli.shells import completion
 from runners.quiet import hush, hush_warnings
 from schemas.visible import UNREADABLE, visible
 from transforms.storage.address import local_path
@@ -126,4 +127,5 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in _COMMANDS:
         module.add_commands(commands)
+    completion.add_command(commands, parser)
     return parser

@@ -34,7 +34,8 @@ class TextFilters(Section, frozen=True):
     content words; base queries, which are names, may share all. ``min_quoted`` is the share of each cited piece of
     evidence that must stand in the evidence shown, 0 for no such rule. ``languages`` are ISO 639 codes;
     at ``min_language_probability`` 4 of 100 English queries, picked for their foreign names, were dropped, and 74 of 79
-    in 25 other languages (tests/test_language.py holds a part). ``near_duplicate_jaccard`` is for DropNearDuplicates.
+    in 25 other languages (tests/synthesize/test_language.py holds a part).
+    ``near_duplicate_jaccard`` is for DropNearDuplicates.
     """
 
     min_words: int = 4

@@ -26,6 +26,7 @@ SECTIONS: Mapping[str, str] = {
     "negatives": "synthesize.negative_queries.teacher",
     "verifier": "synthesize.negative_queries.verifier",
 }
+_ABOVE = {"first_stages": "mine.first_stages", "panel": "judge.panel", "filters": "synthesize.own_filters"}
 _NAMES = ("name", "description")  # of a recipe: they decide nothing
 _NOT_SET = object()
 
@@ -104,6 +105,11 @@ class Given:
         options = [f"mine.{role}.{option}" for role in both for option in ("fields", "search")]
         return NOTHING.union(*map(self.engine, roles), self.recipe("mine.fusion", *options))
 
+    def own_filters(self) -> Causes:
+        """How filters of other distributions differ, by the manifests."""
+        roles = [role for role in {**self.a.engines, **self.b.engines} if role.startswith("filters.")]
+        return NOTHING.union(*map(self.engine, roles))
+
     def panel(self) -> Causes:
         """How the further judges differ, by the manifests: their engines, and when they are asked and heeded."""
         roles = [role for role in {**self.a.engines, **self.b.engines} if role.startswith("panel.")]
@@ -115,12 +121,13 @@ class Given:
             return NOTHING
         if a is None or b is None or a["name"] != b["name"]:
             return frozenset({Cause("engine", f"{role} engine: {change(_engine(a), _engine(b))}")})
+        kind, _, name = role.partition(".")
         found = {
             Cause("engine", f"{role} {part}: {change(a[part], b[part])}")
             for part in ("version", "model")
             if a[part] != b[part]
         }
-        section = SECTIONS.get(role, f"{'judge' if role.startswith('panel.') else 'mine'}.{role}")
+        section = SECTIONS.get(role) or f"{_ABOVE[kind]}.{name}"
         options = self.recipe(section) if a["fingerprint"] != b["fingerprint"] else NOTHING
         found |= {Cause("engine", cause.text.replace("recipe", f"{role} options:", 1)) for cause in options}
         if role == "caption" and not options and a["name"] == "openai":

@@ -121,7 +121,8 @@ class QueryCauses:
             if _decided(row) == decided:
                 return frozenset({Cause("deferred", f"deferred in {side} at {row['stage']} ({row['reason']})")})
         if decided == _FILTER:
-            found = own | given.recipe("synthesize.filters") | self._videos.evidence(b["video_id"], MODALITIES)
+            rules = given.recipe("synthesize.filters") | given.own_filters()
+            found = own | rules | self._videos.evidence(b["video_id"], MODALITIES)
             return given.explain("text filters", found)
         if decided == _DEDUPLICATE:
             similar = {name for row in (a, b) for name in _SIMILAR.findall(row["detail"])} - seen

@@ -1,0 +1,119 @@
+"""Thresholds that are quantiles of the margins that a run's own candidates got."""
+
+import random
+from array import array
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from pipeline.config import RecipeError, load_recipe
+from pipeline.curate import Curate
+from pipeline.outputs.thresholds import quantile_texts, rules_of
+from pipeline.stage import LedgerBuilder
+from schemas.check import InvalidRecord
+from schemas.query import Candidate, Candidates
+from tests.support.ranking_records import judgement, positive, query, video
+from transforms.curate.curate_query import CurateRules
+from transforms.curate.thresholds import CurateConfig, FindThresholds, Quantile, Thresholds, margins_of, quantile_of
+from transforms.mine.retrieve import Ranking
+
+HALF = Quantile(0.5)
+
+
+@pytest.mark.parametrize(
+    ("share", "found"), [(0.001, -5.0), (0.2, -5.0), (0.21, -4.0), (0.5, -3.0), (0.8, -2.0), (0.81, 7.0), (0.999, 7.0)]
+)
+def test_a_quantile_is_the_least_margin_that_so_large_a_share_does_not_exceed(share, found):
+    assert quantile_of(array("d", [-2.0, -5.0, 7.0, -3.0, -4.0]), share) == found
+
+
+def test_a_quantile_counts_in_decimals_as_it_was_written():
+    assert 0.07 * 100 > 7
+    assert quantile_of(array("d", range(100)), 0.07) == 6.0
+
+
+def test_the_margins_are_those_of_all_candidates_that_have_one_whatever_the_verdict():
+    judged = [positive(delta=9.0), judgement("a", "no", -3.0), judgement("b", "yes", 2.0), judgement("c", "no")]
+
+    assert list(margins_of(judged)) == [-3.0, 2.0]
+
+
+def test_the_thresholds_are_the_same_in_whatever_order_and_parts_judgements_come():
+    config, rng = CurateConfig(Quantile(0.3), Quantile(0.1)), random.Random(5)
+    judged = [judgement(str(at), "no", rng.gauss(-2.0, 3.0)) for at in range(997)]
+    margins = sorted(one.margin.delta for one in judged)
+    found = FindThresholds(config)
+    for parts in (1, 2, 7):
+        rng.shuffle(judged)
+        accumulators = [found.create_accumulator() for _ in range(parts)]
+        for one in judged:
+            at = rng.randrange(parts)
+            accumulators[at] = found.add_input(accumulators[at], one)
+        merged = found.extract_output(found.merge_accumulators(accumulators))
+        assert merged == Thresholds(margins[299], margins[99], 997)  # ceil(0.3 * 997) = 300, ceil(0.1 * 997) = 100
+
+
+def test_alpha1_comes_to_no_more_than_zero():
+    assert CurateConfig(HALF).thresholds(array("d", [3.0])) == Thresholds(0.0, -8.0, 1)
+
+
+def test_without_any_margin_nothing_is_trusted():
+    thresholds = CurateConfig(HALF, HALF).thresholds(array("d"))
+
+    assert thresholds == Thresholds(-20.0, -20.0, 0)
+
+
+def test_numbers_need_no_margins_and_quantiles_do():
+    assert CurateConfig(-4.0, -7.0, 2, 5).rules(None) == CurateRules(-4.0, -7.0, 2, 5)
+    with pytest.raises(InvalidRecord, match="a quantile of margins needs what it came to"):
+        CurateConfig(HALF).rules(None)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("{quantile: 0}", r"^recipe key curate\.alpha1\.quantile: expected `float` > 0\.0"),
+        ("{quantile: 1}", r"^recipe key curate\.alpha1\.quantile: expected `float` < 1\.0"),
+        ("{quantil: 0.3}", r"^recipe key curate\.alpha1\.quantil is not known; did you mean 'quantile'\?"),
+        ("low", r"^recipe key curate\.alpha1: expected `float \| object`"),
+    ],
+)
+def test_a_wrong_quantile_is_one_line_that_names_the_key(value, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("demo", [f"curate.alpha1={value}"])
+
+
+def test_a_recipe_says_its_quantile_and_not_what_it_comes_to():
+    recipe = load_recipe("demo", ["curate.alpha1={quantile: 0.3}"])
+
+    assert recipe.as_dict()["curate"]["alpha1"] == {"quantile": 0.3}
+    assert recipe.curate.follows_margins
+    assert not load_recipe("demo").curate.follows_margins
+
+
+def test_the_surer_half_of_the_candidates_is_trusted_where_alpha1_is_their_median():
+    judged = [positive(), *(judgement(f"n{at}", "no", -at / 10, at) for at in (1, 2, 3, 4))]
+    with beam.Pipeline() as pipeline:
+        ranking = Ranking(query(), Candidates(("pos",), (1.0,)), Candidate("pos", 1, 1.0))
+        rankings = pipeline | "Rankings" >> beam.Create([ranking])
+        judgements = pipeline | "Judged" >> beam.Create(judged)
+        losses = pipeline | "Lost" >> beam.Create([])
+        splits = pipeline | "Splits" >> beam.Create([(video("pos").video_id, "train")])
+        inputs = (rankings, {"judgements": judgements, "losses": losses}, splits)
+        found = inputs | Curate(CurateConfig(HALF), LedgerBuilder())
+        strata = found["pairs"] | beam.Map(lambda pair: (pair.judgement.video_id, pair.stratum))
+        trusted, hard = "trusted_negative", "hard_negative"
+        due = [("pos", "positive"), ("n1", hard), ("n2", hard), ("n3", trusted), ("n4", trusted)]
+        assert_that(strata, equal_to(due), label="strata")
+        assert_that(found["thresholds"], equal_to([Thresholds(-0.3, -8.0, 4)]), label="thresholds")
+
+
+class Run:
+    recipe = {"curate": {"alpha1": {"quantile": 0.3}, "alpha2": -8.0}}
+    thresholds = Thresholds(-4.1234, -8.0, 3804)
+
+
+def test_an_output_says_what_its_quantile_came_to():
+    assert quantile_texts(Run()) == ["alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs"]
+    assert rules_of(Run()) == CurateRules(-4.1234, -8.0)

@@ -1,0 +1,18 @@
+"""A sound output, and a copy of it to be broken."""
+
+import shutil
+
+import pytest
+
+from tests.support.tiny_output import write_tiny
+
+
+@pytest.fixture(scope="session")
+def sound(made_once):
+    return made_once("sound", lambda folder: write_tiny(folder / "out")) / "out"
+
+
+@pytest.fixture
+def output(sound, tmp_path):
+    """A fresh copy of a sound output, to be broken in one place."""
+    return shutil.copytree(sound, tmp_path / "out")
