@@ -17,7 +17,7 @@ from prompts.template import Template
 from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import Video
-from transforms.decontaminate.alike import STEP, DropAlike, tests_step
+from transforms.decontaminate.alike import DECONTAMINATE, DropAlike, tests_step
 from transforms.decontaminate.decontaminate import DropTestQueries
 from transforms.decontaminate.test_sets import TestSet
 from transforms.join import JoinVideos
@@ -110,7 +110,8 @@ class Synthesize(beam.PTransform):
             self.ledger.works.append(apart[WORK])
             step = tests_step(run)
             self.ledger.step("synthesize", step, apart["tests"], apart["embedded"], apart["unembedded"])
-        self.ledger.step("synthesize", STEP, given, queries, merge(losses, "All decontaminated", given.pipeline))
+        all_losses = merge(losses, "All decontaminated", given.pipeline)
+        self.ledger.step("synthesize", DECONTAMINATE, given, queries, all_losses)
         return queries
 
 

@@ -32,7 +32,7 @@ from transforms.search.pack import Pack, open_pack, write_pack
 from transforms.search.search import SearchOptions, search_many
 from transforms.workers.recorded import WORK, recorded_map
 
-STEP = "decontaminate"
+DECONTAMINATE = "decontaminate"
 
 _SEARCH = SearchOptions()
 VectorsOf = Callable[[QueryText], Embedding]
@@ -160,12 +160,12 @@ def _embed(query: Query, vectors_of: VectorsOf, look_only: bool) -> Iterator[Any
         advance("embed_query", "done")
     except Deferred as deferred:
         advance("embed_query", "deferred")
-        yield lost(Loss("deferred", "synthesize", STEP, deferred.reason, "", *about))
+        yield lost(Loss("deferred", "synthesize", DECONTAMINATE, deferred.reason, "", *about))
         if look_only:
             yield query, None
     except RecordedFailure as failure:
         advance("embed_query", "failed")
-        yield lost(Loss("failed", "synthesize", STEP, failure.error_class, failure.message, *about))
+        yield lost(Loss("failed", "synthesize", DECONTAMINATE, failure.error_class, failure.message, *about))
 
 
 class _Compare(beam.DoFn):
@@ -185,7 +185,7 @@ class _Compare(beam.DoFn):
         about = (query.video_id, query.query_id)
         if waiting and not self.look_only:
             reason = min(loss.reason for loss in waiting)
-            yield lost(Loss("deferred", "synthesize", STEP, reason, "", *about))
+            yield lost(Loss("deferred", "synthesize", DECONTAMINATE, reason, "", *about))
             return
         found = None
         if embedding is not None and not waiting:
@@ -193,4 +193,4 @@ class _Compare(beam.DoFn):
         if found is None:
             yield query
         else:
-            yield lost(Loss("rejected", "synthesize", STEP, IN_TEST_SET, found, *about))
+            yield lost(Loss("rejected", "synthesize", DECONTAMINATE, IN_TEST_SET, found, *about))

@@ -19,8 +19,8 @@ import pytest
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.report.panel import Panel, compare_judges
 from runners.cli.main import main
-from tests.llama_server import VERDICT_GRAMMAR, serving
-from tests.real_weights import faster_whisper, smollm2
+from tests.support.llama_server import VERDICT_GRAMMAR, serving
+from tests.support.real_weights import faster_whisper, smollm2
 from transforms.ledger import read_ledger
 
 pytestmark = pytest.mark.real
