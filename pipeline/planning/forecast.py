@@ -75,7 +75,8 @@ class Flow:
         if config is None:
             return 0.0
         replies = self._count("synthesize/negatives", "out")
-        each = self._count("judge/verify", "in") / replies if replies else _KEPT * config.queries
+        asked = self._count("judge/verify", "in") + self._count("judge/verify rewordings", "in")
+        each = asked / replies if replies else _KEPT * (config.queries + config.reworded)
         first = "prior" if ladder.prior else "label_only"
         return negatives_calls * each * _WORDINGS * (1 + calls_to_follow(ladder, first))
 
