@@ -29,6 +29,7 @@ from transforms.emit.shards import Row, ShardCounts, WrittenFile
 from transforms.emit.write_parts import WriteParts
 from transforms.emit.write_shards import WriteShards
 from transforms.media.frame_pack import read_jpegs
+from transforms.mine.choose_pairs import FittedMargin
 from transforms.mine.retrieve import Ranking
 from transforms.progress import Advance
 from transforms.storage.cache import Cache
@@ -36,7 +37,7 @@ from transforms.storage.files import join, write_bytes
 from transforms.storage.trec import qrels_lines, run_lines
 
 QRELS, COUNTS = "qrels.trec", ".counts.json"
-THRESHOLDS = "thresholds"
+CAME_TO = ("thresholds", "margin")  # what quantiles of the recipe came to, where it has such
 BY_VIDEO, NECESSITY = "examples_by_video", "necessity"
 FIRST_STAGE = "first-stage"  # the tag of the run that a reranker is given
 Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candidates, and its places in their runs
@@ -46,7 +47,7 @@ Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candi
 class Counts:
     """What the workers counted: finished shards, tallies, partial evidence by (part, reason), work by (step, name).
 
-    ``thresholds`` are one where quantiles had to be found, else none.
+    ``thresholds`` and ``margin`` are one where quantiles had to be found, else none.
     """
 
     files: tuple[WrittenFile, ...]
@@ -54,16 +55,17 @@ class Counts:
     warnings: tuple[tuple[str, str, int], ...]
     work: tuple[tuple[str, str, int], ...] = ()
     thresholds: tuple[Thresholds, ...] = ()
+    margin: tuple[FittedMargin, ...] = ()
 
 
 @dataclass
 class Emit(beam.PTransform):
     """All that a run found, by name -> one path, of a file with its Counts.
 
-    The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)), written
-    (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair), and, not there where there are none,
-    thresholds (Thresholds), examples_by_video (VideoExample) and necessity (Necessity). ``runs`` are the names of the
-    first stages; each of several has a file of its own.
+    The names: videos (Video), splits ((video_id, split)), near ((video_id, name of its near-duplicate group)),
+    written (every Query), ranked (Ranking), examples (Example), pairs (CuratedPair), and, not there where there are
+    none, thresholds (Thresholds), margin (FittedMargin), examples_by_video (VideoExample) and necessity
+    (Necessity). ``runs`` are the names of the first stages; each of several has a file of its own.
     """
 
     config: EmitConfig
@@ -86,8 +88,7 @@ class Emit(beam.PTransform):
             "work": self.ledger.work(pipeline),
             "trec": self._write_trec(found),
         }
-        if THRESHOLDS in found:
-            counts[THRESHOLDS] = found[THRESHOLDS]
+        counts |= {name: found[name] for name in CAME_TO if name in found}
         named = [items | f"Of {name}" >> beam.Map(_under_one_key, name) for name, items in counts.items()]
         gathered = named | "Gather" >> beam.Flatten() | "All" >> beam.GroupByKey()
         return gathered | "Counts" >> beam.MapTuple(self._write_counts)
@@ -145,7 +146,7 @@ class Emit(beam.PTransform):
         for name, item in gathered:
             by_name[name].append(item)
         path = join(self.output, COUNTS)
-        counts = Counts(*(tuple(by_name[name]) for name in ("files", "tallies", "warnings", "work", THRESHOLDS)))
+        counts = Counts(*(tuple(by_name[name]) for name in ("files", "tallies", "warnings", "work", *CAME_TO)))
         write_bytes(path, msgspec.json.encode(counts))
         return path
 

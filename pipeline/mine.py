@@ -99,10 +99,11 @@ class Mine(beam.PTransform):
         self.ledger.step("mine", "filter", ranked, filtered.rankings, filtered.losses)
 
         choose = ChoosePairs(config.candidates, config.margin, config.fusion.quotas)
-        choices = (filtered.rankings, splits, near) | "Choose" >> choose
+        looked_at = (filtered.rankings, splits, near) | "Choose" >> choose
+        choices = looked_at.pop("choices")
         chosen = choices | "Guard" >> LeaveOut()
         self.ledger.step("mine", "guard", choices, chosen.pairs, chosen.losses)
-        return {"ranked": ranked, "rankings": filtered.rankings, "pairs": chosen.pairs}
+        return {"ranked": ranked, "rankings": filtered.rankings, "pairs": chosen.pairs, **looked_at}
 
     def _by_vectors(
         self, stage: FirstStage, options: SearchOptions, queries: beam.PCollection, corpus: beam.PCollection

@@ -148,6 +148,7 @@ def put_stages(
         "near": near,
         "written": (synthesized["written"], human) | "All written" >> beam.Flatten(),
         "ranked": mined["ranked"],
+        **({"margin": mined["margin"]} if "margin" in mined else {}),
         **curated,
         **more,
     }

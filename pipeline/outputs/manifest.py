@@ -22,6 +22,7 @@ from schemas.video import EngineStamp
 from transforms.curate.strata import Thresholds
 from transforms.decontaminate.test_sets import TestFile
 from transforms.emit.shards import WrittenFile
+from transforms.mine.choose_pairs import FittedMargin
 from transforms.storage.files import join, read_bytes, write_bytes
 
 __all__ = [
@@ -68,12 +69,12 @@ class RunInfo:
     ``recipe`` is the resolved recipe, ``engines`` a stamp by role (see ROLES), ``prompts`` the prompt files by name,
     ``entries`` the number of videos of the run, ``all_entries`` how many the input lists where these are only some (0
     where they are all), ``created`` the UTC start in ISO 8601.
-    ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see ``count``).
-    ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries`` are the versions
-    of those that decide results besides the engines' own. ``thresholds`` are what curation's came to, None where the
-    recipe gives them as numbers. ``labels`` is the file of people's marks that it honoured,
-    ``test_files`` are those of the test sets that it looked at.
-    ``given`` is the fingerprint of all that decides the output, "" where it is not known.
+    ``work`` counts, by step, results that were cached, run, failed or deferred, and what calls used (see
+    ``count``). ``servers`` is what was found of the teachers' servers when the run began, by role; ``libraries``
+    are the versions of those that decide results besides the engines' own. ``thresholds`` are what curation's came
+    to, ``margin`` what that of mining did, None where the recipe gives them as numbers. ``labels`` is the file of
+    people's marks that it honoured, ``test_files`` are those of the test sets that it looked at. ``given`` is the
+    fingerprint of all that decides the output, "" where it is not known.
     """
 
     recipe: Mapping[str, Any]
@@ -90,6 +91,7 @@ class RunInfo:
     servers: Mapping[str, Capabilities] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
     thresholds: Thresholds | None = None
+    margin: FittedMargin | None = None
     labels: LabelsUsed | None = None
     test_files: tuple[TestFile, ...] = ()
     given: str = ""

@@ -1,9 +1,9 @@
-"""The thresholds that a run curated by: the numbers of its recipe, or what its quantiles came to."""
+"""The thresholds that a run mined and curated by: the numbers of its recipe, or what its quantiles came to."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal, get_args
 
 from pipeline.outputs.manifest import RunInfo
@@ -43,9 +43,20 @@ def quantile_text(run: RunInfo, name: Alpha) -> str:
     return f"quantile {given['quantile']:g} = {came_to:.2f} nats over {run.thresholds.pairs:,} pairs"
 
 
-def quantile_texts(run: RunInfo) -> list[str]:
-    """``alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs``, of each threshold that is a quantile."""
-    return [f"{name} = {text}" for name in ALPHAS if (text := quantile_text(run, name))]
+def quantile_texts(run: RunInfo, stages: Collection[str] = ("mine", "curate")) -> list[str]:
+    """What each quantile of these stages' rules came to.
+
+    ``alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs``;
+    ``mine.margin = quantile 0.1 = a spread of 0.0412 over 1,203 queries``.
+    """
+    texts = []
+    if "mine" in stages and run.margin is not None:
+        share = run.recipe["mine"]["margin"]["quantile"]
+        came_to = f"a spread of {run.margin.spread:.4g} over {run.margin.queries:,} queries"
+        texts.append(f"mine.margin = quantile {share:g} = {came_to}")
+    if "curate" in stages:
+        texts += [f"{name} = {text}" for name in ALPHAS if (text := quantile_text(run, name))]
+    return texts
 
 
 def check_thresholds(tables: Tables, run: RunInfo) -> Iterator[Problem]:

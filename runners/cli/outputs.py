@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,7 +204,7 @@ def _compare(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _export(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pipeline.outputs.export.formats import exports
+    from pipeline.outputs.export.formats import exports, left_out_by
     from pipeline.outputs.export.hub import files_to_push
     from pipeline.outputs.manifest import NotAnOutput
     from schemas.configuration.section import did_you_mean
@@ -223,6 +224,8 @@ def _export(arguments: argparse.Namespace, _: list[str]) -> int:
             return 0
         paths = formats[arguments.format](arguments.output, destination, arguments.video_dir, arguments.numeric_ids)
         print(*paths, sep="\n")
+        if left_out := left_out_by(arguments.format, arguments.output):
+            print(left_out, file=sys.stderr)
         if arguments.push:
             _push(arguments, destination, [os.path.relpath(path, destination) for path in paths])
     return 0

@@ -16,6 +16,7 @@ from schemas.query import Candidate, Candidates
 from tests.support.ranking_records import judgement, positive, query, video
 from transforms.curate.curate_query import CurateRules
 from transforms.curate.thresholds import CurateConfig, FindThresholds, Quantile, Thresholds, margins_of, quantile_of
+from transforms.mine.choose_pairs import FittedMargin
 from transforms.mine.retrieve import Ranking
 
 HALF = Quantile(0.5)
@@ -110,10 +111,13 @@ def test_the_surer_half_of_the_candidates_is_trusted_where_alpha1_is_their_media
 
 
 class Run:
-    recipe = {"curate": {"alpha1": {"quantile": 0.3}, "alpha2": -8.0}}
+    recipe = {"mine": {"margin": {"quantile": 0.1}}, "curate": {"alpha1": {"quantile": 0.3}, "alpha2": -8.0}}
     thresholds = Thresholds(-4.1234, -8.0, 3804)
+    margin = FittedMargin(0.04123, 1203)
 
 
 def test_an_output_says_what_its_quantile_came_to():
-    assert quantile_texts(Run()) == ["alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs"]
+    of_margin = "mine.margin = quantile 0.1 = a spread of 0.04123 over 1,203 queries"
+    assert quantile_texts(Run(), ("curate",)) == ["alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs"]
+    assert quantile_texts(Run()) == [of_margin, *quantile_texts(Run(), ("curate",))]
     assert rules_of(Run()) == CurateRules(-4.1234, -8.0)

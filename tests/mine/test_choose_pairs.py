@@ -10,7 +10,7 @@ from schemas.query import Query
 from tests.support.ranking_records import candidates, query
 from transforms import progress
 from transforms.ledger import LOSSES
-from transforms.mine.choose_pairs import ChoosePairs, LeaveOut, MarginRule, choose_pairs, way_down
+from transforms.mine.choose_pairs import ChoosePairs, FittedMargin, LeaveOut, MarginRule, choose_pairs, way_down
 from transforms.mine.retrieve import Ranking, ranking_of
 from transforms.search.fusion import FusionConfig, fuse
 
@@ -156,13 +156,13 @@ def test_a_quantile_is_the_spread_at_which_that_share_of_queries_has_a_candidate
     ]
     found = [ranking_of(query(), run, ()) for run in runs]
 
-    rule = MarginRule(quantile=0.1).fitted(way_down(each, None) for each in found)
+    rule = MarginRule(quantile=0.1)
+    fitted = rule.fitted(way_down(each, None) for each in found)
 
-    assert rule == MarginRule(spread=pytest.approx(0.1))
-    assert sum(bool(chosen(each, margin=rule)[1]) for each in found) == 10
-    assert MarginRule(quantile=1.0).fitted([0.2, 0.7]).spread == 0.7
-    assert MarginRule(quantile=0.1).fitted([]).spread == 0.0
-    assert MarginRule(relative=0.9).fitted([0.2]) == MarginRule(relative=0.9)
+    assert fitted == FittedMargin(pytest.approx(0.1), 100)
+    assert sum(bool(chosen(each, margin=rule.at(fitted))[1]) for each in found) == 10
+    assert MarginRule(quantile=1.0).fitted([0.2, 0.7]) == FittedMargin(0.7, 2)
+    assert MarginRule(quantile=0.1).fitted([]) == FittedMargin(0.0, 0)
 
 
 def test_the_margin_of_a_quantile_is_found_over_all_queries_and_said():
@@ -176,8 +176,9 @@ def test_the_margin_of_a_quantile_is_found_over_all_queries_and_said():
             pipeline | "Splits" >> beam.Create([(name, "train") for name in ids]),
             pipeline | "Near" >> beam.Create([(name, name) for name in ids]),
         )
-        choices = inputs | ChoosePairs(20, MarginRule("dense", quantile=0.9))
-        left_out = choices | beam.FlatMapTuple(lambda pair, reason, _: [pair[0]] if reason else [])
+        found = inputs | ChoosePairs(20, MarginRule("dense", quantile=0.9))
+        assert_that(found["margin"], equal_to([FittedMargin(1.0, 3)]), "margin")
+        left_out = found["choices"] | beam.FlatMapTuple(lambda pair, reason, _: [pair[0]] if reason else [])
         assert_that(left_out, equal_to(["d", "d", "c", "pos"]))
     assert progress.announcements() == ["mine.margin: quantile 0.9 of 3 queries comes to a spread of 1"]
 
@@ -190,8 +191,8 @@ def test_every_pair_that_was_looked_at_is_judged_or_a_loss():
             pipeline | "Splits" >> beam.Create([(name, "train") for name in names]),
             pipeline | "Near" >> beam.Create([("pos", "b"), ("b", "b")]),
         )
-        choices = inputs | ChoosePairs(2, MarginRule("dense", relative=0.95), {"words": 2})
-        parted = choices | LeaveOut()
+        found = inputs | ChoosePairs(2, MarginRule("dense", relative=0.95), {"words": 2})
+        parted = found["choices"] | LeaveOut()
         text = query().text
         assert_that(
             parted.pairs,

@@ -1,6 +1,7 @@
 """Several first stages at once, from the recipe to the files, the rows and the accounts of an output."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipeline.outputs.report.first_stages import FirstStages, RunFigures, compar
 from pipeline.outputs.report.report import render_report
 from pipeline.outputs.report.summary import summarize
 from pipeline.outputs.tables import Tables
+from pipeline.outputs.thresholds import quantile_texts
 from pipeline.outputs.verify.verify import verify
 from runners.cli.main import main
 from tests.support.tiny_output import tiny_rows, write_tiny
@@ -144,7 +146,7 @@ def test_one_first_stage_has_one_run_file_and_its_place_in_every_row(folder):
 
 
 def test_pairs_above_the_margin_are_left_out_counted_and_told(folder):
-    output = run(folder, "margin", *ALONE, "mine.margin={relative: 0.5}")
+    output = run(folder, "margin", *ALONE, "mine.margin={quantile: 0.4}")
     lines = {(line.stage, line.step): line for line in read_ledger((output / "ledger.json").read_bytes())}
     guard, judge = lines["mine", "guard"], lines["judge", "judge"]
     left_out = [row for row in tables(output).rows("rejections") if row["step"] == "guard"]
@@ -155,6 +157,9 @@ def test_pairs_above_the_margin_are_left_out_counted_and_told(folder):
     judged = {(row["query_id"], row["video_id"]) for row in tables(output).rows("judgements")}
     assert judged.isdisjoint((row["query_id"], row["video_id"]) for row in left_out)
     assert "above the margin" in (output / "README.md").read_text()
+    (came_to,) = quantile_texts(read_manifest(str(output)))
+    assert re.fullmatch(r"mine\.margin = quantile 0\.4 = a spread of [\d.]+ over \d+ queries", came_to)
+    assert all(came_to in (output / page).read_text() for page in ("README.md", "report.html"))
     kept = next(row for row in tables(output).rows("queries") if row["query_id"] == left_out[0]["query_id"])
     assert left_out[0]["detail"] in " ".join(explain(str(output), kept["query_id"]).split())
 

@@ -8,6 +8,7 @@ from pipeline.outputs.manifest import NotAnOutput, PromptText, read_manifest, wr
 from prompts.evidence import EvidenceBudgets, evidence_cut
 from prompts.judge import judge_prompt
 from schemas.tables import row_of
+from tests.support.tiny_by_video import write_tiny_by_video
 from tests.support.tiny_output import evidence_record, tiny_rows, write_tiny
 
 
@@ -287,3 +288,21 @@ def test_a_file_is_found_by_its_name_and_two_of_one_name_are_told_apart(tmp_path
         UnknownId, match=r"2 files are named 'clip\.mp4'; give one whole: /videos/a/clip\.mp4, /videos/b"
     ):
         explain(str(tmp_path), "clip.mp4")
+
+
+def test_queries_that_look_like_one_are_told_of_it_of_its_video_and_of_themselves(made_once):
+    output = str(made_once("explained_by_video", write_tiny_by_video))
+    [row, *_] = read_manifest(output).tables(output).rows("ranking_by_video")
+    true, year, _ = row["candidates"]
+
+    story, of_video, of_itself = (
+        explain(output, name) for name in (row["query_id"], row["video_id"], year["query_id"])
+    )
+
+    for text in (story, of_video, of_itself):
+        assert year["query_id"] in text
+    assert "The group of its video" in story
+    assert "Queries that look like its own, which it does not answer" in of_video
+    assert of_itself.startswith(f"NEGATIVE QUERY {year['query_id']}")
+    assert "no, margin -9.00" in of_itself
+    assert true["query_id"] in of_itself

@@ -10,6 +10,7 @@ from pipeline.outputs.errors import UnwritableExport
 from pipeline.outputs.export.formats import EXPORTS
 from pipeline.outputs.manifest import read_manifest
 from runners.cli.main import main
+from tests.support.tiny_by_video import write_tiny_by_video
 from tests.support.tiny_output import tiny_rows, write_tiny
 
 PEERS = [name for name in EXPORTS if name not in ("rankvideo", "clamr")]  # the latter needs what labels rest on
@@ -191,3 +192,36 @@ def test_another_distribution_adds_a_format_and_takes_the_place_of_none(exported
     assert len(asked) == 1
     assert main(["export", "idz", out]) == 2
     assert "did you mean 'ids'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def by_video(made_once):
+    return str(made_once("exported_by_video", write_tiny_by_video))
+
+
+def test_groups_of_one_video_are_rows_where_a_row_is_a_pair(by_video, tmp_path):
+    tables = read_manifest(by_video).tables(by_video)
+    groups = [row["candidates"] for row in tables.rows("ranking_by_video", part="train")]
+    for name in ("sentence-transformers", "trl"):
+        EXPORTS[name](by_video, str(tmp_path / name), "/videos", False)
+
+    pairs = loaded(tmp_path, "sentence-transformers", "pairs_by_video_train.jsonl", tmp_path)
+    talks = loaded(tmp_path, "trl", "by_video_train.jsonl", tmp_path)
+
+    assert pairs["query"] == [each["query"] for group in groups for each in group]
+    assert [label > 0.5 for label in pairs["label"]] == [each["label"] == 1 for group in groups for each in group]
+    assert all(len({row["passage"] for row in pairs.select(range(at, at + 3))}) == 1 for at in range(0, len(pairs), 3))
+    answers = [row["completion"][0]["content"][0]["text"].rpartition("\n")[2] for row in talks]
+    assert answers == ["<answer>yes</answer>", "<answer>no</answer>", "<answer>no</answer>"] * len(groups)
+    assert all(len({tuple(row["videos"]) for row in talks.select(range(at, at + 3))}) == 1 for at in range(0, 9, 3))
+
+
+def test_a_format_without_a_place_for_them_says_how_many_it_leaves_out(by_video, exported, tmp_path, capsys):
+    assert main(["export", "tevatron", by_video, "--to", str(tmp_path / "a")]) == 0
+    count = read_manifest(by_video).tables(by_video).count("ranking_by_video")
+    assert f"{count} groups of one video are left out: tevatron has no place" in capsys.readouterr().err
+
+    assert main(["export", "trl", by_video, "--to", str(tmp_path / "b")]) == 0
+    assert main(["export", "tevatron", str(exported / "out"), "--to", str(tmp_path / "c")]) == 0
+    assert capsys.readouterr().err == ""
+    assert not list((tmp_path / "c").glob("*by_video*"))

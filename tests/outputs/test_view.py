@@ -20,6 +20,7 @@ from pipeline.outputs.view.server import ViewServer, page_file
 from runners.cli.main import main
 from schemas.check import InvalidRecord
 from schemas.people.mark import Mark
+from tests.support.tiny_by_video import write_tiny_by_video
 from tests.support.tiny_output import tiny_rows, write_tiny
 
 
@@ -394,3 +395,44 @@ def test_the_command_writes_a_page_and_refuses_to_show_labellers_what_the_judge_
     assert str(page) in capsys.readouterr().out
     assert main(["view", str(output), "--export", str(page), "--n", "0"]) == 2
     assert "--n must be at least 1" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def by_video(made_once):
+    return Desk.open(str(made_once("viewed_by_video", write_tiny_by_video)))
+
+
+def test_groups_of_one_video_are_a_list_where_an_output_has_them(desk, by_video):
+    assert "by_video" not in desk.about()["counts"]
+    assert desk.list("by_video", {})["rows"] == []
+
+    listed = by_video.list("by_video", {}, "doubt", count=1000)
+
+    assert by_video.about()["counts"]["by_video"] == listed["found"] == len(listed["rows"]) > 10
+    assert (listed["rows"][0]["edits"], listed["rows"][0]["others"]) == (["year", "place"], 2)
+    assert by_video.facets("by_video")["edit"] == {"place": listed["found"], "year": listed["found"]}
+    for name, values in by_video.facets("by_video").items():
+        for value, count in values.items():
+            assert by_video.list("by_video", {name: value})["found"] == count
+    first = listed["rows"][0]
+    assert first["query_id"] in ids(by_video.list("by_video", {}, search=f"{first['query'].upper()}, BUT YEAR"))
+    assert first["file"].endswith(".mp4")
+
+
+def test_a_query_is_shown_with_those_that_look_like_it(desk, by_video):
+    [first, *_] = by_video.list("by_video", {}, "doubt")["rows"]
+
+    others = by_video.query(first["query_id"])["look_alikes"]
+
+    assert [(one["edit"], one["delta"], one["label"]) for one in others] == [("year", -9.0, 0), ("place", -7.0, 0)]
+    assert desk.query(first["query_id"])["look_alikes"] == []
+
+
+def test_a_page_that_stands_alone_has_them_too(by_video):
+    page = offline_page(by_video, 3)
+
+    held = msgspec.json.decode(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    assert len(held["lists"]["by_video"]) == held["about"]["counts"]["by_video"] == 3
+    for each in held["lists"]["by_video"]:
+        assert sorted(each["facets"]["edit"]) == ["place", "year"]
+        assert len(held["queries"][each["row"]["query_id"]]["look_alikes"]) == 2

@@ -18,8 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
+from benchmarks.kill import Job, run_in_peace, sample_manifest, try_kills
+from benchmarks.watched_run import Moment
 from tests.support.dataflow_double import serving
+from transforms.storage.files import connect
 from transforms.storage.local_file import own_folder
 
 pytestmark = pytest.mark.runners
@@ -27,6 +32,7 @@ pytestmark = pytest.mark.runners
 ROOT = Path(__file__).parents[2]
 CLIPS = ("flood_valdoro_2", "launch_ostara_1", "tram_linden_2")
 OTHERS = ("README.md", "report.html", "manifest.json")  # they say when and where a run was
+QUICK = ("extract.asr=null", "extract.ocr=null", "extract.frames.max_frames=2", "curate.alpha1=-0.5")
 JAR = "HARDQUERY_FLINK_JOB_SERVER_JAR"
 
 
@@ -220,6 +226,23 @@ def test_a_run_on_cloud_storage_is_the_same_but_for_addresses_and_a_second_one_p
     segments = [name for name in again if "journal/" in name]
     assert len(segments) == len(records(here))
     assert sum(len(again[name].splitlines()) for name in segments) == sum(lines.values())
+
+
+def test_a_run_that_is_killed_on_cloud_storage_ends_as_one_that_was_not(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(FileSystems, "_pipeline_options", None)
+    for name, value in {"STORAGE_EMULATOR_HOST": store, "NO_GCE_CHECK": "true"}.items():
+        monkeypatch.setenv(name, value)
+    connect(PipelineOptions(["--no_auth"]), "gs://b")
+    said = ("demo", "--input", str(sample_manifest(tmp_path, clips=3)), *(f"--set={setting}" for setting in QUICK))
+    peace = run_in_peace(Job(said, str(tmp_path), tmp_path))
+
+    remote = Job((*said, "--workers", "1", "--no_auth"), "gs://b", tmp_path)
+    trial = try_kills(remote, peace, "killed", [Moment("start judge", 9, 0.0), Moment("end publish", 2, 0.0)])
+
+    assert trial.kills == 2
+    assert trial.problem == ""
+    assert trial.needless == 0
+    assert trial.left == 0
 
 
 def test_what_is_submitted_to_a_double_of_dataflow_makes_the_same_bytes_from_the_graph_that_was_staged(

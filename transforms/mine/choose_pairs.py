@@ -50,13 +50,20 @@ class MarginRule(Section, frozen=True):
         given = [rule for rule in (self.relative, self.spread, self.quantile) if rule is not None]
         require(len(given) == 1, "margin has one of relative, spread and quantile", self)
 
-    def fitted(self, ways_down: Iterable[float]) -> MarginRule:
-        """The rule by a spread that a ``quantile`` of these comes to, 0 where there are none; others as they are."""
-        if self.quantile is None:
-            return self
+    def fitted(self, ways_down: Iterable[float]) -> FittedMargin:
+        """What the ``quantile`` of these comes to, a spread of 0 where there are none.
+
+        Raises:
+            InvalidRecord: the rule is no quantile.
+        """
+        require(self.quantile is not None, "margin is a quantile", self)
         ways = sorted(ways_down)
         spread = ways[min(int(self.quantile * len(ways)), len(ways) - 1)] if ways else 0.0
-        return MarginRule(self.run, spread=spread)
+        return FittedMargin(spread, len(ways))
+
+    def at(self, fitted: FittedMargin) -> MarginRule:
+        """The rule by the spread that its ``quantile`` came to."""
+        return MarginRule(self.run, spread=fitted.spread)
 
     def cut(self, positive: float, scores: Candidates) -> float:
         """The score above which a candidate is left out, given the video's own and those of the run."""
@@ -64,6 +71,14 @@ class MarginRule(Section, frozen=True):
             return positive - (1.0 - self.relative) * abs(positive)
         spread, middle = self.spread or 0.0, median(candidate.score for candidate in scores)
         return (1.0 - spread) * positive + spread * min(positive, middle)  # no difference, which may overflow
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMargin:
+    """What the quantile of a margin came to over so many ``queries``: a ``spread``, as in ``MarginRule``."""
+
+    spread: float
+    queries: int
 
 
 def way_down(ranking: Ranking, run: str | None) -> float | None:
@@ -172,22 +187,28 @@ def _above(ranking: Ranking, margin: MarginRule | None) -> Callable[[str], str]:
 
 @dataclass
 class ChoosePairs(beam.PTransform):
-    """(Ranking, (video_id, split), (video_id, near-duplicate group)) -> (Assignment, reason, detail).
+    """(Ranking, (video_id, split), (video_id, near-duplicate group)) -> {"choices", "margin"}.
 
-    One for every candidate that was looked at; ``LeaveOut`` parts them.
+    "choices" are an (Assignment, reason, detail) of every candidate that was looked at, which ``LeaveOut`` parts;
+    "margin" is the one FittedMargin that a quantile came to, not there where the margin is none.
     """
 
     depth: int
     margin: MarginRule | None = None
     quotas: dict[str, int] = field(default_factory=dict)
 
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
+    def expand(
+        self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]
+    ) -> dict[str, beam.PCollection]:
         rankings, splits, near = (inputs[0], *map(beam.pvalue.AsDict, inputs[1:]))
+        found: dict[str, beam.PCollection] = {}
         margin: MarginRule | beam.pvalue.AsSingleton | None = self.margin
         if self.margin is not None and self.margin.quantile is not None:
             ways = rankings | "Ways down" >> beam.FlatMap(_way_down, self.margin.run) | beam.combiners.ToList()
-            margin = beam.pvalue.AsSingleton(ways | "Margin" >> beam.Map(_fitted, self.margin))
-        return rankings | "Choose" >> beam.FlatMap(_choose, splits, near, self.depth, margin, self.quotas)
+            found["margin"] = ways | "Margin" >> beam.Map(_fitted, self.margin)
+            margin = beam.pvalue.AsSingleton(found["margin"] | "At" >> beam.Map(self.margin.at))
+        found["choices"] = rankings | "Choose" >> beam.FlatMap(_choose, splits, near, self.depth, margin, self.quotas)
+        return found
 
 
 def _way_down(ranking: Ranking, run: str | None) -> Iterator[float]:
@@ -195,7 +216,7 @@ def _way_down(ranking: Ranking, run: str | None) -> Iterator[float]:
         yield way
 
 
-def _fitted(ways: Sequence[float], rule: MarginRule) -> MarginRule:
+def _fitted(ways: Sequence[float], rule: MarginRule) -> FittedMargin:
     fitted = rule.fitted(ways)
     announce(
         f"mine.margin: quantile {rule.quantile:g} of {len(ways):,} queries comes to a spread of {fitted.spread:.4g}"

@@ -10,7 +10,7 @@ from pipeline.outputs.explain.by_name import files_named
 from pipeline.outputs.explain.how_found import how_found, standing
 from pipeline.outputs.explain.how_judged import how_hard, how_the_panel_judged, what_the_label_rests_on
 from pipeline.outputs.explain.how_written import cut_lines, engine_line, how_written
-from pipeline.outputs.explain.look_alikes import the_group_of_its_video
+from pipeline.outputs.explain.look_alikes import look_alikes_of_video, negative_query, the_group_of_its_video
 from pipeline.outputs.explain.prompts_again import Rendered, judging_prompt, writing_prompt
 from pipeline.outputs.manifest import Manifest, read_manifest
 from pipeline.outputs.plain_text import Lines, field, heading, page, wrapped
@@ -44,6 +44,8 @@ def explain(output: str, wanted: str) -> str:
             return page(_rejected(wanted, rejections))
     if queries := tables.matching("queries", "query_id", wanted):
         return page(_query(manifest, tables, queries[0]))
+    if story := negative_query(tables, wanted):
+        return page(story)
     named = files_named(tables, wanted)
     if story := _file(tables, wanted) or (_file(tables, named[0]) if len(named) == 1 else None):
         return page(story)
@@ -133,7 +135,7 @@ def _rules(manifest: Manifest, stage: str) -> Lines:
     section: Mapping[str, Any] = manifest.recipe.get(stage, {})
     rules = section.get("filters", {}) if stage == "synthesize" else section
     named = [f"{key} {value}" for key, value in _flat(rules) if isinstance(value, int | float)]
-    named += quantile_texts(manifest) if stage == "curate" else []
+    named += quantile_texts(manifest, (stage,))
     if named:
         yield from field(f"{stage} rules", ", ".join(named))
 
@@ -234,6 +236,7 @@ def _video(tables: Tables, video: Row) -> Lines:
             verdict = "kept" if row["verdict"] == "kept" else f"{row['verdict']} by {row['stage']}: {row['reason']}"
             yield f"  {row['query_id']}  {verdict}"
             yield from wrapped(row["text"], " " * 6)
+    yield from look_alikes_of_video(tables, video_id)
     judged = [row for row in tables.matching("judgements", "video_id", video_id) if not row["is_positive"]]
     if judged:
         yield from heading("Judged as a candidate of other videos' queries")

@@ -16,6 +16,7 @@ from pipeline.outputs.export.peers import (
     export_trl,
 )
 from pipeline.outputs.export.rankvideo import export_rankvideo
+from pipeline.outputs.manifest import read_manifest
 
 Export = Callable[[str, str, str | None, bool], list[str]]
 
@@ -31,6 +32,9 @@ EXPORTS: Mapping[str, Export] = {
 }
 """(output, destination, folder of the videos or None, whether to number videos) -> paths written."""
 
+TAKES_BY_VIDEO = ("sentence-transformers", "trl")
+"""Those whose rows are pairs of a query and a video, and so can hold groups of one video and several queries."""
+
 GROUP = "hardquery.exports"
 """Entry points of other distributions: NAME = "module:function", a function that is called as those of EXPORTS are."""
 
@@ -38,6 +42,15 @@ GROUP = "hardquery.exports"
 def exports() -> dict[str, Export]:
     """Exports by name, those of other distributions among them, which take the place of none of ours."""
     return {point.name: partial(_loaded, point) for point in entry_points(group=GROUP)} | dict(EXPORTS)
+
+
+def left_out_by(name: str, output: str) -> str:
+    """A line of what of an output a format of ours has no place for; "" where that is nothing."""
+    count = read_manifest(output).tables(output).count("ranking_by_video")
+    if name not in EXPORTS or name in TAKES_BY_VIDEO or not count:
+        return ""
+    others = " and ".join(TAKES_BY_VIDEO)
+    return f"{count:,} groups of one video are left out: {name} has no place for several queries of it ({others} have)"
 
 
 def _loaded(point: EntryPoint, output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:

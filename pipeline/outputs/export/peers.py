@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
@@ -17,6 +18,9 @@ from schemas.video import MODALITIES, Evidence, Modality
 
 _CLAMR: Mapping[Modality, str] = {"caption": "video", "asr": "asr", "ocr": "ocr", "metadata": "description"}
 _QUESTION = "Is this video relevant to the search query: {query}"
+
+
+Rows = Callable[["Groups", str], Iterator[dict[str, Any]]]
 
 
 class Groups:
@@ -33,11 +37,16 @@ class Groups:
             positives = [each for each in row["candidates"] if each["label"]]
             yield row, positives, [each for each in row["candidates"] if not each["label"]]
 
+    def by_video(self, split: str) -> Iterator[tuple[Row, str]]:
+        """The queries of groups of one video, each with its video's id: a true one, then those that look like it."""
+        for row in self.tables.rows("ranking_by_video", ["video_id", "candidates"], split):
+            yield from ((each, row["video_id"]) for each in row["candidates"])
+
     def ids(self) -> list[str]:
         """All videos, by id."""
         return sorted(self.naming)
 
-    def path(self, candidate: Row) -> str:
+    def path(self, candidate: Mapping[str, Any]) -> str:
         """Where a candidate's file is said to lie."""
         return self.naming[candidate["video_id"]].path
 
@@ -54,7 +63,7 @@ class Groups:
         parts = [evidence.text(name) for name in MODALITIES if name != "metadata"]
         return evidence.metadata.title, "\n".join(filter(None, [*parts, evidence.metadata.description]))
 
-    def text(self, candidate: Row) -> str:
+    def text(self, candidate: Mapping[str, Any]) -> str:
         """A candidate's evidence, its title first."""
         return "\n".join(filter(None, self.title_and_text(candidate["video_id"])))
 
@@ -62,14 +71,17 @@ class Groups:
 def export_sentence_transformers(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
     """For CrossEncoder trainers: ``pairs_SPLIT.jsonl`` (query, passage, label: the teacher's p_yes, else 0 or 1), and
     ``SPLIT.jsonl`` (anchor, positive, negative_1 to negative_N), a line a positive, of as many negatives as every group
-    has.
+    has. Groups of one video are pairs too, in ``pairs_by_video_SPLIT.jsonl``.
     """
 
     def pairs(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
         for row, positives, negatives in groups.of(split):
             for each in (*positives, *negatives):
-                label = float(each["label"]) if each["p_yes"] is None else each["p_yes"]
-                yield {"query": row["query"], "passage": groups.text(each), "label": label}
+                yield {"query": row["query"], "passage": groups.text(each), "label": _sureness(each)}
+
+    def pairs_by_video(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        for query, video_id in groups.by_video(split):
+            yield {"query": query["query"], "passage": groups.text({"video_id": video_id}), "label": _sureness(query)}
 
     def tuples(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
         fewest = min((len(negatives) for _, _, negatives in groups.of(split)), default=0)
@@ -78,7 +90,8 @@ def export_sentence_transformers(output: str, destination: str, video_dir: str |
             for positive in positives:
                 yield {"anchor": row["query"], "positive": groups.text(positive), **others}
 
-    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": tuples, "pairs_{split}": pairs})
+    formats = {"{split}": tuples, "pairs_{split}": pairs}
+    return _by_split(output, destination, video_dir, numeric_ids, formats, {"pairs_by_video_{split}": pairs_by_video})
 
 
 def export_ms_swift(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
@@ -100,20 +113,31 @@ def export_ms_swift(output: str, destination: str, video_dir: str | None, numeri
 
 
 def export_trl(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
-    """For TRL's SFTTrainer, conversational prompt and completion: the teacher's rationale and answer, and the video."""
+    """For TRL's SFTTrainer, conversational prompt and completion: the teacher's rationale and answer, and the video.
+
+    Groups of one video are such conversations too, in ``by_video_SPLIT.jsonl``.
+    """
 
     def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
         for row, positives, negatives in groups.of(split):
             for each in (*positives, *negatives):
-                question = [{"type": "video"}, {"type": "text", "text": _QUESTION.format(query=row["query"])}]
-                reply = f"{each['rationale'] or ''}\n<answer>{'yes' if each['label'] else 'no'}</answer>".lstrip()
-                yield {
-                    "prompt": [{"role": "user", "content": question}],
-                    "completion": [{"role": "assistant", "content": [{"type": "text", "text": reply}]}],
-                    "videos": [groups.path(each)],
-                }
+                yield {**_conversation(row["query"], each), "videos": [groups.path(each)]}
 
-    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
+    def rows_by_video(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        for query, video_id in groups.by_video(split):
+            yield {**_conversation(query["query"], query), "videos": [groups.path({"video_id": video_id})]}
+
+    formats, more = {"{split}": rows}, {"by_video_{split}": rows_by_video}
+    return _by_split(output, destination, video_dir, numeric_ids, formats, more)
+
+
+def _conversation(query: str, said: Row) -> dict[str, Any]:
+    question = [{"type": "video"}, {"type": "text", "text": _QUESTION.format(query=query)}]
+    reply = f"{said['rationale'] or ''}\n<answer>{'yes' if said['label'] else 'no'}</answer>".lstrip()
+    return {
+        "prompt": [{"role": "user", "content": question}],
+        "completion": [{"role": "assistant", "content": [{"type": "text", "text": reply}]}],
+    }
 
 
 def export_tevatron(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
@@ -196,12 +220,27 @@ def export_beir(output: str, destination: str, video_dir: str | None, numeric_id
     return write_files(destination, contents | source_file(output))
 
 
+def _sureness(said: Row) -> float:
+    """The teacher's p_yes; the label where that is not known."""
+    return float(said["label"]) if said["p_yes"] is None else float(said["p_yes"])
+
+
 def _by_split(
-    output: str, destination: str, video_dir: str | None, numeric_ids: bool, formats: dict[str, Any]
+    output: str,
+    destination: str,
+    video_dir: str | None,
+    numeric_ids: bool,
+    formats: Mapping[str, Rows],
+    by_video: Mapping[str, Rows] = MappingProxyType({}),
 ) -> list[str]:
-    """Write a file a split and kind of row; ``formats`` are makers of rows by the file's name, without its ending."""
+    """Write a file a split and kind of row; ``formats`` are makers of rows by the file's name, without its ending.
+
+    Those of ``by_video`` are written where the output has groups of one video.
+    """
     _require_own_ids("this format", numeric_ids)
     groups = Groups(output, video_dir)
+    if groups.tables.shards("ranking_by_video"):
+        formats = {**formats, **by_video}
     contents: dict[str, Write] = {
         f"{name.format(split=split)}.jsonl": json_lines(rows(groups, split))
         for split in SPLITS

@@ -19,7 +19,7 @@ from pipeline.outputs.marks import ANSWERS_FILE, LABELS, add_mark, read_marks
 from pipeline.outputs.tables import Row
 from pipeline.outputs.view.files import Source, source_of
 from pipeline.outputs.view.index import Index, Numbers, scan_shards
-from pipeline.outputs.view.lists import LISTS, SORTS
+from pipeline.outputs.view.lists import BY_VIDEO, LISTS, SORTS
 from pipeline.outputs.view.lookup import Lookup
 from schemas.example import POSITIVES
 from schemas.people.mark import ANSWERS, WRONG, Mark, Verdict
@@ -70,6 +70,8 @@ class Desk:
         tables = self.lookup.tables
         counts = {name: tables.count(listed.table) for name, listed in LISTS.items()}
         counts.pop("dropped")  # of the rows of queries, those that are not kept; known when they are counted
+        if not tables.shards(LISTS[BY_VIDEO].table):
+            counts.pop(BY_VIDEO)
         return {
             "name": os.path.basename(os.path.abspath(self.output)),
             "recipe": self.manifest.recipe["name"],
@@ -165,7 +167,13 @@ class Desk:
             "split": self._video(query["video_id"])["split"],
             **self._said(query_id, "", marks),
             "pairs": shown,
+            "look_alikes": self._look_alikes(query_id),
         }
+
+    def _look_alikes(self, query_id: str) -> Sequence[Row]:
+        """The negative queries of a query: those that look like it and that its video does not answer."""
+        group = self.lookup.row(LISTS[BY_VIDEO].table, query_id, ["candidates"])
+        return [candidate for candidate in group["candidates"] if not candidate["label"]] if group else []
 
     def video(self, video_id: str) -> dict[str, Any]:
         """The evidence of a video, when its frames were taken, and whether its file can be played."""
@@ -216,6 +224,11 @@ class Desk:
             row["video_id"] = candidates[0]["video_id"]
             row["deltas"] = [candidate["delta"] for candidate in candidates]
             row["strata"] = [candidate["stratum"] for candidate in candidates]
+        if of == BY_VIDEO:
+            true, *others = row.pop("candidates")
+            row["query"], row["others"] = true["query"], len(others)
+            row["edits"] = list(dict.fromkeys(other["edit"] for other in others))
+            row["deltas"] = [true["delta"], *(other["delta"] for other in others)]
         if of in ("pairs", "rejections", "failures") and query_id:
             query = self.lookup.row("queries", query_id, ["text"])
             row["text"] = query["text"] if query else ""

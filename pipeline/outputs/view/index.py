@@ -102,7 +102,7 @@ class Index:
     def values_of(self, number: int) -> dict[str, list[str]]:
         """The values of one row, by facet."""
         held = {name: {code: value for value, code in values.items()} for name, values in self.values.items()}
-        return {name: held[name][int(codes[number])].split(_AND) for name, codes in self.codes.items()}
+        return {name: _several(held[name][int(codes[number])]) for name, codes in self.codes.items()}
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Rows of the list by facet and value, the most first."""
@@ -111,7 +111,7 @@ class Index:
             numbers = np.bincount(self.codes[name][self.kept], minlength=len(values))
             found: Counter[str] = Counter()
             for value, code in values.items():
-                found.update(dict.fromkeys(value.split(_AND), int(numbers[code])))
+                found.update(dict.fromkeys(_several(value), int(numbers[code])))
             counted[name] = {value: n for value, n in sorted(found.items(), key=lambda item: (-item[1], item[0])) if n}
         return counted
 
@@ -124,7 +124,7 @@ class Index:
             self.read_facets()
         mask = self.kept if among is None else self.kept & among
         for name, value in filters.items():
-            codes = [code for held, code in self.values.get(name, {}).items() if value in held.split(_AND)]
+            codes = [code for held, code in self.values.get(name, {}).items() if value in _several(held)]
             mask = mask & np.isin(self.codes[name], codes) if codes else np.zeros(self.rows, bool)
         found: Numbers = np.flatnonzero(mask)
         if sort in self.measures:
@@ -138,7 +138,7 @@ class Index:
         for _, rows in scan(self.tables, self.listed.table, columns):
             mask = np.zeros(len(rows), bool)
             for column in self.listed.texts:
-                mask |= _true(pc.match_substring(rows[column], text, ignore_case=True))
+                mask |= _true(pc.match_substring(_plain(rows[column]), text, ignore_case=True))
             found.append(mask | _has_video(rows, self.listed.videos, videos))
         return _joined(found, bool)
 
@@ -192,15 +192,26 @@ def _lists_of(column: pa.Array, field_name: str) -> pa.Array:
 
 def _coded(column: pa.Array | pa.ChunkedArray, values: dict[str, int]) -> Numbers:
     """Codes of a column of texts, with those of new values put into ``values``; null counts as ""."""
-    plain = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_list(plain.type):
-        plain = pc.binary_join(plain, _AND)
-    encoded = plain.dictionary_encode("encode")  # null too
+    encoded = _plain(column).dictionary_encode("encode")  # null too
     known = np.array(
         [values.setdefault(value or "", len(values)) for value in encoded.dictionary.to_pylist()], np.int16
     )
     codes: Numbers = known[encoded.indices.to_numpy()] if len(known) else np.zeros(len(encoded), np.int16)
     return codes
+
+
+def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column of texts as one array; lists of texts are joined, where null counts as ""."""
+    plain = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not pa.types.is_list(plain.type):
+        return plain
+    texts = pc.fill_null(plain.flatten(), "")
+    return pc.binary_join(pa.ListArray.from_arrays(pc.subtract(plain.offsets, plain.offsets[0]), texts), _AND)
+
+
+def _several(value: str) -> list[str]:
+    """The values of a facet that a row has: "" only where it has no other."""
+    return [each for each in value.split(_AND) if each] or [""]
 
 
 def _own_videos(column: pa.ChunkedArray) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The lists of the page: groups, judged pairs, dropped queries, rejections and failures, and how each is sorted."""
+"""The lists of the page: groups, judged pairs, queries that look alike, what was left out, and how each is sorted."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from pipeline.outputs.view.index import Listed, Numbers
 _CANDIDATE = "candidates.list.element."
 _DELTA, _RANK, _LABEL = (f"{_CANDIDATE}{name}" for name in ("delta", "rank", "label"))
 
+BY_VIDEO = "by_video"
+"""The list of groups of one video, which few outputs have."""
+
 SORTS = {
     "doubt": "least sure first",
     "against": "judge most against a label first",
     "rank": "rank most against margin first",
 }
-"""What the lists of groups and pairs can be sorted by, in words."""
+"""What the lists of groups and pairs can be sorted by, in words; of groups of one video only by the first two."""
 
 
 def _measured_groups(rows: pa.Table) -> Mapping[str, Numbers]:
@@ -49,6 +52,13 @@ def _measured_pairs(rows: pa.Table) -> Mapping[str, Numbers]:
     positive = np.asarray(rows["is_positive"])
     leaning = np.where(positive, -deltas, deltas)
     return {"doubt": -np.abs(deltas), "against": leaning, "rank": np.where(positive, ranks, -ranks)}
+
+
+def _measured_look_alikes(rows: pa.Table) -> Mapping[str, Numbers]:
+    """How doubtful groups of one video are: as for groups, but that no first stage ranked the queries."""
+    deltas, starts = _flat(rows[_DELTA])
+    leaning = np.where(_flat(rows[_LABEL])[0] == 1, -deltas, deltas)
+    return {"doubt": -np.fmin.reduceat(np.abs(deltas), starts), "against": np.fmax.reduceat(leaning, starts)}
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[Numbers, Numbers]:
@@ -82,6 +92,15 @@ LISTS: Mapping[str, Listed] = {
         ("query_id", "video_id", "is_positive", "label", "delta", "rank", "stratum", "kept", "reason"),
         ("delta", "rank", "is_positive"),
         _measured_pairs,
+    ),
+    BY_VIDEO: Listed(
+        "ranking_by_video",
+        {"edit": f"{_CANDIDATE}edit"},
+        (f"{_CANDIDATE}query", "query_id"),
+        "video_id",
+        ("query_id", "video_id", "candidates"),
+        (_DELTA, _LABEL),
+        _measured_look_alikes,
     ),
     "dropped": Listed(
         "queries",

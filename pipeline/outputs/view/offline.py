@@ -12,13 +12,13 @@ import msgspec
 from pipeline.outputs.tables import Row
 from pipeline.outputs.view.desk import Desk
 from pipeline.outputs.view.index import Index
-from pipeline.outputs.view.lists import SORTS
+from pipeline.outputs.view.lists import BY_VIDEO, SORTS
 from pipeline.outputs.view.server import page_file, plain
 from schemas.video import spread
 from transforms.media.thumbnail import thumbnail
 
 _FRAMES = 6  # of a video, evenly spread
-_LISTS = ("groups", "dropped", "rejections", "failures")
+_LISTS = ("groups", BY_VIDEO, "dropped", "rejections", "failures")
 
 
 def offline_page(desk: Desk, count: int) -> str:
@@ -26,13 +26,14 @@ def offline_page(desk: Desk, count: int) -> str:
 
     Groups are those of which the judge is least sure. No file of this machine is named by more than its own name.
     """
-    lists = {of: _rows(desk, of, count) for of in _LISTS}
+    about = desk.about()
+    lists = {of: _rows(desk, of, count) for of in _LISTS if of != BY_VIDEO or of in about["counts"]}
     wanted = dict.fromkeys(each["row"]["query_id"] for rows in lists.values() for each in rows)
     queries = {query_id: desk.query(query_id) for query_id in wanted if query_id}
     pairs = [pair for query in queries.values() for pair in query["pairs"] if pair["kept"] or pair["is_positive"]]
     videos = {video_id: _video(desk, video_id) for video_id in dict.fromkeys(pair["video_id"] for pair in pairs)}
     about = {
-        **desk.about(),
+        **about,
         "counts": {of: len(rows) for of, rows in lists.items()},
         "part": f"{len(lists['groups']):,} of {desk.lookup.tables.count('ranking'):,} groups, {SORTS['doubt']}",
     }

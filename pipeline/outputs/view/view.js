@@ -1,7 +1,7 @@
 // The page of `hardquery view`. All text is put in as text, never as HTML; the state is in the address after "#".
 "use strict";
 
-const TABS = { groups: "Groups", pairs: "Judged pairs", dropped: "Queries left out", rejections: "Rejections", failures: "Failures" };
+const TABS = { groups: "Groups", pairs: "Judged pairs", by_video: "Queries that look alike", dropped: "Queries left out", rejections: "Rejections", failures: "Failures" };
 const at = (id) => document.getElementById(id);
 let about, state, rows = [], shown = null, current = 0;
 
@@ -82,7 +82,8 @@ async function showList(before) {
   if (s !== state) return;
   rows = found.rows;
   at("search").value = s.search;
-  at("sort-field").hidden = !["groups", "pairs"].includes(s.of);
+  at("sort-field").hidden = !["groups", "pairs", "by_video"].includes(s.of);
+  for (const option of at("sort").options) option.hidden = option.value === "rank" && s.of === "by_video";
   at("sort").value = s.sort;
   if (!before || before.of !== s.of) showFacets(s.of).catch((error) => say(error.message)); else setFacets();
   const last = s.first + rows.length;
@@ -98,6 +99,7 @@ function showRow(row) {
   const facts = {
     groups: () => [row.file, row.query_type, row.variant || row.source, Number.isFinite(margin) ? `least |margin| ${margin.toFixed(1)}` : null],
     pairs: () => [row.file, words(row.stratum), `judged ${row.label}`, nats(row.delta), row.rank ? `rank ${row.rank}` : null, row.reason],
+    by_video: () => [row.file, `${row.others} that ${row.others === 1 ? "looks" : "look"} like it`, row.edits.map(words).join(", "), Number.isFinite(margin) ? `least |margin| ${margin.toFixed(1)}` : null],
     dropped: () => [row.file, `${row.stage}: ${row.reason}`, row.detail],
     rejections: () => [row.file, `${row.stage}/${row.step}: ${row.reason}`, row.detail],
     failures: () => [`${row.stage}/${row.step}: ${row.error_class}`, row.message],
@@ -152,9 +154,14 @@ async function showQuery() {
       (query.cited || []).length ? el("p", { class: "small", dir: "auto" }, el("b", {}, "Cites "), query.cited.join(" · ")) : null,
       actions("", query, "bad query")),
     el("div", { class: "candidates" }, ...kept.map(showCandidate)),
+    query.look_alikes.length ? el("section", { class: "card" }, el("h3", {}, "Queries that look like it, and its video does not answer"), el("ul", { class: "plain" }, ...query.look_alikes.map(showLookAlike))) : "",
     others.length ? el("details", { ontoggle: (event) => { if (event.target.open && !event.target.querySelector(".candidate")) event.target.append(el("div", { class: "candidates" }, ...others.map(showCandidate))); } }, el("summary", {}, `${others.length} other judged ${others.length === 1 ? "pair" : "pairs"}, not in the group`)) : "");
   markCurrent();
   at("detail").scrollTop = 0;
+}
+
+function showLookAlike(other) {
+  return el("li", {}, el("b", { dir: "auto" }, other.query), el("p", { class: "small soft" }, [words(other.edit), `judged ${other.teacher_label}`, nats(other.delta), other.query_id].join(" · ")), other.rationale ? el("p", { class: "small", dir: "auto" }, other.rationale) : "");
 }
 
 function showCandidate(pair) {
@@ -317,7 +324,7 @@ async function begin() {
   if (about.blind) return beginBlind();
   at("labels-name").textContent = about.labels;
   at("sort").replaceChildren(...Object.entries(about.sorts).map(([name, said]) => el("option", { value: name }, said)), el("option", { value: "" }, "as stored"));
-  at("tabs").replaceChildren(...Object.entries(TABS).filter(([of]) => !offline || of in offline.lists).map(([of, name]) => el("a", { href: `#of=${of}`, "data-of": of }, name, about.counts[of] === undefined ? "" : el("span", { class: "soft small" }, ` ${about.counts[of].toLocaleString()}`))));
+  at("tabs").replaceChildren(...Object.entries(TABS).filter(([of]) => (offline ? of in offline.lists : of === "dropped" || of in about.counts)).map(([of, name]) => el("a", { href: `#of=${of}`, "data-of": of }, name, about.counts[of] === undefined ? "" : el("span", { class: "soft small" }, ` ${about.counts[of].toLocaleString()}`))));
   at("filters").addEventListener("submit", (event) => { event.preventDefault(); go({ search: at("search").value.trim(), first: 0, q: "" }); });
   at("search").addEventListener("change", () => go({ search: at("search").value.trim(), first: 0, q: "" }));
   at("sort").addEventListener("change", () => go({ sort: at("sort").value, first: 0, q: "" }));
