@@ -357,7 +357,7 @@ def test_the_story_of_a_query_tells_what_looks_like_it(tmp_path):
     told = " ".join("\n".join(the_group_of_its_video(Tables(str(tmp_path), tuple(files)), "q1")).split())
 
     assert "verified by scripted 1" in told
-    assert "year which bridge in Lyon did the flood of 2021 close no, margin -4.00: Another year." in told
+    assert f"year which bridge in Lyon did the flood of 2021 close ({one.query_id}) no, margin -4.00: Another" in told
     assert list(the_group_of_its_video(Tables(str(tmp_path), tuple(files)), "q2")) == []
 
 

@@ -96,8 +96,8 @@ def _verify(
 
     def told(loss: Loss, step: str, what: str) -> beam.pvalue.TaggedOutput:
         advance("verify", loss.kind)
-        about = {"video_id": written.video_id, "query_id": written.query_id, "uri": ""}
-        return lost(replace(loss, step=step, detail=f"{what} ({loss.detail})", **about))
+        detail, of_video, of_query = f"{what} ({loss.detail})", written.video_id, written.query_id
+        return lost(replace(loss, step=step, detail=detail, video_id=of_video, query_id=of_query, uri=""))
 
     kept = []
     for query in written.queries:
