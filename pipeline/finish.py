@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from pipeline.emit import CAME_TO, COUNTS, QRELS, Counts
+from pipeline.emit import COUNTS, QRELS, Counts
 from pipeline.outputs.errors import StepLost, UnsoundOutput
 from pipeline.outputs.lock import Confirm
 from pipeline.outputs.manifest import Manifest, RunInfo, has_manifest, read_manifest
@@ -102,8 +102,13 @@ def finish(output: str, submitted: Submitted) -> tuple[Manifest, list[Line]]:
     for name in (*run_files(runs_of(info.recipe)), QRELS):
         join_parts(staging, name, submitted.parts)
     elapsed_s = (datetime.now(UTC) - datetime.fromisoformat(info.created)).total_seconds()
-    came_to = {name: next(iter(getattr(counts, name)), None) for name in CAME_TO}
-    info = replace(info, elapsed_s=round(elapsed_s, 1), work=work, **came_to)
+    info = replace(
+        info,
+        elapsed_s=round(elapsed_s, 1),
+        work=work,
+        thresholds=next(iter(counts.thresholds), None),
+        margin=next(iter(counts.margin), None),
+    )
     manifest = complete(staging, info, counts.files)
     delete([join(staging, COUNTS)])  # what is left is the output, and can be looked at as one
     return manifest, lines

@@ -24,8 +24,12 @@ _SHARING_A_WORD = 0.32  # of the videos of its split, those that BM25 finds for 
 
 _WORDINGS = 2  # in which a verifier is asked
 
+AT_HAND = "synthesize/select"  # the line of the ledger that counts videos whose evidence is there
+
 # An estimate is half an order of two: what comes lies between it divided and multiplied by this.
 SPREAD = math.sqrt(2.0)
+# Before any video of the input is done, a third may come: of clips with neither speech nor text, which no header tells.
+COLD = 3.0
 
 
 @dataclass(frozen=True)
@@ -47,27 +51,33 @@ class Flow:
     prompts: float | None = None
     words_alone: bool = False
 
+    @property
+    def at_hand(self) -> int:
+        """The videos whose evidence is there to write from."""
+        return self._count(AT_HAND, "out")
+
+    def spread(self, guess: float) -> tuple[int, int]:
+        """What a guess may come to: between half an order of two below and above it where some videos are at hand."""
+        return math.ceil(guess / (SPREAD if self.at_hand else COLD)), max(1, math.floor(guess * SPREAD))
+
     def write_calls(self, videos: float) -> float:
         """Calls that so many more videos will take: as many each as those at hand, else for most of the prompts."""
-        at_hand = self._count("synthesize/select", "out")
-        return videos * (self.calls["write"] / at_hand if at_hand else self._prompts() * _WITH_EVIDENCE)
+        return videos * (self.calls["write"] / self.at_hand if self.at_hand else self._prompts() * _WITH_EVIDENCE)
 
     def judge_calls(self, videos: float, write_calls: float) -> float:
         """All calls, cached ones included, once so many more videos are there and so many more calls have written."""
-        queries = self.queries(write_calls)
         ranked = self._count("mine/filter", "out")
-        survive = self._passed("synthesize/deduplicate") * self._passed("mine/filter")
-        at_hand = self._count("synthesize/select", "out")
-        most = self.pairs_a_query(at_hand + videos)
+        queries = self.searched(write_calls) * self._passed("mine/filter")
+        most = self.pairs_a_query(self.at_hand + videos)
         if not ranked:
-            return queries * survive * most * calls_of_pair(self.ladder)
-        return queries * survive * (self.calls["judge"] / ranked) * (most / (self._candidates(at_hand) + 1.0))
+            return queries * most * calls_of_pair(self.ladder)
+        return queries * (self.calls["judge"] / ranked) * (most / (self._candidates(self.at_hand) + 1.0))
 
     def groups(self, write_calls: float) -> float:
         """All queries that become groups, once so many more calls have written some: a call each for negatives."""
         entered = self._count("curate/queries", "in") - self._count("curate/queries", "deferred")
         kept = self._count("curate/queries", "out") / entered if entered else _IN_GROUPS
-        return self.queries(write_calls) * self._passed("synthesize/deduplicate") * self._passed("mine/filter") * kept
+        return self.searched(write_calls) * self._passed("mine/filter") * kept
 
     def verify_calls(self, negatives_calls: float, ladder: Ladder) -> float:
         """All calls of the verifier, of this ladder, once so many calls have written negatives."""
@@ -94,8 +104,11 @@ class Flow:
             each = judge.necessity.share * seen if seen > 1 else 0.0
         return groups * each * calls_of_pair(self.ladder)
 
-    def queries(self, write_calls: float) -> float:
-        """All queries before mining, once so many more calls have written some."""
+    def searched(self, write_calls: float) -> float:
+        """All queries that are searched for, once so many more calls have written some."""
+        return self._queries(write_calls) * self._passed("synthesize/deduplicate")
+
+    def _queries(self, write_calls: float) -> float:
         kept, answered = self._count("synthesize/filter", "out"), self.answered["write"]
         writing = self.recipe.synthesize
         queries_a_call = kept / answered if answered else _KEPT * writing.queries_a_video / len(writing.variants)
@@ -106,9 +119,8 @@ class Flow:
 
         ``of_text`` and ``of_frames`` are how many embedders read the one and the other, which they embed whole.
         """
-        at_hand = self._count("synthesize/select", "out")
-        if at_hand:
-            return videos * self.calls["embed_video"] / at_hand
+        if self.at_hand:
+            return videos * self.calls["embed_video"] / self.at_hand
         fields = self.write_calls(1) - self._of_all()
         return videos * (of_text * max(1.0, fields) + of_frames)
 

@@ -27,7 +27,7 @@ def foretold(job: Job) -> dict[str, float]:
     nothing: Mapping[str, int] = dict.fromkeys(("write", "judge"), 0)
     flow = Flow(recipe, {}, nothing, nothing, len(job.human), job.engines.judge.ladder, words_alone=not embedders)
     prompts = videos * len(variants_of(recipe))
-    queries = flow.queries(flow.write_calls(videos))
+    queries = flow.searched(flow.write_calls(videos))
     evidence = {name: videos for name in ("asr", "ocr", "caption") if getattr(recipe.extract, name) is not None}
     hashed = {"frame_hashes": videos} if recipe.group.max_bits is not None else {}
     asked = (len(embedders) + compared_by(recipe)) * queries + test_queries(recipe, job.test_files)

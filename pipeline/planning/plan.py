@@ -15,7 +15,7 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.planning.changes import NotHeld, not_held
-from pipeline.planning.forecast import SPREAD, Counts, Flow, calls_behind, compared_by, test_queries, variants_of
+from pipeline.planning.forecast import AT_HAND, Counts, Flow, calls_behind, compared_by, test_queries, variants_of
 from pipeline.planning.panel import plan_panel
 from pipeline.planning.rate import Rate
 from pipeline.planning.step import Reason, StepPlan, step_plan
@@ -71,8 +71,9 @@ class Plan:
 
     ``media_s`` leaves out videos of ``unknown_length`` (remote ones that were never decoded, or files whose headers do
     not say), and those that are ``unreadable``: not there, no media, or known not to decode; the first of those whose
-    headers tell so are ``unreadable_files``, by name. ``untold`` are cached
-    replies of a judge without log-probabilities, which a run asks for again where its server reports them.
+    headers tell so are ``unreadable_files``, by name. ``untold`` are cached replies of a judge without
+    log-probabilities, which a run asks for again where its server reports them. ``at_hand`` are the videos whose
+    evidence is there, by which the others are estimated.
     """
 
     videos: int
@@ -83,6 +84,7 @@ class Plan:
     damage: tuple[str, ...]
     untold: int = 0
     unreadable_files: tuple[str, ...] = ()
+    at_hand: int = 0
 
 
 class CannotLook(OSError):
@@ -122,6 +124,7 @@ def make_plan(job: Job, pipeline: beam.Pipeline, run: Callable[[beam.Pipeline], 
             steps=steps,
             damage=tuple(job.journal.damage()),
             untold=counts.get("judge", {}).get(UNTOLD, 0),
+            at_hand=counts.get(AT_HAND, {}).get("out", 0),
             unreadable_files=tuple(sorted(os.path.basename(uri) for uri in unseen.unreadable)[:_NAMED]),
         )
 
@@ -179,7 +182,7 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
         answered,
         _human(job),
         ladder,
-        prompts=possible.most / seen if seen else None,
+        prompts=possible / seen if seen else None,
         words_alone=not embedders and all(stage.engine.stamp().name == "bm25" for stage in job.engines.first_stages),
     )
     waiting = unseen.having(uris, "has_video") + counts.get("extract/evidence", {}).get("deferred", 0)
@@ -194,7 +197,7 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     writing = len(distinct["write"]) + more_writing
     of_text = sum(each.reads == "text" for each in embedders)
     behind["embed_video"] = flow.embed_video_calls(waiting, of_text, len(embedders) - of_text)
-    queries = len(embedders) * flow.queries(writing) + test_queries(job.recipe, job.test_files)
+    queries = len(embedders) * flow.searched(writing) + test_queries(job.recipe, job.test_files)
     behind["embed_query"] = queries - (answered["embed_query"] - _twice(job, counts)) - len(distinct["embed_query"])
     behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow["judge"]
 
@@ -227,10 +230,10 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             reasons["depends on the replies before"] += after
         bounds = None
         if due and step in _GUESSED:
-            known, guess = len(distinct[step]), max(0.0, behind[step])
-            bounds = (known + math.ceil(guess / SPREAD), known + max(1, math.floor(guess * SPREAD)))
-            if step == "write" and not flow.counts.get("synthesize/select", {}).get("out"):
-                bounds = (max(possible.sure, math.ceil(possible.most / 2)), possible.most)
+            known, (least, most) = len(distinct[step]), flow.spread(max(0.0, behind[step]))
+            bounds = (known + least, known + most)
+            if step == "write" and not flow.at_hand:
+                bounds = (math.ceil(possible / 2), possible)
         exact = not (due or (step == "decode" and distinct["media"]) or after)
         plans[step] = step_plan(
             step,
@@ -247,8 +250,8 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
 
 def _twice(job: Job, counts: Counts) -> int:
     """How many vectors of queries were there to be compared with those of test queries, and again to search."""
-    compared = counts.get("synthesize/decontaminate", {})
-    return compared_by(job.recipe) * max(0, compared.get("out", 0) - compared.get("deferred", 0))
+    searched = counts.get("mine/select", {}).get("out", 0)
+    return compared_by(job.recipe) * max(0, searched - counts.get("synthesize/decontaminate", {}).get("deferred", 0))
 
 
 def _stamps(job: Job) -> dict[str, EngineStamp]:

@@ -31,10 +31,10 @@ class Unseen:
         """How many of the files may have such a stream."""
         return sum(uri in self.remote or bool(getattr(self.headers[uri], stream, False)) for uri in uris)
 
-    def evidence(self, uris: Iterable[str], variants: Sequence[Variant], entries: Iterable[ManifestEntry]) -> Possible:
-        """How many prompts of these variants the files can have evidence for, by their headers and their metadata."""
+    def evidence(self, uris: Iterable[str], variants: Sequence[Variant], entries: Iterable[ManifestEntry]) -> int:
+        """The most prompts of these variants that files can have evidence for, by their headers and their metadata."""
         titled = {entry.uri for entry in entries if entry.metadata.text}
-        most = sure = 0
+        most = 0
         for uri in uris:
             if not self.having([uri], "has_video"):
                 continue
@@ -42,16 +42,7 @@ class Unseen:
             there |= {"asr"} if self.having([uri], "has_audio") else set()
             there |= {"metadata"} if uri in titled else set()
             most += len(there.intersection(variants))
-            sure += len({"caption", "all", "request"}.intersection(variants))
-        return Possible(sure, most)
-
-
-@dataclass(frozen=True, slots=True)
-class Possible:
-    """Prompts that have evidence for sure, if the captioner says anything, and those that may have some."""
-
-    sure: int
-    most: int
+        return most
 
 
 def look_into(uris: Sequence[str], workers: int) -> Unseen:

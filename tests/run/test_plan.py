@@ -189,9 +189,9 @@ def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp
         "caption": (3, 3),
         "frame_hashes": (3, 3),
         "write": (3, 6),
-        "embed_video": (4, 7),
-        "embed_query": (7, 12),
-        "judge": (19, 36),
+        "embed_video": (2, 7),
+        "embed_query": (3, 12),
+        "judge": (9, 36),
     }
     assert not any(step["exact"] for step in found["steps"].values())
     assert reasons(found, "decode") == {"new": 4}
@@ -204,12 +204,27 @@ def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_a_cold_plan_bounds_is_what_the_run_then_does_and_the_bounds_are_near(finished, tmp_path, plan):
+def test_a_run_does_what_a_plan_bounds_and_after_a_few_videos_the_bounds_are_near(finished, tmp_path, plan):
     shutil.copy(finished / "list.jsonl", tmp_path / "list.jsonl")
     work = read_manifest(str(finished / "out")).work
 
-    for name, step in plan(tmp_path)["steps"].items():
-        assert step["least"] <= work[name]["run"] <= step["most"] <= 2 * step["least"], name
+    cold = plan(tmp_path)["steps"]
+    first = run(tmp_path, options=("--limit", "2"))
+    warm = plan(tmp_path)["steps"]
+
+    for name, step in cold.items():
+        assert step["least"] <= work[name]["run"] <= step["most"], name
+    for name, step in warm.items():
+        assert step["least"] <= work[name]["run"] - first[name] <= step["most"] <= 2 * step["least"], name
+
+
+def test_a_plan_of_an_input_of_which_nothing_is_done_says_how_to_narrow_it(finished, tmp_path, capsys):
+    shutil.copy(finished / "list.jsonl", tmp_path / "list.jsonl")
+
+    assert main(command("plan", tmp_path)) == 0
+    assert "--limit 8" in capsys.readouterr().out
+    assert main(command("plan", finished)) == 0
+    assert "--limit" not in capsys.readouterr().out
 
 
 def test_the_table_of_a_plan_is_read_at_80_columns():

@@ -163,8 +163,11 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
     # 9 queries of 6 calls, and 6 more of 4; 8/9 and then half of them stay; 3 pairs each of 3 videos, so 5 of 5
     assert flow.judge_calls(2, 4) == pytest.approx(15 * 8 / 9 / 2 * 5)
     embedded = replace(flow, calls={**flow.calls, "embed_video": 9})
-    assert (flow.queries(4), embedded.embed_video_calls(2, of_text=1, of_frames=0)) == (15, 6)  # three fields a video
+    assert embedded.embed_video_calls(2, of_text=1, of_frames=0) == 6  # three fields a video
+    assert flow.searched(4) == pytest.approx(15 * 8 / 9)
+    assert flow.spread(10) == (8, 14)
     cold = Flow(recipe, {}, {"write": 0, "judge": 0}, {"write": 0}, human=0, ladder=Ladder(()))
+    assert cold.spread(10) == (4, 14)
     assert cold.judge_calls(10, cold.write_calls(10)) == pytest.approx(10 * 5 * 0.9 * 2 * 0.8 * 5)
     assert replace(cold, calls={"embed_video": 0}).embed_video_calls(10, 1, 1) == pytest.approx(10 * (5 * 0.9 - 1 + 1))
     sampled = replace(cold, ladder=Ladder(("sampling",), samples=8))

@@ -51,14 +51,9 @@ class MarginRule(Section, frozen=True):
         require(len(given) == 1, "margin has one of relative, spread and quantile", self)
 
     def fitted(self, ways_down: Iterable[float]) -> FittedMargin:
-        """What the ``quantile`` of these comes to, a spread of 0 where there are none.
-
-        Raises:
-            InvalidRecord: the rule is no quantile.
-        """
-        require(self.quantile is not None, "margin is a quantile", self)
+        """What the ``quantile`` of these comes to, a spread of 0 where there are none."""
         ways = sorted(ways_down)
-        spread = ways[min(int(self.quantile * len(ways)), len(ways) - 1)] if ways else 0.0
+        spread = ways[min(int((self.quantile or 0.0) * len(ways)), len(ways) - 1)] if ways else 0.0
         return FittedMargin(spread, len(ways))
 
     def at(self, fitted: FittedMargin) -> MarginRule:
