@@ -54,9 +54,10 @@ class Curate(beam.PTransform):
     def expand(self, inputs: tuple[beam.PCollection, dict[str, Any], beam.PCollection]) -> dict[str, Any]:
         rankings, judged, splits = inputs
         judgements = judged["judgements"]
+        due = rankings | "Due" >> Advance("curate", "in")
         groups = (
             {
-                "queries": rankings | "Key queries" >> beam.Map(lambda one: (one.query.query_id, one.query)),
+                "queries": due | "Key queries" >> beam.Map(lambda one: (one.query.query_id, one.query)),
                 "judgements": judgements | "Key judgements" >> beam.Map(lambda one: (one.query_id, one)),
                 "waiting": judged["losses"]
                 | "Waiting" >> beam.Filter(lambda one: one.kind == "deferred")
@@ -64,6 +65,7 @@ class Curate(beam.PTransform):
                 **({"panel": judged["panel"]} if self.panel else {}),
             }
             | "Group" >> beam.CoGroupByKey()
+            | "Together" >> Advance("curate", "done")
             | "Groups" >> beam.FlatMap(_group, beam.pvalue.AsDict(splits), self.marks)
         )
         found: dict[str, beam.PCollection] = {}

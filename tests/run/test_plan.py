@@ -222,7 +222,7 @@ def test_a_plan_of_an_input_of_which_nothing_is_done_says_how_to_narrow_it(finis
     shutil.copy(finished / "list.jsonl", tmp_path / "list.jsonl")
 
     assert main(command("plan", tmp_path)) == 0
-    assert "--limit 8" in capsys.readouterr().out
+    assert "--limit 12" in capsys.readouterr().out
     assert main(command("plan", finished)) == 0
     assert "--limit" not in capsys.readouterr().out
 
