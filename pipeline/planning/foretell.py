@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.planning.forecast import Flow, calls_of_pair, variants_of
+from pipeline.planning.forecast import Flow, calls_of_pair, compared_by, test_queries, variants_of
 from pipeline.planning.panel import DOUBTFUL
 from pipeline.planning.rate import Rate
 from pipeline.run import Job
@@ -32,7 +32,8 @@ def foretold(job: Job) -> dict[str, float]:
     queries = flow.searched(flow.write_calls(videos))
     evidence = {name: videos for name in ("asr", "ocr", "caption") if getattr(recipe.extract, name) is not None}
     hashed = {"frame_hashes": videos} if recipe.group.max_bits is not None else {}
-    embedded = {"embed_video": len(embedders) * videos, "embed_query": len(embedders) * queries} if embedders else {}
+    asked = (len(embedders) + compared_by(recipe)) * queries + test_queries(recipe, job.test_files)
+    embedded = {"embed_video": len(embedders) * videos, "embed_query": asked} if embedders else {}
     counts = {"decode": videos, **evidence, **hashed, "write": prompts, **embedded}
     pairs = queries * flow.pairs_a_query(videos)
     again = {"panel": DOUBTFUL * pairs * len(job.engines.panel)} if job.engines.panel else {}
