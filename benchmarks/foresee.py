@@ -75,7 +75,7 @@ def main() -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--input", type=Path, default=ROOT / "samples" / "manifest.jsonl", help="as of hardquery run")
     which.add_argument("--simulated", type=int, metavar="N", help="so many videos of benchmarks/simulated.py")
-    parser.add_argument("--limit", type=int, default=8, help="videos that are done before the second plan (8)")
+    parser.add_argument("--limit", type=int, default=12, help="videos that are done before the second plan (12)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="foresee-") as name:
         folder = Path(name)

@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ from trainer.data.shards import Shards
 from trainer.evaluate import mean, per_query
 from trainer.model.losses import Targets, ranking_loss
 from transforms.engines.bm25 import Bm25
+
+T = TypeVar("T")
 
 COLOURS, FLOORS, DIRECTIONS = ("red", "green", "blue"), ("black", "pink"), ("left", "right", "up", "down")
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
@@ -305,13 +308,14 @@ def table(found: Sequence[Mapping[str, Outcome]]) -> str:
     lines = [f"| negatives | nDCG@10 | look-alikes | {' | '.join(kinds)} |", "|---|" + "---:|" * (2 + len(kinds))]
     for arm in ARMS:
         mine = [one[arm] for one in found]
-        cells = [_cell([one.ndcg for one in mine]), _cell([one.accuracy for one in mine])]
-        cells += [_cell([one.by_kind[kind] for one in mine]) for kind in kinds]
+        cells = [cell([one.ndcg for one in mine]), cell([one.accuracy for one in mine])]
+        cells += [cell([one.by_kind[kind] for one in mine]) for kind in kinds]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(values: Sequence[float]) -> str:
+def cell(values: Sequence[float]) -> str:
+    """Their mean, and their standard deviation where there are several."""
     return f"{fmean(values):.3f}" + (f" (±{stdev(values):.3f})" if len(values) > 1 else "")
 
 
@@ -319,18 +323,24 @@ def _say(text: str) -> None:
     print(f"[{time.process_time():5.0f} CPU s] {text}", file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def over_seeds(description: str | None, measure: Callable[[Path, int, int], T]) -> tuple[list[T], int]:
+    """What is measured of each seed that the command line asks for, and how many clips of a kind it asks for."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--clips-each", type=int, default=4, help="of a kind, to train on: 24 times as many")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = [outcomes(Path(folder), seed, arguments.clips_each) for seed in range(arguments.seeds)]
+        found = [measure(Path(folder), seed, arguments.clips_each) for seed in range(arguments.seeds)]
+    return found, arguments.clips_each
+
+
+def main() -> None:
+    """Print the table."""
+    found, clips_each = over_seeds(__doc__, outcomes)
     print(table(found))
-    first = _cell([first_stage(seed, arguments.clips_each) for seed in range(arguments.seeds)])
-    print(f"\nfirst stage: {first}; {time.process_time():.0f} CPU s for {arguments.seeds} seeds")
+    first = cell([first_stage(seed, clips_each) for seed in range(len(found))])
+    print(f"\nfirst stage: {first}; {time.process_time():.0f} CPU s for {len(found)} seeds")
 
 
 if __name__ == "__main__":

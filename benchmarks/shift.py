@@ -8,21 +8,29 @@ which tell colour and floor, or pictures, which tell the direction as well.
 
 from __future__ import annotations
 
-import argparse
 import random
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
 import torch
 
 from benchmarks.balls import Ball, Clip, best_negatives, candidate, video_row, write_output
-from benchmarks.negative_queries import COLOURS, DIRECTIONS, FLOORS, Pixels, Reranker, World, make_world, trained
+from benchmarks.negative_queries import (
+    COLOURS,
+    DIRECTIONS,
+    FLOORS,
+    Pixels,
+    Reranker,
+    World,
+    cell,
+    make_world,
+    over_seeds,
+    trained,
+)
 from schemas.example import Example
 from schemas.query import Candidate
 from trainer.evaluate import mean, per_query
@@ -146,24 +154,17 @@ def table(found: Sequence[Mapping[tuple[str, str], float]], arms: Sequence[str],
     for arm in arms:
         cells = []
         for test in tests:
-            values = [one[arm, test] for one in found]
-            cells.append(f"{fmean(values):.3f}" + (f" (±{stdev(values):.3f})" if len(values) > 1 else ""))
+            cells.append(cell([one[arm, test] for one in found]))
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--clips-each", type=int, default=4, help="of a kind, to train on: 24 times as many")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        found = [outcomes(Path(folder), seed, arguments.clips_each) for seed in range(arguments.seeds)]
+    found, _ = over_seeds(__doc__, outcomes)
     print(table(found, list(TRAINED_ON), list(WRITERS)))
     print("\n" + table(found, list(VARIANTS_TRAINED_ON), VARIANTS))
-    print(f"\n{time.process_time():.0f} CPU s for {arguments.seeds} seeds")
+    print(f"\n{time.process_time():.0f} CPU s for {len(found)} seeds")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ What each says follows from the file's name or from the text it is given, so tha
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import random
+import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,15 +64,31 @@ def make_corpus(folder: Path, videos: int) -> Path:
     """Put so many files, each its own bytes, and a manifest of them into the folder; returns the manifest."""
     files, manifest = folder / "videos", folder / "manifest.jsonl"
     files.mkdir(parents=True)
+    clip = _clip()
     with manifest.open("w") as lines:
         for number in range(videos):
             path = files / f"{number:07d}.mp4"
-            path.write_text(path.name)
+            named = path.name.encode()
+            path.write_bytes(clip + struct.pack(">I4s", 8 + len(named), b"free") + named)
             draw = random.Random(f"about {number}")
             about = {"video_id": path.stem, "uri": f"videos/{path.name}"}
             about |= {"title": " ".join(_said(draw, 6)), "description": " ".join(_said(draw, _A_DESCRIPTION))}
             lines.write(json.dumps(about) + "\n")
     return manifest
+
+
+def _clip() -> bytes:
+    """A video of two black frames, with headers that a plan can read."""
+    import av
+
+    made = io.BytesIO()
+    with av.open(made, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=1)
+        stream.width = stream.height = 32
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")))
+        container.mux(stream.encode())
+    return made.getvalue()
 
 
 @cache

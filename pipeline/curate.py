@@ -15,7 +15,7 @@ import apache_beam as beam
 from pipeline.engines import Engines
 from pipeline.stage import LedgerBuilder
 from prompts.template import Template
-from schemas.example import NegativeQueries, NegativeQuery, PerceptionExample, Split
+from schemas.example import NegativeQueries, NegativeQuery, PerceptionExample, Rewording, Split
 from schemas.losses import Loss, LossKind
 from schemas.people.mark import Mark
 from schemas.query import Judgement, Opinion
@@ -54,9 +54,10 @@ class Curate(beam.PTransform):
     def expand(self, inputs: tuple[beam.PCollection, dict[str, Any], beam.PCollection]) -> dict[str, Any]:
         rankings, judged, splits = inputs
         judgements = judged["judgements"]
+        due = rankings | "Due" >> Advance("curate", "in")
         groups = (
             {
-                "queries": rankings | "Key queries" >> beam.Map(lambda one: (one.query.query_id, one.query)),
+                "queries": due | "Key queries" >> beam.Map(lambda one: (one.query.query_id, one.query)),
                 "judgements": judgements | "Key judgements" >> beam.Map(lambda one: (one.query_id, one)),
                 "waiting": judged["losses"]
                 | "Waiting" >> beam.Filter(lambda one: one.kind == "deferred")
@@ -64,6 +65,7 @@ class Curate(beam.PTransform):
                 **({"panel": judged["panel"]} if self.panel else {}),
             }
             | "Group" >> beam.CoGroupByKey()
+            | "Together" >> Advance("curate", "done")
             | "Groups" >> beam.FlatMap(_group, beam.pvalue.AsDict(splits), self.marks)
         )
         found: dict[str, beam.PCollection] = {}
@@ -101,7 +103,8 @@ class CurateByVideo(beam.PTransform):
         config, resources = self.config, self.engines.resources
         if self.engines.negatives is None or self.engines.verifier is None:
             raise ValueError("negative queries need who writes and who verifies them")
-        write = WriteNegatives(self.engines.negatives, self.journal, config.queries, self.seed, self.writer)
+        engine = self.engines.negatives
+        write = WriteNegatives(engine, self.journal, config.queries, self.seed, self.writer, config.reworded)
         due = examples | "Due" >> Advance("negatives", "in") | "Spread" >> beam.Reshuffle()
         written = place(due, "Write", write, resources.get("negatives"))
         self.ledger.works.append(written[WORK])
@@ -122,16 +125,25 @@ class CurateByVideo(beam.PTransform):
         asked = filtered.written | "Asked" >> beam.FlatMap(_queries)
         denied = verified.verified | "Denied" >> beam.FlatMap(_queries)
         kept = balanced.groups | "Kept" >> beam.FlatMap(_queries)
-        _ = asked | "Due to verify" >> Advance("verify", "in")
-        _ = denied | "Verified" >> Advance("verify", "done")
+        written_again = written.written | "Reworded" >> beam.FlatMap(_rewording)
+        asked_again = filtered.written | "Asked again" >> beam.FlatMap(_rewording)
+        affirmed = verified.verified | "Affirmed" >> beam.FlatMap(_rewording)
+        _ = (asked, asked_again) | "All asked" >> beam.Flatten() | "Due to verify" >> Advance("verify", "in")
+        _ = (denied, affirmed) | "All verified" >> beam.Flatten() | "Verified" >> Advance("verify", "done")
         self.ledger.step("synthesize", "filter negatives", drafts, asked, filtered.losses)
         self.ledger.step("judge", "verify", asked, denied, verified.losses)
         self.ledger.step("curate", "negatives", denied, kept, left_out)
+        self.ledger.step("synthesize", "filter rewordings", written_again, asked_again)
+        self.ledger.step("judge", "verify rewordings", asked_again, affirmed)
         return balanced.groups | "Examples" >> beam.FlatMap(video_examples)
 
 
 def _queries(group: NegativeQueries) -> tuple[NegativeQuery, ...]:
     return group.queries
+
+
+def _rewording(group: NegativeQueries) -> tuple[Rewording, ...]:
+    return () if group.rewording is None else (group.rewording,)
 
 
 def _part(pair: CuratedPair) -> Iterator[Any]:

@@ -90,6 +90,17 @@ class Engines:
                 return stage.engine
         raise RecipeError(f"recipe key group.vectors.run: {run} is no first stage that embeds frames")
 
+    def comparing(self, run: str) -> EmbedEngine:
+        """The engine of a first stage that compares vectors.
+
+        Raises:
+            RecipeError: the run is of another kind.
+        """
+        for stage in self.first_stages:
+            if stage.name == run and isinstance(stage.engine, EmbedEngine):
+                return stage.engine
+        raise RecipeError(f"recipe key decontaminate: {run} is no first stage that compares vectors")
+
     def by_role(self) -> Iterator[tuple[str, Any]]:
         """Every engine, by role and in the order of the pipeline."""
         for f in fields(self):
@@ -152,6 +163,9 @@ def find_engines(recipe: Recipe) -> Engines:
     require_reach(recipe, engines.judge)
     if recipe.group.vectors is not None:
         engines.seeing(recipe.group.vectors.run)
+    for test_set in recipe.decontaminate:
+        if test_set.vectors is not None:
+            engines.comparing(test_set.vectors.run)
     return engines
 
 

@@ -12,17 +12,17 @@ from pipeline.config import MineConfig
 from pipeline.engines import Engines, FirstStage
 from pipeline.stage import LedgerBuilder, merge
 from schemas.losses import Loss
-from schemas.query import Query
+from schemas.query import Query, QueryText
 from schemas.video import Video
 from transforms.journal.journal import Journal
 from transforms.ledger import LOSSES, lost
 from transforms.mine.choose_pairs import ChoosePairs, LeaveOut
-from transforms.mine.embed import embed_video
+from transforms.mine.embed import embed_query, embed_video
 from transforms.mine.filter_rankings import FilterRankings
 from transforms.mine.retrieve import Ranking, RetrieveByText, Retrieved, ranking_of
 from transforms.mine.search_vectors import RetrieveByVectors
 from transforms.progress import Advance
-from transforms.protocols.embed import EmbedEngine
+from transforms.protocols.embed import Embedding, EmbedEngine
 from transforms.search.fusion import FusionConfig, fuse
 from transforms.search.search import SearchOptions
 from transforms.storage.cache import Cache, CachedFile
@@ -42,6 +42,17 @@ class FrameVectors:
     def __call__(self, video: Video) -> CachedFile | None:
         embedded = embed_video(video, self.engine, self.cache, self.journal)
         return embedded.files[0][0] if embedded is not None else None
+
+
+@dataclass(frozen=True)
+class QueryVectors:
+    """The vectors of a query by a run, which are made unless they are there."""
+
+    engine: EmbedEngine
+    journal: Journal
+
+    def __call__(self, query: QueryText) -> Embedding:
+        return embed_query(query, self.engine, self.journal)
 
 
 @dataclass

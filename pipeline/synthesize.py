@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,13 @@ import apache_beam as beam
 
 from pipeline.config import SynthesizeConfig
 from pipeline.engines import Engines
-from pipeline.stage import LedgerBuilder
+from pipeline.mine import QueryVectors
+from pipeline.stage import LedgerBuilder, merge
 from prompts.template import Template
 from schemas.losses import Loss
 from schemas.query import Query
 from schemas.video import Video
+from transforms.decontaminate.alike import DECONTAMINATE, DropAlike, tests_step
 from transforms.decontaminate.decontaminate import DropTestQueries
 from transforms.decontaminate.test_sets import TestSet
 from transforms.join import JoinVideos
@@ -84,13 +87,32 @@ class Synthesize(beam.PTransform):
 
         together = (kept, human) | "With people's" >> beam.Flatten()
         if self.test_sets:
-            given, clean = together, together | "Decontaminate" >> DropTestQueries(self.test_sets)
-            together = clean.queries
-            self.ledger.step("synthesize", "decontaminate", given, together, clean.losses)
+            together = self._decontaminated(together)
         near = DropNearDuplicates(config.filters.near_duplicate_jaccard)
         distinct = (together, splits) | "Near duplicates" >> near
         self.ledger.step("synthesize", "deduplicate", together, distinct.queries, distinct.losses)
         return {"written": written.queries, "queries": distinct.queries}
+
+    def _decontaminated(self, given: beam.PCollection) -> beam.PCollection:
+        """The queries of which no test set has any: by words, and then by the vectors of each run that one names."""
+        clean = given | "Decontaminate" >> DropTestQueries(self.test_sets)
+        queries, losses = clean.queries, [clean.losses]
+        by_run: defaultdict[str, list[TestSet]] = defaultdict(list)
+        for one in self.test_sets:
+            if one.vectors is not None:
+                by_run[one.vectors.run].append(one)
+        for run, sets in by_run.items():
+            engine = self.engines.comparing(run)
+            drop = DropAlike(run, sets, QueryVectors(engine, self.journal), engine, self.journal)
+            apart = queries | f"Alike by {run}" >> drop
+            queries = apart["queries"]
+            losses.append(apart["losses"])
+            self.ledger.works.append(apart[WORK])
+            step = tests_step(run)
+            self.ledger.step("synthesize", step, apart["tests"], apart["embedded"], apart["unembedded"])
+        all_losses = merge(losses, "All decontaminated", given.pipeline)
+        self.ledger.step("synthesize", DECONTAMINATE, given, queries, all_losses)
+        return queries
 
 
 def query_order(query: Query) -> str:

@@ -13,8 +13,13 @@ from schemas.check import read_plain
 T = TypeVar("T")
 
 
-class _Reply(msgspec.Struct, Generic[T]):
+class ListReply(msgspec.Struct, Generic[T]):
+    """The one object of a reply, which may hold more than its list."""
+
     queries: list[T]
+
+
+R = TypeVar("R", bound=ListReply[Any])
 
 
 def list_schema(items: dict[str, Any], most: int) -> dict[str, Any]:
@@ -28,7 +33,12 @@ def object_schema(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_queries(reply: str, item: type[T]) -> list[T]:
-    """The queries of a reply as records of a kind, in its order: bare JSON or fenced, after thinking or introduction.
+    """The queries of a reply as records of a kind, in its order; see ``read_reply``."""
+    return read_reply(reply, ListReply[item]).queries  # type: ignore[valid-type]
+
+
+def read_reply(reply: str, kind: type[R]) -> R:
+    """The object of a reply as a record of a kind: bare JSON or fenced, after thinking or introduction.
 
     Raises:
         UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries" or "two answers" (that
@@ -36,12 +46,12 @@ def read_queries(reply: str, item: type[T]) -> list[T]:
     """
     _, answer = split_thinking(reply)
     try:
-        found: _Reply[T] = read_plain(_find(answer), _Reply[item])  # type: ignore[valid-type]
+        found = read_plain(_find(answer), kind)
     except msgspec.ValidationError as error:
         raise UnparsableReply("wrong schema", str(error)) from error
     if not found.queries:
         raise UnparsableReply("no queries")
-    return found.queries
+    return found
 
 
 def require_characters(*texts: str) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+
+import apache_beam as beam
+from apache_beam.runners.runner import PipelineResult
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.standing import standing
@@ -13,7 +17,7 @@ from pipeline.planning.plan import Plan, make_plan
 from pipeline.run import execute, given_of
 from runners import local
 from runners.console.kept import Looking, StatusFile
-from runners.console.progress import View
+from runners.console.progress import QUIET_S, View
 from runners.console.progress import watch as show_in
 from runners.job import Prepared
 from runners.remote.submit import Say, run_remote
@@ -51,7 +55,15 @@ def run(prepared: Prepared, views: Sequence[View] = (), say: Say = print) -> Fin
     if (remote := prepared.remote) is not None:
         return Finished(*run_remote(job, remote.chosen, remote.request, say, watch))
     pipeline, name = local.make_pipeline(options), local.runner_name(options)
-    return Finished(*execute(job, pipeline, runner=name, run=lambda pipeline: local.run(pipeline, watch)))
+    began_s = time.monotonic()
+
+    def work(pipeline: beam.Pipeline) -> PipelineResult:
+        result = local.run(pipeline, watch)
+        if time.monotonic() - began_s > QUIET_S:  # of a run that takes long this takes minutes, too
+            say("all shards are written: they are checked, and published")
+        return result
+
+    return Finished(*execute(job, pipeline, runner=name, run=work))
 
 
 def left_alone(prepared: Prepared) -> Finished | None:

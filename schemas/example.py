@@ -120,21 +120,36 @@ class NegativeQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewording:
+    """A true query in other words; ``judgement`` is its verifier's less sure yes, None before that was asked."""
+
+    text: str
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NegativeQueries:
     """The queries that were written to look like that of an example, and are left of them so far, in their order.
 
-    ``verifier`` is who was asked whether the example's own video answers them, None before.
+    ``verifier`` is who was asked whether the example's own video answers them, None before. ``rewording`` is to take
+    the place of the example's query, if any is.
     """
 
     example: Example
     writer: EngineStamp
     queries: tuple[NegativeQuery, ...]
     verifier: EngineStamp | None = None
+    rewording: Rewording | None = None
 
     @property
     def query_id(self) -> str:
         """The query that they look like."""
         return self.example.query_id
+
+    @property
+    def true_text(self) -> str:
+        """The query that the video answers, in the words in which it stands beside these."""
+        return self.rewording.text if self.rewording is not None else self.example.query
 
     @property
     def video_id(self) -> str:
@@ -181,7 +196,8 @@ class VideoExample:
     """A ranking example of one video: the query that it answers first, then queries that look like it and are not.
 
     ``query_id`` is that of the true query, which is in the example of that id as well. ``writer`` wrote the others,
-    ``verifier`` found that the video does not answer them.
+    ``verifier`` found that the video does not answer them. Where the true query stands here in other words, which the
+    writer put it in and the verifier said yes to, ``reworded_from`` is how it was put.
     """
 
     query_id: str
@@ -190,6 +206,7 @@ class VideoExample:
     writer: EngineStamp
     verifier: EngineStamp
     candidates: tuple[QueryCandidate, ...]
+    reworded_from: str | None = None
 
     def __post_init__(self) -> None:
         require_one_of("split", self.split, SPLITS)
@@ -197,6 +214,7 @@ class VideoExample:
         require(labels[:1] == [1] and sum(labels) == 1 < len(labels), "the true query, then its negatives", labels)
         require(self.candidates[0].query_id == self.query_id, "the true query comes first", self.query_id)
         texts = [candidate.query.casefold() for candidate in self.candidates]
+        texts += [self.reworded_from.casefold()] if self.reworded_from else []
         require(len(set(texts)) == len(texts), "a query is a candidate only once", texts)
 
 

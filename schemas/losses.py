@@ -8,10 +8,10 @@ from typing import Literal, get_args
 from schemas.check import require, require_one_of, require_text
 
 STAGES = ("extract", "synthesize", "mine", "judge", "curate", "emit")
-OF_NEGATIVES = frozenset({"negatives", "filter negatives", "verify"})
+OF_NEGATIVES = frozenset({"negatives", "filter negatives", "verify", "filter rewordings", "verify rewordings"})
 """The steps that lose negative queries; their losses are told under the query that these look like."""
 
-STEPS_OF_JUDGE = ("judge", "verify", "necessity")
+STEPS_OF_JUDGE = ("judge", "verify", "verify rewordings", "necessity")
 """The steps of the stage judge, besides one for each further judge, which bears its name."""
 
 LossKind = Literal["rejected", "failed", "deferred"]

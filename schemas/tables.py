@@ -211,6 +211,7 @@ RANKING_BY_VIDEO = pa.schema(
         ("video_id", pa.string()),
         ("writer", _ENGINE),
         ("verifier", _ENGINE),
+        ("reworded_from", pa.string()),
         (
             "candidates",
             pa.list_(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.config import Recipe
 from pipeline.planning.changes import NotHeld
 from schemas.query import Variant
 from schemas.video import MODALITIES, Modality
+from transforms.decontaminate.test_sets import TestFile
 from transforms.protocols.teacher import Ladder
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -84,7 +85,8 @@ class Flow:
         if config is None:
             return 0.0
         replies = self._count("synthesize/negatives", "out")
-        each = self._count("judge/verify", "in") / replies if replies else _KEPT * config.queries
+        asked = self._count("judge/verify", "in") + self._count("judge/verify rewordings", "in")
+        each = asked / replies if replies else _KEPT * (config.queries + config.reworded)
         first = "prior" if ladder.prior else "label_only"
         return negatives_calls * each * _WORDINGS * (1 + calls_to_follow(ladder, first))
 
@@ -182,6 +184,17 @@ def calls_to_follow(ladder: Ladder, asked: str) -> int:
     if asked not in ("label_only", "logprobs", "logprobs_exact"):
         return 0
     return {"logprobs_prefill": 1, "verbalized": 1, "sampling": ladder.samples}.get("".join(ladder.rungs[:1]), 0)
+
+
+def test_queries(recipe: Recipe, files: Iterable[TestFile]) -> int:
+    """How many queries of test sets are embedded, to compare others with them."""
+    alike = {each.name for each in recipe.decontaminate if each.vectors is not None}
+    return sum(file.entries for file in files if file.kind == "queries" and file.test_set in alike)
+
+
+def compared_by(recipe: Recipe) -> int:
+    """By how many first stages queries are compared with those of test sets, before they search."""
+    return len({each.vectors.run for each in recipe.decontaminate if each.vectors is not None})
 
 
 def variants_of(recipe: Recipe) -> list[Variant]:

@@ -15,7 +15,7 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.planning.changes import NotHeld, not_held
-from pipeline.planning.forecast import AT_HAND, Counts, Flow, calls_behind, variants_of
+from pipeline.planning.forecast import AT_HAND, Counts, Flow, calls_behind, compared_by, test_queries, variants_of
 from pipeline.planning.panel import plan_panel
 from pipeline.planning.rate import Rate
 from pipeline.planning.step import Reason, StepPlan, step_plan
@@ -197,8 +197,8 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
     writing = len(distinct["write"]) + more_writing
     of_text = sum(each.reads == "text" for each in embedders)
     behind["embed_video"] = flow.embed_video_calls(waiting, of_text, len(embedders) - of_text)
-    queries = len(embedders) * flow.searched(writing)
-    behind["embed_query"] = queries - answered["embed_query"] - len(distinct["embed_query"])
+    queries = len(embedders) * flow.searched(writing) + test_queries(job.recipe, job.test_files)
+    behind["embed_query"] = queries - (answered["embed_query"] - _twice(job, counts)) - len(distinct["embed_query"])
     behind["judge"] = flow.judge_calls(waiting, writing) - answered["judge"] - len(distinct["judge"]) - follow["judge"]
 
     behind["negatives"] = flow.groups(writing) - calls["negatives"]
@@ -246,6 +246,12 @@ def _steps(job: Job, counts: Counts, misses: Mapping[str, list[NotHeld]], unseen
             bounds=bounds,
         )
     return tuple(plans.values())
+
+
+def _twice(job: Job, counts: Counts) -> int:
+    """How many vectors of queries were there to be compared with those of test queries, and again to search."""
+    searched = counts.get("mine/select", {}).get("out", 0)
+    return compared_by(job.recipe) * max(0, searched - counts.get("synthesize/decontaminate", {}).get("deferred", 0))
 
 
 def _stamps(job: Job) -> dict[str, EngineStamp]:

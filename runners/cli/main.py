@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from runners.beam_flags import split_flags
-from runners.cli import asr_check, audit, cache, evaluate, outputs, rerank, retrieve, train
+from runners.cli import asr_check, audit, cache, outputs
 from runners.cli.errors import RUN_ERROR, USAGE_ERROR, BrokenOff, UsageError
 from runners.cli.left_out import leave_out
+from runners.cli.models import evaluate, matrix, rerank, retrieve, train
 from runners.cli.parser import Parser
 from runners.cli.runs import batch, demo, engines, finish, recipes, run, status
 from runners.cli.shells import completion
@@ -22,7 +23,7 @@ from transforms.storage.address import local_path
 _COMMANDS = (
     *(demo, recipes, engines, run, status, finish),
     *(outputs, audit, asr_check, batch, cache),
-    *(train, rerank, retrieve, evaluate),
+    *(train, rerank, retrieve, evaluate, matrix),
 )  # in the order of the help
 OF_RUNS = ("apache_beam", "bm25s", "pebble", "py3langid", "snowballstemmer")  # packages that trainers do without
 RUNS = ("run", "plan", "demo")  # commands that take options of Beam
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hardquery: {error}: pip install 'hardquery[run]'", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
-        continued = "; the same command continues" if command in ("run", "demo", "train", "rerank") else ""
+        continued = "; the same command continues" if command in ("run", "demo", "train", "rerank", "matrix") else ""
         print(f"hardquery: interrupted{continued}", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -21,6 +21,7 @@ STEPS: Mapping[str, str] = {
     "retrieve": "queries searched",
     "judge": "pairs judged",
     "panel": "doubtful pairs judged again",
+    "curate": "queries curated",
     "negatives": "prompts answered (negative queries)",
     "verify": "negative queries verified",
     "necessity": "positives judged without a modality",
@@ -38,12 +39,14 @@ _BEFORE: Mapping[str, tuple[str, ...]] = {
     "retrieve": ("write",),
     "judge": ("retrieve",),
     "panel": ("judge",),
+    "curate": ("judge", "panel"),
     "negatives": ("write", "judge"),
     "verify": ("negatives",),
     "necessity": ("judge", "panel"),
 }
 # Steps that are given an item when they have done the one before: all are known once the step named has begun.
 _STREAMED: Mapping[str, str] = {"retrieve": "judge"}
+_KNOWN = ("decode", "emit")  # of these all is known beforehand
 _TELLING_S = 1.0  # a rate over less than that says nothing
 
 
@@ -112,8 +115,8 @@ def outlook(
         exact = count.given > 0 and all(each.over for each in before)
         if (after := _STREAMED.get(step)) is not None and count.due <= count.ended + 1:
             exact = exact and counts.get(after, StepCount()).ended > 0
-        if step == "decode" and step in foretold:
-            exact, due = True, max(count.due, round(foretold[step]))
+        if step in _KNOWN and step in foretold:
+            exact, due = step == "decode" or count.ended > 0, max(count.due, round(foretold[step]))
         else:
             due = count.due if exact else max(count.due, round(foretold.get(step, 0) * scale))
         if exact and foretold.get(step):

@@ -20,6 +20,7 @@ from schemas.visible import UNREADABLE, visible
 from transforms import progress
 
 TICK_S = 0.25
+QUIET_S = 60.0  # after so long people ask whether a run is still at work
 
 
 class View:
@@ -77,13 +78,14 @@ class LiveTable(View):
 
 
 class PlainLines(View):
-    """A line a step, where it has moved, every ten seconds."""
+    """A line a step, where it has moved, every ten seconds; the time every minute in any case."""
 
     every = round(10 / TICK_S)
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self._say = say
         self._shown: Mapping[str, StepOutlook] = {}
+        self._told_s = 0.0
 
     def show(self, seen: Outlook, said: Sequence[str]) -> None:
         """What was said, what has moved, and the time."""
@@ -93,8 +95,9 @@ class PlainLines(View):
         moved = [step for name, step in now.items() if _moves(step) != _moves(self._shown.get(name))]
         for step in moved:
             self._say(step_line(step))
-        if moved:
+        if moved or seen.elapsed_s - self._told_s >= QUIET_S:
             self._say(time_line(seen))
+            self._told_s = seen.elapsed_s
         self._shown = now
 
 

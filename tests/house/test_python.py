@@ -133,7 +133,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import hardquery as hq
 print(hq.open("out").groups()[0].query_id)
-import runners.cli.rerank, runners.cli.evaluate, transforms.search.search, transforms.search.pack
+import runners.cli.models.rerank, runners.cli.models.evaluate, transforms.search.search, transforms.search.pack
 from transforms.storage.trec import read_qrels, read_run
 print(len(read_run("out/run.trec")), len(read_qrels("out/qrels.trec")))
 from runners.cli.main import main

@@ -76,4 +76,6 @@ def test_a_run_that_was_not_looked_at_foretells_its_items_from_its_videos_and_it
     assert counts["write"] == 20  # nobody can be asked by what was not heard
     assert counts["embed_query"] == counts["retrieve"]
     assert counts["judge"] == counts["retrieve"] * 6
-    assert [seconds_each(job, step) for step in counts] == [None] * len(counts)
+    assert counts["emit"] == 9  # one of each table, or of each split of one
+    machinery = {step: counts["judge"] * 2e-4 / counts[step] for step in ("curate", "emit")}
+    assert {step: seconds_each(job, step) for step in counts} == dict.fromkeys(counts) | machinery

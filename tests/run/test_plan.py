@@ -156,6 +156,18 @@ def test_a_new_query_prompt_embeds_the_queries_anew_and_no_document_and_the_plan
     assert to_run(after) == NOTHING
 
 
+def test_a_plan_foretells_the_test_queries_to_embed_and_nothing_else(done, plan):
+    (done / "tests.tsv").write_text("t1\trocket at night\nt2\tgoat on a roof\n")
+    rule = {"name": "bench", "queries": str(done / "tests.tsv"), "vectors": {"run": "dense", "cosine": 1.0}}
+    setting = f"decontaminate={json.dumps([rule])}"
+
+    before, made, after = plan(done, setting), run(done, setting), plan(done, setting)
+
+    assert to_run(before)["embed_query"] == made["embed_query"] == 2
+    assert to_run(after) == {**NOTHING, "judge": 0}
+    assert all(step["exact"] for step in after["steps"].values())
+
+
 def test_a_cold_plan_is_an_estimate_writes_nothing_and_needs_no_key(samples, tmp_path, monkeypatch, plan):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "bad.mp4").write_text("not a video")
@@ -210,7 +222,7 @@ def test_a_plan_of_an_input_of_which_nothing_is_done_says_how_to_narrow_it(finis
     shutil.copy(finished / "list.jsonl", tmp_path / "list.jsonl")
 
     assert main(command("plan", tmp_path)) == 0
-    assert "--limit 8" in capsys.readouterr().out
+    assert "--limit 12" in capsys.readouterr().out
     assert main(command("plan", finished)) == 0
     assert "--limit" not in capsys.readouterr().out
 

@@ -144,6 +144,28 @@ def test_a_rate_over_no_time_is_not_shown():
     assert (step.ended, step.due) == (39, 39)
 
 
+def test_shards_are_known_beforehand_whatever_came_of_the_videos_and_shown_once_one_is_written():
+    counts = {"decode": counted(10, 5, 4.0, failed=5), "retrieve": counted(20, 20, 2.0), "judge": counted(9, 9, 2.0)}
+    foretold = {"decode": 10, "retrieve": 80, "judge": 800, "curate": 80, "emit": 12}
+
+    before = outlook({**counts, "curate": counted(20, 5, 1.0)}, foretold, {"emit": 0.5}.get)
+    after = outlook({**counts, "curate": counted(20, 20, 4.0), "emit": counted(0, 3, 2.0)}, foretold, never)
+
+    assert before.left_s == 15 * 0.2 + 12 * 0.5
+    assert [step.step for step in before.begun][-1] == "curate"
+    assert [(step.ended, step.due, step.exact) for step in after.begun][-1] == (3, 12, True)
+
+
+def test_a_run_in_which_nothing_moves_says_every_minute_that_it_is_there():
+    lines = []
+    view = PlainLines(lines.append)
+
+    for elapsed_s in (30.0, 65.0, 90.0, 125.0):
+        view.show(outlook({}, {}, never, elapsed_s), [])
+
+    assert lines == ["1 min 5 s so far", "2 min 5 s so far"]
+
+
 def test_what_was_spent_is_said_once_there_is_any():
     bill = Bill(calls=1200, tokens=3_400_000, dollars=1.5)
 

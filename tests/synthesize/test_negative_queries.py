@@ -22,7 +22,7 @@ from prompts.negative_queries import negatives_prompt, negatives_schema, parse_n
 from prompts.reply import UnparsableReply
 from prompts.template import load_template
 from schemas.check import InvalidRecord
-from schemas.example import EDITS, Example, ExampleCandidate, NegativeQueries, NegativeQuery, VideoExample
+from schemas.example import EDITS, Example, ExampleCandidate, NegativeQueries, NegativeQuery, Rewording, VideoExample
 from schemas.query import Judgement, Margin
 from schemas.tables import row_of
 from schemas.video import AsrSegment, EngineStamp, Evidence
@@ -42,6 +42,7 @@ from transforms.synthesize.negative_queries import (
     NegativeQueriesConfig,
     _filter,
     _write,
+    is_no_rewording,
     reject_reason,
     write_negatives,
 )
@@ -74,8 +75,9 @@ def group(*negatives, example=None):
     return NegativeQueries(example or example_of(), STAMP, negatives)
 
 
-def reply(*queries):
-    return json.dumps({"queries": [{"change": "c", "edit": edit, "query": text} for edit, text in queries]})
+def reply(*queries, reworded=""):
+    written = [{"change": "c", "edit": edit, "query": text} for edit, text in queries]
+    return json.dumps({"reworded": reworded, "queries": written})
 
 
 def parted(outputs):
@@ -90,7 +92,7 @@ def test_the_writer_is_shown_the_query_and_nothing_of_its_video():
         lambda _: TeacherReply(reply(("year", "which bridge in Lyon did the flood of 2021 close")))
     )
 
-    (found,) = write_negatives(teacher, "q1", QUERY, count=3)
+    (found,), _ = write_negatives(teacher, "q1", QUERY, count=3)
 
     (asked,) = teacher.asked
     assert asked.evidence == Evidence()
@@ -135,11 +137,14 @@ def test_a_reply_that_holds_no_negatives_says_why(said, reason):
 
 def test_the_example_of_the_prompt_is_what_a_reply_looks_like_and_no_answer_to_another_query():
     template = load_template("negative_queries")
-    example = next(line for line in template.source.splitlines() if line.startswith('{"queries"'))
+    example = next(line for line in template.source.splitlines() if line.startswith('{"reworded"'))
     texts = [item["query"] for item in json.loads(example)["queries"]]
 
     assert all(echoes(text, template) for text in texts)
-    assert [draft.edit for draft in parse_negatives(reply(("order", QUERY)))] == ["order"]
+    assert [draft.edit for draft in parse_negatives(reply(("order", QUERY))).drafts] == ["order"]
+    echoed = json.loads(example)["reworded"]
+    assert parse_negatives(reply(("order", QUERY), reworded=echoed)).reworded == ""
+    assert parse_negatives(reply(("order", QUERY), reworded="a  bridge\nshut")).reworded == "a bridge shut"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +180,76 @@ def test_dropped_ones_are_counted_and_told_by_their_text():
     (loss,) = [one.value for one in outputs if isinstance(one, beam.pvalue.TaggedOutput)]
     assert loss.detail == f"year: {QUERY} (it is the query itself)"
     assert (loss.query_id, loss.video_id) == ("q1", "lyon")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("the crossing in Lyon that high water of 2019 shut", None),
+        ("the crossing in Lyon that high water of 2020 shut", "other numbers"),
+        ("the crossing in Lyon that high water of 2019 did not shut", "negation"),
+        ("Which bridge in Lyon did the flood of 2019 close?", "unchanged"),
+        ("what the video of 2019 says of a closed bridge", "mentions video"),
+    ],
+)
+def test_a_rewording_keeps_numbers_and_negation_and_changes_words(text, reason):
+    found = is_no_rewording(text, QUERY, (), TextFilters())
+
+    assert (found and found[0]) == reason
+
+
+def test_half_of_the_true_queries_are_reworded_whichever_they_are(journal):
+    engine = ScriptedEngine(lambda _: TeacherReply(reply(("year", "a b c d"), reworded="the same")))
+
+    def reworded(share):
+        examples = (example_of(query_id=f"q{n}") for n in range(40))
+        written = (next(iter(_write(one, engine, journal, 3, 0, None, share))) for one in examples)
+        return [one.query_id for one in written if one.rewording == Rewording("the same")]
+
+    assert reworded(0.0) == []
+    assert 10 < len(reworded(0.5)) < 30
+    assert set(reworded(0.5)) < set(reworded(1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "reason"),
+    [
+        ("both say yes", True, None),
+        ("both say no", False, "not answered"),
+        ("one says yes", False, "in doubt"),
+        ("one cannot be read", False, "not yes/no"),
+    ],
+)
+def test_a_rewording_stands_where_both_wordings_say_yes(text, left, reason, journal):
+    asked = replace(group(negative("both say no")), rewording=Rewording(text))
+
+    (kept,), lost = parted(list(_verify((asked, VIDEO), ScriptedEngine(scripted), journal, WORDINGS)))
+
+    assert (kept.rewording is not None) == left
+    assert lost == ({("rejected", "judge", "verify rewordings", reason): 1} if reason else {})
+    if kept.rewording:
+        assert kept.rewording.judgement.label == "yes"
+
+
+def test_a_reworded_query_is_the_true_one_of_its_group_with_its_own_verdict_and_words_to_balance():
+    said = Judgement("q1", "lyon", False, "yes", "it is", Margin(2.0, 2.0, 2.0), "logprobs", STAMP, "yes", "")
+    one = replace(negative("which bridge in Lyon did the flood of 2021 close"), judgement=JUDGED)
+    asked = replace(group(one), verifier=STAMP, rewording=Rewording("the crossing that high water of 2019 shut", said))
+
+    (example,) = video_examples(asked)
+    row = row_of(example)
+    row["candidates"] = list(row["candidates"])
+
+    assert example.reworded_from == QUERY
+    true = example.candidates[0]
+    assert (true.query, true.delta) == ("the crossing that high water of 2019 shut", 2.0)
+    assert held(asked)["cross"].positives == 1
+    assert held(asked)["bridg"] == Holds(0, 1)
+    assert broken_record("ranking_by_video", row) is None
+    assert list(broken_by_video(row, "lyon", QUERY)) == []
+    assert [rule for _, rule in broken_by_video({**row, "reworded_from": "another"}, "lyon", QUERY)] == [
+        "its true query is not that of its ranking group"
+    ]
 
 
 ANSWERS = {  # to the text, by wording: the first is asked by the project's own prompt
@@ -282,7 +357,7 @@ def test_the_story_of_a_query_tells_what_looks_like_it(tmp_path):
     told = " ".join("\n".join(the_group_of_its_video(Tables(str(tmp_path), tuple(files)), "q1")).split())
 
     assert "verified by scripted 1" in told
-    assert "year which bridge in Lyon did the flood of 2021 close no, margin -4.00: Another year." in told
+    assert f"year which bridge in Lyon did the flood of 2021 close ({one.query_id}) no, margin -4.00: Another" in told
     assert list(the_group_of_its_video(Tables(str(tmp_path), tuple(files)), "q2")) == []
 
 
@@ -336,13 +411,14 @@ def test_a_group_of_one_video_is_written_verified_chosen_and_counted(journal):
 
     def script(request):
         if request.task == "negative_queries":
-            return TeacherReply(reply(*(("year", text) for text in texts)))
+            again = "which crossing in Lyon was shut by high water in 2019"
+            return TeacherReply(reply(*(("year", text) for text in texts), reworded=again))
         return scripted(replace(request, query="both say no" if request.query.startswith("which") else request.query))
 
     engine, ledger = ScriptedEngine(script), LedgerBuilder()
     filters = TextFilters(min_words=3)
     engines = Engines(None, None, None, None, engine, (), engine, negatives=engine, verifier=engine)
-    config = NegativeQueriesConfig(queries=6, kept=2)
+    config = NegativeQueriesConfig(queries=6, kept=2, reworded=1.0)
     template = load_template("negative_queries")
     step = CurateByVideo(config, filters, engines, journal, template, WORDINGS, 0, ledger)
     with beam.Pipeline() as pipeline:
@@ -362,6 +438,10 @@ def test_a_group_of_one_video_is_written_verified_chosen_and_counted(journal):
             ("negatives", "in", "", 5),
             ("negatives", "out", "", 2),
             ("negatives", "rejected", "surplus negative", 3),
+            ("filter rewordings", "in", "", 1),
+            ("filter rewordings", "out", "", 1),
+            ("verify rewordings", "in", "", 1),
+            ("verify rewordings", "rejected", "not answered", 1),
         ]
         assert_that(tallies, equal_to(expected), "ledger")
 
@@ -412,7 +492,7 @@ def test_a_row_of_one_video_is_held_against_its_ranking_group():
 def test_the_rules_change_what_a_query_has_and_keep_its_form():
     request = TeacherRequest("negative_queries", negatives_prompt(QUERY, 8), Evidence(), query=QUERY, count=8, seed=3)
 
-    found = {draft.edit: draft.text for draft in parse_negatives(RuleTeacher().reply(request).text)}
+    found = {draft.edit: draft.text for draft in parse_negatives(RuleTeacher().reply(request).text).drafts}
 
     assert found["year"] != QUERY
     assert found["year"].startswith("which bridge in Lyon did the flood of ")

@@ -46,19 +46,29 @@ def video_examples(group: NegativeQueries) -> Iterator[VideoExample]:
     """The example of the video, where any negative is left; the true query comes first."""
     example = group.example
     if group.queries and group.verifier is not None:
-        true = _true(example.query_id, example.query, example.candidates[0])
+        true = _true(example.query_id, group, example.candidates[0])
         negatives = (
             QueryCandidate(one.query_id, one.text, 0, one.edit, **verdict_of(one.judgement))
             for one in group.queries
             if one.judgement is not None
         )
         yield VideoExample(
-            example.query_id, group.video_id, example.split, group.writer, group.verifier, (true, *negatives)
+            example.query_id,
+            group.video_id,
+            example.split,
+            group.writer,
+            group.verifier,
+            (true, *negatives),
+            example.query if group.rewording is not None else None,
         )
 
 
-def _true(query_id: str, query: str, positive: ExampleCandidate) -> QueryCandidate:
-    """The pair that the example of the query has of its own video, seen from the video."""
+def _true(query_id: str, group: NegativeQueries, positive: ExampleCandidate) -> QueryCandidate:
+    """The pair that the example of the query has of its own video, seen from the video, or that of it reworded."""
+    if group.rewording is not None and group.rewording.judgement is not None:
+        verdict = verdict_of(group.rewording.judgement)
+        return QueryCandidate(query_id, group.rewording.text, 1, None, **verdict)
+    query = group.example.query
     return QueryCandidate(
         query_id=query_id,
         query=query,

@@ -48,10 +48,10 @@ def terms(text: str) -> frozenset[str]:
 
 
 def held(group: NegativeQueries) -> dict[str, Holds]:
-    """The words of an example's query and of its negatives; none where there are no negatives."""
+    """The words of an example's query, as it stands beside its negatives, and of these; none where there are none."""
     if not group.queries:
         return {}
-    true = terms(group.example.query)
+    true = terms(group.true_text)
     found: Counter[str] = Counter(term for query in group.queries for term in terms(query.text))
     return {term: Holds(int(term in true), found[term]) for term in true | found.keys()}
 

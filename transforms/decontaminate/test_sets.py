@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
+
+import msgspec
 
 from schemas.check import require, require_text
 from schemas.configuration.section import Section
@@ -17,13 +20,23 @@ from transforms.storage.trec import TrecError, read_lines, read_queries
 _SHA256 = re.compile(r"([0-9a-f]{64})\s+\*?(.+)")
 
 
+class AlikeQueries(Section, frozen=True):
+    """A query is also of the test set where its vectors by ``run`` and those of a test query have such a cosine."""
+
+    run: str
+    cosine: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
+
+    def __post_init__(self) -> None:
+        require_text("run", self.run)
+
+
 class TestSet(Section, frozen=True):
     """A test set that nothing of the data may be taken from, called ``name`` in what is told of it.
 
     ``queries`` and ``corpus`` are files of ids and texts (``id<TAB>text``, or a table or JSON Lines with columns such
     as query_id and query). A query of the data is dropped that shares ``run`` words in a row with one of the queries,
     a video that does so with a document of the corpus, or has its id. ``media`` is what ``sha256sum`` prints of the
-    set's media files, or a folder of them: a video of the same bytes is dropped.
+    set's media files, or a folder of them: a video of the same bytes is dropped. ``vectors`` drops queries by them too.
     """
 
     __test__ = False  # pytest takes classes of such a name for tests
@@ -33,11 +46,13 @@ class TestSet(Section, frozen=True):
     corpus: str | None = None
     media: str | None = None
     run: int = RUN
+    vectors: AlikeQueries | None = None
 
     def __post_init__(self) -> None:
         require_text("name", self.name)
         given = (self.queries, self.corpus, self.media)
         require(any(given), "a test set has queries, a corpus or media", self.name)
+        require(self.queries is not None or self.vectors is None, "vectors are those of queries", self.name)
         require(self.run >= LEAST, f"run must be at least {LEAST}", self.run)
 
 

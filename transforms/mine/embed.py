@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.fingerprint import fingerprint
 from schemas.losses import Loss
-from schemas.query import Query
+from schemas.query import Query, QueryText
 from schemas.usage import Usage
 from schemas.video import Modality, Video
 from transforms.journal.budget import Deferred
@@ -119,7 +119,7 @@ def join_fields(fields: list[tuple[Embedding, int]]) -> Embedding:
     return Embedding(rows, (len(rows),))
 
 
-def embed_query(query: Query, engine: EmbedEngine, journal: Journal) -> Embedding:
+def embed_query(query: Query | QueryText, engine: EmbedEngine, journal: Journal) -> Embedding:
     """The vectors of a query's text.
 
     Raises:

@@ -13,7 +13,9 @@ def the_group_of_its_video(tables: Tables, query_id: str) -> Lines:
         yield from heading("The group of its video")
         yield from field("written by", engine_line(row["writer"]))
         yield from field("verified by", engine_line(row["verifier"]))
-        _, *negatives = row["candidates"]
+        true, *negatives = row["candidates"]
+        if row.get("reworded_from"):
+            yield from field("in other words", true["query"])
         for one in negatives:
             yield from field(one["edit"], f"{one['query']} ({one['query_id']})")
             yield from field("", _verdict(one))

@@ -23,10 +23,14 @@ class Match:
 
 @dataclass(slots=True)
 class Contamination:
-    """The files that were looked at, the words in a row that count, what was left out by test set, and examples."""
+    """The files that were looked at, what counts, what was left out by test set, and examples.
+
+    ``runs`` are words in a row, ``alike`` cosines and of which first stage, of test sets whose vectors are compared.
+    """
 
     files: tuple[TestFile, ...]
     runs: dict[str, int]
+    alike: dict[str, str]
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)  # test set, "queries" or "videos"
     examples: list[Match] = field(default_factory=list)
 
@@ -36,7 +40,12 @@ def contamination(manifest: Manifest, tables: Tables) -> Contamination | None:
     if not manifest.test_files:
         return None
     runs = {each["name"]: each["run"] for each in manifest.recipe["decontaminate"]}
-    found = Contamination(manifest.test_files, runs)
+    alike = {
+        each["name"]: f"{rule['cosine']:g} by {rule['run']}"
+        for each in manifest.recipe["decontaminate"]
+        if (rule := each.get("vectors")) is not None
+    }
+    found = Contamination(manifest.test_files, runs, alike)
     for row in tables.rows("rejections", ["reason", "detail", "video_id", "query_id"]):
         if row["reason"] == IN_TEST_SET:
             test_set, _, shares = row["detail"].partition(": ")

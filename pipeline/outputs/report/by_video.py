@@ -18,12 +18,14 @@ _SHOWN = 12  # words
 class ByVideo:
     """Groups by split, and negative queries by kind of edit.
 
+    ``reworded`` true queries stand beside them in other words.
     ``told`` of the ``negatives`` of train hold a word that none of its true queries holds; ``words`` are the most
     frequent of these words, with the number of negatives that hold them.
     """
 
     groups: dict[Split, int]
     edits: Counter[str] = field(default_factory=Counter)
+    reworded: int = 0
     negatives: int = 0
     told: int = 0
     words: list[tuple[str, int]] = field(default_factory=list)
@@ -42,8 +44,9 @@ def count_by_video(tables: Tables, recipe: Mapping[str, Any]) -> ByVideo | None:
     positives: set[str] = set()
     negatives: list[frozenset[str]] = []
     for split in SPLITS:
-        for row in tables.rows("ranking_by_video", ["candidates"], split):
+        for row in tables.rows("ranking_by_video", ["reworded_from", "candidates"], split):
             true, *others = row["candidates"]
+            found.reworded += row.get("reworded_from") is not None
             found.edits.update(other["edit"] for other in others)
             if split == "train":
                 positives |= terms(true["query"])

@@ -14,7 +14,7 @@ def broken_by_video(row: Row, video_id: str, text: str) -> Iterator[tuple[str, s
     query_id = row["query_id"]
     if row["video_id"] != video_id:
         yield query_id, f"its video {row['video_id']!r} is not its query's"
-    if row["candidates"][0]["query"] != text:
+    if (row.get("reworded_from") or row["candidates"][0]["query"]) != text:
         yield query_id, "its true query is not that of its ranking group"
     for candidate in row["candidates"]:
         where = f"{query_id}:{candidate['query_id']}"

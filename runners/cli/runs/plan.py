@@ -75,7 +75,7 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
     if not plan.at_hand and any(step.least < step.most for step in plan.steps):
         console.print(
             "No video of this input is done yet, and what others had is a wide guess: the same command as `hardquery "
-            "run … --limit 8` first has the next plan go by yours"
+            "run … --limit 12` first has the next plan go by yours"
         )
     if not any(step.to_run for step in plan.steps):
         console.print("Everything is cached: a run writes the output and pays for nothing.")

@@ -24,6 +24,7 @@ _OTHER_ORDER = {
     for one, other in ((left, right), (right, left))
 }
 _ORDER = re.compile(rf"\b(?:{'|'.join(_OTHER_ORDER)})\b", re.IGNORECASE)
+_JOINT = re.compile(r"(.+) (after|at|before|by|from|in|of|on|with) (.+)")
 _NEGATED = re.compile(r"\b(?:was|were|is|are|did|does|do|had|has|can|could|would)\b(?! not\b)", re.IGNORECASE)
 _NAMES = (
     "Aldermoor Brackwater Calverton Dunmere Eskholm Farrowdale Garnock Hexworth Ingleby Jorvale Kestrel Larkfield "
@@ -52,7 +53,14 @@ def write_negatives(request: TeacherRequest) -> TeacherReply:
         if text != request.query and len(drafts) < request.count:
             drafts.setdefault(text, edit)
     queries = [{"change": "by rule", "edit": edit, "query": text} for text, edit in drafts.items()]
-    return TeacherReply(json.dumps({"queries": queries}, ensure_ascii=False, indent=1))
+    reply = {"reworded": _reworded(request.query), "queries": queries}
+    return TeacherReply(json.dumps(reply, ensure_ascii=False, indent=1))
+
+
+def _reworded(query: str) -> str:
+    """The same words in another order: what follows the last preposition comes first."""
+    head, joint, tail = ((found := _JOINT.match(query)) and found.groups()) or ("", "", "")
+    return f"{joint} {tail}, {head}" if found else f"looking for {query}"
 
 
 def _edited(query: str, most: int, chance: random.Random) -> Iterator[tuple[Edit, str]]:

@@ -1,0 +1,1 @@
+"""Commands that train rerankers and retrievers, and use and measure them."""
