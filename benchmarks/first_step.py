@@ -27,7 +27,7 @@ FEW = 1_000
 
 def write_groups(folder: Path, groups: int) -> Path:
     """An output folder with so many groups to train on, and eight to validate by."""
-    import tiny_training as tiny
+    from tests.support import tiny_training as tiny
 
     from schemas.tables import TABLES
 
@@ -56,7 +56,7 @@ def _group(like: dict[str, object], number: int, ids: list[str]) -> dict[str, ob
 
 def first_step(folder: Path, data: Path) -> tuple[float, float, float]:
     """CPU seconds and wall seconds until the first step is noted, and the most memory until then, in MB."""
-    import tiny_training as tiny
+    from tests.support import tiny_training as tiny
 
     config = tiny.write_config(folder / "config.yaml", tiny.tiny_config(tiny.tiny_model(folder / "model")))
     run = folder / "run"
