@@ -18,7 +18,6 @@ from pathlib import Path
 from benchmarks.memory import resident_mb
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "tests"))
 
 VIDEOS, SHARDS = 11_000, 64
 FEW = 1_000
