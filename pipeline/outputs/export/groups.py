@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
+from pipeline.outputs.errors import UnwritableExport
 from pipeline.outputs.export.naming import Naming, name_videos
+from pipeline.outputs.export.texts import VideoTexts
 from pipeline.outputs.export.writing import Write, dumps, json_lines, text_lines, write_files
 from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
-from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from pipeline.outputs.tables import Row, Tables
 from schemas.example import SPLITS
-from schemas.video import MODALITIES, Evidence
 
 Rows = Callable[["Groups", str], Iterator[dict[str, Any]]]
 
@@ -23,7 +23,7 @@ class Groups:
     def __init__(self, output: str, video_dir: str | None) -> None:
         self.tables: Tables = read_manifest(output).tables(output)
         self.naming: Naming = name_videos(self.tables, video_dir, numeric=False)
-        self._videos = VideoIndex(self.tables, ["caption", "asr", "ocr", "metadata"])
+        self.texts = VideoTexts(self.tables)
 
     def of(self, split: str) -> Iterator[tuple[Row, list[Row], list[Row]]]:
         """The rows of a split, each with its positives and its negatives."""
@@ -44,18 +44,10 @@ class Groups:
         """Where a candidate's file is said to lie."""
         return self.naming[candidate["video_id"]].path
 
-    def evidence(self, video_id: str) -> Evidence:
-        """A video's evidence."""
-        video = self._videos.get(video_id)
-        if video is None:
-            raise UnreadableOutput(self.tables.output, "videos/", f"video {video_id!r} is not in it")
-        return evidence_of(video)
-
     def title_and_text(self, video_id: str) -> tuple[str, str]:
         """A video's title, and all of its other evidence as one text."""
-        evidence = self.evidence(video_id)
-        parts = [evidence.text(name) for name in MODALITIES if name != "metadata"]
-        return evidence.metadata.title, "\n".join(filter(None, [*parts, evidence.metadata.description]))
+        texts = self.texts.of(video_id)
+        return texts.title, "\n".join(filter(None, [texts.caption, texts.asr, texts.ocr, texts.description]))
 
     def text(self, candidate: Mapping[str, Any]) -> str:
         """A candidate's evidence, its title first."""

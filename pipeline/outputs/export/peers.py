@@ -123,7 +123,7 @@ def export_clamr(output: str, destination: str, video_dir: str | None, numeric_i
         for row, positives, _ in groups.of(split):
             for each in positives:
                 if (one := of_pair.get((row["query_id"], each["video_id"]))) and one.target_modality:
-                    path, evidence = groups.path(each), groups.evidence(each["video_id"])
+                    path, texts = groups.path(each), groups.texts.of(each["video_id"])
                     yield {
                         "query": row["query"],
                         "query_type": _CLAMR[one.target_modality],
@@ -131,9 +131,9 @@ def export_clamr(output: str, destination: str, video_dir: str | None, numeric_i
                         "drops": {_CLAMR[name.modality]: name.drop for name in one.without},
                         "video_id": posixpath.splitext(posixpath.basename(path))[0],
                         "images": [path],
-                        "asr": evidence.text("asr"),
-                        "ocr": evidence.text("ocr"),
-                        "description": evidence.text("metadata"),
+                        "asr": texts.asr,
+                        "ocr": texts.ocr,
+                        "description": texts.metadata,
                     }
 
     return by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
