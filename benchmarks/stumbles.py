@@ -70,8 +70,7 @@ def made(place: Path, output: str | None = None) -> Path:
     if output:
         (place / "out").symlink_to(Path(output).absolute())
     else:
-        sys.path.insert(0, str(ROOT / "tests"))
-        from tiny_output import write_tiny
+        from tests.support.tiny_output import write_tiny
 
         write_tiny(place / "out")
     (place / "my videos").mkdir()

@@ -31,11 +31,9 @@ Row = dict[str, Any]
 
 def write_output(folder: str, videos: int) -> None:
     """Rows of the tests' small output again and again, under ids of their own."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from tiny_output import tiny_rows, tiny_run_info
-
     from pipeline.outputs.manifest import Manifest, write_manifest
     from schemas.tables import TABLES
+    from tests.support.tiny_output import tiny_rows, tiny_run_info
     from transforms.emit.shards import WrittenFile, shard_index, write_shard
 
     shards = -(-videos // SHARD)

@@ -1,16 +1,51 @@
-"""The TREC runs of an output, of any size, read query by query."""
+"""The TREC files of an output: runs of any size, read some queries at a time, and its qrels."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from pipeline.outputs.errors import UnreadableOutput, reading
-from transforms.storage.files import join, open_seekable
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
 
-RUN = "run.trec"
+from pipeline.outputs.errors import UnreadableOutput, reading
+from transforms.storage.files import join, open_seekable, read_bytes
+from transforms.storage.trec import read_qrels
+
+RUN, QRELS = "run.trec", "qrels.trec"
 
 Placed = tuple[str, int, float]  # video id, rank, score
+
+_RUN = {"query": pa.string(), "q0": None, "video": pa.string(), "rank": pa.int64(), "score": pa.float64(), "tag": None}
+_QRELS = {"query": pa.string(), "q0": None, "video": pa.string(), "rel": pa.int64()}
+_KEPT = pa.schema([(name, kind) for name, kind in _RUN.items() if kind])
+_A_BLOCK = 1 << 22
+_OTHER_SPACE = re.compile(r"[^\S \n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Lines of whole queries, by columns; ``starts`` is where each query's lines begin, and last where they all end."""
+
+    queries: list[str]
+    starts: list[int]
+    videos: pa.Array
+    ranks: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float64]
+
+    def placed(self, number: int) -> list[Placed]:
+        """The candidates of one of the queries, in file order."""
+        start, end = self.starts[number : number + 2]
+        videos = self.videos[start:end].to_pylist()
+        return list(zip(videos, self.ranks[start:end].tolist(), self.scores[start:end].tolist(), strict=True))
 
 
 def run_files(runs: Iterable[str]) -> dict[str, str | None]:
@@ -25,24 +60,124 @@ def runs_of(recipe: Mapping[str, Any]) -> list[str]:
 
 
 def rankings(output: str, name: str = RUN) -> Iterator[tuple[str, list[Placed]]]:
-    """(query id, its candidates in file order), one query in memory at a time.
+    """(query id, its candidates in file order), some queries in memory at a time; raises what ``blocks`` raises."""
+    for block in blocks(output, name):
+        ranks, scores = block.ranks.tolist(), block.scores.tolist()
+        placed = list(zip(block.videos.to_pylist(), ranks, scores, strict=True))
+        for query_id, (start, end) in zip(block.queries, pairwise(block.starts), strict=True):
+            yield query_id, placed[start:end]
+
+
+def blocks(output: str, name: str = RUN, size: int = _A_BLOCK) -> Iterator[Block]:
+    """A run, some MB in memory at a time; lines of a query that stand together are in one block.
 
     Raises:
         UnreadableOutput: there is no such run, or a line is not ``qid Q0 docid rank score tag``.
     """
-    query_id, placed = "", list[Placed]()
     with reading(output, name), open_seekable(join(output, name)) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                found, _, video_id, rank, score, _ = line.decode().split()
-                candidate = (video_id, int(rank), float(score))
-            except ValueError as error:
-                reason = f"line {number}: must be 'qid Q0 docid rank score tag', got {line!r}"
-                raise UnreadableOutput(output, name, reason) from error
-            if found != query_id and placed:
-                yield query_id, placed
-                placed = []
-            query_id = found
-            placed.append(candidate)
-    if placed:
-        yield query_id, placed
+        left, lines = b"", 0
+        while True:
+            read = stream.read(size)
+            data = left + read
+            whole = _whole_queries(data) if read else len(data)
+            data, left = data[:whole], data[whole:]
+            if data:
+                table, reason = _parse(data, lines + 1)
+                if len(table):
+                    yield _block(table)
+                if reason:
+                    raise UnreadableOutput(output, name, reason)
+                lines += len(table)
+            if not read:
+                return
+
+
+def _block(table: pa.Table) -> Block:
+    query, video, rank, score = (table.column(name).combine_chunks() for name in _KEPT.names)
+    changes = pc.not_equal(query[1:], query[:-1]).to_numpy(zero_copy_only=False)
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    return Block(
+        query.take(pa.array(starts)).to_pylist(),
+        [*starts.tolist(), len(table)],
+        video,
+        rank.to_numpy(),
+        score.to_numpy(),
+    )
+
+
+def _whole_queries(data: bytes) -> int:
+    """How many bytes are before the lines of the last query with a whole line, which may go on."""
+    start = data.rfind(b"\n", 0, data.rfind(b"\n")) + 1 if b"\n" in data else 0
+    last = _query_at(data, start)
+    while start:
+        before = data.rfind(b"\n", 0, start - 1) + 1
+        if _query_at(data, before) != last:
+            break
+        start = before
+    return start
+
+
+def _query_at(data: bytes, start: int) -> bytes:
+    """The first word of the line that starts here."""
+    end = data.find(b"\n", start)
+    return b"".join(data[start : end if end >= 0 else None].split(None, 1)[:1])
+
+
+def qrels_of(output: str) -> dict[str, dict[str, int]]:
+    """See ``read_qrels``, which raises what is raised here."""
+    path = join(output, QRELS)
+    table = _plain_columns(read_bytes(path), _QRELS)
+    if table is None:
+        return read_qrels(path)
+    qrels: dict[str, dict[str, int]] = {}
+    for query_id, video_id, relevance in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        qrels.setdefault(query_id, {})[video_id] = relevance
+    listed_once = sum(map(len, qrels.values())) == len(table)
+    return qrels if listed_once else read_qrels(path)
+
+
+def _parse(data: bytes, number: int) -> tuple[pa.Table, str]:
+    """Lines, of which the first has this number, and what is wrong with the one after them; "" where nothing is."""
+    table = _plain_columns(data, _RUN)
+    if table is not None:
+        return table, ""
+    rows: list[tuple[str, str, int, float]] = []
+    reason = ""
+    for at, line in enumerate(io.BytesIO(data), start=number):
+        try:
+            query_id, _, video_id, rank, score, _ = line.decode().split()
+            rows.append((query_id, video_id, int(np.int64(int(rank))), float(score)))
+        except (ValueError, OverflowError):
+            reason = f"line {at}: must be 'qid Q0 docid rank score tag', got {line!r}"
+            break
+    return pa.Table.from_pylist([dict(zip(_KEPT.names, row, strict=True)) for row in rows], _KEPT), reason
+
+
+def _plain_columns(data: bytes, columns: Mapping[str, pa.DataType | None]) -> pa.Table | None:
+    """Those columns of lines that have a type, where Arrow reads them as Python does; else None."""
+    if not _is_plain(data):
+        return None
+    kinds = {name: kind for name, kind in columns.items() if kind}
+    try:
+        table = csv.read_csv(
+            io.BytesIO(data),
+            csv.ReadOptions(use_threads=False, block_size=max(_A_BLOCK, len(data)), column_names=list(columns)),
+            csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
+            csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[]),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return None if any(column.null_count for column in table.columns) else table
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether words are parted by one space and lines by one newline, and no number is one to Arrow alone."""
+    if not data or data.startswith(codecs.BOM_UTF8):
+        return False
+    if data.isascii():
+        spaced = len(data.translate(None, b"\t\r\v\f\x1c\x1d\x1e\x1f")) == len(data)
+    else:
+        spaced = not _OTHER_SPACE.search(data.decode("utf-8", "replace"))
+    blank = np.frombuffer(data, np.uint8) <= ord(" ")
+    doubled = bool(blank[0]) or bool(np.any(blank[1:] & blank[:-1]))
+    return spaced and not doubled and not any(sign in data and b" 0" + sign in data for sign in (b"x", b"X"))

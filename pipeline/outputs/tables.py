@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from transforms.storage.files import join, open_seekable
 
 Row = dict[str, Any]
 
-_ROWS_A_BATCH = 256
+_ROWS_A_BATCH = {"videos": 256}
+_MOST_ROWS_A_BATCH = 2048
 
 _PARTS = "|".join(f"{table.name}/(?:{'|'.join(table.parts)})" for table in TABLES.values())
 _TABLE_FILE = re.compile(rf"(?:{_PARTS})-\d{{5,}}-of-\d{{5,}}\.parquet(?:\.[0-9a-f]{{32}}\.tmp)?")
@@ -74,9 +76,33 @@ class Tables:
 
     def rows_of(self, shard: WrittenFile, columns: Sequence[str] | None = None) -> Iterator[Row]:
         """Every row of one shard, in memory a batch at a time."""
+        for batch in self.batches_of(shard, columns):
+            yield from batch.to_pylist()
+
+    def batches_of(self, shard: WrittenFile, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of one shard, a batch at a time, all of whose texts are UTF-8."""
         with self.opened(shard.path) as file:
-            for batch in file.iter_batches(_ROWS_A_BATCH, columns=columns, use_threads=False):
-                yield from batch.to_pylist()
+            size = _ROWS_A_BATCH.get(shard.path.partition("/")[0], _MOST_ROWS_A_BATCH)
+            for batch in file.iter_batches(size, columns=columns, use_threads=False):
+                batch.validate(full=True)
+                yield batch
+
+    def batches(self, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Every row in shard order, as ``batches_of``."""
+        for shard in self.shards(table):
+            yield from self.batches_of(shard, columns)
+
+    def counts(self, table: str, columns: Sequence[str]) -> Counter[tuple[Any, ...]]:
+        """How many rows have the same values in these columns."""
+        found: Counter[tuple[Any, ...]] = Counter()
+        for batch in self.batches(table, columns):
+            groups = (
+                pa.Table.from_batches([batch]).group_by(list(columns), use_threads=False).aggregate([([], "count_all")])
+            )
+            *keys, numbers = (groups.column(name).to_pylist() for name in (*columns, "count_all"))
+            for *key, number in zip(*keys, numbers, strict=True):
+                found[tuple(key)] += number
+        return found
 
     def arrow(self, table: str, part: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """A whole table, or one split of it, in memory.

@@ -6,6 +6,8 @@ from array import array
 from collections.abc import Collection, Iterator
 from typing import Any, Literal, get_args
 
+import pyarrow.compute as pc
+
 from pipeline.outputs.manifest import RunInfo
 from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Tables
@@ -64,7 +66,10 @@ def check_thresholds(tables: Tables, run: RunInfo) -> Iterator[Problem]:
     config = config_of(run)
     if not config.follows_margins:
         return
-    rows = tables.rows("judgements", ["is_positive", "delta"])
-    due = config.thresholds(array("d", (r["delta"] for r in rows if r["delta"] is not None and not r["is_positive"])))
+    margins = array("d")
+    for rows in tables.batches("judgements", ["is_positive", "delta"]):
+        of_others = pc.and_not(pc.is_valid(rows.column("delta")), rows.column("is_positive"))
+        margins.frombytes(rows.column("delta").filter(of_others).to_numpy().tobytes())
+    due = config.thresholds(margins)
     if run.thresholds != due:
         yield Problem("manifest.json", f"the judgements make its thresholds {due}, got {run.thresholds}")

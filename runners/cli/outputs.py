@@ -84,8 +84,8 @@ def add_commands(commands: Any) -> None:
     export.add_argument(
         "format",
         metavar="FORMAT",
-        help="rankvideo, sentence-transformers, ms-swift, trl, tevatron, clamr, beir or mteb; or parquet: the output "
-        "as it is, to be pushed",
+        help="rankvideo, sentence-transformers, ms-swift, ms-swift-frames, trl, tevatron, clamr, beir or mteb; or "
+        "parquet: the output as it is, to be pushed",
     )
     export.add_argument("output", metavar="OUT")
     export.add_argument("--to", metavar="DIR", help="destination (default: OUT/exports/FORMAT)")

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.outputs.export.formats import EXPORTS
 from schemas.check import InvalidRecord
+from tests.support.tiny_output import write_tiny
 from tests.support.tiny_vlm import build
 from transforms.engines.embed.sentence_transformers import SentenceTransformers
 from transforms.engines.local.model_folder import model_id
@@ -281,3 +283,25 @@ def test_what_is_wrong_with_a_checkpoint_is_said_before_any_work(engine, folders
         engine(model="nobody/knows-it", trust_remote_code=True).check()
     engine(trust_remote_code=True, licence="not for sale").check()
     assert caplog.messages == [f"{folders['dense']}: not for sale"]
+
+
+def test_what_is_exported_for_multi_vector_encoders_is_what_their_loss_takes(folders, tmp_path):
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.multi_vector_encoder.data_collator import MultiVectorEncoderDataCollator
+    from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
+
+    write_tiny(tmp_path / "out")
+    EXPORTS["sentence-transformers"](str(tmp_path / "out"), str(tmp_path / "to"), None, False)
+    rows = [json.loads(line) for line in (tmp_path / "to" / "scored_train.jsonl").read_text().splitlines()]
+    model = MultiVectorEncoder(folders["late"], device="cpu")
+
+    batch = MultiVectorEncoderDataCollator(model.preprocess)(rows[:2])
+    columns = ("query_", *(f"document_{n}_" for n in (1, 2, 3)))
+    features = [
+        {name.removeprefix(column): value for name, value in batch.items() if name.startswith(column)}
+        for column in columns
+    ]
+    loss = MultiVectorDistillKLDivLoss(model)(features, batch["label"])
+
+    assert batch["label"].tolist() == [row["label"] for row in rows[:2]]
+    assert 0 <= loss.item() < float("inf")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 
+from pipeline.outputs.export.ms_swift import export_ms_swift, export_ms_swift_frames
 from pipeline.outputs.export.mteb import export_mteb
 from pipeline.outputs.export.peers import (
     export_beir,
     export_clamr,
-    export_ms_swift,
     export_sentence_transformers,
     export_tevatron,
     export_trl,
@@ -24,6 +24,7 @@ EXPORTS: Mapping[str, Export] = {
     "rankvideo": export_rankvideo,
     "sentence-transformers": export_sentence_transformers,
     "ms-swift": export_ms_swift,
+    "ms-swift-frames": export_ms_swift_frames,
     "trl": export_trl,
     "tevatron": export_tevatron,
     "clamr": export_clamr,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.outputs.errors import UnwritableExport
-from pipeline.outputs.export.peers import Groups, source_file
+from pipeline.outputs.export.groups import Groups, source_file
 from pipeline.outputs.export.writing import Write, json_lines, text_lines, write_files
 
 _CARD = """\

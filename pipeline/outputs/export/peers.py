@@ -3,75 +3,29 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
-from pipeline.outputs.export.naming import Naming, name_videos
-from pipeline.outputs.export.writing import Write, dumps, json_lines, text_lines, write_files
-from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
+from pipeline.outputs.errors import UnwritableExport
+from pipeline.outputs.export.groups import Groups, by_split, require_own_ids, source_file
+from pipeline.outputs.export.writing import Write, json_lines, text_lines, write_files
+from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.measured.necessity import necessities
-from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from pipeline.outputs.tables import Row
 from schemas.example import SPLITS
-from schemas.video import MODALITIES, Evidence, Modality
+from schemas.video import Modality
 
 _CLAMR: Mapping[Modality, str] = {"caption": "video", "asr": "asr", "ocr": "ocr", "metadata": "description"}
 _QUESTION = "Is this video relevant to the search query: {query}"
-
-
-Rows = Callable[["Groups", str], Iterator[dict[str, Any]]]
-
-
-class Groups:
-    """What every format is made of: groups, and of each video its text and the path of its file."""
-
-    def __init__(self, output: str, video_dir: str | None) -> None:
-        self.tables: Tables = read_manifest(output).tables(output)
-        self.naming: Naming = name_videos(self.tables, video_dir, numeric=False)
-        self._videos = VideoIndex(self.tables, ["caption", "asr", "ocr", "metadata"])
-
-    def of(self, split: str) -> Iterator[tuple[Row, list[Row], list[Row]]]:
-        """The rows of a split, each with its positives and its negatives."""
-        for row in self.tables.rows("ranking", part=split):
-            positives = [each for each in row["candidates"] if each["label"]]
-            yield row, positives, [each for each in row["candidates"] if not each["label"]]
-
-    def by_video(self, split: str) -> Iterator[tuple[Row, str]]:
-        """The queries of groups of one video, each with its video's id: a true one, then those that look like it."""
-        for row in self.tables.rows("ranking_by_video", ["video_id", "candidates"], split):
-            yield from ((each, row["video_id"]) for each in row["candidates"])
-
-    def ids(self) -> list[str]:
-        """All videos, by id."""
-        return sorted(self.naming)
-
-    def path(self, candidate: Mapping[str, Any]) -> str:
-        """Where a candidate's file is said to lie."""
-        return self.naming[candidate["video_id"]].path
-
-    def evidence(self, video_id: str) -> Evidence:
-        """A video's evidence."""
-        video = self._videos.get(video_id)
-        if video is None:
-            raise UnreadableOutput(self.tables.output, "videos/", f"video {video_id!r} is not in it")
-        return evidence_of(video)
-
-    def title_and_text(self, video_id: str) -> tuple[str, str]:
-        """A video's title, and all of its other evidence as one text."""
-        evidence = self.evidence(video_id)
-        parts = [evidence.text(name) for name in MODALITIES if name != "metadata"]
-        return evidence.metadata.title, "\n".join(filter(None, [*parts, evidence.metadata.description]))
-
-    def text(self, candidate: Mapping[str, Any]) -> str:
-        """A candidate's evidence, its title first."""
-        return "\n".join(filter(None, self.title_and_text(candidate["video_id"])))
 
 
 def export_sentence_transformers(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
     """For CrossEncoder trainers: ``pairs_SPLIT.jsonl`` (query, passage, label: the teacher's p_yes, else 0 or 1), and
     ``SPLIT.jsonl`` (anchor, positive, negative_1 to negative_N), a line a positive, of as many negatives as every group
     has. Groups of one video are pairs too, in ``pairs_by_video_SPLIT.jsonl``.
+
+    For distillation into multi-vector and other encoders, ``scored_SPLIT.jsonl``: query, document_1 (a positive) to
+    document_N, and label, the teacher's margin of each in nats. Candidates without a margin are left out.
     """
 
     def pairs(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
@@ -90,26 +44,14 @@ def export_sentence_transformers(output: str, destination: str, video_dir: str |
             for positive in positives:
                 yield {"anchor": row["query"], "positive": groups.text(positive), **others}
 
-    formats = {"{split}": tuples, "pairs_{split}": pairs}
-    return _by_split(output, destination, video_dir, numeric_ids, formats, {"pairs_by_video_{split}": pairs_by_video})
+    def scored(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
+        fewest = min((len(found) for _, found in _with_margins(groups, split)), default=0)
+        for query, found in _with_margins(groups, split):
+            documents = {f"document_{n}": groups.text(each) for n, each in enumerate(found[:fewest], 1)}
+            yield {"query": query, **documents, "label": [each["delta"] for each in found[:fewest]]}
 
-
-def export_ms_swift(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
-    """For ms-swift's rerankers: the query as ``messages``, a video each in ``positive_messages``/``_videos`` and
-    ``negative_messages``/``_videos``.
-    """
-
-    def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
-        for row, positives, negatives in groups.of(split):
-            yield {
-                "messages": [{"role": "user", "content": row["query"]}],
-                "positive_messages": [[{"role": "user", "content": "<video>"}] for _ in positives],
-                "positive_videos": [[groups.path(each)] for each in positives],
-                "negative_messages": [[{"role": "user", "content": "<video>"}] for _ in negatives],
-                "negative_videos": [[groups.path(each)] for each in negatives],
-            }
-
-    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
+    formats = {"{split}": tuples, "pairs_{split}": pairs, "scored_{split}": scored}
+    return by_split(output, destination, video_dir, numeric_ids, formats, {"pairs_by_video_{split}": pairs_by_video})
 
 
 def export_trl(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
@@ -128,7 +70,7 @@ def export_trl(output: str, destination: str, video_dir: str | None, numeric_ids
             yield {**_conversation(query["query"], query), "videos": [groups.path({"video_id": video_id})]}
 
     formats, more = {"{split}": rows}, {"by_video_{split}": rows_by_video}
-    return _by_split(output, destination, video_dir, numeric_ids, formats, more)
+    return by_split(output, destination, video_dir, numeric_ids, formats, more)
 
 
 def _conversation(query: str, said: Row) -> dict[str, Any]:
@@ -156,7 +98,7 @@ def export_tevatron(output: str, destination: str, video_dir: str | None, numeri
                 "negative_passages": [passage(groups, each) for each in negatives],
             }
 
-    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
+    return by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
 
 
 def export_clamr(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
@@ -181,7 +123,7 @@ def export_clamr(output: str, destination: str, video_dir: str | None, numeric_i
         for row, positives, _ in groups.of(split):
             for each in positives:
                 if (one := of_pair.get((row["query_id"], each["video_id"]))) and one.target_modality:
-                    path, evidence = groups.path(each), groups.evidence(each["video_id"])
+                    path, texts = groups.path(each), groups.texts.of(each["video_id"])
                     yield {
                         "query": row["query"],
                         "query_type": _CLAMR[one.target_modality],
@@ -189,17 +131,17 @@ def export_clamr(output: str, destination: str, video_dir: str | None, numeric_i
                         "drops": {_CLAMR[name.modality]: name.drop for name in one.without},
                         "video_id": posixpath.splitext(posixpath.basename(path))[0],
                         "images": [path],
-                        "asr": evidence.text("asr"),
-                        "ocr": evidence.text("ocr"),
-                        "description": evidence.text("metadata"),
+                        "asr": texts.asr,
+                        "ocr": texts.ocr,
+                        "description": texts.metadata,
                     }
 
-    return _by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
+    return by_split(output, destination, video_dir, numeric_ids, {"{split}": rows})
 
 
 def export_beir(output: str, destination: str, video_dir: str | None, numeric_ids: bool) -> list[str]:
     """A BEIR folder: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/train.tsv`` and ``qrels/dev.tsv``."""
-    _require_own_ids("beir", numeric_ids)
+    require_own_ids("beir", numeric_ids)
     groups = Groups(output, video_dir)
 
     def corpus() -> Iterator[dict[str, Any]]:
@@ -220,41 +162,14 @@ def export_beir(output: str, destination: str, video_dir: str | None, numeric_id
     return write_files(destination, contents | source_file(output))
 
 
+def _with_margins(groups: Groups, split: str) -> Iterator[tuple[str, list[Row]]]:
+    """Queries with the first positive and the negatives whose margins are known; one of each at least."""
+    for row, positives, negatives in groups.of(split):
+        known = [[each for each in side if each["delta"] is not None] for side in (positives, negatives)]
+        if all(known):
+            yield row["query"], [known[0][0], *known[1]]
+
+
 def _sureness(said: Row) -> float:
     """The teacher's p_yes; the label where that is not known."""
     return float(said["label"]) if said["p_yes"] is None else float(said["p_yes"])
-
-
-def _by_split(
-    output: str,
-    destination: str,
-    video_dir: str | None,
-    numeric_ids: bool,
-    formats: Mapping[str, Rows],
-    by_video: Mapping[str, Rows] = MappingProxyType({}),
-) -> list[str]:
-    """Write a file a split and kind of row; ``formats`` are makers of rows by the file's name, without its ending.
-
-    Those of ``by_video`` are written where the output has groups of one video.
-    """
-    _require_own_ids("this format", numeric_ids)
-    groups = Groups(output, video_dir)
-    if groups.tables.shards("ranking_by_video"):
-        formats = {**formats, **by_video}
-    contents: dict[str, Write] = {
-        f"{name.format(split=split)}.jsonl": json_lines(rows(groups, split))
-        for split in SPLITS
-        for name, rows in formats.items()
-    }
-    return write_files(destination, contents | source_file(output))
-
-
-def _require_own_ids(name: str, numeric_ids: bool) -> None:
-    if numeric_ids:
-        raise UnwritableExport(f"--numeric-ids is for rankvideo; {name} has the ids of the output")
-
-
-def source_file(output: str) -> dict[str, Write]:
-    """The file that says which manifest an export was made from."""
-    text = dumps({"manifest_sha256": manifest_sha256(output)})
-    return {SOURCE: text_lines([f"{text}\n"])}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 from pipeline.outputs.errors import UnreadableOutput, reading
 from pipeline.outputs.export.naming import Naming, link_videos, name_videos, naming_lines
+from pipeline.outputs.export.texts import VideoTexts
+from pipeline.outputs.export.turned import Turned
 from pipeline.outputs.export.writing import (
     Write,
     dumps,
@@ -20,13 +21,17 @@ from pipeline.outputs.export.writing import (
     writing_to,
 )
 from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
-from pipeline.outputs.run_lines import RUN, rankings
-from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
+from pipeline.outputs.run_lines import RUN, blocks
+from pipeline.outputs.tables import Tables
 from schemas.example import SPLITS
 from transforms.storage.address import is_remote
 from transforms.storage.files import join, open_seekable
 
 NAMES = "videos.tsv"
+
+_OF_CANDIDATE = ("video_id", "label", "teacher_label", "p_yes", "delta", "rationale", "rank", "score")
+_PAIR = ["query_id", "query", *(f"candidates.list.element.{name}" for name in _OF_CANDIDATE)]
+_A_PIECE = 1 << 20
 
 
 def export_rankvideo(
@@ -50,19 +55,20 @@ def export_rankvideo(
             ``destination`` cannot be written to.
     """
     tables, source = read_manifest(output).tables(output), {"manifest_sha256": manifest_sha256(output)}
-    videos = VideoIndex(tables, ["caption", "asr", "ocr", "metadata"])
+    texts = VideoTexts(tables)
 
     here = destination if is_remote(destination) else os.path.abspath(destination)  # readers are anywhere
     folder = video_dir or (join(here, "videos") if numeric_ids else None)
     naming = name_videos(tables, folder, numeric_ids)
 
+    turned = Turned(list(naming))
     contents: dict[str, Write] = {}
     for split in SPLITS:
-        contents[f"{split}.jsonl"] = json_lines(_pairs(tables, videos, split, naming))
-        contents[f"perception_{split}.jsonl"] = json_lines(_captions(tables, videos, split, naming))
+        contents[f"{split}.jsonl"] = text_lines(_pairs(tables, texts, split, naming))
+        contents[f"perception_{split}.jsonl"] = json_lines(_captions(tables, split, naming))
     contents["queries.tsv"] = text_lines(_queries(tables))
-    contents["run.json"] = json_object(_scores(tables, naming))
-    contents["candidates.json"] = json_object(_queries_by_video(tables, naming))
+    contents["run.json"] = json_object(_scores(tables, turned, naming))  # which has it turned round on the way
+    contents["candidates.json"] = json_object(_queries_by_video(turned, naming))
     for name in (RUN, "qrels.trec"):
         contents[name] = text_lines(_lines(output, name, naming if numeric_ids else {}))
     if numeric_ids:
@@ -71,17 +77,18 @@ def export_rankvideo(
     if numeric_ids and not video_dir and not is_remote(destination):
         with writing_to(destination):
             link_videos(naming)
-    return write_files(destination, contents)
+    with turned:
+        return write_files(destination, contents)
 
 
-def _pairs(tables: Tables, videos: VideoIndex, split: str, naming: Naming) -> Iterator[dict[str, Any]]:
-    for row in tables.rows("ranking", part=split):
+def _pairs(tables: Tables, texts: VideoTexts, split: str, naming: Naming) -> Iterator[str]:
+    """A line a candidate. Values are JSON by themselves: those of a query and of a video are, for all their lines."""
+    for row in tables.rows("ranking", _PAIR, part=split):
+        query = f'"query_id": {dumps(row["query_id"])}, "query": {dumps(row["query"])}'
         for candidate in row["candidates"]:
-            video = _video(videos, candidate["video_id"])
+            said = texts.of(candidate["video_id"])
             named = naming[candidate["video_id"]]
-            yield {
-                "query_id": row["query_id"],
-                "query": row["query"],
+            pair = {
                 "doc_id": named.doc_id,
                 "videos": [named.path],
                 "true_label": candidate["label"],
@@ -89,49 +96,38 @@ def _pairs(tables: Tables, videos: VideoIndex, split: str, naming: Naming) -> It
                 "teacher_p_yes": candidate["p_yes"],
                 "teacher_logit_delta": candidate["delta"],
                 "teacher_reasoning": candidate["rationale"],
-                "evidence": {"caption": video["caption"], "asr": evidence_of(video).text("asr")},
+                "evidence": {"caption": said.caption, "asr": said.asr},
                 "meta": {"rank": candidate["rank"], "score": candidate["score"]},
             }
+            yield f"{{{query}, {dumps(pair)[1:]}\n"
 
 
-def _captions(tables: Tables, videos: VideoIndex, split: str, naming: Naming) -> Iterator[dict[str, Any]]:
+def _captions(tables: Tables, split: str, naming: Naming) -> Iterator[dict[str, Any]]:
     for row in tables.rows("perception", ["video_id", "caption"], part=split):
-        _video(videos, row["video_id"])
-        named = naming[row["video_id"]]
+        named = naming.get(row["video_id"])
+        if named is None:
+            raise UnreadableOutput(tables.output, "videos/", f"video {row['video_id']!r} is not in it")
         yield {"doc_id": named.doc_id, "videos": [named.path], "caption": row["caption"]}
-
-
-def _video(videos: VideoIndex, video_id: str) -> Row:
-    video = videos.get(video_id)
-    if video is None:
-        raise UnreadableOutput(videos.tables.output, "videos/", f"video {video_id!r} is not in it")
-    return video
 
 
 def _id(naming: Naming, video_id: str) -> str:
     return naming[video_id].doc_id if video_id in naming else video_id
 
 
-def _scores(tables: Tables, naming: Naming) -> Iterator[tuple[str, dict[str, float]]]:
-    for query_id, placed in rankings(tables.output):
-        yield query_id, {_id(naming, video_id): score for video_id, _, score in placed}
+def _scores(tables: Tables, turned: Turned, naming: Naming) -> Iterator[tuple[str, dict[str, float]]]:
+    names = {video_id: named.doc_id for video_id, named in naming.items()}
+    for block in blocks(tables.output):
+        unknown = turned.add(block)
+        if unknown is not None:
+            raise UnreadableOutput(tables.output, RUN, f"video {unknown!r} is not in videos")
+        videos, scores = list(map(names.__getitem__, block.videos.to_pylist())), block.scores.tolist()
+        for query_id, start, end in zip(block.queries, block.starts, block.starts[1:], strict=False):
+            yield query_id, dict(zip(videos[start:end], scores[start:end], strict=True))
 
 
-def _queries_by_video(tables: Tables, naming: Naming) -> Iterator[tuple[str, list[str]]]:
-    """The run, turned round. It may exceed memory, so a temporary database (SQLite's, on disk) sorts it."""
-    with closing(sqlite3.connect("")) as database:
-        database.execute("CREATE TABLE candidate (video TEXT, query TEXT)")
-        for query_id, placed in rankings(tables.output):
-            database.executemany("INSERT INTO candidate VALUES (?, ?)", [(video, query_id) for video, _, _ in placed])
-        video_id, queries = "", list[str]()
-        for video, query in database.execute("SELECT video, query FROM candidate ORDER BY video, query"):
-            if video != video_id and queries:
-                yield _id(naming, video_id), queries
-                queries = []
-            video_id = video
-            queries.append(query)
-        if queries:
-            yield _id(naming, video_id), queries
+def _queries_by_video(turned: Turned, naming: Naming) -> Iterator[tuple[str, list[str]]]:
+    for video_id, queries in turned.queries_by_video():
+        yield naming[video_id].doc_id, queries
 
 
 def _queries(tables: Tables) -> Iterator[str]:
@@ -140,12 +136,15 @@ def _queries(tables: Tables) -> Iterator[str]:
 
 
 def _lines(output: str, name: str, naming: Naming) -> Iterator[str]:
-    """The lines of a TREC file, with the ids of ``naming`` in their third column."""
-    with reading(output, name), open_seekable(join(output, name)) as stream:
+    """The text of a TREC file, with the ids of ``naming`` in the third column of its lines."""
+    with reading(output, name), io.TextIOWrapper(open_seekable(join(output, name)), "utf-8", newline="\n") as stream:
+        if not naming:
+            yield from iter(lambda: stream.read(_A_PIECE), "")
+            return
         for line in stream:
-            text = line.decode()
-            columns = text.split()
-            if naming and len(columns) > 2:
+            columns = line.split()
+            if len(columns) > 2:
                 columns[2] = _id(naming, columns[2])
-                text = f"{' '.join(columns)}\n"
-            yield text
+                yield f"{' '.join(columns)}\n"
+            else:
+                yield line

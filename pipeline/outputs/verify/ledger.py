@@ -73,22 +73,23 @@ def check_ledger(tables: Tables, entries: int) -> Iterator[Problem]:
         ),
         "queries": _deferred_queries(lines),
     }
+    waiting = {stage for stage, _ in _DEFER_QUERIES}
     counted = {
-        "rejections": Counter(
-            (r["stage"], r["step"], r["reason"]) for r in tables.rows("rejections", ["stage", "step", "reason"])
-        ),
-        "failures": Counter(
-            (r["stage"], r["step"], r["error_class"]) for r in tables.rows("failures", ["stage", "step", "error_class"])
-        ),
+        "rejections": tables.counts("rejections", ["stage", "step", "reason"]),
+        "failures": tables.counts("failures", ["stage", "step", "error_class"]),
         "judgements": Counter(
-            (*_COUNTED_IN_JUDGEMENTS, r["reason"])
-            for r in tables.rows("judgements", ["kept", "reason"])
-            if not r["kept"]
+            {
+                (*_COUNTED_IN_JUDGEMENTS, reason): count
+                for (kept, reason), count in tables.counts("judgements", ["kept", "reason"]).items()
+                if not kept
+            }
         ),
         "queries": Counter(
-            (r["stage"], "queries", r["reason"])  # a row does not tell the step
-            for r in tables.rows("queries", ["verdict", "stage", "reason"])
-            if r["verdict"] == "deferred" and r["stage"] in {stage for stage, _ in _DEFER_QUERIES}
+            {
+                (stage, "queries", reason): count  # a row does not tell the step
+                for (verdict, stage, reason), count in tables.counts("queries", ["verdict", "stage", "reason"]).items()
+                if verdict == "deferred" and stage in waiting
+            }
         ),
     }
     for name, found in counted.items():
@@ -105,12 +106,12 @@ def _check_chain(tables: Tables, lines: Mapping[str, Line], entries: int) -> Ite
     if missing:
         yield from (Problem(LEDGER, "has no such line", name) for name in sorted(missing))
         return
-    sources = Counter(row["source"] for row in tables.rows("queries", ["source"]))
+    sources = tables.counts("queries", ["source"])
     filtered = lines["synthesize/filter"].left
     due = [
         ("extract/decode", entries, "listed in the input"),
-        ("synthesize/filter", sources["teacher"], "by the teacher in queries"),
-        ("synthesize/deduplicate", filtered + sources["human"], "left synthesize/filter or are by people in queries"),
+        ("synthesize/filter", sources["teacher",], "by the teacher in queries"),
+        ("synthesize/deduplicate", filtered + sources["human",], "left synthesize/filter or are by people in queries"),
         *((second, lines[first].left, f"left {first}") for first, second in chain),
     ]
     for name, count, origin in due:

@@ -17,8 +17,8 @@ from pipeline.outputs.publish import describe
 from pipeline.outputs.staging import list_output
 from pipeline.outputs.tables import written
 from pipeline.outputs.thresholds import check_thresholds
+from pipeline.outputs.verify.batches import check_rows
 from pipeline.outputs.verify.ledger import check_ledger
-from pipeline.outputs.verify.rows import check_rows
 from pipeline.outputs.verify.runs import check_trec
 from schemas.check import read_json
 from schemas.tables import Table

@@ -56,6 +56,7 @@ class Index:
     codes: dict[str, Numbers] = field(default_factory=dict)
     measures: dict[str, Numbers] = field(default_factory=dict)
     kept: Numbers = field(default_factory=lambda: np.zeros(0, bool))
+    own_videos: pa.ChunkedArray = field(default_factory=lambda: pa.chunked_array([], pa.string()))  # read with facets
 
     @classmethod
     def of(cls, tables: Tables, listed: Listed) -> Index:
@@ -82,22 +83,25 @@ class Index:
             return
         values: dict[str, dict[str, int]] = {name: {} for name in self.listed.facets}
         codes: dict[str, list[Numbers]] = {name: [] for name in values}
-        for _, rows in scan(self.tables, self.listed.table, sorted({*self.listed.facets.values()})):
+        own: list[pa.Array] = []
+        for _, rows in scan(self.tables, self.listed.table, sorted({*self.listed.facets.values(), self.listed.videos})):
+            own.append(_own_videos(rows[self.listed.videos]))
             for name, column in self.listed.facets.items():
                 codes[name].append(_coded(rows[column], values[name]))
+        self.own_videos = pa.chunked_array(own, pa.string())
         self.values |= values
         self.codes |= {name: _joined(parts, np.int16) for name, parts in codes.items()}
 
     def add_facets(self, videos: pa.Table, names: Sequence[str]) -> None:
-        """Add facets of the rows' own videos: columns ``names`` of a table whose ``video_id`` tells which is which."""
-        added: dict[str, dict[str, int]] = {name: {} for name in names}
-        parts: dict[str, list[Numbers]] = {name: [] for name in names}
-        for _, rows in scan(self.tables, self.listed.table, [self.listed.videos]):
-            own = videos.take(pc.index_in(_own_videos(rows[self.listed.videos]), videos["video_id"]))
-            for name in names:
-                parts[name].append(_coded(own[name], added[name]))
+        """Add facets of the rows' own videos: columns ``names`` of a table whose ``video_id`` tells which is which.
+
+        All rows are looked up at once: Arrow hashes all ids of videos for each call.
+        """
+        self.read_facets()
+        places = pc.index_in(self.own_videos, videos["video_id"])
         for name in names:
-            self.values[name], self.codes[name] = added[name], _joined(parts[name], np.int16)
+            self.values[name] = {}
+            self.codes[name] = _coded(videos[name].take(places), self.values[name])
 
     def values_of(self, number: int) -> dict[str, list[str]]:
         """The values of one row, by facet."""
