@@ -31,8 +31,8 @@ from transforms.extract.decode import Limits
 from transforms.group.group_videos import GroupRules
 from transforms.journal.budget import Cost
 from transforms.judge.necessity import NecessityConfig
-from transforms.mine.choose_pairs import MarginRule
 from transforms.mine.filter_rankings import PAPERS, Ambiguity
+from transforms.mine.margin_rule import MarginRule
 from transforms.protocols.frames import FramePolicy
 from transforms.search.fusion import FusionConfig
 from transforms.speech.plausible import SpeechRules

@@ -29,7 +29,7 @@ from transforms.emit.shards import Row, ShardCounts, WrittenFile
 from transforms.emit.write_parts import WriteParts
 from transforms.emit.write_shards import WriteShards
 from transforms.media.frame_pack import read_jpegs
-from transforms.mine.choose_pairs import FittedMargin
+from transforms.mine.margin_rule import FittedMargin
 from transforms.mine.retrieve import Ranking
 from transforms.progress import Advance
 from transforms.storage.cache import Cache

@@ -22,7 +22,7 @@ from schemas.video import EngineStamp
 from transforms.curate.strata import Thresholds
 from transforms.decontaminate.test_sets import TestFile
 from transforms.emit.shards import WrittenFile
-from transforms.mine.choose_pairs import FittedMargin
+from transforms.mine.margin_rule import FittedMargin
 from transforms.storage.files import join, read_bytes, write_bytes
 
 __all__ = [

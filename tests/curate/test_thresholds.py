@@ -16,7 +16,7 @@ from schemas.query import Candidate, Candidates
 from tests.support.ranking_records import judgement, positive, query, video
 from transforms.curate.curate_query import CurateRules
 from transforms.curate.thresholds import CurateConfig, FindThresholds, Quantile, Thresholds, margins_of, quantile_of
-from transforms.mine.choose_pairs import FittedMargin
+from transforms.mine.margin_rule import FittedMargin
 from transforms.mine.retrieve import Ranking
 
 HALF = Quantile(0.5)

@@ -107,3 +107,14 @@ print("frames", "pandas" in sys.modules)
     *modules, frames = started.stdout.splitlines()
     assert [line.partition(" ")[2] for line in modules] == ["[]"] * 4
     assert frames == "frames False"
+
+
+def test_an_output_is_opened_looked_at_exported_and_trained_on_without_beam():
+    names = (
+        "hardquery pipeline.outputs.view.server pipeline.outputs.view.offline pipeline.outputs.export.formats".split()
+    )
+    code = f"import {', '.join(names)}, trainer.data.examples, sys; print('apache_beam' in sys.modules)"
+
+    started = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert started.stdout.strip() == "False"

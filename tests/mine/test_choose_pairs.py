@@ -10,7 +10,8 @@ from schemas.query import Query
 from tests.support.ranking_records import candidates, query
 from transforms import progress
 from transforms.ledger import LOSSES
-from transforms.mine.choose_pairs import ChoosePairs, FittedMargin, LeaveOut, MarginRule, choose_pairs, way_down
+from transforms.mine.choose_pairs import ChoosePairs, LeaveOut, choose_pairs, way_down
+from transforms.mine.margin_rule import FittedMargin, MarginRule
 from transforms.mine.retrieve import Ranking, ranking_of
 from transforms.search.fusion import FusionConfig, fuse
 
