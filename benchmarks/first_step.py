@@ -26,9 +26,8 @@ FEW = 1_000
 
 def write_groups(folder: Path, groups: int) -> Path:
     """An output folder with so many groups to train on, and eight to validate by."""
-    from tests.support import tiny_training as tiny
-
     from schemas.tables import TABLES
+    from tests.support import tiny_training as tiny
 
     rows = tiny.tiny_tables()
     shown, ranking = rows["videos"]["part"], rows["ranking"]["validation"]

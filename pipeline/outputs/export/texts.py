@@ -28,8 +28,8 @@ class Texts(NamedTuple):
 
 def texts_of(evidence: Evidence) -> Texts:
     """Evidence as text."""
-    metadata = evidence.metadata
-    return Texts(*(evidence.text(name) for name in MODALITIES), metadata.title, metadata.description)
+    asr, ocr, metadata = (evidence.text(name) for name in MODALITIES[1:])
+    return Texts(evidence.caption, asr, ocr, metadata, evidence.metadata.title, evidence.metadata.description)
 
 
 class VideoTexts:
