@@ -3,15 +3,18 @@
 Run with ``python -m benchmarks.workers``. The demo recipe on the sample corpus with 1,500 made-up queries by people,
 each of which is judged anew with its candidates: extraction and what the teacher wrote are in a cache that a first run
 fills, of which each later run has a copy. Its output is verified, and every shard and TREC file of it compared with
-those of the first run of all, by their hashes. For load, start busy loops beside it; ``--busy`` does.
+those of the first run of all, by their hashes. For load, start busy loops beside it; ``--busy`` does, in a session of
+their own, so that a scheduler that shares out a machine by sessions leaves the runs their part.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,13 +76,12 @@ def run(folder: Path, name: str, *more: str) -> Ran:
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
     """So many processes beside, that do nothing but take a processor each."""
-    beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
-    try:
-        yield
-    finally:
-        for process in beside:
-            process.kill()
-            process.wait()
+    script = f"for n in $(seq {loops}); do while :; do :; done & done; wait"
+    with subprocess.Popen(["bash", "-c", script], start_new_session=True) as beside:
+        try:
+            yield
+        finally:
+            os.killpg(beside.pid, signal.SIGKILL)
 
 
 def row(workers: int, runs: Sequence[Ran], expected: dict[str, str]) -> str:
@@ -114,6 +116,7 @@ def main() -> None:
                 runs.append(run(folder, "out", *queries, "--cache", str(cache), "--workers", str(workers)))
                 shutil.rmtree(cache)
                 expected = expected or runs[-1].hashes
+                print(f"{workers} workers, run {number + 1}: {runs[-1].wall_s:.0f} s", file=sys.stderr, flush=True)
             print(row(workers, runs, expected), flush=True)
 
 

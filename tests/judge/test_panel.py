@@ -67,8 +67,8 @@ def reasons(curated: CuratedQuery) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("judged", "asked"),
     [
-        (judgement("v", "no", -6.0), False),
-        (judgement("v", "no", -5.9), True),
+        (judgement("v", "no", -8.0), False),
+        (judgement("v", "no", -7.9), True),
         (judgement("v", "no", None), True),
         (judgement("v", "yes", 9.0), True),  # a suspected positive, however sure
         (positive("yes", 9.0), False),
@@ -86,7 +86,7 @@ def test_a_suspected_positive_that_the_panel_confirms_is_a_positive_after_the_qu
         said(judgement("twin", "yes", 3.0, 1), "yes"),
         said(judgement("other", "yes", 3.0, 4), "no"),
         judgement("a", "no", SURE, 2),
-        positive("yes", 7.0, 3),
+        positive("yes", 9.0, 3),
     )
 
     own, twin = ("pos", 1, "positive"), ("twin", 1, "confirmed_positive")
@@ -98,7 +98,7 @@ def test_by_the_papers_rule_what_the_panel_confirms_is_still_left_out():
     curated = curate(
         said(judgement("twin", "yes", 3.0, 1), "yes"),
         judgement("a", "no", SURE, 2),
-        positive("yes", 7.0),
+        positive("yes", 9.0),
         positives="one",
     )
 
@@ -117,7 +117,7 @@ def test_a_query_whose_own_video_too_few_call_an_answer_is_dropped():
 
 def test_a_negative_that_too_few_call_one_gives_its_place_to_the_next():
     found = [said(judgement(f"n{rank}", "no", UNSURE, rank), "yes" if rank == 2 else "no") for rank in range(1, 5)]
-    curated = curate(positive("yes", 7.0), judgement("a", "no", SURE, 9), *found)
+    curated = curate(positive("yes", 9.0), judgement("a", "no", SURE, 9), *found)
 
     assert [video_id for video_id, _, _ in chosen(curated)] == ["pos", "n1", "n3", "a"]
     assert reasons(curated) == dict.fromkeys(("pos", "n1", "n3", "a"), "") | {
@@ -127,7 +127,7 @@ def test_a_negative_that_too_few_call_one_gives_its_place_to_the_next():
 
 
 def test_a_judge_that_said_nothing_agrees_with_nobody():
-    curated = curate(positive("yes", 7.0), judgement("n", "no", UNSURE, 1), judgement("a", "no", SURE, 2))
+    curated = curate(positive("yes", 9.0), judgement("n", "no", UNSURE, 1), judgement("a", "no", SURE, 2))
 
     assert reasons(curated)["n"] == "panel disagrees"
 
@@ -137,7 +137,7 @@ BY_THREE = {"c": ("yes", "no", "no"), "b": ("yes", "yes", "no")}
 
 def test_three_of_four_decide_and_two_do_not():
     two, three = (said(judgement(name, "yes", 3.0, 1), *labels) for name, labels in BY_THREE.items())
-    curated = curate(positive("yes", 7.0), judgement("a", "no", SURE, 2), two, three, agree=3)
+    curated = curate(positive("yes", 9.0), judgement("a", "no", SURE, 2), two, three, agree=3)
 
     assert [video_id for video_id, _, _ in chosen(curated)] == ["pos", "b", "a"]
 
@@ -145,7 +145,7 @@ def test_three_of_four_decide_and_two_do_not():
 def test_a_confirmed_positive_that_people_call_wrong_is_left_out():
     marks = [Mark("q", "twin", "wrong positive")]
     curated = curate(
-        said(judgement("twin", "yes", 3.0, 1), "yes"), judgement("a", "no", SURE, 2), positive("yes", 7.0), marks=marks
+        said(judgement("twin", "yes", 3.0, 1), "yes"), judgement("a", "no", SURE, 2), positive("yes", 9.0), marks=marks
     )
 
     assert [video_id for video_id, _, _ in chosen(curated)] == ["pos", "a"]
@@ -278,7 +278,7 @@ def stratum_and_judges(pair):
 
 
 def test_what_a_panel_says_comes_to_the_judgement_that_it_is_about():
-    judged = [positive("yes", 7.0), judgement("twin", "yes", 3.0, 1), judgement("a", "no", SURE, 2)]
+    judged = [positive("yes", 9.0), judgement("twin", "yes", 3.0, 1), judgement("a", "no", SURE, 2)]
     with beam.Pipeline("FnApiRunner") as pipeline:
         ranking = Ranking(query(), Candidates(("pos",), (1.0,)), Candidate("pos", 1, 1.0))
         said_so = [("q", ("twin", opinion("b", "yes"))), ("q", ("twin", opinion("a", "no")))]
