@@ -6,6 +6,7 @@ import codecs
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,7 +25,7 @@ RUN, QRELS = "run.trec", "qrels.trec"
 
 Placed = tuple[str, int, float]  # video id, rank, score
 
-_RUN = {"query": pa.string(), "q0": None, "video": pa.string(), "rank": pa.int64(), "score": pa.float64(), "tag": None}
+_RUN = {"query": pa.string(), "q0": None, "video": pa.string(), "rank": pa.int64(), "score": pa.string(), "tag": None}
 _QRELS = {"query": pa.string(), "q0": None, "video": pa.string(), "rel": pa.int64()}
 _KEPT = pa.schema([(name, kind) for name, kind in _RUN.items() if kind])
 _A_BLOCK = 1 << 22
@@ -33,13 +34,17 @@ _OTHER_SPACE = re.compile(r"[^\S \n]")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Lines of whole queries, by columns; ``starts`` is where each query's lines begin, and last where they all end."""
+    """Lines of whole queries, by columns; ``starts`` is where each query's lines begin, and last where they all end.
+
+    ``scores`` are the numbers that ``said`` is, the text of each line's score.
+    """
 
     queries: list[str]
     starts: list[int]
     videos: pa.Array
     ranks: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float64]
+    said: pa.Array
 
     def placed(self, number: int) -> list[Placed]:
         """The candidates of one of the queries, in file order."""
@@ -82,9 +87,9 @@ def blocks(output: str, name: str = RUN, size: int = _A_BLOCK) -> Iterator[Block
             whole = _whole_queries(data) if read else len(data)
             data, left = data[:whole], data[whole:]
             if data:
-                table, reason = _parse(data, lines + 1)
+                table, scores, reason = _parse(data, lines + 1)
                 if len(table):
-                    yield _block(table)
+                    yield _block(table, scores)
                 if reason:
                     raise UnreadableOutput(output, name, reason)
                 lines += len(table)
@@ -92,17 +97,12 @@ def blocks(output: str, name: str = RUN, size: int = _A_BLOCK) -> Iterator[Block
                 return
 
 
-def _block(table: pa.Table) -> Block:
-    query, video, rank, score = (table.column(name).combine_chunks() for name in _KEPT.names)
+def _block(table: pa.Table, scores: npt.NDArray[np.float64]) -> Block:
+    query, video, rank, said = (table.column(name).combine_chunks() for name in _KEPT.names)
     changes = pc.not_equal(query[1:], query[:-1]).to_numpy(zero_copy_only=False)
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
-    return Block(
-        query.take(pa.array(starts)).to_pylist(),
-        [*starts.tolist(), len(table)],
-        video,
-        rank.to_numpy(),
-        score.to_numpy(),
-    )
+    queries = query.take(pa.array(starts)).to_pylist()
+    return Block(queries, [*starts.tolist(), len(table)], video, rank.to_numpy(), scores, said)
 
 
 def _whole_queries(data: bytes) -> int:
@@ -136,21 +136,26 @@ def qrels_of(output: str) -> dict[str, dict[str, int]]:
     return qrels if listed_once else read_qrels(path)
 
 
-def _parse(data: bytes, number: int) -> tuple[pa.Table, str]:
-    """Lines, of which the first has this number, and what is wrong with the one after them; "" where nothing is."""
+def _parse(data: bytes, number: int) -> tuple[pa.Table, npt.NDArray[np.float64], str]:
+    """Lines, of which the first has this number, their scores, and what is wrong with the line after them, if any."""
     table = _plain_columns(data, _RUN)
     if table is not None:
-        return table, ""
-    rows: list[tuple[str, str, int, float]] = []
+        with suppress(pa.ArrowInvalid):
+            return table, pc.cast(table["score"], pa.float64()).to_numpy(), ""
+    rows: list[tuple[str, str, int, str]] = []
+    scores: list[float] = []
     reason = ""
     for at, line in enumerate(io.BytesIO(data), start=number):
         try:
             query_id, _, video_id, rank, score, _ = line.decode().split()
-            rows.append((query_id, video_id, int(np.int64(int(rank))), float(score)))
+            row, value = (query_id, video_id, int(np.int64(int(rank))), score), float(score)
         except (ValueError, OverflowError):
             reason = f"line {at}: must be 'qid Q0 docid rank score tag', got {line!r}"
             break
-    return pa.Table.from_pylist([dict(zip(_KEPT.names, row, strict=True)) for row in rows], _KEPT), reason
+        rows.append(row)
+        scores.append(value)
+    table = pa.Table.from_pylist([dict(zip(_KEPT.names, row, strict=True)) for row in rows], _KEPT)
+    return table, np.array(scores, np.float64), reason
 
 
 def _plain_columns(data: bytes, columns: Mapping[str, pa.DataType | None]) -> pa.Table | None:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow.compute as pc
+
 from pipeline.outputs.errors import UnreadableOutput, reading
 from pipeline.outputs.export.naming import Naming, link_videos, name_videos, naming_lines
 from pipeline.outputs.export.texts import VideoTexts
@@ -21,7 +23,7 @@ from pipeline.outputs.export.writing import (
     writing_to,
 )
 from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
-from pipeline.outputs.run_lines import RUN, blocks
+from pipeline.outputs.run_lines import RUN, Block, blocks
 from pipeline.outputs.tables import Tables
 from schemas.example import SPLITS
 from schemas.video import Evidence
@@ -33,6 +35,7 @@ NAMES = "videos.tsv"
 _OF_CANDIDATE = ("video_id", "label", "teacher_label", "p_yes", "delta", "rationale", "rank", "score")
 _PAIR = ["query_id", "query", *(f"candidates.list.element.{name}" for name in _OF_CANDIDATE)]
 _A_PIECE = 1 << 20
+_JSON_FLOAT = r"^-?(0|[1-9][0-9]*)(\.[0-9]+|(\.[0-9]+)?[eE][-+]?[0-9]+)$"
 
 
 def export_rankvideo(
@@ -118,20 +121,28 @@ def _id(naming: Naming, video_id: str) -> str:
     return naming[video_id].doc_id if video_id in naming else video_id
 
 
-def _scores(tables: Tables, turned: Turned, naming: Naming) -> Iterator[tuple[str, dict[str, float]]]:
-    names = {video_id: named.doc_id for video_id, named in naming.items()}
+def _scores(tables: Tables, turned: Turned, naming: Naming) -> Iterator[tuple[str, str]]:
+    keys = {video_id: f"{dumps(named.doc_id)}: " for video_id, named in naming.items()}
     for block in blocks(tables.output):
         unknown = turned.add(block)
         if unknown is not None:
             raise UnreadableOutput(tables.output, RUN, f"video {unknown!r} is not in videos")
-        videos, scores = list(map(names.__getitem__, block.videos.to_pylist())), block.scores.tolist()
+        members = list(map(str.__add__, map(keys.__getitem__, block.videos.to_pylist()), _numbers(block)))
         for query_id, start, end in zip(block.queries, block.starts, block.starts[1:], strict=False):
-            yield query_id, dict(zip(videos[start:end], scores[start:end], strict=True))
+            yield query_id, f"{{{', '.join(members[start:end])}}}"
 
 
-def _queries_by_video(turned: Turned, naming: Naming) -> Iterator[tuple[str, list[str]]]:
+def _numbers(block: Block) -> list[str]:
+    """The scores as JSON: as they stand where all are JSON's floats, since writing so many anew takes seconds."""
+    if pc.all(pc.match_substring_regex(block.said, _JSON_FLOAT)).as_py():
+        said: list[str] = block.said.to_pylist()
+        return said
+    return list(map(dumps, block.scores.tolist()))
+
+
+def _queries_by_video(turned: Turned, naming: Naming) -> Iterator[tuple[str, str]]:
     for video_id, queries in turned.queries_by_video():
-        yield naming[video_id].doc_id, queries
+        yield naming[video_id].doc_id, dumps(queries)
 
 
 def _queries(tables: Tables) -> Iterator[str]:

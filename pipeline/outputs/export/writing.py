@@ -62,13 +62,13 @@ def json_lines(rows: Iterable[dict[str, Any]]) -> Write:
     return write
 
 
-def json_object(items: Iterable[tuple[str, Any]]) -> Write:
-    """One JSON object, a member a line, without ever holding it whole."""
+def json_object(items: Iterable[tuple[str, str]]) -> Write:
+    """One JSON object, a member a line, without ever holding it whole; values are given as JSON."""
 
     def write(file: TextIO) -> None:
         file.write("{")
         for number, (key, value) in enumerate(items):
-            file.write(f"{',' if number else ''}\n{dumps(key)}: {dumps(value)}")
+            file.write(f"{',' if number else ''}\n{dumps(key)}: {value}")
         file.write("\n}\n")
 
     return write
