@@ -37,6 +37,8 @@ def act(arguments: argparse.Namespace, _: list[str]) -> int:
 
         print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
         return 0
+    if not found:
+        print(f"no {wanted} is installed; other distributions add them: docs/extend.md")
     place = None
     for one in found:
         if one.modality != place:
