@@ -18,7 +18,6 @@ from pathlib import Path
 from benchmarks.memory import resident_mb
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "tests"))
 
 VIDEOS, SHARDS = 11_000, 64
 FEW = 1_000
@@ -27,9 +26,8 @@ FEW = 1_000
 
 def write_groups(folder: Path, groups: int) -> Path:
     """An output folder with so many groups to train on, and eight to validate by."""
-    import tiny_training as tiny
-
     from schemas.tables import TABLES
+    from tests.support import tiny_training as tiny
 
     rows = tiny.tiny_tables()
     shown, ranking = rows["videos"]["part"], rows["ranking"]["validation"]
@@ -56,7 +54,7 @@ def _group(like: dict[str, object], number: int, ids: list[str]) -> dict[str, ob
 
 def first_step(folder: Path, data: Path) -> tuple[float, float, float]:
     """CPU seconds and wall seconds until the first step is noted, and the most memory until then, in MB."""
-    import tiny_training as tiny
+    from tests.support import tiny_training as tiny
 
     config = tiny.write_config(folder / "config.yaml", tiny.tiny_config(tiny.tiny_model(folder / "model")))
     run = folder / "run"

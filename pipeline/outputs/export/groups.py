@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.outputs.errors import UnwritableExport
 from pipeline.outputs.export.naming import Naming, name_videos
-from pipeline.outputs.export.texts import VideoTexts
+from pipeline.outputs.export.texts import Texts, VideoTexts, texts_of
 from pipeline.outputs.export.writing import Write, dumps, json_lines, text_lines, write_files
 from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
 from pipeline.outputs.tables import Row, Tables
@@ -23,7 +23,7 @@ class Groups:
     def __init__(self, output: str, video_dir: str | None) -> None:
         self.tables: Tables = read_manifest(output).tables(output)
         self.naming: Naming = name_videos(self.tables, video_dir, numeric=False)
-        self.texts = VideoTexts(self.tables)
+        self._texts = VideoTexts(self.tables, texts_of)
 
     def of(self, split: str) -> Iterator[tuple[Row, list[Row], list[Row]]]:
         """The rows of a split, each with its positives and its negatives."""
@@ -44,9 +44,13 @@ class Groups:
         """Where a candidate's file is said to lie."""
         return self.naming[candidate["video_id"]].path
 
+    def texts(self, video_id: str) -> Texts:
+        """A video's evidence as text."""
+        return Texts(*self._texts.of(video_id))
+
     def title_and_text(self, video_id: str) -> tuple[str, str]:
         """A video's title, and all of its other evidence as one text."""
-        texts = self.texts.of(video_id)
+        texts = self.texts(video_id)
         return texts.title, "\n".join(filter(None, [texts.caption, texts.asr, texts.ocr, texts.description]))
 
     def text(self, candidate: Mapping[str, Any]) -> str:

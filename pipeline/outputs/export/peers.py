@@ -123,7 +123,7 @@ def export_clamr(output: str, destination: str, video_dir: str | None, numeric_i
         for row, positives, _ in groups.of(split):
             for each in positives:
                 if (one := of_pair.get((row["query_id"], each["video_id"]))) and one.target_modality:
-                    path, texts = groups.path(each), groups.texts.of(each["video_id"])
+                    path, texts = groups.path(each), groups.texts(each["video_id"])
                     yield {
                         "query": row["query"],
                         "query_type": _CLAMR[one.target_modality],

@@ -24,6 +24,7 @@ from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
 from pipeline.outputs.run_lines import RUN, blocks
 from pipeline.outputs.tables import Tables
 from schemas.example import SPLITS
+from schemas.video import Evidence
 from transforms.storage.address import is_remote
 from transforms.storage.files import join, open_seekable
 
@@ -55,7 +56,7 @@ def export_rankvideo(
             ``destination`` cannot be written to.
     """
     tables, source = read_manifest(output).tables(output), {"manifest_sha256": manifest_sha256(output)}
-    texts = VideoTexts(tables)
+    texts = VideoTexts(tables, _evidence)
 
     here = destination if is_remote(destination) else os.path.abspath(destination)  # readers are anywhere
     folder = video_dir or (join(here, "videos") if numeric_ids else None)
@@ -86,7 +87,7 @@ def _pairs(tables: Tables, texts: VideoTexts, split: str, naming: Naming) -> Ite
     for row in tables.rows("ranking", _PAIR, part=split):
         query = f'"query_id": {dumps(row["query_id"])}, "query": {dumps(row["query"])}'
         for candidate in row["candidates"]:
-            said = texts.of(candidate["video_id"])
+            [evidence] = texts.of(candidate["video_id"])
             named = naming[candidate["video_id"]]
             pair = {
                 "doc_id": named.doc_id,
@@ -96,10 +97,13 @@ def _pairs(tables: Tables, texts: VideoTexts, split: str, naming: Naming) -> Ite
                 "teacher_p_yes": candidate["p_yes"],
                 "teacher_logit_delta": candidate["delta"],
                 "teacher_reasoning": candidate["rationale"],
-                "evidence": {"caption": said.caption, "asr": said.asr},
-                "meta": {"rank": candidate["rank"], "score": candidate["score"]},
             }
-            yield f"{{{query}, {dumps(pair)[1:]}\n"
+            meta = dumps({"rank": candidate["rank"], "score": candidate["score"]})
+            yield f'{{{query}, {dumps(pair)[1:-1]}, "evidence": {evidence}, "meta": {meta}}}\n'
+
+
+def _evidence(evidence: Evidence) -> tuple[str]:
+    return (dumps({"caption": evidence.caption, "asr": evidence.text("asr")}),)
 
 
 def _captions(tables: Tables, split: str, naming: Naming) -> Iterator[dict[str, Any]]:

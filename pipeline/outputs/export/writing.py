@@ -15,6 +15,8 @@ from transforms.storage.files import join, replacing
 
 Write = Callable[[TextIO], object]
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 def write_files(destination: str, contents: Mapping[str, Write]) -> list[str]:
     """Write files by name below a folder; returns their paths.
@@ -79,4 +81,4 @@ def text_lines(lines: Iterable[str]) -> Write:
 
 def dumps(value: Any) -> str:
     """JSON as every export has it."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _JSON.encode(value)
