@@ -19,6 +19,8 @@ _BRACKET = re.compile(r"[<>]")
 _LONG = 8  # words in a row that nobody shares with a prompt by chance
 _MOSTLY = 0.8  # of a text's words, in such runs
 _ALIKE = 0.75  # an example with a word in four exchanged is still the prompt's
+_PATCH = 4  # words in a row of an example: one says little, and many together all
+_PATCHED = 10  # words in such rows, at least, and two thirds of the text
 _TELLING = 6  # words: what is shorter is like much else, and must be the same
 
 Words = tuple[str, ...]
@@ -27,13 +29,23 @@ Words = tuple[str, ...]
 def echoes(text: str, template: Template) -> bool:
     """Whether ``text`` is a sentence of the prompt, is an example in it or nearly so, or is taken from it mostly.
 
+    Or is patched together of its examples: ten words or more, and two thirds of all, in runs of at least four that
+    examples hold. Of 15 rationales by a model of 135 million parameters, 8 went on about the crew of the example.
+
     Words alone count, in any case. Nearly so: of two texts of six words or more, three quarters are shared in order.
     Mostly: four fifths of the words stand in runs of at least eight that the prompt holds, too. A sentence may resemble
     the prompt's, for an honest rationale goes by what it was told.
     """
     words = _words(text)
     sentences, examples, runs = _own(template)
-    return words in sentences or _resembles_any(words, examples) or _consists(words, runs)
+    if (
+        words in sentences
+        or _resembles_any(words, examples)
+        or _covered(words, runs, _LONG) >= _MOSTLY * len(words) > 0
+    ):
+        return True
+    patched = _covered(words, _patches(template), _PATCH)
+    return patched >= max(_PATCHED, 2 * len(words) / 3)
 
 
 def _resembles_any(words: Words, examples: Mapping[Words, Counter[str]]) -> bool:
@@ -49,10 +61,20 @@ def _resembles_any(words: Words, examples: Mapping[Words, Counter[str]]) -> bool
     return False
 
 
-def _consists(words: Words, runs: frozenset[Words]) -> bool:
-    starts = (start for start in range(len(words)) if words[start : start + _LONG] in runs)
-    covered = {at for start in starts for at in range(start, start + _LONG)}
-    return bool(covered) and len(covered) >= _MOSTLY * len(words)
+def _covered(words: Words, runs: frozenset[Words], length: int) -> int:
+    """How many of the words stand in runs of so many that are among ``runs``."""
+    starts = (start for start in range(len(words)) if words[start : start + length] in runs)
+    return len({at for start in starts for at in range(start, start + length)})
+
+
+def _runs(words: Words, length: int) -> frozenset[Words]:
+    return frozenset(words[start : start + length] for start in range(len(words) - length + 1))
+
+
+@cache
+def _patches(template: Template) -> frozenset[Words]:
+    """The short runs of words of the prompt's examples."""
+    return frozenset[Words]().union(*(_runs(example, _PATCH) for example in _own(template)[1]))
 
 
 @cache
@@ -64,7 +86,7 @@ def _own(template: Template) -> tuple[frozenset[Words], Mapping[Words, Counter[s
     sentences = frozenset(_words(part) for breaks in (_SENTENCE, _CLAUSE) for part in breaks.split(source))
     examples = frozenset(_words(example) for line in source.splitlines() for example in _examples(line))
     words = _words(source)
-    runs = frozenset(words[start : start + _LONG] for start in range(len(words) - _LONG + 1))
+    runs = _runs(words, _LONG)
     return sentences - {(), ("yes",), ("no",)}, {example: Counter(example) for example in examples}, runs
 
 

@@ -100,3 +100,18 @@ def test_an_example_thought_with_words_changed_is_an_echo():
         "The boat lay idle because wages were owed and rain is not spoken of, so it is another event",
         load_template("judge"),
     )
+
+
+@pytest.mark.parametrize(
+    ("rationale", "patched"),
+    [
+        ("the crew was owed wages and would not put to sea and the boat stayed in port and", True),
+        ("the crew had not been paid since the end of the year and would not put to sea so", True),
+        ("The crew had not been paid since the company was sold, and the ferries stopped for a week in June.", False),
+        ("The gauge shows that meltwater and no rain made the river rise, so this is another event.", False),
+    ],
+)
+def test_what_is_patched_together_of_the_prompt_s_example_is_an_echo_and_what_shares_a_phrase_is_none(
+    rationale, patched
+):
+    assert echoes(rationale, load_template("judge")) is patched

@@ -104,12 +104,15 @@ def test_every_pair_has_the_word_of_each_judge_and_kappa_says_how_they_agree(end
         record_property(f"yes of {' and '.join(one.names)}", " ".join(f"{rate:.2f}" for rate in one.base_rates))
 
     judged = ended.rows("judgements")
-    assert [one.pairs for one in ended.panel.twos] == [len(judged)] * 3
+    for one in ended.panel.judges:
+        record_property(f"verdicts of {one.name} that can be read", f"{one.said} of {one.asked}")
+    assert [one.asked for one in ended.panel.judges] == [len(judged)] * 2
+    assert len(ended.panel.twos) == 3
+    assert all(0 < one.pairs <= len(judged) for one in ended.panel.twos)
     assert {row["confidence_source"] for row in judged} == {"logprobs"}
 
 
 def test_each_query_and_look_alike_that_was_asked_for_is_there_or_has_its_reason(ended: Ended, record_property) -> None:
-    manifest = read_manifest(str(ended.output))
     why = Counter((row["step"], row["reason"]) for row in ended.rows("rejections"))
     for (step, reason), count in sorted(why.items()):
         record_property(f"rejected in {step}: {reason}", count)
@@ -118,6 +121,5 @@ def test_each_query_and_look_alike_that_was_asked_for_is_there_or_has_its_reason
     written = [row for row in ended.rows("queries") if row["source"] == "teacher"]
     record_property("queries written, of 5 asked for", len(written))
 
-    assert manifest.work["write"]["calls"] >= len(CLIPS)
     unread = sum(count for (step, _), count in why.items() if step == "write")
     assert len(written) + unread == len(CLIPS)
