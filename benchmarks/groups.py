@@ -7,15 +7,12 @@ Run with ``python -m benchmarks.groups`` (the clips of samples/, each altered in
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 EVERY = 3  # frames of a clip that its copies have: a third, so that no two sample the same moments
 
@@ -36,8 +33,7 @@ def hashes_of(path: Path, folder: Path) -> tuple[float, object]:
 
 def print_distances(clips: list[Path]) -> None:
     """Print a row an alteration: bits between clip and copy, and copies of other clips that would be joined with it."""
-    from altered_clips import ALTERATIONS, write_copy
-
+    from tests.support.altered_clips import ALTERATIONS, write_copy
     from transforms.group.group_videos import GroupRules
     from transforms.group.near_duplicates import MOST_LONGER, distance
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,8 +18,6 @@ from typing import Any
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
-
 FPS = 24
 SIZE = (1280, 720)
 FRAMES = 32
@@ -30,9 +27,9 @@ SIDE = 448  # the longer side that a ranker sees
 def make_long_clip(path: Path, minutes: float) -> None:
     """H.264 with 3 B-frames and groups of 1.7 to 10 s, a panning texture under the barcode."""
     import av
-    from make_clips import draw_barcode
 
     from schemas.fingerprint import unit_interval
+    from tests.support.make_clips import draw_barcode
 
     width, height = SIZE
     noise = np.random.default_rng(0).integers(40, 216, (height // 8, 2 * width // 8), np.uint8)
@@ -89,8 +86,8 @@ def sample_cv2(path: str, times: list[float]) -> list[np.ndarray]:
 
 def measure(sampler: Callable[[str, list[float]], list[np.ndarray]], path: str, times: list[float]) -> dict[str, Any]:
     """In a fresh process: cost and exactness of one sampler. A first call on one frame pays for the imports."""
-    from make_clips import read_barcode
-    from peak_memory import peak_mb
+    from tests.support.make_clips import read_barcode
+    from tests.support.peak_memory import peak_mb
 
     sampler(path, times[:1])
     before = time.process_time()
