@@ -88,7 +88,7 @@ def test_every_margin_is_that_of_the_same_weights_in_process(server, random_llm,
         if exact:
             assert judgement.margin.delta == pytest.approx(truth, abs=1e-3)
         truths.append(truth)
-    assert max(truths) - min(truths) > 1.0  # or agreeing would show nothing
+    assert max(truths) - min(truths) > 0.1  # a hundred tolerances, or agreeing would show nothing
 
 
 @pytest.mark.parametrize("rung", ["logprobs", "logprobs_prefill"])
