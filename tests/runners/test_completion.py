@@ -37,7 +37,7 @@ OFFERED = {
     ("plan", "demo", "--quiet", "--input", "run", "--retry-failures", ""): "transient all none",
     ("train", "ra"): "ranking",
     ("train", "ranking", "rel"): "release",
-    ("export", "ms"): "ms-swift",
+    ("export", "ms"): "ms-swift ms-swift-frames",
     ("engines", "te"): "teacher",
     ("nonsense", ""): "",
     ("completion", "z"): "zsh",
