@@ -197,10 +197,12 @@ def test_a_model_that_is_not_here_is_asked_for_once_where_the_hub_is_out_of_reac
 
         thread = threading.Thread(target=hang_up, daemon=True)
         thread.start()
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        with pytest.raises(OutOfReach, match=r"'some/model' is neither a folder nor .* run: hf download some/model") as caught:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url)
+        said = r"'some/model' is neither a folder nor .* run: hf download some/model"
+        with pytest.raises(OutOfReach, match=said) as caught:
             require_in_reach("some/model", None)
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
 
-    assert len(asked) == 1, caught.value
+    assert asked == [b"HEAD"], caught.value
