@@ -34,12 +34,6 @@ from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.teacher.recorded_teacher import RecordedTeacher
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def folder(tmp_path):
     return str(tmp_path / "batch")

@@ -22,12 +22,6 @@ from transforms.journal import batch_files
 from transforms.journal.batch_files import reply_files, request_files
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def folder(tmp_path):
     return str(tmp_path / "batch")

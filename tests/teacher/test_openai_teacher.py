@@ -29,12 +29,6 @@ WRITE = TeacherRequest("write_queries", Prompt("system", "user"), Evidence(capti
 GOOD = completion("<think>w</think><answer>yes</answer>")
 
 
-@pytest.fixture(autouse=True)
-def _no_key_and_no_proxy(monkeypatch):
-    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def teacher_of(server, waits=None, **options):
     engine = OpenAiTeacher(model="m", base_url=server.base_url, **{"timeout_s": 10.0, **options})
 
