@@ -247,5 +247,7 @@ def test_without_plug_ins_all_engines_are_of_this_project(capsys):
     assert {one["modality"] for one in listed} == {"decode", "asr", "ocr", "caption", "teacher", "embed", "first_stage"}
     assert main(["engines", "query_filter"]) == 0
     assert "no query_filter is installed" in capsys.readouterr().out
+    with pytest.raises(EngineError, match="'gone' is not known: only plug-ins have some, and none is installed"):
+        find_engine("query_filter", {"engine": "gone"})
     assert main(["engines", "ars"]) == 2
     assert "did you mean 'asr'" in capsys.readouterr().err

@@ -133,8 +133,8 @@ def test_runs_are_looked_for_at_their_own_length_and_the_smaller_id_has_those_of
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"queries": "none.tsv"}, "none.tsv: no such file"),
-        ({"media": "none.sha256"}, "none.sha256: no such file"),
+        ({"queries": "none.tsv"}, "decontaminate: queries of 'bench': none.tsv: no such file"),
+        ({"media": "none.sha256"}, "decontaminate: media of 'bench': none.sha256: no such file"),
     ],
 )
 def test_a_file_that_is_not_there_is_said_before_any_work(change, complaint, test_set):

@@ -123,7 +123,10 @@ def files_of(test_sets: tuple[TestSet, ...]) -> tuple[TestFile, ...]:
     for each in test_sets:
         for kind, path in (("queries", each.queries), ("corpus", each.corpus), ("media", each.media)):
             if path is not None:
-                entries = len(media_of(path) if kind == "media" else texts_of(path))
+                try:
+                    entries = len(media_of(path) if kind == "media" else texts_of(path))
+                except CannotReadTestSet as error:
+                    raise CannotReadTestSet(f"recipe key decontaminate: {kind} of {each.name!r}: {error}") from error
                 sha256 = "" if list_files(path) else digest(path)[0]
                 found.append(TestFile(each.name, kind, path, entries, sha256))
     return tuple(found)

@@ -84,7 +84,8 @@ def find_engine(modality: str, options: Mapping[str, Any]) -> Engine:
         options = with_preset(options)
     name = options.get("engine")
     if not isinstance(name, str) or name not in names:
-        raise EngineError(f"{modality} engine {name!r} is not known{did_you_mean(str(name), names)}")
+        hint = did_you_mean(str(name), names) if names else ": only plug-ins have some, and none is installed"
+        raise EngineError(f"{modality} engine {name!r} is not known{hint}")
     kind = _kind(names[name])
     known = [f.name for f in fields(kind)]
     chosen = {key: value for key, value in options.items() if key != "engine"}
