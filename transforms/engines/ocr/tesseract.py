@@ -37,8 +37,8 @@ class Tesseract:
     """Options of Tesseract.
 
     ``languages`` are the names of its trained data (``eng``, ``chi_sim``); all are tried on every line, which costs
-    time and, of Korean, letters. ``page_mode`` is its ``--psm``: 3 finds blocks of text, 6 takes a frame for one, 11 looks
-    for words that stand alone as well and misses lines of a block. Lines whose words have less than ``min_confidence``
+    time and, of Korean, letters. ``page_mode`` is its ``--psm``: 3 finds blocks of text, 6 takes a frame for one, 11
+    also finds words that stand alone and misses lines of a block. Lines whose words have less than ``min_confidence``
     on average are dropped.
     """
 
