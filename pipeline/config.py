@@ -75,15 +75,16 @@ class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
     ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
-    variant request. ``languages`` are those that queries are written in, whatever the language of the evidence;
-    variants take turns, and without any the prompt and ``filters.languages`` decide. ``evidence`` is the most
-    characters of each modality that a prompt shows. ``own_filters`` are filters of other distributions by name, which
-    is the reason that is counted, asked in the order of their names about what ``filters`` kept. ``negative_queries``
-    are written where that is not null.
+    variant request. ``parser`` reads the replies to ``prompt``, where it asks for another form. ``languages`` are those
+    that queries are written in, whatever the language of the evidence; variants take turns, and without any the prompt
+    and ``filters.languages`` decide. ``evidence`` is the most characters of each modality that a prompt shows.
+    ``own_filters`` are filters of other distributions by name, which is the reason that is counted, asked in the order
+    of their names about what ``filters`` kept. ``negative_queries`` are written where that is not null.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
+    parser: EngineOptions | None = None
     request_prompt: str | None = None
     evidence: EvidenceBudgets = EvidenceBudgets()
     variants: tuple[Variant, ...] = PAPERS_VARIANTS
@@ -159,11 +160,14 @@ class JudgeConfig(Section, frozen=True):
     ``panel`` are further teachers by name, asked with the same prompt about the pairs that ``panel_rules`` name; of
     such a pair a label needs the word of ``panel_rules.agree`` judges, the first counted as one.
 
+    ``parser`` reads the replies of all of them, where ``prompt`` asks for another form than the project's own does.
+
     With ``necessity``, the judge is asked again about positives of groups, without each of the modalities in turn.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
+    parser: EngineOptions | None = None
     modalities: tuple[Modality, ...] = ("caption",)
     evidence: EvidenceBudgets = EvidenceBudgets()
     no_rationale_below: AtMost0 | None = None

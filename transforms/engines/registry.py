@@ -44,6 +44,7 @@ ENGINES: dict[str, dict[str, str]] = {
         "openai": "openai.embeddings:OpenAiEmbeddings",
     },
     "first_stage": {"bm25": "bm25:Bm25", "trec": "trec_run:TrecRun"},
+    "parser": {},  # this project's prompts ask for what it reads itself
     "query_filter": {},  # those of this project are always there, and take no name: TextFilters
 }
 

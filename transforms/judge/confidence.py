@@ -105,7 +105,18 @@ def margin_of_percentage(percent: int) -> Margin:
 
 
 def _of_tokens(judged: Judged) -> Margin | None:
-    return decision_margin(judged.reply.tokens, label=judged.label)
+    return _told(judged.reply, judged.label, judged.template)
+
+
+def _told(reply: TeacherReply, label: Label, template: Template | None) -> Margin | None:
+    """The margin that a reply's own log-probabilities tell."""
+    if template is None or template.parser is None:
+        return decision_margin(reply.tokens, label=label)
+    said = b"".join(token.text for token in reply.tokens).decode(errors="surrogateescape")
+    place = template.parser.answer_at(said) if said else None
+    if place is None:
+        return None
+    return decision_margin(reply.tokens, label=label, at=len(said[:place].encode(errors="surrogateescape")))
 
 
 def _of_all_spellings(judged: Judged) -> Margin | None:
@@ -114,7 +125,9 @@ def _of_all_spellings(judged: Judged) -> Margin | None:
 
 
 def _of_prefill(judged: Judged) -> Margin | None:
-    said = up_to_answer(judged.reply.text)
+    said = up_to_answer(judged.reply.text, judged.template)
+    if said is None:
+        return None
     reply = _ask(judged, replace(judged.request, confidence="logprobs_prefill", said=said))
     return decision_margin(reply.tokens, continues=True) if reply else None
 
@@ -149,7 +162,7 @@ def _sampled(judged: Judged, n: int) -> Iterator[tuple[Label, Margin | None]]:
             label = parse_verdict(answer_of(reply), judged.template).label
         except UnparsableReply:
             continue
-        yield label, decision_margin(reply.tokens, label=label)
+        yield label, _told(reply, label, judged.template)
 
 
 def _of_statement(judged: Judged) -> Margin | None:
