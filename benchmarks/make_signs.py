@@ -1,6 +1,6 @@
 """Makes the clips of signs in six languages from signs/signs.yaml: ``python -m benchmarks.make_signs``.
 
-Needs the Debian packages fonts-dejavu-core and fonts-noto-cjk, and a Pillow that shapes Arabic (libraqm, in its wheels).
+Needs the Debian packages fonts-dejavu-core and fonts-noto-cjk, and a Pillow that shapes Arabic (its wheels do).
 The clips are committed, so neither tests nor benchmarks run it; the same fonts, Pillow and PyAV give the same bytes.
 """
 
