@@ -5,13 +5,14 @@ import random
 from array import array
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.config import RecipeError, load_recipe
 from pipeline.curate import Curate
 from pipeline.engines import require_reach
-from pipeline.outputs.thresholds import fitted_texts, rules_of
+from pipeline.outputs.thresholds import check_thresholds, fitted_texts, rules_of
 from pipeline.stage import LedgerBuilder
 from schemas.check import InvalidRecord
 from schemas.query import Candidate, Candidates
@@ -198,3 +199,24 @@ def test_a_judge_without_margins_cannot_be_calibrated():
 
     with pytest.raises(RecipeError, match=r"curate\.alpha1 is fitted to margins: no query could be kept"):
         require_reach(recipe, OpenAiTeacher(model="m", confidence=()))
+
+
+def test_thresholds_that_the_judgements_do_not_make_are_a_problem():
+    class Judged:
+        def batches(self, table, columns):
+            yield pa.RecordBatch.from_pydict(
+                {"is_positive": [True, False, True, False, True], "delta": [3.0, -9.0, -1.0, None, None]}
+            )
+
+    class Calibrated(Run):
+        recipe = {"curate": {"alpha1": {"calibrated": 0.5}}}
+        thresholds = CurateConfig(Fitted(calibrated=0.5)).thresholds(
+            Margins(array("d", [-9.0]), array("d", [3.0, -1.0]))
+        )
+
+    assert Calibrated.thresholds == Thresholds(0.0, -8.0, 1, 2)
+    assert list(check_thresholds(Judged(), Calibrated())) == []
+
+    Calibrated.thresholds = Thresholds(0.0, -8.0, 1, 3)
+    (problem,) = check_thresholds(Judged(), Calibrated())
+    assert "the judgements make its thresholds" in str(problem)
