@@ -29,7 +29,7 @@ from pathlib import Path
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from benchmarks.watched_run import Moment, Run, draw_moment, run_watched, steps_of
+from benchmarks.watched_run import Moment, Run, Start, draw_moment, in_an_interpreter, run_watched, steps_of
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify.verify import verify
 from transforms.journal.record import STEPS
@@ -44,12 +44,14 @@ REDONE = ("mine", "emit", "publish")  # by every run, for they are not journaled
 class Job:
     """What is run again and again: ``arguments`` of ``hardquery run`` but for output and cache, which lie in ``place``.
 
-    ``place`` is a folder or a URL; ``folder``, on this machine, takes what else the runs leave behind.
+    ``place`` is a folder or a URL; ``folder``, on this machine, takes what else the runs leave behind. A run that is
+    to be killed is begun by ``doomed``; any other is an interpreter of its own.
     """
 
     arguments: tuple[str, ...]
     place: str
     folder: Path
+    doomed: Start = in_an_interpreter
 
     def output(self, name: str) -> str:
         """The output of a trial."""
@@ -62,7 +64,7 @@ class Job:
     def start(self, name: str, kill_after: Moment | None = None) -> Run:
         """Run the command of a trial once, to its end or until it is killed."""
         command = ["run", *self.arguments, "--output", self.output(name), "--cache", self.cache(name)]
-        return run_watched(command, self.folder, kill_after)
+        return run_watched(command, self.folder, kill_after, self.doomed if kill_after else in_an_interpreter)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +28,8 @@ ROOT = Path(__file__).parent.parent
 OVER = "over"
 PATIENCE_S = 5.0  # until children must have noticed that their parent is gone
 _TRIAL = "HARDQUERY_KILL_TRIAL"  # in the environment of all processes of a run
+
+Start = Callable[[Sequence[str], Path, Mapping[str, str]], int]  # this program's arguments, for its words, environment
 
 
 @dataclass(frozen=True)
@@ -88,21 +90,26 @@ class Run:
         return Counter(event.key for event in self.events if event.step in steps and event.kind == kind)
 
 
-def run_watched(command: Sequence[str], folder: Path, kill_after: Moment | None) -> Run:
+def in_an_interpreter(arguments: Sequence[str], said: Path, environment: Mapping[str, str]) -> int:
+    """Run this program in a Python of its own; its exit code."""
+    command = [sys.executable, "-m", "benchmarks.watched_run", *arguments]
+    with said.open("w") as out:
+        return subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=out, check=False).returncode
+
+
+def run_watched(
+    command: Sequence[str], folder: Path, kill_after: Moment | None, start: Start = in_an_interpreter
+) -> Run:
     """Run ``hardquery`` with these arguments, to its end or until it is killed; ``folder`` takes what it leaves."""
     trial = uuid.uuid4().hex
     log, said = folder / f"{trial}.log", folder / f"{trial}.txt"
     (folder / "tmp").mkdir(exist_ok=True)
-    watched = [sys.executable, "-m", "benchmarks.watched_run"]
-    watched += ["--kill-after", str(kill_after)] if kill_after else []
+    watched = ["--kill-after", str(kill_after)] if kill_after else []
     beside = {_TRIAL: trial, "TMPDIR": str(folder / "tmp"), "XDG_CACHE_HOME": str(folder / "home")}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **beside}
     began = time.monotonic()
-    with said.open("w") as out:
-        ended = subprocess.run(
-            [*watched, str(log), *command], cwd=ROOT, env=environment, stdout=out, stderr=out, check=False
-        )
-    return Run(ended.returncode, said.read_text(), time.monotonic() - began, read_log(log), survivors(trial))
+    code = start([*watched, str(log), *command], said, environment)
+    return Run(code, said.read_text(), time.monotonic() - began, read_log(log), survivors(trial))
 
 
 def survivors(trial: str) -> list[int]:

@@ -53,6 +53,8 @@ _RENAMED = {
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
 PROMPTS = ("caption", "write_queries", "write_requests", "judge")
+WITHOUT_EXAMPLE = "without_example"
+"""In the place of a file: the judge's prompt that shows no worked example."""
 _OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative queries alone
 
 
@@ -75,15 +77,16 @@ class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
     ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
-    variant request. ``languages`` are those that queries are written in, whatever the language of the evidence;
-    variants take turns, and without any the prompt and ``filters.languages`` decide. ``evidence`` is the most
-    characters of each modality that a prompt shows. ``own_filters`` are filters of other distributions by name, which
-    is the reason that is counted, asked in the order of their names about what ``filters`` kept. ``negative_queries``
-    are written where that is not null.
+    variant request. ``parser`` reads the replies to ``prompt``, where it asks for another form. ``languages`` are those
+    that queries are written in, whatever the language of the evidence; variants take turns, and without any the prompt
+    and ``filters.languages`` decide. ``evidence`` is the most characters of each modality that a prompt shows.
+    ``own_filters`` are filters of other distributions by name, which is the reason that is counted, asked in the order
+    of their names about what ``filters`` kept. ``negative_queries`` are written where that is not null.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
+    parser: EngineOptions | None = None
     request_prompt: str | None = None
     evidence: EvidenceBudgets = EvidenceBudgets()
     variants: tuple[Variant, ...] = PAPERS_VARIANTS
@@ -145,7 +148,8 @@ class MineConfig(Section, frozen=True):
 class JudgeConfig(Section, frozen=True):
     """From pairs to judgements: who judges, and which evidence the judge sees.
 
-    ``prompt`` is a file that takes the place of the prompt that comes with the project. ``evidence`` is the most
+    ``prompt`` is a file that takes the place of the prompt that comes with the project; "without_example" is one that
+    comes with it too, and shows no example, for a teacher that repeats it. ``evidence`` is the most
     characters of each modality that a prompt shows.
 
     ``no_rationale_below`` saves calls: a pair whose prior (see the option ``prior`` of the teacher) is certainly at
@@ -159,11 +163,14 @@ class JudgeConfig(Section, frozen=True):
     ``panel`` are further teachers by name, asked with the same prompt about the pairs that ``panel_rules`` name; of
     such a pair a label needs the word of ``panel_rules.agree`` judges, the first counted as one.
 
+    ``parser`` reads the replies of all of them, where ``prompt`` asks for another form than the project's own does.
+
     With ``necessity``, the judge is asked again about positives of groups, without each of the modalities in turn.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
+    parser: EngineOptions | None = None
     modalities: tuple[Modality, ...] = ("caption",)
     evidence: EvidenceBudgets = EvidenceBudgets()
     no_rationale_below: AtMost0 | None = None
@@ -296,6 +303,8 @@ def _template(name: str, key: str, path: str | None) -> Template:
     given = load_template(name)
     if path is None:
         return given
+    if (name, path) == ("judge", WITHOUT_EXAMPLE):
+        return Template(name, load_template(f"{name}_{path}").source)
     try:
         template = Template(name, Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:

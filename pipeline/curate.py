@@ -87,6 +87,7 @@ class CurateByVideo(beam.PTransform):
     """(Example, Video) -> VideoExample: each example's query with negative queries, where any is left.
 
     ``wordings`` are the ways in which the verifier is asked, by name; ``writer`` is the prompt for negative queries.
+    ``marks`` are as for ``Curate``.
     """
 
     config: NegativeQueriesConfig
@@ -97,6 +98,7 @@ class CurateByVideo(beam.PTransform):
     wordings: Wordings
     seed: int
     ledger: LedgerBuilder
+    marks: Mapping[str, Mapping[str, Mark]] = field(default_factory=dict)
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
         examples, videos = inputs
@@ -117,7 +119,7 @@ class CurateByVideo(beam.PTransform):
         verified = place(pairs.joined, "Verify", verify, resources.get("verifier"))
         self.ledger.works.append(verified[WORK])
 
-        chosen = verified.verified | "Choose" >> ChooseNegatives(config.kept)
+        chosen = verified.verified | "Choose" >> ChooseNegatives(config.kept, self.marks)
         balanced = chosen.chosen | "Balance" >> DropOneSided(Balance(config.kept, config.one_sided))
         left_out = (chosen.losses, balanced.losses) | "Left out" >> beam.Flatten()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
 from pipeline.config import EngineOptions, Recipe, RecipeError
+from prompts.template import Template
 from schemas.capabilities import Capabilities
 from schemas.configuration.section import converted
 from schemas.video import EngineStamp
@@ -19,11 +20,13 @@ from transforms.protocols.embed import EmbedEngine
 from transforms.protocols.engine import Engine, EngineError, MissingPackage
 from transforms.protocols.first_stage import FirstStageEngine
 from transforms.protocols.query_filter import QueryFilterEngine
+from transforms.protocols.reply_parser import NamedParser, ParserEngine
 from transforms.protocols.teacher import Task, TeacherEngine
 from transforms.search.search import SearchOptions
 from transforms.workers.place import Resources
 
 _MOST = 20.0  # nats: more samples than anybody draws
+_OF_ONE_FORM = ("rules", "transformers")  # teachers that write what this project's prompts ask for, whatever is asked
 T = TypeVar("T")
 
 FIRST_STAGES, PANEL, FILTERS, RESOURCES = "first_stages", "panel", "filters", "resources"
@@ -53,7 +56,8 @@ class FirstStage:
 class Engines:
     """The engines that a recipe names, each known to be usable on this machine.
 
-    ``panel`` are the further judges by name, ``filters`` the filters of other distributions. ``resources`` are what the
+    ``panel`` are the further judges by name, ``filters`` the filters of other distributions, ``writer_parser`` and
+    ``judge_parser`` what reads replies of another form. ``resources`` are what the
     machines of their steps must have, by role, where the runner is to be asked for it.
     """
 
@@ -68,6 +72,8 @@ class Engines:
     negatives: TeacherEngine | None = None
     verifier: TeacherEngine | None = None
     filters: Mapping[str, QueryFilterEngine] = field(default_factory=dict)
+    writer_parser: ParserEngine | None = None
+    judge_parser: ParserEngine | None = None
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def stamps(self) -> dict[str, EngineStamp]:
@@ -101,6 +107,15 @@ class Engines:
                 return stage.engine
         raise RecipeError(f"recipe key decontaminate: {run} is no first stage that compares vectors")
 
+    def read(self, prompts: Mapping[str, Template]) -> dict[str, Template]:
+        """The prompts, those with a parser of their replies where the recipe names one."""
+        parsers = {"write_queries": ("synthesize", self.writer_parser), "judge": ("judge", self.judge_parser)}
+        found = dict(prompts)
+        for name, (section, engine) in parsers.items():
+            if engine is not None:
+                found[name] = replace(found[name], parser=NamedParser(f"{section}.parser", engine))
+        return found
+
     def by_role(self) -> Iterator[tuple[str, Any]]:
         """Every engine, by role and in the order of the pipeline."""
         for f in fields(self):
@@ -128,6 +143,8 @@ def find_engines(recipe: Recipe) -> Engines:
         "caption": ("extract.caption", "caption", recipe.extract.caption),
         "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
         "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
+        "writer_parser": ("synthesize.parser", "parser", recipe.synthesize.parser),
+        "judge_parser": ("judge.parser", "parser", recipe.judge.parser),
         **{f"{PANEL}.{name}": (f"judge.panel.{name}", "teacher", own) for name, own in recipe.judge.panel.items()},
         **{
             f"{FILTERS}.{name}": (f"synthesize.own_filters.{name}", "query_filter", own)
@@ -158,6 +175,7 @@ def find_engines(recipe: Recipe) -> Engines:
     panel = {name: found.pop(f"{PANEL}.{name}") for name in recipe.judge.panel}
     filters = {name: found.pop(f"{FILTERS}.{name}") for name in sorted(recipe.synthesize.own_filters)}
     engines = Engines(**found, filters=filters, first_stages=first_stages, panel=panel, resources=resources)
+    _require_free_form(recipe, engines)
     if recipe.judge.no_rationale_below is not None and engines.judge.ladder.prior is None:
         raise RecipeError("recipe key judge.no_rationale_below: needs judge.teacher.prior, such as prefill")
     require_reach(recipe, engines.judge)
@@ -167,6 +185,22 @@ def find_engines(recipe: Recipe) -> Engines:
         if test_set.vectors is not None:
             engines.comparing(test_set.vectors.run)
     return engines
+
+
+def _require_free_form(recipe: Recipe, engines: Engines) -> None:
+    """Refuse a parser of replies that are of this project's own form whatever the prompt asks for."""
+    for section, own in (("synthesize", recipe.synthesize), ("judge", recipe.judge)):
+        if own.parser is not None and (name := own.teacher["engine"]) in _OF_ONE_FORM:
+            raise RecipeError(f"recipe key {section}.parser: engine {name!r} replies in this project's own form alone")
+    if engines.writer_parser is not None and getattr(engines.writer, "json_schema", False):
+        raise RecipeError(
+            "recipe key synthesize.parser: a JSON schema holds replies to this project's own form; set "
+            "synthesize.teacher.json_schema: false"
+        )
+    if engines.judge_parser is not None and engines.judge.ladder.prior == "prefill":
+        raise RecipeError(
+            "recipe key judge.parser: the prior is asked for in this project's own form; leave out judge.teacher.prior"
+        )
 
 
 def require_packages(missing: Mapping[str, MissingPackage]) -> None:
@@ -272,6 +306,20 @@ def find_judge(recipe: Recipe) -> TeacherEngine:
         return cast(TeacherEngine, find_engine("teacher", _without_resources(recipe.judge.teacher))).fitted("judge")[0]
     except EngineError as error:
         raise RecipeError(f"recipe key judge.teacher: {error}") from error
+
+
+def find_judge_parser(recipe: Recipe) -> NamedParser | None:
+    """What reads the replies of a recipe's judges, None where that is this project.
+
+    Raises:
+        RecipeError: it is unknown, or something that it needs is missing.
+    """
+    if recipe.judge.parser is None:
+        return None
+    try:
+        return NamedParser("judge.parser", cast(ParserEngine, find_engine("parser", recipe.judge.parser)))
+    except EngineError as error:
+        raise RecipeError(f"recipe key judge.parser: {error}") from error
 
 
 def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, dict[str, Capabilities]]:

@@ -120,9 +120,8 @@ def put_stages(
     judged = (mined["pairs"], videos) | "Judge" >> Judge(
         recipe.judge, engines, journal, job.prompts["judge"], seed, ledger, first
     )
-    curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(
-        recipe.curate, ledger, job.labels.by_query if job.labels else {}, recipe.judge.heeds
-    )
+    marks = job.labels.by_query if job.labels else {}
+    curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(recipe.curate, ledger, marks, recipe.judge.heeds)
     more = {}
     if recipe.judge.necessity is not None:
         more[NECESSITY] = (curated["examples"], videos) | "Necessity" >> FindNecessities(
@@ -140,6 +139,7 @@ def put_stages(
             wordings,
             seed,
             ledger,
+            marks,
         )
     return {
         "decoded": extracted["decoded"],

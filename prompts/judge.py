@@ -70,9 +70,9 @@ def parse_verdict(reply: str, template: Template | None = None) -> Verdict:
 
     Raises:
         UnparsableReply: "empty reply", "truncated", "no answer", "not yes/no", "two answers" (that differ) or
-            "echoes the prompt".
+            "echoes the prompt"; or whatever the template's parser says.
     """
-    thinking, answer = split_thinking(reply)
+    thinking, answer = split_thinking(template.ours(reply) if template else reply)
     answers = _ANSWER_OPENS.split(answer)[1:]
     if not answers:
         raise UnparsableReply("no answer", excerpt(reply, end=True))
@@ -85,12 +85,16 @@ def parse_verdict(reply: str, template: Template | None = None) -> Verdict:
     return Verdict(labels[-1], rationale)
 
 
-def up_to_answer(reply: str) -> str:
+def up_to_answer(reply: str, template: Template | None = None) -> str | None:
     """A reply with a verdict, up to where the answer starts: its last ``<answer>`` is the end.
 
     Thoughts are laid out the way chat templates do it that take them out of a message and put them back (Qwen3's): a
-    server refuses to go on from a message that its template changes.
+    server refuses to go on from a message that its template changes. A reply that a parser of the ``template`` reads
+    ends where that says, and is None where it does not say.
     """
+    if template and template.parser:
+        place = template.parser.answer_at(reply)
+        return None if place is None else reply[:place]
     thinking, answer = split_thinking(reply)
     *_, opens = _ANSWER_OPENS.finditer(answer)
     start = answer[: opens.end()].lstrip()

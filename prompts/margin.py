@@ -37,7 +37,14 @@ _WORD = re.compile(r"[^\W\d_]+")
 Spelling = Literal["yes", "no", "none yet", "other"]
 
 
-def decision_margin(tokens: Sequence[Token], *, label: Label | None = None, continues: bool = False) -> Margin | None:
+def decision_margin(
+    tokens: Sequence[Token],
+    *,
+    label: Label | None = None,
+    continues: bool = False,
+    at: int | None = None,
+    only_complete: bool = False,
+) -> Margin | None:
     """The margin at the token that starts the answer, as an interval over all spellings of yes and no at that position.
 
     The decision is found by its place in the reply's bytes, never by token ids: the same text is cut into tokens in
@@ -52,15 +59,17 @@ def decision_margin(tokens: Sequence[Token], *, label: Label | None = None, cont
         label: the word that was read from the reply's text, where it was: tokens that spell another are not its own.
         continues: the reply goes on from a text that ended with the answer tag, and starts with the answer. Its first
             token may have been drawn at any temperature: the likeliest says whether it does.
+        at: where the answer starts in the bytes of all tokens, instead of after an answer tag.
+        only_complete: give none unless the token at the decision tells every spelling.
 
     Returns:
         None where there is no answer tag after the thinking, the answer is neither yes nor no, its first letters are
         merged into the tag's token (``>No``: the alternatives of such a token say nothing of the decision), neither
         word has a reported probability, or what is reported are no log-probabilities.
     """
-    place = _find_decision(_likeliest_first(tokens) if continues else tokens, label, continues)
+    place = _find_decision(_likeliest_first(tokens) if continues else tokens, label, continues, at)
     reported = _reported(tokens[place]) if place is not None else None
-    if reported is None:
+    if reported is None or (only_complete and place is not None and not tokens[place].complete):
         return None
     mass: dict[Spelling, float] = {"yes": 0.0, "no": 0.0, "none yet": 0.0, "other": 0.0}
     for text, probability in reported.candidates:
@@ -76,6 +85,11 @@ def decision_margin(tokens: Sequence[Token], *, label: Label | None = None, cont
     if no > 0.0:
         return Margin(hi, lo, hi, censored="yes", label_mass=label_mass)
     return None
+
+
+def decision_place(tokens: Sequence[Token]) -> int | None:
+    """The index of the token at the decision after a reply's answer tag; None where ``decision_margin`` has none."""
+    return _find_decision(tokens)
 
 
 def logit(p: float) -> float:
@@ -120,14 +134,15 @@ def tells_all(token: Token, asked: int) -> bool:
     return len(token.alternatives) >= asked and all(logprob > SENTINEL for _, logprob in token.alternatives)
 
 
-def _find_decision(tokens: Sequence[Token], label: Label | None = None, continues: bool = False) -> int | None:
+def _find_decision(
+    tokens: Sequence[Token], label: Label | None = None, continues: bool = False, at: int | None = None
+) -> int | None:
     """The index of the token that holds the first letter of the answer, None where there is no such token."""
     reply = b"".join(token.text for token in tokens)
-    thinking = _THINKING.match(reply)
-    tags = list(_ANSWER.finditer(reply, thinking.end() if thinking else 0))
-    if not (tags or continues):
+    start = 0 if continues else _after_tag(reply) if at is None else at
+    if start is None:
         return None
-    rest = reply if continues else reply[tags[-1].end() :]
+    rest = reply[start:]
     first = len(reply) - len(rest.lstrip(_MARKS))
     word = spelling_of(rest)
     if word not in ("yes", "no") or label not in (None, word):
@@ -136,6 +151,13 @@ def _find_decision(tokens: Sequence[Token], label: Label | None = None, continue
     index = next(index for index, end in enumerate(ends) if end > first)
     before = tokens[index].text[: first - (ends[index] - len(tokens[index].text))]
     return None if before.strip(_MARKS) else index
+
+
+def _after_tag(reply: bytes) -> int | None:
+    """Where the last answer tag after the thinking ends, None where there is none."""
+    thinking = _THINKING.match(reply)
+    tags = list(_ANSWER.finditer(reply, thinking.end() if thinking else 0))
+    return tags[-1].end() if tags else None
 
 
 def _likeliest_first(tokens: Sequence[Token]) -> list[Token]:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
+from typing import Protocol
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
@@ -25,12 +26,33 @@ class Prompt:
         return hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
 
 
+class ReplyParser(Protocol):
+    """Reads the replies to a prompt that asks for another form than this project's does."""
+
+    def rewritten(self, reply: str) -> str:
+        """What a reply says, in the form that this project's own prompt asks for; what reads that reads this, too.
+
+        Raises:
+            prompts.reply.UnparsableReply: it says nothing of the kind.
+        """
+
+    def answer_at(self, reply: str) -> int | None:
+        """Where the word yes or no of a verdict begins in a reply: the log-probabilities of that token are its margin.
+
+        None where there is no such place; margins are then had without them, or not at all.
+        """
+
+
 @dataclass(frozen=True)
 class Template:
-    """A prompt file; ``version`` is the hash of its text, so any edit is a new version."""
+    """A prompt file; ``version`` is the hash of its text, so any edit is a new version.
+
+    ``parser`` reads the replies to it, where they are of another form than those to this project's own prompt.
+    """
 
     name: str
     source: str
+    parser: ReplyParser | None = None
 
     @cached_property
     def version(self) -> str:
@@ -41,6 +63,10 @@ class Template:
     def slots(self) -> frozenset[str]:
         """The names between double braces."""
         return frozenset(_SLOT.findall(self.source))
+
+    def ours(self, reply: str) -> str:
+        """A reply to this prompt in the form of this project's own; see ``ReplyParser.rewritten``."""
+        return reply if self.parser is None else self.parser.rewritten(reply)
 
     def render(self, **values: str) -> Prompt:
         """Fill every slot exactly once over, never re-reading what was filled in.

@@ -165,9 +165,11 @@ def parse_queries(reply: str, shown: Collection[Modality], template: Template | 
 
     Raises:
         UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries", "echoes the prompt" or
-            "two answers" (that differ: one of them may be quoted from the evidence).
+            "two answers" (that differ: one of them may be quoted from the evidence); or whatever the template's parser
+            says.
     """
-    return [_draft(item, shown, template or load_template("write_queries")) for item in read_queries(reply, _Item)]
+    asked = template or load_template("write_queries")
+    return [_draft(item, shown, asked) for item in read_queries(asked.ours(reply), _Item)]
 
 
 def ask_again(error: UnparsableReply) -> str:

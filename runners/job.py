@@ -77,6 +77,7 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
         remote.chosen.room.require(remote.request)
     budget = Budget() if look_only else _budget(request, recipe.costs.by_step(), local.is_local(options))
     engines = find_engines(recipe)
+    prompts = engines.read(prompts)
     if not (remote and remote.chosen.room.has_kinds):
         engines = replace(engines, resources={})
     batch = _batch_folder(request, engines, local.is_local(options))

@@ -44,8 +44,8 @@ MANIFEST = "manifest.json"
 
 # A filter is "filters.NAME", a first stage "first_stages.NAME", a further judge "panel.NAME".
 ROLES = (
-    *("decode", "asr", "ocr", "caption", "writer", "filters"),
-    *("first_stages", "judge", "panel", "negatives", "verifier"),
+    *("decode", "asr", "ocr", "caption", "writer", "writer_parser", "filters"),
+    *("first_stages", "judge", "judge_parser", "panel", "negatives", "verifier"),
 )
 
 

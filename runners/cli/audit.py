@@ -158,10 +158,10 @@ def _judge(manifest: Manifest, settings: list[str], journal: Journal) -> Judge:
     """The judge that made an output, with its own prompt, where ``settings`` say nothing else."""
     from pipeline.audit.ask import Judge
     from pipeline.config import changed, parse_recipe
-    from pipeline.engines import find_judge
+    from pipeline.engines import find_judge, find_judge_parser
     from prompts.template import Template
 
     recipe = parse_recipe(changed(manifest.recipe, settings))
-    template = Template("judge", manifest.prompts["judge"].text)
+    template = Template("judge", manifest.prompts["judge"].text, find_judge_parser(recipe))
     judge = recipe.judge
     return Judge(find_judge(recipe), journal, template, judge.modalities, judge.evidence, recipe.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ _COMMANDS = (
 )  # in the order of the help
 OF_RUNS = ("apache_beam", "bm25s", "pebble", "py3langid", "snowballstemmer")  # packages that trainers do without
 RUNS = ("run", "plan", "demo")  # commands that take options of Beam
+# How seldom Python looks for garbage: each look at all takes long among what Beam imports, a tenth of a small run.
+SELDOM = (10_000, 10, 10)
 
 _EPILOG = """\
 examples:
@@ -107,6 +110,7 @@ def entry() -> None:
     Native threads of the libraries underneath (Arrow, gRPC) now and then abort the process while the interpreter is
     torn down, after all work is done; a finished command must not end with their exit code.
     """
+    gc.set_threshold(*SELDOM)
     code = main()
     sandbox = sys.modules.get("transforms.workers.sandbox")
     if sandbox is not None:

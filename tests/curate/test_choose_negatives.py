@@ -11,11 +11,12 @@ from pipeline.outputs.verify.records import broken_record
 from prompts.negative_queries import negatives_prompt, parse_negatives
 from schemas.check import InvalidRecord
 from schemas.example import Rewording, VideoExample
+from schemas.people.mark import Mark
 from schemas.query import Judgement, Margin
 from schemas.tables import row_of
 from schemas.video import Evidence
 from tests.support.look_alikes import JUDGED, QUERY, STAMP, example_of, group, negative
-from transforms.curate.choose_negatives import choose, video_examples
+from transforms.curate.choose_negatives import _choose, choose, video_examples
 from transforms.curate.concept_balance import Balance, DropOneSided, Holds, held, surplus
 from transforms.engines.stand_ins.rules import RuleTeacher
 from transforms.protocols.teacher import Ladder, TeacherRequest
@@ -48,6 +49,24 @@ def test_the_first_of_every_kind_is_chosen_before_the_second_of_any():
     assert [query.text for query in choose(written, 3)] == ["year 0", "order 3", "place 4"]
     assert [query.text for query in choose(written, 4)] == ["year 0", "year 1", "order 3", "place 4"]
     assert choose(written, 9) == written
+
+
+def test_a_negative_that_people_mark_is_left_out_and_another_takes_its_place():
+    written = [negative(f"{edit} {n}", edit) for n, edit in enumerate(("year", "order", "place"))]
+    first, second, third = (query.query_id for query in written)
+    marks = {
+        first: {"lyon": Mark(first, "lyon", "false negative", "it does show 2021")},
+        second: {"": Mark(second, "", "bad query")},
+        third: {"rome": Mark(third, "rome", "false negative")},  # of a video that it is no negative of
+    }
+
+    chosen = list(_choose(group(*written), 1, marks))
+
+    assert [query.text for query in chosen[-1].queries] == ["place 2"]
+    assert [(loss.value.reason, loss.value.detail) for loss in chosen[:-1]] == [
+        ("marked false negative", "year: year 0 (it does show 2021)"),
+        ("marked bad query", "order: order 1 (by a person)"),
+    ]
 
 
 def test_words_are_counted_once_a_query_and_only_where_there_are_negatives():

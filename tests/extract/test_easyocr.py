@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transforms.engines.easyocr import EasyOcr, EasyOcrReader
+from transforms.engines.ocr.easyocr import EasyOcr, EasyOcrReader
 from transforms.engines.registry import find_engine
 from transforms.protocols.engine import EngineError
 

@@ -4,7 +4,9 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from transforms.engines.rapidocr import RapidOcr
+from benchmarks.make_signs import clip_path, signs
+from tests.support.error_rates import character_error_rate
+from transforms.engines.ocr.rapidocr import RapidOcr
 from transforms.engines.registry import find_engine
 from transforms.protocols.engine import EngineError
 
@@ -101,3 +103,11 @@ def test_the_stamp_names_the_model_and_tells_options_apart():
 def test_options_that_make_no_sense_are_refused(option):
     with pytest.raises(EngineError, match=next(iter(option))):
         find_engine("ocr", {"engine": "rapidocr", **option})
+
+
+@pytest.mark.parametrize("language", ["es", "zh"])
+def test_signs_in_other_languages_are_read(reader, language):
+    (found,) = reader.read(frames_at(clip_path(language, 0), [0.0]))
+    written = "".join(signs()[language][0].split()).casefold()
+
+    assert character_error_rate(written, squashed(found)) < 0.05

@@ -12,8 +12,8 @@ from PIL import ImageDraw, ImageFont
 
 from schemas.video import Box, Evidence, MediaFacts, OcrLine, Video
 from tests.support.brightness_reader import BrightnessReader
-from transforms.engines.rapidocr import RapidOcr
-from transforms.engines.text_boxes import reading_order, upright_box
+from transforms.engines.ocr.rapidocr import RapidOcr
+from transforms.engines.ocr.text_boxes import reading_order, upright_box
 from transforms.extract.decode import Limits
 from transforms.extract.read_text import ReadText, read_video_text
 from transforms.extract.recognize import merge_lines, read_text, standing_in

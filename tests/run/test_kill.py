@@ -9,8 +9,10 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from benchmarks import watched_run
 from benchmarks.kill import Job, copy_cache, run_in_peace, sample_manifest, try_kills
 from benchmarks.watched_run import Event, Moment, draw_moment
+from tests.support.forks import Fork
 from tests.support.s3_server import serving_in_child
 from transforms.storage.files import connect, list_files, write_bytes
 
@@ -22,11 +24,18 @@ QUICK += ("judge.panel={second: {engine: rules}}", "judge.panel_rules.margin_bel
 QUICK += ("synthesize.negative_queries={queries: 3, kept: 2}", "judge.necessity={share: 1}")
 
 
+def forked(arguments, said, environment):
+    """Start a run that is to be killed: in a fork, for what it has time to do is less than what it would import."""
+    return Fork(watched_run.main, arguments, str(said), str(said), environment).wait()
+
+
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kill")
     manifest = sample_manifest(folder, clips=3)
-    return Job(("demo", "--input", str(manifest), *(f"--set={setting}" for setting in QUICK)), str(folder), folder)
+    return Job(
+        ("demo", "--input", str(manifest), *(f"--set={setting}" for setting in QUICK)), str(folder), folder, forked
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,7 @@ def test_a_run_killed_while_two_engines_work_repeats_what_was_in_flight_and_ends
 def test_a_run_killed_on_an_object_store_while_a_panel_judges_and_while_negatives_are_verified_ends_as_on_a_disk(
     job, peace, bucket
 ):
-    remote = Job((*job.arguments, "--workers", "1"), bucket, job.folder)
+    remote = Job((*job.arguments, "--workers", "1"), bucket, job.folder, forked)
 
     trial = try_kills(remote, peace, "remote", [Moment("start panel", 9, 0.0), Moment("start verify", 5, 0.0)])
 

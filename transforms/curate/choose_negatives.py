@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
 
 from schemas.example import Edit, ExampleCandidate, NegativeQueries, NegativeQuery, QueryCandidate, VideoExample
+from schemas.people.mark import Mark
 from transforms.curate.concept_balance import rejected
 from transforms.ledger import LOSSES
 from transforms.teacher.verdict import verdict_of
@@ -26,20 +27,40 @@ def choose(queries: Sequence[NegativeQuery], most: int) -> list[NegativeQuery]:
 
 @dataclass
 class ChooseNegatives(beam.PTransform):
-    """NegativeQueries -> at most ``most`` of each; those that are left over go to the tag "losses"."""
+    """NegativeQueries -> at most ``most`` of each; those that are left over go to the tag "losses".
+
+    ``marks`` are what people say is wrong, by query id and by video id. A negative that they mark is not among them.
+    """
 
     most: int = 3
+    marks: Mapping[str, Mapping[str, Mark]] = field(default_factory=dict)
 
     def expand(self, verified: beam.PCollection[NegativeQueries]) -> beam.pvalue.DoOutputsTuple:
-        return verified | "Choose" >> beam.FlatMap(_choose, most=self.most).with_outputs(LOSSES, main="chosen")
+        choose = beam.FlatMap(_choose, most=self.most, marks=self.marks)
+        return verified | "Choose" >> choose.with_outputs(LOSSES, main="chosen")
 
 
-def _choose(group: NegativeQueries, most: int) -> Iterator[NegativeQueries | beam.pvalue.TaggedOutput]:
-    chosen = choose(group.queries, most)
+def _choose(
+    group: NegativeQueries, most: int, marks: Mapping[str, Mapping[str, Mark]]
+) -> Iterator[NegativeQueries | beam.pvalue.TaggedOutput]:
+    fit = []
     for query in group.queries:
+        mark = _mark_of(marks.get(query.query_id, {}), group.video_id)
+        if mark is None:
+            fit.append(query)
+        else:
+            yield rejected(group, query, f"marked {mark.verdict}", mark.note or "by a person")
+    chosen = choose(fit, most)
+    for query in fit:
         if query not in chosen:
             yield rejected(group, query, "surplus negative", f"at most {most}")
     yield replace(group, queries=tuple(chosen))
+
+
+def _mark_of(marks: Mapping[str, Mark], video_id: str) -> Mark | None:
+    """What people say against a negative query: that it is none to search with, or that the video answers it."""
+    said = (marks.get(""), marks.get(video_id))
+    return next((mark for mark in said if mark and mark.verdict in ("bad query", "false negative")), None)
 
 
 def video_examples(group: NegativeQueries) -> Iterator[VideoExample]:

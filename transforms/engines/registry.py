@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -24,7 +25,11 @@ ENGINES: dict[str, dict[str, str]] = {
         "whisper": "whisper:Whisper",
         "faster-whisper": "faster_whisper:FasterWhisper",
     },
-    "ocr": {"rapidocr": "rapidocr:RapidOcr", "easyocr": "easyocr:EasyOcr"},
+    "ocr": {
+        "rapidocr": "ocr.rapidocr:RapidOcr",
+        "easyocr": "ocr.easyocr:EasyOcr",
+        "tesseract": "ocr.tesseract:Tesseract",
+    },
     "caption": {"pixels": "stand_ins.pixels:Pixels", "openai": "openai.caption:OpenAiCaption"},
     "teacher": {
         "rules": "stand_ins.rules:Rules",
@@ -39,6 +44,7 @@ ENGINES: dict[str, dict[str, str]] = {
         "openai": "openai.embeddings:OpenAiEmbeddings",
     },
     "first_stage": {"bm25": "bm25:Bm25", "trec": "trec_run:TrecRun"},
+    "parser": {},  # this project's prompts ask for what it reads itself
     "query_filter": {},  # those of this project are always there, and take no name: TextFilters
 }
 
@@ -167,6 +173,9 @@ def _require_packages(said: str, kind: Any) -> None:
             if origin := origin_of(kind):
                 raise EngineError(f"{said} of {origin} needs the package {package!r}, which is not installed")
             raise MissingPackage(said, package, kind.extra)
+    for program, fix in getattr(kind, "programs", {}).items():
+        if shutil.which(program) is None:
+            raise EngineError(f"{said} needs the program {program!r}: {fix}")
 
 
 def _require_origin(engine: Any, said: str, origin: str) -> None:

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 
 from schemas.video import AsrSegment, Box, OcrLine
 from schemas.visible import one_line
-from transforms.engines.text_boxes import reading_order
+from transforms.engines.ocr.text_boxes import reading_order
 from transforms.media.audio import read_windows
 from transforms.media.container import MediaError
 from transforms.media.frame_pack import read_frame_pack

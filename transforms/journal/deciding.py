@@ -40,6 +40,7 @@ ENGINE_LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "faster-whisper": ("ctranslate2", "tokenizers"),
     "rapidocr": ("onnxruntime", "opencv", "pyclipper", "shapely"),
     "easyocr": ("torch", "opencv"),
+    "tesseract": (),  # program and trained data are in its stamp
     "pixels": ("numpy",),
     "openai": (),  # the model runs elsewhere
     "transformers": ("tokenizers", "torch"),

@@ -94,7 +94,7 @@ class Attribution:
         asked = given.engine("negatives") | given.engine("verifier")
         asked |= given.prompt("negative_queries") | given.prompt("judge_reworded") | given.prompt("judge")
         rules = given.recipe("synthesize.negative_queries", "synthesize.filters")
-        return given.explain("negative queries", own | asked | rules)
+        return given.explain("negative queries", own | asked | rules | given.labels)
 
     def _necessity(self, query_id: str, video_id: str) -> Causes:
         """Of what a label rests on: the query, how it is judged, and of which positives its judge is asked again."""

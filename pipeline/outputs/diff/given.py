@@ -23,6 +23,8 @@ SECTIONS: Mapping[str, str] = {
     "caption": "extract.caption",
     "writer": "synthesize.teacher",
     "judge": "judge.teacher",
+    "writer_parser": "synthesize.parser",
+    "judge_parser": "judge.parser",
     "negatives": "synthesize.negative_queries.teacher",
     "verifier": "synthesize.negative_queries.verifier",
 }

@@ -81,7 +81,7 @@ class QueryCauses:
         """What decides a writer's reply; a prompt that is the same word for word is no cause, nor is what is in it."""
         given = self._given
         evidence = self._videos.evidence(video_id, MODALITIES if variant in ("all", "request") else (variant,))
-        found = stamps | self._seed
+        found = stamps | self._seed | given.engine("writer_parser")
         if not same_prompt:
             found |= (
                 given.prompt(task_of(variant))
@@ -205,7 +205,7 @@ class QueryCauses:
         """What decides a judge's reply; see ``writing``."""
         given = self._given
         evidence = self._videos.evidence(video_id, self._judge_sees)
-        found = stamps | self._seed
+        found = stamps | self._seed | given.engine("judge_parser")
         if not same_prompt:
             found |= self._judge_asked | evidence | self._asked(query_id)
         ladder = given.recipe("judge.teacher", "judge.no_rationale_below")

@@ -167,7 +167,10 @@ class Desk:
             "split": self._video(query["video_id"])["split"],
             **self._said(query_id, "", marks),
             "pairs": shown,
-            "look_alikes": self._look_alikes(query_id),
+            "look_alikes": [
+                {**other, **self._said(other["query_id"], query["video_id"], marks)}
+                for other in self._look_alikes(query_id)
+            ],
         }
 
     def _look_alikes(self, query_id: str) -> Sequence[Row]:
@@ -193,24 +196,36 @@ class Desk:
         jpeg: bytes = frames[number]["bytes"]
         return jpeg
 
-    def mark(self, query_id: str, video_id: str, verdict: str, note: str) -> dict[str, Any]:
+    def mark(self, query_id: str, video_id: str, verdict: str, note: str, looks_like: str = "") -> dict[str, Any]:
         """Add a mark of what is wrong, or take one back; returns what is now said of the pair or query.
+
+        ``looks_like`` is the query that a negative query looks like, where it is a negative query that is marked.
 
         Raises:
             NoSuchThing: there is no such pair.
             ValueError: it is none of what can be wrong with it.
         """
-        query = self.query(query_id)
-        pair = next((pair for pair in query["pairs"] if pair["video_id"] == video_id), None)
-        if video_id and pair is None:
-            raise NoSuchThing(f"video {video_id!r} was not judged for query {query_id!r}")
-        of_pair: Verdict = "wrong positive" if pair and pair["stratum"] in POSITIVES else "false negative"
-        fits: Verdict = of_pair if pair else "bad query"
+        fits = self._wrong_at_most(looks_like or query_id, video_id, query_id if looks_like else "")
         if verdict not in ("", fits):
             raise ValueError(f"this can be marked as {fits!r} alone, got {verdict!r} (known: {', '.join(WRONG)})")
         with self._lock:
             add_mark(self.labels, Mark(query_id, video_id, verdict if verdict == fits else "", note, _now()))
         return self._said(query_id, video_id, read_marks(self.labels))
+
+    def _wrong_at_most(self, query_id: str, video_id: str, look_alike: str) -> Verdict:
+        """What can be wrong with a query, with a pair of it, or with a query that looks like it."""
+        query = self.query(query_id)
+        if look_alike:
+            known = {other["query_id"] for other in query["look_alikes"]}
+            if look_alike not in known or video_id != query["video_id"]:
+                raise NoSuchThing(f"query {query_id!r} has no look-alike {look_alike!r} of video {video_id!r}")
+            return "false negative"
+        pair = next((pair for pair in query["pairs"] if pair["video_id"] == video_id), None)
+        if pair is None and video_id:
+            raise NoSuchThing(f"video {video_id!r} was not judged for query {query_id!r}")
+        if pair is None:
+            return "bad query"
+        return "wrong positive" if pair["stratum"] in POSITIVES else "false negative"
 
     def _said(self, query_id: str, video_id: str, marks: Mapping[tuple[str, str], Mark]) -> dict[str, str]:
         mark = marks.get((query_id, video_id))
@@ -219,6 +234,7 @@ class Desk:
     def _row(self, of: str, row: Row, marks: Mapping[tuple[str, str], Mark]) -> Row:
         """A row of a list as the page shows it: with its file's name, the query's text, and what is marked of it."""
         query_id = row["query_id"]
+        asked = {query_id}
         if of == "groups":
             candidates = row.pop("candidates")
             row["video_id"] = candidates[0]["video_id"]
@@ -229,13 +245,14 @@ class Desk:
             row["query"], row["others"] = true["query"], len(others)
             row["edits"] = list(dict.fromkeys(other["edit"] for other in others))
             row["deltas"] = [true["delta"], *(other["delta"] for other in others)]
+            asked |= {other["query_id"] for other in others}
         if of in ("pairs", "rejections", "failures") and query_id:
             query = self.lookup.row("queries", query_id, ["text"])
             row["text"] = query["text"] if query else ""
         video = self.lookup.row("videos", row["video_id"], ["uri"]) if row["video_id"] else None
         row["file"] = os.path.basename((video or row).get("uri") or "")
         about = {row["video_id"]} if of == "pairs" else None
-        said = {m.verdict for (q, v), m in marks.items() if q == query_id and (about is None or v in about)}
+        said = {m.verdict for (q, v), m in marks.items() if q in asked and (about is None or v in about)}
         return {**row, "marks": sorted(said)}
 
     def _video(self, video_id: str) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -129,7 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise ValueError(f"a note of {size} bytes is too long")
         said = read_json(self.rfile.read(size), dict[str, str])
         desk = self.server.desk
-        acts = {"api/mark": desk.mark} if desk.asked is None else {"api/answer": desk.answer}
+        mark = partial(desk.mark, looks_like=said.get("looks_like", ""))
+        acts = {"api/mark": mark} if desk.asked is None else {"api/answer": desk.answer}
         if path not in acts:
             raise NoSuchThing(f"there is no page {path!r}")
         self._send_json(acts[path](said["query_id"], said["video_id"], said["verdict"], said.get("note", "")))

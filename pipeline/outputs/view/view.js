@@ -161,7 +161,7 @@ async function showQuery() {
 }
 
 function showLookAlike(other) {
-  return el("li", {}, el("b", { dir: "auto" }, other.query), el("p", { class: "small soft" }, [words(other.edit), `judged ${other.teacher_label}`, nats(other.delta), other.query_id].join(" · ")), other.rationale ? el("p", { class: "small", dir: "auto" }, other.rationale) : "");
+  return el("li", {}, el("b", { dir: "auto" }, other.query), el("p", { class: "small soft" }, [words(other.edit), `judged ${other.teacher_label}`, nats(other.delta), other.query_id].join(" · ")), other.rationale ? el("p", { class: "small", dir: "auto" }, other.rationale) : "", actions(shown.video_id, other, "false negative", other.query_id));
 }
 
 function showCandidate(pair) {
@@ -209,13 +209,14 @@ function showVideo(place, id, video) {
     ...(video.warnings || []).map((warning) => el("p", { class: "small soft" }, `${warning.part}: ${warning.reason}`)));
 }
 
-function actions(video, said, verdict) {
+// Of the shown query, or of one that looks like it.
+function actions(video, said, verdict, lookAlike = "") {
   const note = el("input", { type: "text", placeholder: "note", "aria-label": `note on this ${verdict}`, hidden: !said.mark });
   note.value = said.note || "";
   const button = el("button", { type: "button", class: "mark", "aria-pressed": String(Boolean(said.mark)) }, `${verdict[0].toUpperCase()}${verdict.slice(1)}`);
   async function mark(wanted) {
     try {
-      const now = await tell("mark", { query_id: shown.query_id, video_id: video, verdict: wanted, note: wanted ? note.value : "" });
+      const now = await tell("mark", { query_id: lookAlike || shown.query_id, video_id: video, verdict: wanted, note: wanted ? note.value : "", ...(lookAlike && { looks_like: shown.query_id }) });
       Object.assign(said, now);
       button.setAttribute("aria-pressed", String(Boolean(now.mark)));
       note.hidden = !now.mark;

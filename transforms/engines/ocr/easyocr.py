@@ -14,7 +14,7 @@ import numpy as np
 
 from schemas.configuration.section import did_you_mean
 from schemas.video import EngineStamp
-from transforms.engines.text_boxes import reading_order, upright_box
+from transforms.engines.ocr.text_boxes import reading_order, upright_box
 from transforms.protocols.engine import EngineError, stamp_of
 from transforms.protocols.frames import Image
 from transforms.protocols.screen_text import TextBox

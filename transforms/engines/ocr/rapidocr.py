@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from schemas.video import EngineStamp
-from transforms.engines.text_boxes import reading_order, upright_box
+from transforms.engines.ocr.text_boxes import reading_order, upright_box
 from transforms.protocols.engine import stamp_of
 from transforms.protocols.frames import Image
 from transforms.protocols.screen_text import TextBox
