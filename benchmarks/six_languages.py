@@ -26,7 +26,7 @@ from runners.cli.main import main as hardquery
 from tests.support.error_rates import character_error_rate
 from tests.support.scripted_server import Asked, Reply, ScriptedServer, completion
 from tests.support.six_languages import OF_SECOND, TABLE, either_of_two, expected
-from transforms.engines.openai.probe import QUESTION
+from transforms.engines.openai.probing.probe import QUESTION
 from transforms.synthesize.write_queries import language_of
 
 Sign = tuple[str, int]

@@ -53,6 +53,8 @@ _RENAMED = {
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
 PROMPTS = ("caption", "write_queries", "write_requests", "judge")
+WITHOUT_EXAMPLE = "without_example"
+"""In the place of a file: the judge's prompt that shows no worked example."""
 _OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative queries alone
 
 
@@ -146,7 +148,8 @@ class MineConfig(Section, frozen=True):
 class JudgeConfig(Section, frozen=True):
     """From pairs to judgements: who judges, and which evidence the judge sees.
 
-    ``prompt`` is a file that takes the place of the prompt that comes with the project. ``evidence`` is the most
+    ``prompt`` is a file that takes the place of the prompt that comes with the project; "without_example" is one that
+    comes with it too, and shows no example, for a teacher that repeats it. ``evidence`` is the most
     characters of each modality that a prompt shows.
 
     ``no_rationale_below`` saves calls: a pair whose prior (see the option ``prior`` of the teacher) is certainly at
@@ -300,6 +303,8 @@ def _template(name: str, key: str, path: str | None) -> Template:
     given = load_template(name)
     if path is None:
         return given
+    if (name, path) == ("judge", WITHOUT_EXAMPLE):
+        return Template(name, load_template(f"{name}_{path}").source)
     try:
         template = Template(name, Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:

@@ -38,7 +38,12 @@ Spelling = Literal["yes", "no", "none yet", "other"]
 
 
 def decision_margin(
-    tokens: Sequence[Token], *, label: Label | None = None, continues: bool = False, at: int | None = None
+    tokens: Sequence[Token],
+    *,
+    label: Label | None = None,
+    continues: bool = False,
+    at: int | None = None,
+    only_complete: bool = False,
 ) -> Margin | None:
     """The margin at the token that starts the answer, as an interval over all spellings of yes and no at that position.
 
@@ -55,6 +60,7 @@ def decision_margin(
         continues: the reply goes on from a text that ended with the answer tag, and starts with the answer. Its first
             token may have been drawn at any temperature: the likeliest says whether it does.
         at: where the answer starts in the bytes of all tokens, instead of after an answer tag.
+        only_complete: give none unless the token at the decision tells every spelling.
 
     Returns:
         None where there is no answer tag after the thinking, the answer is neither yes nor no, its first letters are
@@ -63,7 +69,7 @@ def decision_margin(
     """
     place = _find_decision(_likeliest_first(tokens) if continues else tokens, label, continues, at)
     reported = _reported(tokens[place]) if place is not None else None
-    if reported is None:
+    if reported is None or (only_complete and place is not None and not tokens[place].complete):
         return None
     mass: dict[Spelling, float] = {"yes": 0.0, "no": 0.0, "none yet": 0.0, "other": 0.0}
     for text, probability in reported.candidates:
@@ -79,6 +85,11 @@ def decision_margin(
     if no > 0.0:
         return Margin(hi, lo, hi, censored="yes", label_mass=label_mass)
     return None
+
+
+def decision_place(tokens: Sequence[Token]) -> int | None:
+    """The index of the token at the decision after a reply's answer tag; None where ``decision_margin`` has none."""
+    return _find_decision(tokens)
 
 
 def logit(p: float) -> float:

@@ -36,6 +36,11 @@ class Usage:
         """The same of a call that took so many requests, each but the first because the one before it failed."""
         return replace(self, requests=requests, retries=requests - 1)
 
+    def plus(self, other: Usage) -> Usage:
+        """The same of two calls that made one reply; what one of them does not tell is not known."""
+        both = {name: (getattr(self, name), getattr(other, name)) for name in USAGE}
+        return Usage(**{name: None if None in pair else sum(pair) for name, pair in both.items()})
+
     def known(self) -> dict[str, int]:
         """What is known, by name."""
         return {name: value for name in USAGE if (value := getattr(self, name)) is not None}

@@ -18,7 +18,7 @@ from tests.support.forks import run_forked
 from tests.support.probe_double import Double
 from tests.support.scripted_server import Asked, Reply, ScriptedServer, completion, token
 from transforms.engines.openai.chat import ChatClient
-from transforms.engines.openai.probe import QUESTION
+from transforms.engines.openai.probing.probe import QUESTION
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.engines.registry import find_engine
 from transforms.engines.server.api_key import HIDDEN, KeyKeeper, credential_in

@@ -15,7 +15,7 @@ from transforms.judge.confidence import least_margin
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr("transforms.engines.openai.probed_server.pause_s", lambda *_: 0.0)
+    monkeypatch.setattr("transforms.engines.openai.probing.probed_server.pause_s", lambda *_: 0.0)
 
 
 @pytest.mark.parametrize("task", ["judge", "write_queries"])

@@ -1,20 +1,16 @@
-"""What two real servers make of a prior and of a prompt that is too long."""
-
-import math
+"""What llama.cpp's server makes of a prompt that is too long."""
 
 import pytest
 
 from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_prompt
-from tests.support import llama_server, transformers_server
-from tests.support.ranking_records import ENGINE, query, video
+from tests.support import llama_server
+from tests.support.ranking_records import query, video
 from transforms.engines.openai.teacher import OpenAiTeacher
-from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import TeacherReply, TeacherRequest
 from transforms.teacher.fitting import ask_fitting
 
 SEEN = ("caption",)
-STOPS = [video(f"v{number}", f"A tram passes stop {number}.") for number in range(4)]
 LONG = video("long", "A tram passes. " * 2500)
 
 
@@ -23,26 +19,6 @@ UNCUT = EvidenceBudgets(caption=10**6)
 
 def prompt_of(one, budgets=UNCUT):
     return judge_prompt(one.evidence, SEEN, one.video_id, query().text, budgets)
-
-
-def test_transformers_serve_decides_as_the_same_weights_do_in_process(random_llm):
-    from transformers import pipeline
-
-    decide = pipeline("decision", model=random_llm.model, tokenizer=random_llm.tokenizer)
-    with transformers_server.serving(random_llm.folder) as base_url:
-        teacher = OpenAiTeacher(model=str(random_llm.folder), base_url=base_url, prior="systemone", attempts=1).load()
-        pairs = [Pair(query(), one, None, is_positive=False) for one in STOPS]
-        # Every prior stays below this bound, so that no rationale is asked for: a random model gives none.
-        judgements = [
-            judge_pair(teacher, ENGINE, pair, JudgeOptions(SEEN, no_rationale_below=math.inf)) for pair in pairs
-        ]
-
-    for judgement, one in zip(judgements, STOPS, strict=True):
-        prompt = prompt_of(one)
-        question = {"type": "noul", "instructions": "Does the video answer the query?"}
-        p_yes = decide({"state": f"{prompt.system}\n\n{prompt.user}", "questions": {"q": question}})["q"]["noul"]
-        assert judgement.delta_prior == pytest.approx(math.log(p_yes / (1 - p_yes)), abs=1e-3)
-        assert (judgement.label, judgement.confidence_source) == ("no", "prior")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.support.make_clips import make_clip, make_huge_picture_clip, read_barcode
+from tests.support.make_clips import SMALL, make_clip, make_huge_picture_clip, read_barcode
 from transforms.engines.pyav import PyAvSampler
 from transforms.engines.registry import find_engine
 from transforms.media.container import FrameTooLarge, UnreadableMedia
@@ -24,6 +24,7 @@ def test_decord_gives_the_frames_that_pyav_gives(tmp_path, name, codec):
     clip = make_clip(
         tmp_path / name,
         frames=240,
+        size=SMALL,
         codec=codec,
         options=options if codec != "libvpx" else {"g": "50", "deadline": "realtime", "cpu-used": "8"},
     )
@@ -61,7 +62,7 @@ def test_frames_are_shrunk_and_never_enlarged(tmp_path):
     ],
 )
 def test_elsewhere_pyav_steps_in_and_says_so(tmp_path, name, codec, why):
-    sampled = sample(make_clip(tmp_path / name, frames=96, codec=codec))
+    sampled = sample(make_clip(tmp_path / name, frames=96, size=SMALL, codec=codec))
     assert [read_barcode(frame.image) for frame in sampled.frames] == [round(f.time_s * 24) for f in sampled.frames]
     assert [warning.reason for warning in sampled.warnings] == ["decord fallback"]
     assert why in sampled.warnings[0].message

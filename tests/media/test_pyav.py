@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.support.make_clips import (
+    SMALL,
     Track,
     film_frames,
     make_audio,
@@ -75,7 +76,7 @@ def test_targets_are_the_midpoints_of_equal_parts(duration_s, expected):
     ],
 )
 def test_every_frame_is_the_one_shown_at_its_time(tmp_path, name, codec, options):
-    sampled = sample(make_clip(tmp_path / name, frames=240, codec=codec, options=options))
+    sampled = sample(make_clip(tmp_path / name, 240, size=SMALL, codec=codec, options=options))
     assert len(sampled.frames) == 32
     targets = target_times(sampled.duration_s, DENSE)
     assert numbers(sampled) == [int(time_s * 24 + 1e-6) for time_s in targets]
@@ -84,13 +85,13 @@ def test_every_frame_is_the_one_shown_at_its_time(tmp_path, name, codec, options
 
 
 def test_few_frames_of_a_long_clip_are_exact_too(tmp_path):
-    clip = make_clip(tmp_path / "a.mp4", frames=1200, options=B_FRAMES)
+    clip = make_clip(tmp_path / "a.mp4", frames=1200, size=SMALL, options=B_FRAMES)
     assert numbers(sample(clip, FramePolicy(sample_fps=0.1))) == [120, 360, 600, 840, 1080]
 
 
 def test_variable_frame_rates_follow_the_timestamps(tmp_path):
     pts = [n * n // 8 + n for n in range(60)]
-    clip = make_clip(tmp_path / "a.mkv", pts=pts, options=B_FRAMES)
+    clip = make_clip(tmp_path / "a.mkv", pts=pts, size=SMALL, options=B_FRAMES)
     sampled = sample(clip)
     stamps = np.array(pts) / 24
     assert len(sampled.frames) > 20
@@ -108,14 +109,14 @@ def test_targets_that_share_a_frame_give_it_once(tmp_path):
 
 
 def test_times_count_from_the_first_frame(tmp_path):
-    sampled = sample(make_clip(tmp_path / "a.ts", pts=range(240, 480), options=B_FRAMES))
+    sampled = sample(make_clip(tmp_path / "a.ts", pts=range(240, 480), size=SMALL, options=B_FRAMES))
     assert sampled.frames[0].time_s < 0.2
     assert sampled.origin_s > 9
     assert numbers(sampled)[:3] == [round(frame.time_s * 24) for frame in sampled.frames][:3]
 
 
 def test_keyframe_precision_stays_within_half_the_spacing(tmp_path):
-    clip = make_clip(tmp_path / "a.mp4", frames=480, options=B_FRAMES | {"g": "12"})
+    clip = make_clip(tmp_path / "a.mp4", frames=480, size=SMALL, options=B_FRAMES | {"g": "12"})
     policy = FramePolicy(sample_fps=0.5)
     sampled = sample(clip, policy, "keyframe")
     assert len(sampled.frames) == 10
@@ -126,13 +127,13 @@ def test_keyframe_precision_stays_within_half_the_spacing(tmp_path):
 
 
 def test_keyframe_precision_is_exact_where_no_keyframe_is_near(tmp_path):
-    clip = make_clip(tmp_path / "a.mp4", frames=240, options=B_FRAMES | {"g": "120"})
+    clip = make_clip(tmp_path / "a.mp4", frames=240, size=SMALL, options=B_FRAMES | {"g": "120"})
     policy = FramePolicy(sample_fps=2)  # targets 6, 18, 30 …; the keyframes 0 and 120 are within 6 of four of them
     assert numbers(sample(clip, policy, "keyframe")) == sorted({0, 120, *range(18, 114, 12), *range(138, 240, 12)})
 
 
 def test_without_a_declared_duration_the_file_is_read_to_its_end(tmp_path):
-    clip = make_clip(tmp_path / "a.mkv", frames=96, options=B_FRAMES)
+    clip = make_clip(tmp_path / "a.mkv", frames=96, size=SMALL, options=B_FRAMES)
     data = bytearray(clip.read_bytes())
     at = data.index(b"\x44\x89\x88")  # Matroska's Duration: make it a void element of the same size
     data[at : at + 11] = b"\xec\x89" + bytes(9)

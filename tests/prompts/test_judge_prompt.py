@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from pipeline.config import RecipeError, load_recipe
 from prompts.judge import Verdict, judge_prompt, parse_verdict
 from prompts.reply import UnparsableReply
 from prompts.template import Template, load_template
@@ -152,3 +153,23 @@ def test_a_prompt_of_one_s_own_is_echoed_in_its_own_words():
         parse_verdict("<think>The reason.</think><answer>yes</answer>", template)
     assert parse_verdict("<think>The reason.</think><answer>yes</answer>").label == "yes"
     assert parse_verdict(EXAMPLES[0], template).label == "yes"
+
+
+def test_the_prompt_without_an_example_asks_the_same_of_the_same_and_shows_no_reply_to_repeat():
+    shown, bare = load_template("judge"), load_recipe("demo", ["judge.prompt=without_example"]).templates()["judge"]
+
+    assert bare.slots == shown.slots
+    assert bare.source.count("<think>") == 1 < shown.source.count("<think>")
+    assert "example" not in bare.source
+    assert bare.version != shown.version
+    of_its_own = [line for line in bare.source.splitlines() if line not in shown.source]
+    assert len(of_its_own) == 2  # how the form is told, and that it is to be kept
+    assert parse_verdict("<think>The boat was late.</think><answer>no</answer>", bare).label == "no"
+    said = of_its_own[0].partition("<think>")[2].partition("</think>")[0].strip(" ,")
+    with pytest.raises(UnparsableReply, match="echoes the prompt"):
+        parse_verdict(f"<think>{said}</think><answer>yes</answer>", bare)
+
+
+def test_only_the_judge_has_a_prompt_without_an_example():
+    with pytest.raises(RecipeError, match=r"synthesize\.prompt: 'without_example' cannot be read"):
+        load_recipe("demo", ["synthesize.prompt=without_example"]).templates()

@@ -20,7 +20,7 @@ from runners.cli.main import main
 from schemas.usage import USAGE
 from tests.support.faulty_server import FaultyServer, task_of
 from tests.support.scripted_server import Asked, Reply, ScriptedServer
-from transforms.engines.openai.probe import QUESTION
+from transforms.engines.openai.probing.probe import QUESTION
 from transforms.journal.record import Record
 from transforms.journal.segments import Line, scan
 

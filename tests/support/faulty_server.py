@@ -12,7 +12,7 @@ from typing import Literal
 
 from schemas.fingerprint import fingerprint, unit_interval
 from tests.support.scripted_server import Asked, Reply, completion, token
-from transforms.engines.openai.probe import QUESTION
+from transforms.engines.openai.probing.probe import QUESTION
 
 Task = Literal["caption", "write", "judge"]
 Fate = Literal["well", "stubborn", "spoilt", "refused"]

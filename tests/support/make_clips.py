@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 BITS = 24
+SMALL = (120, 68)
+"""Width and height of clips whose pictures are there to be numbered: a quarter of what they cost to encode."""
+
 Image = NDArray[np.uint8]
 Draw = Callable[[int, int, int], Image]  # number, width, height
 
@@ -72,6 +75,7 @@ def make_clip(
         video = out.add_stream(codec, rate=fps, options=options or {})
         video.width, video.height, video.pix_fmt = size[0], size[1], pix_fmt
         video.codec_context.time_base = Fraction(1, fps)
+        video.codec_context.thread_count = 1  # libvpx's threads spin while they wait for each other
         if aspect is not None:
             video.codec_context.sample_aspect_ratio = aspect
         if rotation:
@@ -102,7 +106,7 @@ class Track:
 
 
 def film_frames(
-    numbers: Iterable[int], rate: int = 24, size: tuple[int, int] = (240, 136), late_ms: int = 0, draw: Draw = picture
+    numbers: Iterable[int], rate: int = 24, size: tuple[int, int] = SMALL, late_ms: int = 0, draw: Draw = picture
 ) -> list[av.VideoFrame]:
     """Frames with these numbers, shown at number/rate seconds after ``late_ms`` milliseconds."""
     frames = []
@@ -125,6 +129,7 @@ def make_tracks(path: Path, *tracks: Track, container: dict[str, str] | None = N
                 stream.width, stream.height = first.width, first.height
                 stream.pix_fmt = "yuvj420p" if track.codec == "mjpeg" else "yuv420p"
                 stream.codec_context.time_base = first.time_base
+                stream.codec_context.thread_count = 1
             else:
                 stream = out.add_stream(track.codec, rate=first.sample_rate, layout=first.layout.name)
             if track.is_default:

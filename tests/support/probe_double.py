@@ -10,7 +10,7 @@ from prompts.template import Prompt
 from schemas.capabilities import Capabilities
 from schemas.video import Evidence
 from tests.support.scripted_server import Asked, Reply, ScriptedServer, completion
-from transforms.engines.openai.probe import ANSWER, SAID, probe_judge, probe_writer
+from transforms.engines.openai.probing.probe import ANSWER, SAID, probe_judge, probe_writer
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.protocols.teacher import TeacherRequest
 

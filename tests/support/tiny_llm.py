@@ -28,7 +28,9 @@ CHAT_TEMPLATE = (
 )
 VERDICT = "<think>\nIt fits.\n</think>\n\n<answer>{}</answer>"  # as Qwen3 lays out a reply
 HOW_SURE_SAID = "73"
-STEPS = 260
+# Steps in which the model is shown the ends of prompts alone, which cost little and hold what decides most; then whole
+# prompts.
+SHORT, SHORT_STEPS, WHOLE_STEPS = 96, 130, 70
 # The standard deviation of random weights: where they are wide, all that was read matters to what follows, and some
 # tokens are far likelier than others; where they are narrow, a model learns in a few steps what decides.
 WIDE, NARROW = 0.25, 0.06
@@ -120,31 +122,37 @@ def chat_ids(tokenizer: Any, messages: Messages) -> list[int]:
 
 
 def _teach(model: Any, tokenizer: Any, lessons: Sequence[Lesson]) -> None:
-    """Over-fit the model on the replies, one lesson a step."""
+    """Over-fit the model on the replies, one lesson a step: most of them on no more than the end of the prompt."""
     import torch
 
     rows = []
     for messages, reply in lessons:
         asked = chat_ids(tokenizer, messages)
         answer = [*tokenizer.encode(reply), tokenizer.eos_token_id]
-        rows.append((torch.tensor([asked + answer]), len(answer)))
+        rows.append((asked, answer))
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=STEPS)
-    order = random.Random(0)
+    steps = SHORT_STEPS + WHOLE_STEPS
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
+    random.Random(0).shuffle(rows)
     model.train()
-    for _ in range(STEPS):
-        ids, length = order.choice(rows)
-        logits = model(ids, logits_to_keep=length + 1).logits[0, :-1]
+    for step in range(steps):
+        asked, answer = rows[step % len(rows)]
+        seen = asked[-SHORT:] if step < SHORT_STEPS else asked
+        logits = model(torch.tensor([seen + answer]), logits_to_keep=len(answer) + 1).logits[0, :-1]
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(logits, ids[0, -length:]).backward()
+        torch.nn.functional.cross_entropy(logits, torch.tensor(answer)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
     model.eval()
 
 
+_NOT_LEARNED = ("judge_without_example.txt",)  # came later: with it, the tokens of all tiny models would be others
+
+
 def _corpus() -> list[str]:
-    files = sorted([*(ROOT / "prompts").glob("*.txt"), ROOT / "samples" / "corpus.yaml", ROOT / "LICENSE"])
+    prompts = [path for path in (ROOT / "prompts").glob("*.txt") if path.name not in _NOT_LEARNED]
+    files = sorted([*prompts, ROOT / "samples" / "corpus.yaml", ROOT / "LICENSE"])
     return [file.read_text("utf-8").encode("ascii", "ignore").decode() for file in files]
 
 

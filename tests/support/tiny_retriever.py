@@ -46,6 +46,7 @@ def first_gradient(config: RetrieverConfig, data: Path, folder: Path) -> dict[st
     folder.mkdir(parents=True, exist_ok=True)
     work = RetrieverStage(config, Shards(str(data)))
     arguments = training_arguments(config, config.retriever, folder, remote=False, whole=True)
+    arguments.max_steps = 1
     torch.manual_seed(config.seed)
     trainer = work.trainer(model=work.model().eval(), arguments=arguments, metrics=folder / "metrics.jsonl")
     found: dict[str, Any] = {"validation": trainer.evaluate(), "rank": arguments.process_index}

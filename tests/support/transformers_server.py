@@ -1,4 +1,4 @@
-"""``transformers serve`` on loopback, in a child process: ``python -m tests.support.transformers_server FOLDER PORT``.
+"""``transformers serve`` on loopback, in a child process: ``python -m tests.support.transformers_server PORT``.
 
 It accepts schemas and log-probabilities, and ignores them.
 """
@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from tests.support.http_child import http_child
 
@@ -18,9 +17,9 @@ _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THRE
 
 
 @contextmanager
-def serving(model: Path) -> Iterator[str]:
-    """The base URL of a server, which ends with the block or with this process; its model's name is the folder."""
-    command = [sys.executable, "-m", "tests.support.transformers_server", str(model)]
+def serving() -> Iterator[str]:
+    """The base URL of a server, which ends with the block or with this process; a model's name is its folder."""
+    command = [sys.executable, "-m", "tests.support.transformers_server"]
     with http_child(lambda port: [*command, str(port)], _ENVIRONMENT) as url:
         yield f"{url}/v1"
 
@@ -30,8 +29,8 @@ def main() -> None:
     from transformers.cli.transformers import main as transformers
 
     threading.Thread(target=_end_with_input, daemon=True).start()
-    _, model, port = sys.argv
-    sys.argv = ["transformers", "serve", model, "--host", "127.0.0.1", "--port", port, "--device", "cpu"]
+    _, port = sys.argv
+    sys.argv = ["transformers", "serve", "--host", "127.0.0.1", "--port", port, "--device", "cpu"]
     transformers()
 
 

@@ -26,7 +26,7 @@ from tests.support.batch_questions import (
 from tests.support.probe_double import Double
 from tests.support.scripted_server import Asked, Reply, ScriptedServer
 from tests.support.tiny_cache import judge
-from transforms.engines.openai.probe import QUESTION
+from transforms.engines.openai.probing.probe import QUESTION
 from transforms.journal.batch_files import request_files
 
 

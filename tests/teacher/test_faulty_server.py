@@ -100,7 +100,7 @@ def runs(samples, tmp_path_factory, waits) -> dict[str, Ended]:
     faulty = FaultyServer(seed=0)
     with pytest.MonkeyPatch.context() as patch, ScriptedServer(faulty) as server:
         patch.setattr("transforms.engines.openai.chat.pause_s", no_pause)
-        patch.setattr("transforms.engines.openai.probed_server.pause_s", lambda *_: 0.0)
+        patch.setattr("transforms.engines.openai.probing.probed_server.pause_s", lambda *_: 0.0)
         found = {
             "first": run(folder, "first", server, faulty, "transient"),
             "again": run(folder, "again", server, faulty, "transient"),

@@ -11,14 +11,14 @@ from schemas.capabilities import Capabilities
 from tests.support.llama_server import serving
 from tests.support.probe_double import BUSY, LADDER, PAIR, Double, found, judge, mentions, posted, probe
 from tests.support.scripted_server import Asked, Reply, ScriptedServer, completion
-from transforms.engines.openai.probe import SAID
+from transforms.engines.openai.probing.probe import SAID
 from transforms.engines.openai.teacher import OpenAiTeacher, Served
 from transforms.protocols.engine import EngineError
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr("transforms.engines.openai.probed_server.pause_s", lambda *_: 0.0)
+    monkeypatch.setattr("transforms.engines.openai.probing.probed_server.pause_s", lambda *_: 0.0)
 
 
 def test_a_server_that_does_it_all_is_asked_five_tokens_and_lacks_nothing():

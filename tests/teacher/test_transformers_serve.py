@@ -1,11 +1,14 @@
 """The teacher against ``transformers serve``, which takes schemas and log-probabilities, and ignores them."""
 
+import math
 from collections import Counter
+from dataclasses import replace
 
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that
 
+from prompts.judge import judge_prompt
 from schemas.query import PAPERS_VARIANTS, Query
 from schemas.video import EngineStamp, Evidence, MediaFacts, Metadata, Video
 from tests.support.tiny_llm import HOW_SURE_SAID
@@ -26,8 +29,8 @@ VIDEO = Video(
 
 
 @pytest.fixture(scope="module")
-def server(taught_llm):
-    with serving(taught_llm.folder) as base_url:
+def server():
+    with serving() as base_url:
         yield base_url
 
 
@@ -74,6 +77,23 @@ def test_the_server_states_a_prior_in_one_call(options):
     assert judgement.confidence_source == "label_only"
     assert judgement.margin is None
     assert judgement.delta_prior is not None
+
+
+def test_the_server_decides_as_the_same_weights_do_in_process(server, random_llm):
+    from transformers import pipeline
+
+    decide = pipeline("decision", model=random_llm.model, tokenizer=random_llm.tokenizer)
+    teacher = OpenAiTeacher(model=str(random_llm.folder), base_url=server, prior="systemone", attempts=1).load()
+    for number in range(4):
+        pair = replace(pair_of(number), is_positive=False)
+        # Every prior stays below this bound, so that no rationale is asked for: a random model gives none.
+        judgement = judge_pair(teacher, STAMP, pair, JudgeOptions(MODALITIES, no_rationale_below=math.inf))
+        prompt = judge_prompt(VIDEO.evidence, MODALITIES, VIDEO.video_id, pair.query.text)
+        question = {"type": "noul", "instructions": "Does the video answer the query?"}
+        p_yes = decide({"state": f"{prompt.system}\n\n{prompt.user}", "questions": {"q": question}})["q"]["noul"]
+
+        assert judgement.delta_prior == pytest.approx(math.log(p_yes / (1 - p_yes)), abs=1e-3)
+        assert (judgement.label, judgement.confidence_source) == ("no", "prior")
 
 
 def test_what_cannot_be_read_is_a_rejection_and_never_a_no(options, journal):

@@ -11,7 +11,7 @@ from tests.support.first_steps import CASES, STAGES, first_steps, write_first_st
 from tests.support.tiny_training import tiny_config, tiny_model, tiny_output, tiny_tables, write_config, write_output
 from tests.support.trainer_children import exit_code_of_training, run_ranks
 from trainer.config.config import ConfigError
-from trainer.data.plan import PlannedItem, read_plan
+from trainer.data.plan import Plan, PlannedItem, read_plan
 from trainer.data.shards import Shards
 from trainer.ranking import RankingTrainer
 from trainer.run import train
@@ -21,9 +21,9 @@ from trainer.stage import training_arguments
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    rows = tiny_tables()
+    rows = tiny_tables(videos=4, queries=4)
     for table in ("perception", "ranking"):
-        rows[table]["validation"] = rows[table]["validation"][:7]  # which two ranks cannot share evenly
+        rows[table]["validation"] = rows[table]["validation"][:3]  # which two ranks cannot share evenly
     return write_output(tmp_path_factory.mktemp("outputs") / "data", rows)
 
 
@@ -69,8 +69,8 @@ def assert_same_gradient(found, expected, tolerance=1e-5):
 def test_four_accumulated_micro_batches_have_the_gradient_of_one_batch_of_four(stage, data, model, alone, tmp_path):
     in_turn = first_steps(stage, tiny_config(model, f"{stage}.epochs=2"), data, tmp_path)
 
-    assert [len(items) for items in in_turn["items"]] == [1] * 16
-    assert [len(items) for items in alone[stage]["items"]] == [4] * 4
+    assert [len(items) for items in in_turn["items"]] == [1] * 8
+    assert [len(items) for items in alone[stage]["items"]] == [4] * 2
     assert_same_gradient(in_turn["gradient"], alone[stage]["gradient"])
 
 
@@ -111,9 +111,9 @@ def test_two_ranks_train_on_the_groups_of_one_process_and_have_its_gradient(data
 
     for case, (stage, _) in CASES.items():
         first, second = (torch.load(tmp_path / f"{case}-{rank}.pt") for rank in (0, 1))
-        assert first["steps"] == second["steps"] == alone[stage]["steps"] == 4
+        assert first["steps"] == second["steps"] == alone[stage]["steps"] == 2
         # Two ranks, two micro-batches of one item each: the same four items a step, every item on one rank.
-        by_step = [set(first["items"][i : i + 2] + second["items"][i : i + 2]) for i in range(0, 8, 2)]
+        by_step = [set(first["items"][i : i + 2] + second["items"][i : i + 2]) for i in range(0, 4, 2)]
         assert by_step == [{(item,) for item in items} for items in alone[stage]["items"]]
         assert all(len(items) == 4 for items in by_step)
         assert first["validated"] == second["validated"]  # or ranks that share weights would wait for each other
@@ -123,14 +123,14 @@ def test_two_ranks_train_on_the_groups_of_one_process_and_have_its_gradient(data
 
 
 def test_four_groups_are_learned_by_heart(model, tmp_path):
-    four = tiny_output(tmp_path / "four", queries=4)
-    settings = ["ranking.epochs=40", "ranking.micro_batch=4", "ranking.log_steps=20", "ranking.learning_rate=2e-3"]
+    four = tiny_output(tmp_path / "four", videos=4, queries=4)
+    settings = ["ranking.epochs=20", "ranking.micro_batch=4", "ranking.log_steps=10", "ranking.learning_rate=2e-3"]
     config = tiny_config(model, *settings, "ranking.negatives=3")
 
     run = train("ranking", config, str(four), str(tmp_path / "run"))
 
     last = [line for line in metrics(run) if "validation_ndcg_10" in line][-1]
-    assert last == {"validation_ndcg_10": 1.0, "step": 40}
+    assert last == {"validation_ndcg_10": 1.0, "step": 20}
 
 
 MOMENTS = {
@@ -144,14 +144,14 @@ MOMENTS = {
 
 @pytest.fixture(scope="module")
 def steady(data, model, tmp_path_factory):
-    """A run that nobody interrupts, with dropout, two items at a time, and its configuration."""
+    """A run that nobody interrupts, with dropout, two items a step, and its configuration."""
     config = tiny_config(
         model,
         "lora={rank: 4, alpha: 8, dropout: 0.1}",
         "activation_checkpointing=true",
         "loader_workers=1",
         "ranking.epochs=6",
-        "ranking.micro_batch=2",
+        "ranking.batch=2",
         "ranking.save_steps=4",
         "ranking.validate_steps=6",
     )
@@ -189,7 +189,7 @@ def test_a_run_folder_says_what_was_trained_on_what(steady, data):
 
     assert record["stage"] == "ranking"
     assert len(record["manifest_sha256"]) == 64
-    assert record["items"] == len(plan) == 48
+    assert record["items"] == len(plan) == 24
     assert {item.epoch for item in plan} == set(range(6))
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 13))
     assert [line["step"] for line in lines if "validation_ndcg_10" in line] == [6, 12]
@@ -226,14 +226,14 @@ def test_the_folder_of_another_run_is_refused(data, model, tmp_path):
     shards, config = Shards(str(data)), tiny_config(model)
     run = RunFolder(tmp_path / "run")
     run.check("ranking", config, shards)
-    run.begin("ranking", config, shards, [], 0)
+    run.begin("ranking", config, shards, Plan.of([]), 0)
     run.check("ranking", config, shards)  # the same command again
-    run.begin("ranking", config, shards, [], 0)
+    run.begin("ranking", config, shards, Plan.of([]), 0)
 
     with pytest.raises(RunError, match="a run of another stage and config"):
         run.check("perception", tiny_config(model, "seed=1"), shards)
     with pytest.raises(RunError, match="not the plan of this run"):
-        run.begin("ranking", config, shards, [PlannedItem(0, 0, "q0", ("v0", "v1"))], 0)
+        run.begin("ranking", config, shards, Plan.of([PlannedItem(0, 0, "q0", ("v0", "v1"))]), 0)
     with pytest.raises(RunError, match="not empty and not a training run"):
         RunFolder(tmp_path).check("ranking", config, shards)
 
@@ -249,7 +249,7 @@ def test_the_checkout_around_an_installed_trainer_is_not_taken_for_its_own(tmp_p
 
 def test_a_run_that_was_killed_before_its_record_was_written_begins_again(data, model, tmp_path):
     run = RunFolder(tmp_path)
-    run.begin("ranking", tiny_config(model), Shards(str(data)), [], 0)
+    run.begin("ranking", tiny_config(model), Shards(str(data)), Plan.of([]), 0)
     (tmp_path / "run.json").rename(tmp_path / "run.json.tmp")
 
     run.check("ranking", tiny_config(model, "seed=1"), Shards(str(data)))

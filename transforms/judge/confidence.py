@@ -108,20 +108,21 @@ def _of_tokens(judged: Judged) -> Margin | None:
     return _told(judged.reply, judged.label, judged.template)
 
 
-def _told(reply: TeacherReply, label: Label, template: Template | None) -> Margin | None:
-    """The margin that a reply's own log-probabilities tell."""
+def _told(reply: TeacherReply, label: Label, template: Template | None, exactly: bool = False) -> Margin | None:
+    """The margin that a reply's own log-probabilities tell; ``exactly`` where those of every spelling must be told."""
     if template is None or template.parser is None:
-        return decision_margin(reply.tokens, label=label)
+        return decision_margin(reply.tokens, label=label, only_complete=exactly)
     said = b"".join(token.text for token in reply.tokens).decode(errors="surrogateescape")
     place = template.parser.answer_at(said) if said else None
     if place is None:
         return None
-    return decision_margin(reply.tokens, label=label, at=len(said[:place].encode(errors="surrogateescape")))
+    at = len(said[:place].encode(errors="surrogateescape"))
+    return decision_margin(reply.tokens, label=label, at=at, only_complete=exactly)
 
 
 def _of_all_spellings(judged: Judged) -> Margin | None:
-    """Of a reply that lists every spelling at each of its places; another server than was seen may have sent it."""
-    return _of_tokens(judged) if all(token.complete for token in judged.reply.tokens) else None
+    """Of a reply that lists every spelling at its decision; another server than was seen may have sent it."""
+    return _told(judged.reply, judged.label, judged.template, exactly=True)
 
 
 def _of_prefill(judged: Judged) -> Margin | None:

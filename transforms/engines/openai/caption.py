@@ -14,7 +14,7 @@ from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
 from transforms.engines.openai.chat import ChatClient
 from transforms.engines.openai.options import ChatOptions
-from transforms.engines.openai.probe import probe_captioner
+from transforms.engines.openai.probing.probe import probe_captioner
 from transforms.protocols.caption import Caption
 from transforms.protocols.frames import Frame, Image
 from transforms.protocols.teacher import TeacherFailed

@@ -57,6 +57,7 @@ class _Request:
     body: dict[str, Any]
     read: Callable[[bytes], Answer]
     wanted: str
+    at_root: bool = False
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -109,7 +110,9 @@ class Client:
         found = {url: reply for url, reply in zip(to, replies, strict=True) if isinstance(reply, Fault)}
         return {url: fault for url, fault in found.items() if not fault.reached or fault.status in (401, 403)}
 
-    def post(self, path: str, body: Mapping[str, Any], read: Callable[[bytes], A], wanted: str) -> A:
+    def post(
+        self, path: str, body: Mapping[str, Any], read: Callable[[bytes], A], wanted: str, at_root: bool = False
+    ) -> A:
         """What ``read`` makes of the reply to ``body`` at ``path``; it raises ``DecodeError`` for no ``wanted``.
 
         Connection errors, timeouts, 408, 409, 429, 5xx and replies that cannot be read are tried again, with growing
@@ -126,7 +129,7 @@ class Client:
             CancelledError: the run was stopped.
         """
         loop = event_loop()
-        return cast(A, loop.run(self._post(_Request(path, dict(body), read, wanted), loop)))
+        return cast(A, loop.run(self._post(_Request(path, dict(body), read, wanted, at_root), loop)))
 
     async def _post(self, request: _Request, loop: EventLoop) -> Answer:
         connections = self._connections(loop)
@@ -171,7 +174,7 @@ class Client:
         return server, outcome
 
     async def _call(self, connection: Connection, request: _Request, limit_s: float) -> Answer | Fault:
-        content = await connection.post(request.path, request.body, limit_s)
+        content = await connection.post(request.path, request.body, limit_s, request.at_root)
         if isinstance(content, Fault):
             return content
         try:

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal
 from prompts.margin import tells_all
 from prompts.negative_queries import negatives_schema
 from prompts.write_queries import reply_schema, without_bounds
-from schemas.capabilities import Capabilities
+from schemas.capabilities import Capabilities, ExactBy
 from schemas.check import require
 from schemas.video import EngineStamp
 from transforms.engines.openai.chat import ChatClient
 from transforms.engines.openai.decisions import ENDPOINTS
 from transforms.engines.openai.options import CONTINUE, ChatOptions
-from transforms.engines.openai.probe import probe_judge, probe_writer
+from transforms.engines.openai.probing.probe import probe_judge, probe_writer
+from transforms.engines.openai.sglang import ask_exactly
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import (
     Ladder,
@@ -36,13 +37,14 @@ class Served:
     ``logprobs`` says that it was seen to report log-probabilities, ``top_logprobs`` for how many alternatives it can be
     asked at most, None where that is as many as wanted, and ``schema_bounds`` that a schema may bound strings and
     lists. ``exact_ids`` are the server's tokens that spell yes or no, empty where it does not tell their
-    log-probabilities, None where it was not asked.
+    log-probabilities, None where it was not asked; ``exact_by`` is how they are asked for.
     """
 
     lacking: tuple[Rung, ...] = ()
     logprobs: bool = False
     top_logprobs: int | None = None
     exact_ids: tuple[int, ...] | None = None
+    exact_by: ExactBy = ""
     schema_bounds: bool = True
 
 
@@ -54,7 +56,8 @@ class OpenAiTeacher(ChatOptions, TeacherEngine):
     judgement may come from, tried in this order until one gives a margin; with an empty list it is label-only.
 
     - ``logprobs_exact``: those of every token that spells yes or no, whatever else is likelier, so that nothing is left
-      to bound. It needs a server that tells them of chosen tokens (vLLM's ``logprob_token_ids``) and has /tokenize.
+      to bound. It needs a server that has /tokenize and tells them of chosen tokens: vLLM's ``logprob_token_ids``, or
+      by a second call, of one token, SGLang's ``token_ids_logprob``.
     - ``logprobs``: the log-probabilities of the reply. ``top_logprobs`` are asked for at each token: OpenAI and vLLM
       allow 20, llama.cpp as many as its vocabulary has, which leaves nothing to bound.
     - ``logprobs_prefill``: a second call, of one token, goes on from the reply's answer tag. It needs a server that
@@ -172,6 +175,9 @@ class ServedTeacher(Teacher):
                 hint = f"where the server has no {endpoint.path}, set the option prior to prefill or null"
                 raise EngineError(f"{error}; {hint}") from error
         messages, parameters = _call(self._options, request)
+        served = self._options.served
+        if request.confidence == "logprobs_exact" and served.exact_ids and served.exact_by == "token_ids_logprob":
+            return ask_exactly(self._client, self._options.request(messages, **parameters), served.exact_ids)
         reply = self._client.complete(messages, **parameters)
         if "logprob_token_ids" not in parameters:
             return reply
@@ -197,7 +203,8 @@ def _call(options: OpenAiTeacher, request: TeacherRequest) -> tuple[list[dict[st
         named = {"name": "queries", "strict": True, "schema": schema}
         parameters["response_format"] = {"type": "json_schema", "json_schema": named}
     none_told = {"logprobs", "logprobs_prefill"} <= set(options.served.lacking)  # asked for them, a server may refuse
-    if request.confidence == "logprobs_exact" and options.served.exact_ids:
+    by_reply = options.served.exact_by == "logprob_token_ids"
+    if request.confidence == "logprobs_exact" and options.served.exact_ids and by_reply:
         parameters.update(logprobs=True, logprob_token_ids=list(options.served.exact_ids))
     elif request.asks_for_logprobs and not none_told:
         parameters.update(logprobs=True, top_logprobs=options.served.top_logprobs or options.top_logprobs)
@@ -254,9 +261,12 @@ def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher
         )
     if found.prefill in ("ignored", "refused"):
         why.setdefault("logprobs_prefill", f"does not go on from the start of an answer ({found.prefill})")
-    if "logprobs_exact" in options.confidence and ("logprobs" in why or found.logprobs_exact != "yes"):
+    if "logprobs_exact" in options.confidence:
         chosen = f"does not tell the log-probabilities of chosen tokens ({found.logprobs_exact})"
-        why["logprobs_exact"] = why.get("logprobs", chosen)
+        if found.logprobs_exact != "yes":
+            why["logprobs_exact"] = why.get("logprobs", chosen)
+        elif "logprobs" in why and (found.logprobs != "yes" or found.exact_by != "token_ids_logprob"):
+            why["logprobs_exact"] = why["logprobs"]  # SGLang's call is one of its own, at temperature 1
     lacks = []
     if lost := [rung for rung in options.confidence if rung in why]:
         left = [rung for rung in options.confidence if rung not in why]
@@ -277,5 +287,6 @@ def _without(options: OpenAiTeacher, found: Capabilities) -> tuple[OpenAiTeacher
         logprobs=found.logprobs == "yes",
         top_logprobs=found.top_logprobs,
         exact_ids=found.exact_ids if "logprobs_exact" in options.confidence else None,
+        exact_by=found.exact_by,
     )
     return replace(options, served=served), lacks

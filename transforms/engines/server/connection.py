@@ -34,6 +34,7 @@ class Connection:
             http_client=DefaultAioHttpClient(limits=limits, timeout=None),
         )
         self.faults = faults
+        self._root = url.rstrip("/").removesuffix("/v1")
         self.close = self._client.close
 
     async def get(self, path: str, limit_s: float) -> bytes | Fault:
@@ -42,11 +43,15 @@ class Connection:
 
         return await self._reply(self._client.get(path, cast_to=httpx2.Response), limit_s)
 
-    async def post(self, path: str, body: Mapping[str, object], limit_s: float) -> bytes | Fault:
-        """The whole reply to ``body``, which takes at most ``limit_s``."""
+    async def post(self, path: str, body: Mapping[str, object], limit_s: float, at_root: bool = False) -> bytes | Fault:
+        """The whole reply to ``body``, which takes at most ``limit_s``.
+
+        vLLM and SGLang have endpoints of their own ``at_root``, beside the OpenAI-compatible ones under /v1.
+        """
         import httpx2
 
-        return await self._reply(self._client.post(path, cast_to=httpx2.Response, body=body), limit_s)
+        address = self._root + path if at_root else path
+        return await self._reply(self._client.post(address, cast_to=httpx2.Response, body=body), limit_s)
 
     async def _reply(self, call: Awaitable[httpx2.Response], limit_s: float) -> bytes | Fault:
         from openai import APIConnectionError, APIStatusError

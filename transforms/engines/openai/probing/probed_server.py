@@ -64,17 +64,27 @@ class ProbedServer:
             raise EngineError(f"{self.url} refuses even the plainest question ({plain.problem})")
         return outcomes
 
+    def post(self, path: str, body: Mapping[str, Any], at_root: bool = False) -> bytes | Fault:
+        """The reply to one body, as it came."""
+        return event_loop().run(self._post(path, body, at_root))
+
+    async def _post(self, path: str, body: Mapping[str, Any], at_root: bool) -> bytes | Fault:
+        connection = Connection(self.url, 1, self._key, self._faults)
+        try:
+            return await connection.post(path, body, self._limit_s, at_root)
+        finally:
+            await connection.close()
+
     def token_ids(self, texts: Sequence[str]) -> dict[str, int]:
         """The token that each text is, where it is one, by the server's own tokenizer; none where it shows none."""
         return event_loop().run(self._token_ids(texts))
 
     async def _token_ids(self, texts: Sequence[str]) -> dict[str, int]:
-        root = self.url.rstrip("/").removesuffix("/v1")  # vLLM and SGLang have it there, beside their OpenAI endpoints
-        connection = Connection(root, len(texts), self._key, self._faults)
+        connection = Connection(self.url, len(texts), self._key, self._faults)
 
         async def tokens(text: str) -> list[int]:
             body = {"model": self.options.model, "prompt": text, "add_special_tokens": False}
-            content = await connection.post("/tokenize", body, self._limit_s)
+            content = await connection.post("/tokenize", body, self._limit_s, at_root=True)
             try:
                 return read_json(content, _Tokens).tokens if isinstance(content, bytes) else []
             except (msgspec.DecodeError, UnicodeDecodeError):

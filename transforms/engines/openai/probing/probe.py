@@ -7,15 +7,19 @@ calls could not show is unknown.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
+
+import msgspec
 
 from prompts.margin import SENTINEL, spelling_of, tells_all
 from prompts.write_queries import reply_schema, without_bounds
-from schemas.capabilities import Capabilities, Support
+from schemas.capabilities import Capabilities, ExactBy, Support
+from schemas.token import Token
 from schemas.video import MODALITIES
 from transforms.engines.openai.options import CONTINUE, ChatOptions
-from transforms.engines.openai.probed_server import Outcomes, ProbedServer, Shown, is_refused
+from transforms.engines.openai.probing.probed_server import Outcomes, ProbedServer, Shown, is_refused
+from transforms.engines.openai.sglang import GENERATE, WITH_IDS, Ids, generate_body, read_generated, read_ids
 from transforms.engines.server.faults import Fault
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import TeacherReply
@@ -90,7 +94,7 @@ def probe_judge(options: ChatOptions, top_logprobs: int, exact: bool = False) ->
             if _support(again["logprobs"], _tells_logprobs) == "yes":
                 outcomes, allowed = again, fewer
                 break
-    told, ids = _exact(server, options) if exact else ("unknown", ())
+    told, ids, exact_by = _exact(server, options) if exact else ("unknown", (), "")
     prefill = _support(outcomes["prefill"], _goes_on)
     if prefill == "ignored" and _refuses_nonsense(server, options):
         prefill = "yes"
@@ -105,14 +109,17 @@ def probe_judge(options: ChatOptions, top_logprobs: int, exact: bool = False) ->
         prefill=prefill,
         logprobs_exact=told,
         exact_ids=ids if told == "yes" else (),
+        exact_by=exact_by if told == "yes" else "",
     )
 
 
-def _exact(server: ProbedServer, options: ChatOptions) -> tuple[Support, tuple[int, ...]]:
-    """Whether a server tells the log-probabilities of chosen tokens, and those of its tokens that spell yes or no."""
+def _exact(server: ProbedServer, options: ChatOptions) -> tuple[Support, tuple[int, ...], ExactBy]:
+    """Whether a server tells the log-probabilities of chosen tokens, those of its tokens that spell yes or no, and how
+    it is asked for them.
+    """
     found = server.token_ids(SPELLINGS)
     if {spelling_of(text.encode()) for text in found} != {"yes", "no"}:
-        return "refused", ()
+        return "refused", (), ""
     ids = tuple(sorted(set(found.values())))
 
     def lists_them(shown: Shown) -> bool | None:
@@ -120,7 +127,29 @@ def _exact(server: ProbedServer, options: ChatOptions) -> tuple[Support, tuple[i
         return {tells_all(token, len(ids)) for token in tokens} == {True} if shown.reply.text else None
 
     outcome = server.ask({"exact": _body(options, logprobs=True, logprob_token_ids=list(ids))})["exact"]
-    return _support(outcome, lists_them), ids
+    told = _support(outcome, lists_them)
+    if told != "yes" and _generates(server, options, ids):
+        return "yes", ids, "token_ids_logprob"
+    return told, ids, "logprob_token_ids"
+
+
+def _generates(server: ProbedServer, options: ChatOptions, ids: Sequence[int]) -> bool:
+    """Whether a server tells the ids of a reply's tokens, and then those of the chosen ones after a prompt: SGLang.
+
+    It is told by the name of a model which adapter (LoRA) answers, and ``/generate`` is not.
+    """
+    if ":" in options.model or "lora_path" in options.extra_body:
+        return False
+    told = server.post("/chat/completions", {**_body(options, logprobs=True, top_logprobs=1), **WITH_IDS})
+    seen = read_ids(told) if isinstance(told, bytes) else Ids()
+    if not (seen.prompt and seen.reply):
+        return False
+    content = server.post(GENERATE, generate_body(seen.prompt, ids), at_root=True)
+    try:
+        found = read_generated(content) if isinstance(content, bytes) else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return found is not None and tells_all(Token(b"", 0.0, found.alternatives), len(ids))
 
 
 def _judge_bodies(options: ChatOptions, top_logprobs: int) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""What a server really does with what is asked of it, seen before any work starts."""
