@@ -289,7 +289,9 @@ def test_recipes_are_listed_and_printed(capsys):
     assert "alpha1: -6" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["completion", "bash"], 0), (["verify", "no/such"], 2), (["--version"], 0)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["completion", "bash"], 0), (["verify", "no/such"], 2), (["--version"], 0)]
+)
 def test_the_command_ends_with_its_exit_code_and_all_its_words(arguments, code):
     ended = subprocess.run([sys.executable, "-m", "runners", *arguments], capture_output=True, text=True, check=False)
 
