@@ -40,7 +40,7 @@ from transforms.workers.recorded import WORK
 class Curate(beam.PTransform):
     """(Ranking, {"judgements", "panel", "losses"}, (video_id, split)) -> {"examples": Example, "pairs", "thresholds"}.
 
-    "pairs" are a CuratedPair of every judgement, "thresholds" the one Thresholds that quantiles came to, not there
+    "pairs" are a CuratedPair of every judgement, "thresholds" the one Thresholds that were fitted, not there
     where there are none. A query that has a pair still to be judged is deferred as a whole. ``panel`` is when further
     judges were asked, None where there are none. ``marks`` are what people say is wrong, by query id and by video id,
     "" for the query as a whole. "panel" are (query_id, (video_id, Opinion)), where there is one.

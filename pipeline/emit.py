@@ -37,7 +37,7 @@ from transforms.storage.files import join, write_bytes
 from transforms.storage.trec import qrels_lines, run_lines
 
 QRELS, COUNTS = "qrels.trec", ".counts.json"
-CAME_TO = ("thresholds", "margin")  # what quantiles of the recipe came to, where it has such
+CAME_TO = ("thresholds", "margin")  # what the recipe's fitted thresholds came to, where it has such
 BY_VIDEO, NECESSITY = "examples_by_video", "necessity"
 FIRST_STAGE = "first-stage"  # the tag of the run that a reranker is given
 Positive = tuple[Candidate | None, tuple[Place, ...]]  # a video among the candidates, and its places in their runs

@@ -12,7 +12,7 @@ from prompts.template import Template
 from schemas.capabilities import Capabilities
 from schemas.configuration.section import converted
 from schemas.video import EngineStamp
-from transforms.curate.thresholds import Quantile
+from transforms.curate.thresholds import Fitted
 from transforms.engines.registry import find_engine
 from transforms.judge.confidence import least_margin
 from transforms.mine.documents import FieldWeights
@@ -267,17 +267,17 @@ def require_reach(recipe: Recipe, judge: TeacherEngine, lacks: str = "") -> None
     ``lacks`` is what its server was found to lack.
 
     Raises:
-        RecipeError: its sources of confidence do not come down to ``curate.alpha1``, with the arithmetic. A quantile
-            is within reach of whatever has margins.
+        RecipeError: its sources of confidence do not come down to ``curate.alpha1``, with the arithmetic. What is
+            fitted to margins is within reach of whatever has some.
     """
     ladder, alpha1 = judge.ladder, recipe.curate.alpha1
     if ladder.prior is not None and recipe.judge.no_rationale_below is not None:
         return  # the margins of priors count
     least = least_margin(ladder)
-    if isinstance(alpha1, Quantile):
+    if isinstance(alpha1, Fitted):
         if least is None:
             raise RecipeError(
-                "judge.teacher: judgements have no margin, and curate.alpha1 is a quantile of margins: no query could "
+                "judge.teacher: judgements have no margin, and curate.alpha1 is fitted to margins: no query could "
                 "be kept; set confidence: [sampling], whose margins any server can give"
                 + (f"; {lacks}" if lacks else "")
             )

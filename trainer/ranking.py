@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, overload
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from schemas.example import SPLITS
 from trainer.config.config import LossConfig, TrainConfig
 from trainer.data.clips import Clip, Clips
+from trainer.data.columns import Examples
 from trainer.data.examples import QueryExample, VideoExample, read_by_video, read_queries, with_frames
-from trainer.data.plan import PlannedItem, by_video_in_turn, plan_queries
+from trainer.data.plan import Plan, by_video_in_turn, plan_queries
 from trainer.data.shards import Shards
 from trainer.model.losses import Targets, ranking_loss
 from trainer.model.metrics import ndcg
@@ -35,9 +36,9 @@ class Group:
 class _Planned(Sequence[QueryExample | VideoExample]):
     """The examples of a plan, each with the videos or queries that were drawn for it, made when asked for."""
 
-    by_id: Mapping[str, QueryExample]
-    by_video: Mapping[str, VideoExample]
-    plan: Sequence[PlannedItem]
+    queries: Examples[QueryExample]
+    by_video: Examples[VideoExample]
+    plan: Plan
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -51,8 +52,8 @@ class _Planned(Sequence[QueryExample | VideoExample]):
             return [self[index] for index in range(*at.indices(len(self)))]
         item = self.plan[at]
         if item.query_ids:
-            return self.by_video[item.key].with_queries(item.query_ids)
-        return self.by_id[item.key].with_videos(item.video_ids)
+            return self.by_video.named(item.key).with_queries(item.query_ids)
+        return self.queries.named(item.key).with_videos(item.video_ids)
 
 
 class Groups(Dataset[Group]):
@@ -182,11 +183,10 @@ class RankingStage:
         self._examples, query_groups = with_frames(found, self._clips, config.missing_videos)
         self.left_out = sum(map(len, found)) - len(self._examples) - len(query_groups)
         read = [read_by_video(shards, split) for split in SPLITS]
-        by_video, by_video_validation = with_frames(read, self._clips, config.missing_videos)
-        self._by_video = {example.query_id: example for example in by_video}
-        self._validation: list[QueryExample | VideoExample] = [*query_groups, *by_video_validation]
+        self._by_video, by_video_groups = with_frames(read, self._clips, config.missing_videos)
+        self._validation = ConcatDataset([Groups(found, self._clips) for found in (query_groups, by_video_groups)])
         negatives, seed = self._config.negatives, config.seed
-        items = plan_queries(
+        plan = plan_queries(
             self._examples,
             epochs=self._config.epochs,
             batch=self._config.batch,
@@ -194,14 +194,14 @@ class RankingStage:
             negatives=negatives,
             seed=seed,
         )
-        self.plan = by_video_in_turn(items, by_video, share=self._config.by_video, negatives=negatives, seed=seed)
+        share = self._config.by_video
+        self.plan = by_video_in_turn(plan, self._by_video, share=share, negatives=negatives, seed=seed)
 
     def trainer(self, **rest: Any) -> RankingTrainer:
         """The trainer; ``rest`` are model, arguments and metrics of a StageTrainer."""
-        by_id = {example.query_id: example for example in self._examples}
         return RankingTrainer(
-            items=Groups(_Planned(by_id, self._by_video, self.plan), self._clips),
-            validation=Groups(self._validation, self._clips),
+            items=Groups(_Planned(self._examples, self._by_video, self.plan), self._clips),
+            validation=self._validation,
             collate=GroupCollator(self._prompt, self._config.pairs_at_once),
             answers=self._answers,
             losses=self._config.losses,

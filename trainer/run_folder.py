@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import yaml
 from schemas.fingerprint import fingerprint
 from trainer.config.config import RunConfig, Stage
 from trainer.config.errors import TrainingError
-from trainer.data.plan import PlannedItem, read_plan, write_plan
+from trainer.data.plan import Plan, read_plan, write_plan
 from trainer.data.shards import Shards
 from trainer.model.models import Source
 from trainer.stage import COMPLETE
@@ -69,9 +68,7 @@ class RunFolder:
         elif self.root.is_dir() and not {path.name for path in self.root.iterdir()} <= _WRITTEN_BEFORE_THE_RECORD:
             raise RunError(f"{self.root} is not empty and not a training run; give another folder")
 
-    def begin(
-        self, stage: Stage, config: RunConfig, shards: Shards, plan: Sequence[PlannedItem], left_out: int
-    ) -> None:
+    def begin(self, stage: Stage, config: RunConfig, shards: Shards, plan: Plan, left_out: int) -> None:
         """Write down what the run is, unless that was done before.
 
         ``left_out`` is the number of examples whose videos have no frames.
@@ -80,7 +77,7 @@ class RunFolder:
             RunError: the plan that was written down is another.
         """
         if self._record.is_file():
-            if read_plan(self.plan) != list(plan):
+            if read_plan(self.plan) != plan:
                 raise RunError(f"{self.plan} is not the plan of this run; remove {self.root}, or give another folder")
             return
         self.checkpoints.mkdir(parents=True, exist_ok=True)

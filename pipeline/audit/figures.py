@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,9 +10,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.curate.thresholds import below_all_but
+
 BINS = (0.0, 0.02, 0.12, 0.5, 0.88, 0.98, 1.0)
 """Bounds of the reliability table's bins of p_yes; 0.12 and 0.88 are margins of -2 and +2 nats."""
 
+_SHARES = (0.01, 0.02, 0.05)
 _TEMPERATURES = np.geomspace(0.05, 50.0, 400)
 
 
@@ -32,7 +36,9 @@ class Calibration:
 
     ``auc`` is the chance that a relevant pair has the higher margin (ties count half), ``brier`` the mean squared error
     of p_yes, ``temperature`` what margins must be divided by to be likeliest: above 1 the teacher is too sure.
-    ``relevant_below`` and ``others_below`` are the shares at or below alpha1, where negatives are trusted.
+    ``relevant_below`` and ``others_below`` are the shares at or below alpha1, where negatives are trusted. ``fits`` are
+    what alpha1 would be if it were calibrated, by the share of relevant pairs that it may trust, with the share of
+    others that it would.
     """
 
     relevant: int
@@ -43,6 +49,7 @@ class Calibration:
     relevant_below: float
     others_below: float
     bins: tuple[ReliabilityBin, ...]
+    fits: tuple[tuple[float, float, float], ...] = ()
 
 
 def calibration(relevant: Sequence[float], others: Sequence[float], alpha1: float) -> Calibration | None:
@@ -60,6 +67,11 @@ def calibration(relevant: Sequence[float], others: Sequence[float], alpha1: floa
         relevant_below=float(np.mean(yes <= alpha1)),
         others_below=float(np.mean(no <= alpha1)),
         bins=tuple(_reliability(p_yes, p_no)),
+        fits=tuple(
+            (share, fit, float(np.mean(no <= fit)))
+            for share in _SHARES
+            for fit in (min(below_all_but(array("d", relevant), share), 0.0),)
+        ),
     )
 
 

@@ -127,6 +127,10 @@ def _calibration(found: Calibration | None, alpha1: float) -> Lines:
     yield from field("temperature", f"{found.temperature:.2f}: {sure}")
     below = f"{found.others_below:.1%} of unrelated pairs and {found.relevant_below:.1%} of known positives"
     yield from field("alpha1", f"{below} lie at or below {alpha1:g}")
+    for share, fit, others in found.fits:
+        yield from field(
+            f"calibrated {share:g}", f"alpha1 would be {fit:.2f}, with {others:.1%} of unrelated pairs trusted"
+        )
     yield f"  {'p_yes':>12}  {'pairs':>7}  {'mean p_yes':>10}  relevant"
     for part in found.bins:
         span = f"{part.low:.2f} - {part.high:.2f}"

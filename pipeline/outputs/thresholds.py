@@ -1,9 +1,10 @@
-"""The thresholds that a run mined and curated by: the numbers of its recipe, or what its quantiles came to."""
+"""The thresholds that a run mined and curated by: the numbers of its recipe, or what those that are fitted came to."""
 
 from __future__ import annotations
 
-from array import array
+import math
 from collections.abc import Collection, Iterator
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Tables
 from schemas.check import read_plain
 from transforms.curate.curate_query import CurateRules
-from transforms.curate.thresholds import CurateConfig
+from transforms.curate.thresholds import CurateConfig, Margins
 from transforms.teacher.panel import PanelRules
 
 Alpha = Literal["alpha1", "alpha2"]
@@ -36,17 +37,24 @@ def config_of(run: RunInfo) -> CurateConfig:
     return read_plain(run.recipe.get("curate", {}), CurateConfig)
 
 
-def quantile_text(run: RunInfo, name: Alpha) -> str:
-    """``quantile 0.3 = -4.12 nats over 3,804 pairs``; "" where the threshold is a number of the recipe."""
+def fitted_text(run: RunInfo, name: Alpha) -> str:
+    """``quantile 0.3 = -4.12 nats over 3,804 pairs``; "" where the threshold is a number of the recipe.
+
+    ``calibrated 0.02 = -3.07 nats, at or below which at most 6 of 330 known positives lie``.
+    """
     given: Any = run.recipe.get("curate", {}).get(name)
     if not isinstance(given, dict) or run.thresholds is None:
         return ""
     came_to = getattr(run.thresholds, name)
+    if (share := given.get("calibrated")) is not None:
+        most = math.floor(Fraction(str(share)) * run.thresholds.positives)
+        known = f"at most {most:,} of {run.thresholds.positives:,} known positives"
+        return f"calibrated {share:g} = {came_to:.2f} nats, at or below which {known} lie"
     return f"quantile {given['quantile']:g} = {came_to:.2f} nats over {run.thresholds.pairs:,} pairs"
 
 
-def quantile_texts(run: RunInfo, stages: Collection[str] = ("mine", "curate")) -> list[str]:
-    """What each quantile of these stages' rules came to.
+def fitted_texts(run: RunInfo, stages: Collection[str] = ("mine", "curate")) -> list[str]:
+    """What each fitted threshold of these stages' rules came to.
 
     ``alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs``;
     ``mine.margin = quantile 0.1 = a spread of 0.0412 over 1,203 queries``.
@@ -57,19 +65,23 @@ def quantile_texts(run: RunInfo, stages: Collection[str] = ("mine", "curate")) -
         came_to = f"a spread of {run.margin.spread:.4g} over {run.margin.queries:,} queries"
         texts.append(f"mine.margin = quantile {share:g} = {came_to}")
     if "curate" in stages:
-        texts += [f"{name} = {text}" for name in ALPHAS if (text := quantile_text(run, name))]
+        texts += [f"{name} = {text}" for name in ALPHAS if (text := fitted_text(run, name))]
     return texts
 
 
 def check_thresholds(tables: Tables, run: RunInfo) -> Iterator[Problem]:
-    """Whether quantiles came to what the judgements say; memory grows by 8 bytes a pair where there are some."""
+    """Whether fitted thresholds are what the judgements say; memory grows by 8 bytes a pair where there are some."""
     config = config_of(run)
     if not config.follows_margins:
         return
-    margins = array("d")
+    margins = Margins()
     for rows in tables.batches("judgements", ["is_positive", "delta"]):
-        of_others = pc.and_not(pc.is_valid(rows.column("delta")), rows.column("is_positive"))
-        margins.frombytes(rows.column("delta").filter(of_others).to_numpy().tobytes())
+        told, positive = pc.is_valid(rows.column("delta")), rows.column("is_positive")
+        for kind, chosen in (
+            (margins.others, pc.and_not(told, positive)),
+            (margins.positives, pc.and_(told, positive)),
+        ):
+            kind.frombytes(rows.column("delta").filter(chosen).to_numpy().tobytes())
     due = config.thresholds(margins)
     if run.thresholds != due:
         yield Problem("manifest.json", f"the judgements make its thresholds {due}, got {run.thresholds}")

@@ -13,7 +13,7 @@ from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.report.calls import StepCalls, calls_of, prompt_cache_warning
 from pipeline.outputs.report.groups import count_groups, splits_hint
 from pipeline.outputs.report.sureness import sureness_hint
-from pipeline.outputs.thresholds import quantile_texts, rules_of
+from pipeline.outputs.thresholds import fitted_texts, rules_of
 from runners.console.plain_time import plain_time
 from schemas.visible import visible
 from transforms.journal.budget import Cost
@@ -50,7 +50,7 @@ def print_summary(
     elif not rows["ranking"]:
         lost = "No query became a ranking group: `-v` shows where they were lost, `hardquery explain` why."
         console.print(lost, style="bold yellow")
-    for text in quantile_texts(manifest):
+    for text in fitted_texts(manifest):
         console.print(f"curate: {text}")
     hints = (
         sureness_hint(manifest.tables(output), lines, rules_of(manifest).alpha1),

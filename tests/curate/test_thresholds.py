@@ -1,25 +1,37 @@
-"""Thresholds that are quantiles of the margins that a run's own candidates got."""
+"""Thresholds that are fitted to the margins that a run's own pairs got."""
 
+import math
 import random
 from array import array
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.config import RecipeError, load_recipe
 from pipeline.curate import Curate
-from pipeline.outputs.thresholds import quantile_texts, rules_of
+from pipeline.engines import require_reach
+from pipeline.outputs.thresholds import check_thresholds, fitted_texts, rules_of
 from pipeline.stage import LedgerBuilder
 from schemas.check import InvalidRecord
 from schemas.query import Candidate, Candidates
 from tests.support.ranking_records import judgement, positive, query, video
 from transforms.curate.curate_query import CurateRules
-from transforms.curate.thresholds import CurateConfig, FindThresholds, Quantile, Thresholds, margins_of, quantile_of
+from transforms.curate.thresholds import (
+    CurateConfig,
+    FindThresholds,
+    Fitted,
+    Margins,
+    Thresholds,
+    below_all_but,
+    quantile_of,
+)
+from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.mine.margin_rule import FittedMargin
 from transforms.mine.retrieve import Ranking
 
-HALF = Quantile(0.5)
+HALF = Fitted(0.5)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +49,13 @@ def test_a_quantile_counts_in_decimals_as_it_was_written():
 def test_the_margins_are_those_of_all_candidates_that_have_one_whatever_the_verdict():
     judged = [positive(delta=9.0), judgement("a", "no", -3.0), judgement("b", "yes", 2.0), judgement("c", "no")]
 
-    assert list(margins_of(judged)) == [-3.0, 2.0]
+    margins = Margins().add(judged)
+
+    assert (list(margins.others), list(margins.positives)) == ([-3.0, 2.0], [9.0])
 
 
 def test_the_thresholds_are_the_same_in_whatever_order_and_parts_judgements_come():
-    config, rng = CurateConfig(Quantile(0.3), Quantile(0.1)), random.Random(5)
+    config, rng = CurateConfig(Fitted(0.3), Fitted(0.1)), random.Random(5)
     judged = [judgement(str(at), "no", rng.gauss(-2.0, 3.0)) for at in range(997)]
     margins = sorted(one.margin.delta for one in judged)
     found = FindThresholds(config)
@@ -56,18 +70,18 @@ def test_the_thresholds_are_the_same_in_whatever_order_and_parts_judgements_come
 
 
 def test_alpha1_comes_to_no_more_than_zero():
-    assert CurateConfig(HALF).thresholds(array("d", [3.0])) == Thresholds(0.0, -8.0, 1)
+    assert CurateConfig(HALF).thresholds(Margins(array("d", [3.0]))) == Thresholds(0.0, -8.0, 1)
 
 
 def test_without_any_margin_nothing_is_trusted():
-    thresholds = CurateConfig(HALF, HALF).thresholds(array("d"))
+    thresholds = CurateConfig(HALF, HALF).thresholds(Margins())
 
     assert thresholds == Thresholds(-20.0, -20.0, 0)
 
 
 def test_numbers_need_no_margins_and_quantiles_do():
     assert CurateConfig(-4.0, -7.0, 2, 5).rules(None) == CurateRules(-4.0, -7.0, 2, 5)
-    with pytest.raises(InvalidRecord, match="a quantile of margins needs what it came to"):
+    with pytest.raises(InvalidRecord, match="fitted to margins needs what it came to"):
         CurateConfig(HALF).rules(None)
 
 
@@ -77,6 +91,9 @@ def test_numbers_need_no_margins_and_quantiles_do():
         ("{quantile: 0}", r"^recipe key curate\.alpha1\.quantile: expected `float` > 0\.0"),
         ("{quantile: 1}", r"^recipe key curate\.alpha1\.quantile: expected `float` < 1\.0"),
         ("{quantil: 0.3}", r"^recipe key curate\.alpha1\.quantil is not known; did you mean 'quantile'\?"),
+        ("{quantile: 0.3, calibrated: 0.1}", r"^recipe key curate\.alpha1: a threshold that is fitted has one of"),
+        ("{}", r"^recipe key curate\.alpha1: a threshold that is fitted has one of quantile and calibrated"),
+        ("{calibrated: 1}", r"^recipe key curate\.alpha1\.calibrated: expected `float` < 1\.0"),
         ("low", r"^recipe key curate\.alpha1: expected `float \| object`"),
     ],
 )
@@ -118,6 +135,88 @@ class Run:
 
 def test_an_output_says_what_its_quantile_came_to():
     of_margin = "mine.margin = quantile 0.1 = a spread of 0.04123 over 1,203 queries"
-    assert quantile_texts(Run(), ("curate",)) == ["alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs"]
-    assert quantile_texts(Run()) == [of_margin, *quantile_texts(Run(), ("curate",))]
+    assert fitted_texts(Run(), ("curate",)) == ["alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs"]
+    assert fitted_texts(Run()) == [of_margin, *fitted_texts(Run(), ("curate",))]
     assert rules_of(Run()) == CurateRules(-4.1234, -8.0)
+
+
+@pytest.mark.parametrize(("share", "above"), [(0.1, -4.0), (0.24, -4.0), (0.25, -1.0), (0.5, 3.0), (0.99, 5.0)])
+def test_a_calibrated_threshold_is_the_highest_that_at_most_so_many_positives_reach(share, above):
+    positives = array("d", [5.0, -1.0, 3.0, -4.0])
+
+    found = below_all_but(positives, share)
+
+    assert found == math.nextafter(above, -math.inf)
+    assert sum(margin <= found for margin in positives) <= share * len(positives)
+
+
+def test_equal_positives_are_not_parted():
+    assert below_all_but(array("d", [-2.0, -2.0, -2.0, 4.0]), 0.5) < -2.0
+
+
+def test_alpha1_is_calibrated_on_the_queries_own_videos_whatever_their_candidates_got():
+    judged = [positive(delta=float(at - 2)) for at in range(100)]
+    others = [judgement(str(at), "no", -9.0) for at in range(50)]
+    config = CurateConfig(Fitted(calibrated=0.01))
+
+    found = config.thresholds(Margins().add([*judged, *others]))
+
+    assert (found.alpha1, found.alpha2, found.pairs, found.positives) == (pytest.approx(-1.0), -8.0, 50, 100)
+    assert sum(one.margin.delta <= found.alpha1 for one in judged) == 1
+    assert config.thresholds(Margins().add(others)) == Thresholds(-20.0, -8.0, 50, 0)  # nothing is known to be relevant
+
+
+def test_a_judge_that_calls_every_positive_surely_irrelevant_has_nothing_trusted():
+    found = CurateConfig(Fitted(calibrated=0.2)).thresholds(Margins(array("d", [-20.0]), array("d", [-20.0] * 9)))
+
+    assert found.alpha1 < -20.0
+
+
+def test_only_alpha1_can_be_calibrated():
+    with pytest.raises(RecipeError, match=r"^recipe key curate: alpha2 is no threshold of negatives"):
+        load_recipe("demo", ["curate.alpha2={calibrated: 0.1}"])
+
+
+def test_one_way_of_fitting_takes_the_place_of_the_other(tmp_path):
+    recipe = load_recipe("demo", ["curate.alpha1={quantile: 0.3}", "curate.alpha1={calibrated: 0.02}"])
+
+    assert recipe.as_dict()["curate"]["alpha1"] == {"calibrated": 0.02}
+    assert recipe.curate.follows_margins
+
+
+def test_an_output_says_what_its_calibration_came_to():
+    class Calibrated(Run):
+        recipe = {"curate": {"alpha1": {"calibrated": 0.02}}}
+        thresholds = Thresholds(-3.0712, -8.0, 3804, 330)
+
+    said = "alpha1 = calibrated 0.02 = -3.07 nats, at or below which at most 6 of 330 known positives lie"
+    assert fitted_texts(Calibrated(), ("curate",)) == [said]
+    assert rules_of(Calibrated()) == CurateRules(-3.0712, -8.0)
+
+
+def test_a_judge_without_margins_cannot_be_calibrated():
+    recipe = load_recipe("demo", ["curate.alpha1={calibrated: 0.02}"])
+
+    with pytest.raises(RecipeError, match=r"curate\.alpha1 is fitted to margins: no query could be kept"):
+        require_reach(recipe, OpenAiTeacher(model="m", confidence=()))
+
+
+def test_thresholds_that_the_judgements_do_not_make_are_a_problem():
+    class Judged:
+        def batches(self, table, columns):
+            yield pa.RecordBatch.from_pydict(
+                {"is_positive": [True, False, True, False, True], "delta": [3.0, -9.0, -1.0, None, None]}
+            )
+
+    class Calibrated(Run):
+        recipe = {"curate": {"alpha1": {"calibrated": 0.5}}}
+        thresholds = CurateConfig(Fitted(calibrated=0.5)).thresholds(
+            Margins(array("d", [-9.0]), array("d", [3.0, -1.0]))
+        )
+
+    assert Calibrated.thresholds == Thresholds(0.0, -8.0, 1, 2)
+    assert list(check_thresholds(Judged(), Calibrated())) == []
+
+    Calibrated.thresholds = Thresholds(0.0, -8.0, 1, 3)
+    (problem,) = check_thresholds(Judged(), Calibrated())
+    assert "the judgements make its thresholds" in str(problem)

@@ -15,7 +15,7 @@ from pipeline.outputs.report.first_stages import FirstStages, RunFigures, compar
 from pipeline.outputs.report.report import render_report
 from pipeline.outputs.report.summary import summarize
 from pipeline.outputs.tables import Tables
-from pipeline.outputs.thresholds import quantile_texts
+from pipeline.outputs.thresholds import fitted_texts
 from pipeline.outputs.verify.verify import verify
 from runners.cli.main import main
 from tests.support.tiny_output import tiny_rows, write_tiny
@@ -157,7 +157,7 @@ def test_pairs_above_the_margin_are_left_out_counted_and_told(folder):
     judged = {(row["query_id"], row["video_id"]) for row in tables(output).rows("judgements")}
     assert judged.isdisjoint((row["query_id"], row["video_id"]) for row in left_out)
     assert "above the margin" in (output / "README.md").read_text()
-    (came_to,) = quantile_texts(read_manifest(str(output)))
+    (came_to,) = fitted_texts(read_manifest(str(output)))
     assert re.fullmatch(r"mine\.margin = quantile 0\.4 = a spread of [\d.]+ over \d+ queries", came_to)
     assert all(came_to in (output / page).read_text() for page in ("README.md", "report.html"))
     kept = next(row for row in tables(output).rows("queries") if row["query_id"] == left_out[0]["query_id"])

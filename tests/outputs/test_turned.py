@@ -2,10 +2,11 @@
 
 import random
 
+import pyarrow as pa
 import pytest
 
 from pipeline.outputs.export import turned as module
-from pipeline.outputs.export.turned import Turned
+from pipeline.outputs.export.turned import Turned, joined
 from pipeline.outputs.run_lines import blocks
 
 
@@ -21,16 +22,23 @@ def test_every_video_has_its_queries_in_order(tmp_path, monkeypatch, parts):
     (tmp_path / "run.trec").write_text("".join(lines))
 
     with Turned(videos) as turned:
-        assert [turned.add(block) for block in blocks(str(tmp_path), size=40)] == [None] * 4
-        found = list(turned.queries_by_video())
+        read = [*blocks(str(tmp_path), size=40)]
+        for block in read:
+            turned.add(block, turned.places(block))
+        found = list(turned.queries_by_video(str.upper))
 
+    assert len(read) == 4
     pairs = sorted((video, query) for query, found in run.items() for video in found)
-    assert [(video, query) for video, queries in found for query in queries] == pairs
+    assert [(video, query.lower()) for video, queries in found for query in queries.split(", ")] == pairs
     assert len(found) == len({video for video, _ in pairs})
 
 
-def test_a_video_that_is_not_known_is_named(tmp_path):
+def test_a_video_that_is_not_known_has_no_place(tmp_path):
     (tmp_path / "run.trec").write_text("q Q0 v 1 0.5 t\nq Q0 w 2 0.25 t\n")
 
     with Turned(["v"]) as turned:
-        assert [turned.add(block) for block in blocks(str(tmp_path))] == ["w"]
+        assert [turned.places(block).to_pylist() for block in blocks(str(tmp_path))] == [[0, None]]
+
+
+def test_texts_are_joined_from_start_to_start():
+    assert joined([0, 2, 3], pa.array(["a", "b", "c"])) == ["a, b", "c"]

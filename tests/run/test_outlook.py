@@ -18,7 +18,7 @@ from tests.support.ranking_records import judgement, positive, video
 from tests.support.scripted_teacher import ScriptedEngine
 from transforms import progress
 from transforms.curate.outlook import is_judged_first, outlook_of
-from transforms.curate.thresholds import CurateConfig, Quantile
+from transforms.curate.thresholds import CurateConfig, Fitted
 from transforms.journal.journal import Journal
 from transforms.protocols.teacher import TeacherReply
 
@@ -60,7 +60,7 @@ def test_where_no_quantile_helps_it_is_said():
     [
         (judged(9, [-1.0]), PAPERS),  # too few to tell
         ([*judged(12, [-1.0]), *judged(1, [-7.0])], PAPERS),  # one of a hundred may be enough
-        (judged(12, [-1.0]), CurateConfig(Quantile(0.3))),
+        (judged(12, [-1.0]), CurateConfig(Fitted(0.3))),
         ([one for one in judged(12, [-1.0]) if not one.is_positive], PAPERS),  # whose own videos could not be judged
         ([], PAPERS),
     ],

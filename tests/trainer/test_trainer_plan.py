@@ -1,19 +1,23 @@
+import random
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 
+from trainer.data.columns import Examples
 from trainer.data.examples import Candidate, CaptionExample, QueryExample
-from trainer.data.plan import plan_captions, plan_queries, read_plan, write_plan
+from trainer.data.plan import Plan, PlannedItem, plan_captions, plan_queries, read_plan, write_plan
 from trainer.data.shards import DataError
 
 
 def queries(count, negatives=3):
-    return [
+    made = (
         QueryExample(
             f"q{i}", f"query {i}", (Candidate(f"p{i}", 1), *(Candidate(f"n{i}-{j}", 0) for j in range(negatives)))
         )
         for i in range(count)
-    ]
+    )
+    return Examples.of(QueryExample, made)
 
 
 def test_every_epoch_has_every_query_once_with_its_positive_first():
@@ -47,7 +51,9 @@ def test_the_last_step_is_filled_from_the_epoch_that_would_follow():
 
 
 def test_a_batch_larger_than_the_data_takes_as_many_epochs_as_it_needs():
-    plan = plan_captions([CaptionExample("a", "x"), CaptionExample("b", "y")], epochs=1, batch=5, seed=0)
+    plan = plan_captions(
+        Examples.of(CaptionExample, [CaptionExample("a", "x"), CaptionExample("b", "y")]), epochs=1, batch=5, seed=0
+    )
 
     assert [item.epoch for item in plan] == [0, 0, 1, 1, 2]
 
@@ -85,14 +91,14 @@ def test_a_plan_reads_back_from_parquet(tmp_path):
 
 def test_no_data_is_an_error():
     with pytest.raises(DataError, match="nothing to train on"):
-        plan_queries([], epochs=1, batch=4, positives=1, negatives=2, seed=0)
+        plan_queries(queries(0), epochs=1, batch=4, positives=1, negatives=2, seed=0)
 
 
 def test_of_several_positives_the_querys_own_comes_first_and_others_are_drawn_anew():
     positives = tuple(Candidate(f"p{i}", 1) for i in range(6))
     example = QueryExample("q", "query", (*positives, Candidate("n", 0)))
 
-    plan = plan_queries([example], epochs=12, batch=1, positives=3, negatives=2, seed=0)
+    plan = plan_queries(Examples.of(QueryExample, [example]), epochs=12, batch=1, positives=3, negatives=2, seed=0)
 
     assert all(len({*item.video_ids}) == 4 and item.video_ids[::3] == ("p0", "n") for item in plan)
     assert len({item.video_ids for item in plan}) > 2
@@ -104,3 +110,28 @@ def test_more_positives_change_no_negative_that_is_drawn():
     )
 
     assert few == many
+
+
+def test_items_and_examples_in_columns_are_what_they_were_made_of():
+    made = [
+        QueryExample("q2", "a", (Candidate("p", 1, 2.5, 0.9), Candidate("n", 0, -1.0, None, "yes"))),
+        QueryExample("q1", "b", (Candidate("p", 1), Candidate("r", 1), Candidate("m", 0))),
+        QueryExample("q3", "c", (Candidate("r", 1), Candidate("n", 0))),
+    ]
+    examples = Examples.of(QueryExample, made)
+
+    assert [*examples] == made == [examples[-3], examples[1], *examples[2:]]
+    assert [examples.place(key) for key in ("q1", "q2", "q3", "q0", "q9", "q22")] == [1, 0, 2, None, None, None]
+    assert examples.named("q3") == made[2]
+    assert examples.video_ids.to_pylist() == ["p", "n", "p", "r", "m", "r", "n"]
+    assert [*examples[1:].without(pa.array(["n"]))] == made[1:2]
+    items = [PlannedItem(n // 2, 0, f"q{n}", ("p", "n"), ("x",) * (n % 2)) for n in range(5)]
+    plan = Plan.of(items)
+    assert [*plan] == items == [plan[0], *plan[1:-1], plan[-1]]
+    assert plan == Plan.of(iter(items)) != Plan.of(items[1:])
+
+
+def test_what_is_drawn_is_that_of_a_generator_seeded_by_seed_epoch_and_query():
+    (item,) = plan_queries(queries(1, negatives=5), epochs=1, batch=1, positives=1, negatives=2, seed=3)
+
+    assert list(item.video_ids[1:]) == random.Random("3:0:q0").sample([f"n0-{j}" for j in range(5)], 2)

@@ -11,7 +11,7 @@ from tests.support.first_steps import CASES, STAGES, first_steps, write_first_st
 from tests.support.tiny_training import tiny_config, tiny_model, tiny_output, tiny_tables, write_config, write_output
 from tests.support.trainer_children import exit_code_of_training, run_ranks
 from trainer.config.config import ConfigError
-from trainer.data.plan import PlannedItem, read_plan
+from trainer.data.plan import Plan, PlannedItem, read_plan
 from trainer.data.shards import Shards
 from trainer.ranking import RankingTrainer
 from trainer.run import train
@@ -226,14 +226,14 @@ def test_the_folder_of_another_run_is_refused(data, model, tmp_path):
     shards, config = Shards(str(data)), tiny_config(model)
     run = RunFolder(tmp_path / "run")
     run.check("ranking", config, shards)
-    run.begin("ranking", config, shards, [], 0)
+    run.begin("ranking", config, shards, Plan.of([]), 0)
     run.check("ranking", config, shards)  # the same command again
-    run.begin("ranking", config, shards, [], 0)
+    run.begin("ranking", config, shards, Plan.of([]), 0)
 
     with pytest.raises(RunError, match="a run of another stage and config"):
         run.check("perception", tiny_config(model, "seed=1"), shards)
     with pytest.raises(RunError, match="not the plan of this run"):
-        run.begin("ranking", config, shards, [PlannedItem(0, 0, "q0", ("v0", "v1"))], 0)
+        run.begin("ranking", config, shards, Plan.of([PlannedItem(0, 0, "q0", ("v0", "v1"))]), 0)
     with pytest.raises(RunError, match="not empty and not a training run"):
         RunFolder(tmp_path).check("ranking", config, shards)
 
@@ -249,7 +249,7 @@ def test_the_checkout_around_an_installed_trainer_is_not_taken_for_its_own(tmp_p
 
 def test_a_run_that_was_killed_before_its_record_was_written_begins_again(data, model, tmp_path):
     run = RunFolder(tmp_path)
-    run.begin("ranking", tiny_config(model), Shards(str(data)), [], 0)
+    run.begin("ranking", tiny_config(model), Shards(str(data)), Plan.of([]), 0)
     (tmp_path / "run.json").rename(tmp_path / "run.json.tmp")
 
     run.check("ranking", tiny_config(model, "seed=1"), Shards(str(data)))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from schemas.check import read_plain
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from schemas.example import Split
 from schemas.query import Label
+from trainer.data.columns import Example, Examples
 from trainer.data.shards import DataError, Shards
 
 _CANDIDATE = "candidates.list.element"
@@ -118,68 +121,77 @@ class CaptionExample:
         return (self.video_id,)
 
 
-Example = TypeVar("Example", QueryExample, VideoExample, CaptionExample)
-
-
 class MissingVideos(DataError):
     """More videos than allowed have no frames."""
 
 
-def read_queries(shards: Shards, split: Split) -> list[QueryExample]:
+def read_queries(shards: Shards, split: Split) -> Examples[QueryExample]:
     """All query groups of a split.
 
     Raises:
         DataError: a group is not of positives, at least one, and then negatives, at least one.
     """
     columns = ["query_id", "query", *(f"{_CANDIDATE}.{name}" for name in Candidate.__dataclass_fields__)]
-    examples = [_query_example(row) for row in shards.rows("ranking", split, columns)]
-    for example in examples:
-        labels = [candidate.label for candidate in example.candidates]
-        if labels != sorted(labels, reverse=True) or {*labels} != {0, 1}:
-            raise DataError(f"{shards.root}: query {example.query_id}: expected positives, then negatives: {labels}")
+    examples = _read(shards, "ranking", split, columns, QueryExample)
+    if (wrong := _first_wrong(examples, most_positives=None)) is not None:
+        labels = [candidate.label for candidate in wrong.candidates]
+        raise DataError(f"{shards.root}: query {wrong.query_id}: expected positives, then negatives: {labels}")
     return examples
 
 
-def _query_example(row: Mapping[str, Any]) -> QueryExample:
-    for candidate in row["candidates"]:  # ids by the million, of few videos
-        candidate["video_id"] = sys.intern(candidate["video_id"])
-    return read_plain(row, QueryExample)
-
-
-def read_by_video(shards: Shards, split: Split) -> list[VideoExample]:
+def read_by_video(shards: Shards, split: Split) -> Examples[VideoExample]:
     """All groups of one video of a split; none where the output has no such table.
 
     Raises:
         DataError: a group has not one true query, as its first candidate, and at least one negative.
     """
     columns = ["query_id", "video_id", *(f"{_CANDIDATE}.{name}" for name in QueryCandidate.__dataclass_fields__)]
-    examples = [read_plain(row, VideoExample) for row in shards.rows("ranking_by_video", split, columns)]
-    for example in examples:
-        labels = [candidate.label for candidate in example.candidates]
-        if labels[:1] != [1] or sum(labels) != 1 or len(labels) < 2:
-            where = f"{shards.root}: video {example.video_id} of query {example.query_id}"
-            raise DataError(f"{where}: expected the true query, then negatives: {labels}")
+    examples = _read(shards, "ranking_by_video", split, columns, VideoExample)
+    if (wrong := _first_wrong(examples, most_positives=1)) is not None:
+        labels = [candidate.label for candidate in wrong.candidates]
+        where = f"{shards.root}: video {wrong.video_id} of query {wrong.query_id}"
+        raise DataError(f"{where}: expected the true query, then negatives: {labels}")
     return examples
 
 
-def read_captions(shards: Shards, split: Split) -> list[CaptionExample]:
+def read_captions(shards: Shards, split: Split) -> Examples[CaptionExample]:
     """All captions of a split."""
-    rows = shards.rows("perception", split, ["video_id", "caption"])
-    return [read_plain(row, CaptionExample) for row in rows]
+    return _read(shards, "perception", split, ["video_id", "caption"], CaptionExample)
 
 
-def with_frames(splits: Sequence[Sequence[Example]], clips: Container[str], allowed: int) -> tuple[list[Example], ...]:
+def _read(shards: Shards, table: str, split: Split, columns: Sequence[str], kind: type[Example]) -> Examples[Example]:
+    found = [shards.columns(path, columns) for path in shards.paths(table, split)]
+    pa.default_memory_pool().release_unused()
+    return Examples(kind, pa.concat_tables(found)) if found else Examples.of(kind, [])
+
+
+def _first_wrong(examples: Examples[Example], most_positives: int | None) -> Example | None:
+    """The first whose labels are not ones, up to so many, and then zeros, at least one of each."""
+    bounds, found = examples.candidates("label")
+    labels: npt.NDArray[np.int64] = np.asarray(found).astype(np.int64)
+    sizes, rows = np.diff(bounds), np.arange(len(examples))
+    of = np.repeat(rows, sizes)  # the example of each candidate
+    positives = np.bincount(of, labels == 1, len(rows))
+    place = np.arange(len(of)) - bounds[of]
+    wrong = np.bincount(of, labels != (place < positives[of]), len(rows)) > 0
+    wrong |= (positives < 1) | (positives >= sizes) | (positives > (most_positives or np.inf))
+    return examples[int(wrong.argmax())] if wrong.any() else None
+
+
+def with_frames(
+    splits: Sequence[Examples[Example]], clips: Container[str], allowed: int
+) -> tuple[Examples[Example], ...]:
     """The examples of each split all of whose videos have frames.
 
     Raises:
         MissingVideos: more than ``allowed`` of the videos that they name have none, in all splits together.
     """
-    named = (video_id for examples in splits for example in examples for video_id in example.video_ids)
-    missing = {video_id: None for video_id in named if video_id not in clips}
+    named = pc.unique(pa.chunked_array([ids for examples in splits for ids in examples.video_ids.chunks])).to_pylist()
+    missing = [video_id for video_id in named if video_id not in clips]
     if len(missing) > allowed:
-        some = ", ".join(list(missing)[:3]) + (", …" if len(missing) > 3 else "")
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise MissingVideos(
             f"{len(missing)} videos of the examples have no frames ({some}), and missing_videos allows {allowed}; "
             f"run the recipe with emit.frames, or allow more: their groups are then left out"
         )
-    return tuple([e for e in examples if missing.keys().isdisjoint(e.video_ids)] for examples in splits)
+    return tuple(examples.without(pa.array(missing, pa.string())) for examples in splits)

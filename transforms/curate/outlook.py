@@ -11,7 +11,7 @@ from schemas.fingerprint import unit_interval
 from schemas.query import Judgement
 from transforms.curate.curate_query import CurateRules, reject_reason
 from transforms.curate.strata import stratum_of
-from transforms.curate.thresholds import CurateConfig, Quantile, margins_of
+from transforms.curate.thresholds import CurateConfig, Fitted, Margins
 
 _ENOUGH = 10  # queries, below which a sample says little
 _OTHERS = (0.1, 0.3, 0.5)  # quantiles to try instead
@@ -58,7 +58,7 @@ def outlook_of(judgements: Iterable[Judgement], config: CurateConfig) -> Outlook
     others = [one for group in groups.values() for one in group if not one.is_positive]
     if not others:
         return Outlook("")
-    margins = margins_of(others)
+    margins = Margins().add(one for group in groups.values() for one in group)
     rules = config.rules(config.thresholds(margins))
     strata = Counter(stratum_of(one, rules.alpha1, rules.alpha2) for one in others)
     shares = ", ".join(f"{strata[stratum] / len(others):.0%} {word}" for stratum, word in _WORDS.items())
@@ -69,20 +69,20 @@ def outlook_of(judgements: Iterable[Judgement], config: CurateConfig) -> Outlook
     )
     if len(groups) < _ENOUGH or any(_reached(group, rules) for group in groups.values()):
         return Outlook(said)
-    least = f"their margins are {min(margins):.2f} or more" if margins else "none of them has a margin"
+    least = f"their margins are {min(margins.others):.2f} or more" if margins.others else "none of them has a margin"
     return Outlook(
         said,
         f"none of {judged} has the trusted negatives that it needs (curate.min_trusted = {rules.min_trusted}) at "
         f"curate.alpha1 = {rules.alpha1:.4g}: of {len(others):,} candidates {shares}, and {least}. "
-        f"{_fixes(config, groups, others)}What was judged is not paid for again; --set judge.sample_queries=0 goes on",
+        f"{_fixes(config, groups, margins)}What was judged is not paid for again; --set judge.sample_queries=0 goes on",
     )
 
 
-def _fixes(config: CurateConfig, groups: Groups, others: Sequence[Judgement]) -> str:
+def _fixes(config: CurateConfig, groups: Groups, margins: Margins) -> str:
     """What other quantiles would keep of the same queries; "" where none keeps any."""
-    margins, found = margins_of(others), []
+    found = []
     for share in _OTHERS:
-        other = CurateConfig(Quantile(share), config.alpha2, config.min_trusted, config.max_negatives)
+        other = CurateConfig(Fitted(share), config.alpha2, config.min_trusted, config.max_negatives)
         rules = other.rules(other.thresholds(margins))
         if kept := _kept(groups, rules):
             found.append(f"{share:g} ({rules.alpha1:.2f}) keeps {kept:,}")

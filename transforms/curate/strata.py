@@ -11,11 +11,15 @@ from transforms.teacher.panel import PanelRules
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What the thresholds of a run came to (nats), whose quantiles are those of the margins of so many ``pairs``."""
+    """What the thresholds of a run came to (nats), whose quantiles are those of the margins of so many ``pairs``.
+
+    ``positives`` are how many known positives alpha1 was calibrated on, 0 where it was not.
+    """
 
     alpha1: float
     alpha2: float
     pairs: int
+    positives: int = 0
 
 
 def stratum_of(

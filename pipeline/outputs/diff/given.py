@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pipeline.outputs.manifest import Manifest, by_role
 from pipeline.outputs.tables import Row
-from pipeline.outputs.thresholds import ALPHAS, quantile_text
+from pipeline.outputs.thresholds import ALPHAS, fitted_text
 from schemas.tables import row_of
 
 CauseKind = Literal["unknown", "input", "recipe", "engine", "prompt", "deferred", "people", "version"]
@@ -84,7 +84,7 @@ class Given:
     def thresholds(self) -> Causes:
         """Thresholds that are the same quantile of other margins, and so another number."""
         return frozenset(
-            Cause("recipe", f"curate.{name}: {quantile_text(self.a, name)} -> {quantile_text(self.b, name)}")
+            Cause("recipe", f"curate.{name}: {fitted_text(self.a, name)} -> {fitted_text(self.b, name)}")
             for name in ALPHAS
             if not self.recipe(f"curate.{name}")
             and getattr(self.a.thresholds, name, None) != getattr(self.b.thresholds, name, None)

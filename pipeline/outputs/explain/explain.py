@@ -16,7 +16,7 @@ from pipeline.outputs.manifest import Manifest, read_manifest
 from pipeline.outputs.plain_text import Lines, field, heading, page, wrapped
 from pipeline.outputs.run_lines import runs_of
 from pipeline.outputs.tables import Row, Tables
-from pipeline.outputs.thresholds import quantile_texts
+from pipeline.outputs.thresholds import fitted_texts
 from transforms.journal.open_journal import BATCH
 
 
@@ -135,7 +135,7 @@ def _rules(manifest: Manifest, stage: str) -> Lines:
     section: Mapping[str, Any] = manifest.recipe.get(stage, {})
     rules = section.get("filters", {}) if stage == "synthesize" else section
     named = [f"{key} {value}" for key, value in _flat(rules) if isinstance(value, int | float)]
-    named += quantile_texts(manifest, (stage,))
+    named += fitted_texts(manifest, (stage,))
     if named:
         yield from field(f"{stage} rules", ", ".join(named))
 

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.outputs.errors import UnreadableOutput, reading
 from pipeline.outputs.export.naming import Naming, link_videos, name_videos, naming_lines
 from pipeline.outputs.export.texts import VideoTexts
-from pipeline.outputs.export.turned import Turned
+from pipeline.outputs.export.turned import Turned, joined
 from pipeline.outputs.export.writing import (
     Write,
     dumps,
@@ -87,22 +88,26 @@ def export_rankvideo(
 
 def _pairs(tables: Tables, texts: VideoTexts, split: str, naming: Naming) -> Iterator[str]:
     """A line a candidate. Values are JSON by themselves: those of a query and of a video are, for all their lines."""
+    videos = {
+        video_id: f'"doc_id": {dumps(named.doc_id)}, "videos": {dumps([named.path])}'
+        for video_id, named in naming.items()
+    }
     for row in tables.rows("ranking", _PAIR, part=split):
         query = f'"query_id": {dumps(row["query_id"])}, "query": {dumps(row["query"])}'
         for candidate in row["candidates"]:
             [evidence] = texts.of(candidate["video_id"])
-            named = naming[candidate["video_id"]]
-            pair = {
-                "doc_id": named.doc_id,
-                "videos": [named.path],
-                "true_label": candidate["label"],
-                "teacher_label": int(candidate["teacher_label"] == "yes"),
-                "teacher_p_yes": candidate["p_yes"],
-                "teacher_logit_delta": candidate["delta"],
-                "teacher_reasoning": candidate["rationale"],
-            }
-            meta = dumps({"rank": candidate["rank"], "score": candidate["score"]})
-            yield f'{{{query}, {dumps(pair)[1:-1]}, "evidence": {evidence}, "meta": {meta}}}\n'
+            said = ", ".join(
+                f'"{name}": {dumps(value)}'
+                for name, value in (
+                    ("true_label", candidate["label"]),
+                    ("teacher_label", int(candidate["teacher_label"] == "yes")),
+                    ("teacher_p_yes", candidate["p_yes"]),
+                    ("teacher_logit_delta", candidate["delta"]),
+                    ("teacher_reasoning", candidate["rationale"]),
+                )
+            )
+            meta = f'{{"rank": {dumps(candidate["rank"])}, "score": {dumps(candidate["score"])}}}'
+            yield f'{{{query}, {videos[candidate["video_id"]]}, {said}, "evidence": {evidence}, "meta": {meta}}}\n'
 
 
 def _evidence(evidence: Evidence) -> tuple[str]:
@@ -122,27 +127,31 @@ def _id(naming: Naming, video_id: str) -> str:
 
 
 def _scores(tables: Tables, turned: Turned, naming: Naming) -> Iterator[tuple[str, str]]:
-    keys = {video_id: f"{dumps(named.doc_id)}: " for video_id, named in naming.items()}
+    keys = pa.array([f"{dumps(naming[video_id].doc_id)}: " for video_id in sorted(naming)], pa.string())
     for block in blocks(tables.output):
-        unknown = turned.add(block)
-        if unknown is not None:
-            raise UnreadableOutput(tables.output, RUN, f"video {unknown!r} is not in videos")
-        members = list(map(str.__add__, map(keys.__getitem__, block.videos.to_pylist()), _numbers(block)))
-        for query_id, start, end in zip(block.queries, block.starts, block.starts[1:], strict=False):
-            yield query_id, f"{{{', '.join(members[start:end])}}}"
+        places = turned.places(block)
+        if places.null_count:
+            raise UnreadableOutput(tables.output, RUN, f"video {_first_unknown(block, places)!r} is not in videos")
+        turned.add(block, places)
+        members = pc.binary_join_element_wise(keys.take(places), _numbers(block), "")
+        for query_id, found in zip(block.queries, joined(block.starts, members), strict=True):
+            yield query_id, f"{{{found}}}"
 
 
-def _numbers(block: Block) -> list[str]:
+def _first_unknown(block: Block, places: pa.Array) -> Any:
+    return block.videos.filter(places.is_null())[0].as_py()
+
+
+def _numbers(block: Block) -> pa.Array:
     """The scores as JSON: as they stand where all are JSON's floats, since writing so many anew takes seconds."""
     if pc.all(pc.match_substring_regex(block.said, _JSON_FLOAT)).as_py():
-        said: list[str] = block.said.to_pylist()
-        return said
-    return list(map(dumps, block.scores.tolist()))
+        return block.said
+    return pa.array(map(dumps, block.scores.tolist()), pa.string())
 
 
 def _queries_by_video(turned: Turned, naming: Naming) -> Iterator[tuple[str, str]]:
-    for video_id, queries in turned.queries_by_video():
-        yield naming[video_id].doc_id, dumps(queries)
+    for video_id, queries in turned.queries_by_video(dumps):
+        yield naming[video_id].doc_id, f"[{queries}]"
 
 
 def _queries(tables: Tables) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -81,4 +82,8 @@ def text_lines(lines: Iterable[str]) -> Write:
 
 def dumps(value: Any) -> str:
     """JSON as every export has it."""
+    if value is None:  # one of a kind with the next two, for which the encoder would first be set up
+        return "null"
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return repr(value)
     return _JSON.encode(value)

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pipeline.outputs.manifest import by_role
 from pipeline.outputs.report.calls import calls_of
 from pipeline.outputs.report.summary import STAND_INS, Summary, duration, stratum_order
-from pipeline.outputs.thresholds import quantile_texts, rules_of
+from pipeline.outputs.thresholds import fitted_texts, rules_of
 from schemas.example import SPLITS
 from schemas.tables import TABLES
 
@@ -31,7 +31,7 @@ def render_card(summary: Summary) -> str:
             s=summary,
             recipe=summary.manifest.recipe,
             rules=rules_of(summary.manifest),
-            quantiles=quantile_texts(summary.manifest),
+            fitted=fitted_texts(summary.manifest),
             title=_title(summary),
             engines=[(role, engines[role]) for role in by_role(engines)],
             stand_ins=[(role, STAND_INS[name]) for role, name in summary.stand_ins.items()],

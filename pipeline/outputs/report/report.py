@@ -22,7 +22,7 @@ from pipeline.outputs.report.summary import MOST_DEMANDS, STAND_INS, Loss, Summa
 from pipeline.outputs.report.sureness import sureness_hint
 from pipeline.outputs.staging import STAGING
 from pipeline.outputs.tables import Row, Tables, VideoIndex, evidence_of
-from pipeline.outputs.thresholds import quantile_texts, rules_of
+from pipeline.outputs.thresholds import fitted_texts, rules_of
 from schemas.difficulty import DIMENSIONS, LENGTHS
 from schemas.losses import STAGES
 from schemas.video import MODALITIES
@@ -80,7 +80,7 @@ def render_report(output: str, manifest: Manifest, summary: Summary) -> str:
             demands=_demands(summary),
             histogram=histogram(summary.margins, thresholds),
             hint=sureness_hint(tables, summary.lines, rules.alpha1) if curate else "",
-            quantiles=quantile_texts(manifest),
+            fitted=fitted_texts(manifest),
             unseen=summary.unseen_by_judge,
             canvas=(WIDTH, HEIGHT),
             failures=list(islice(tables.rows("failures"), _LISTED)),

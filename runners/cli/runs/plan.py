@@ -86,7 +86,7 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
         )
     if recipe.curate.follows_margins:
         console.print(
-            "thresholds of curate are quantiles of the judge's margins: what they come to, and how many groups they "
+            "thresholds of curate are fitted to the judge's margins: what they come to, and how many groups they "
             "make, is not known before these"
         )
     paid = [step for step in plan.steps if step.input_tokens or step.output_tokens]
