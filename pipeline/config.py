@@ -21,7 +21,7 @@ from schemas.check import InvalidRecord, require, require_one_of
 from schemas.configuration.section import Section, converted
 from schemas.fingerprint import fingerprint
 from schemas.losses import STEPS_OF_JUDGE
-from schemas.query import PAPERS_VARIANTS, Variant
+from schemas.query import PAPERS_VARIANTS, WITH_PARTS, Variant
 from schemas.video import Modality
 from transforms.curate.thresholds import CurateConfig
 from transforms.decontaminate.test_sets import TestSet
@@ -38,6 +38,7 @@ from transforms.search.fusion import FusionConfig
 from transforms.speech.plausible import SpeechRules
 from transforms.synthesize.filter_queries import TextFilters
 from transforms.synthesize.negative_queries import NegativeQueriesConfig
+from transforms.synthesize.write_queries import task_of
 from transforms.teacher.panel import PanelRules
 
 __all__ = ["Recipe", "RecipeError", "changed", "load_recipe", "parse_recipe", "recipe_names", "recipe_text"]
@@ -52,7 +53,7 @@ _RENAMED = {
     "modalities": "`fields` of each of mine.first_stages, such as {caption: 1, asr: 1, ocr: 0, metadata: 2}",
     "ambiguity_ratio": "mine.ambiguity, such as {ratio: 2.0}, or {run: NAME, ratio: 2.0} with several first stages",
 }
-PROMPTS = ("caption", "write_queries", "write_requests", "judge")
+PROMPTS = ("caption", "write_queries", "write_requests", "write_events", "judge")
 WITHOUT_EXAMPLE = "without_example"
 """In the place of a file: the judge's prompt that shows no worked example."""
 _OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative queries alone
@@ -106,8 +107,9 @@ class SynthesizeConfig(Section, frozen=True):
 
     @property
     def queries_a_video(self) -> int:
-        """The most that are written, the parts of requests among them."""
-        return self.queries_per_variant * (len(self.variants) + (MOST_PARTS if "request" in self.variants else 0))
+        """The most that are written, the parts of requests and events among them."""
+        parts = MOST_PARTS * sum(variant in WITH_PARTS for variant in self.variants)
+        return self.queries_per_variant * (len(self.variants) + parts)
 
 
 class MineConfig(Section, frozen=True):
@@ -271,12 +273,13 @@ class Recipe(Section, frozen=True):
             "judge": ("judge.prompt", self.judge.prompt),
             "negative_queries": ("synthesize.negative_queries.prompt", negatives.prompt if negatives else None),
         }
-        names = PROMPTS if "request" in writing.variants else [name for name in PROMPTS if name != "write_requests"]
+        unasked = {task_of(variant) for variant in WITH_PARTS if variant not in writing.variants}
+        names = [name for name in PROMPTS if name not in unasked]
         if negatives is not None:
             names = [*names, *_OF_NEGATIVES]
         templates = {name: _template(name, *own.get(name, ("", None))) for name in names}
         for language in writing.languages:
-            for name in {"write_queries", "write_requests"}.intersection(templates):
+            for name in {"write_queries", *map(task_of, WITH_PARTS)}.intersection(templates):
                 try:
                     in_language(templates[name], language)
                 except ValueError as error:

@@ -16,7 +16,7 @@ from prompts.queries_reply import list_schema, object_schema, read_queries, requ
 from prompts.reply import UnparsableReply, excerpt, split_thinking
 from prompts.template import Prompt, Template, load_template
 from schemas.difficulty import DIMENSIONS, HIGHEST, Ratings
-from schemas.query import QUERY_TYPES, QueryType
+from schemas.query import QUERY_TYPES, SPANS, QueryType
 from schemas.video import MODALITIES, Evidence, Modality
 from schemas.visible import one_line
 
@@ -70,7 +70,7 @@ class _Item(_Part, kw_only=True):
 _NEEDED: dict[QueryType, Modality] = {"ocr": "ocr", "speech": "asr", "text": "metadata", "visual": "caption"}
 _CITED = 8  # pieces of evidence a query
 MOST_PARTS = 3
-"""Short queries that a request may be made of."""
+"""Short queries that a request may be made of; and as many spans of an event."""
 # Characters. Every string and list has an end, so that a model that would not stop is made to; far beyond what the
 # prompt asks for, and below the 2,000 repetitions at which llama.cpp refuses a grammar.
 _BOUNDS = ("maxLength", "minItems", "maxItems")
@@ -79,12 +79,14 @@ _LONGEST = {"evidence": 300, "rationale": 1000, "query": 500, "request": 1900}
 
 def types_for(shown: Collection[Modality]) -> tuple[QueryType, ...]:
     """The query types that can be written from these modalities."""
-    possible = (kind for kind in QUERY_TYPES if _NEEDED.get(kind) in (None, *shown))
+    possible = (kind for kind in QUERY_TYPES if kind not in SPANS and _NEEDED.get(kind) in (None, *shown))
     return tuple(kind for kind in possible if kind != "cross" or len(set(shown)) >= 2)
 
 
-def reply_schema(shown: Collection[Modality], count: int, requests: bool = False) -> dict[str, Any]:
-    """JSON Schema of at most ``count`` queries from these modalities, or of ``requests`` with their parts.
+def reply_schema(
+    shown: Collection[Modality], count: int, requests: bool = False, events: bool = False
+) -> dict[str, Any]:
+    """JSON Schema of at most ``count`` queries from these modalities, or of ``requests`` or ``events`` with parts.
 
     It is written out flat, for not every server resolves ``$ref``, and keeps to what OpenAI's strict mode knows.
     """
@@ -93,13 +95,14 @@ def reply_schema(shown: Collection[Modality], count: int, requests: bool = False
         "query_type": {"type": "string", "enum": list(types_for(shown))},
         "modalities": list_schema({"type": "string", "enum": modalities}, len(modalities)),
     }
-    parts = {"parts": list_schema(object_schema({"query": _string("query"), **kind}), MOST_PARTS)}
+    of_part = {**kind, "query_type": {"type": "string", "enum": list(SPANS)}} if events else kind
+    parts = {"parts": list_schema(object_schema({"query": _string("query"), **of_part}), MOST_PARTS)}
     # In this order: the model reasons before it writes the query, and a reply cut off in between lacks required fields.
     properties = {
         "evidence": list_schema(_string("evidence"), _CITED),
         "rationale": _string("rationale"),
         "query": _string("request" if requests else "query"),
-        **(parts if requests else {}),
+        **(parts if requests or events else {}),
         **kind,
         "difficulty": object_schema({name: {"type": "integer", "enum": [*range(HIGHEST + 1)]} for name in DIMENSIONS}),
     }
@@ -153,7 +156,9 @@ def queries_prompt(
     return (template or load_template("write_queries")).render(**values)
 
 
-def parse_queries(reply: str, shown: Collection[Modality], template: Template | None = None) -> list[Draft]:
+def parse_queries(
+    reply: str, shown: Collection[Modality], template: Template | None = None, events: bool = False
+) -> list[Draft]:
     """The queries of a reply, in its order: bare JSON or fenced, after any thinking or introduction.
 
     Texts are put on one line, without invisible characters. An empty rationale is let through; a filter counts it. A
@@ -161,7 +166,7 @@ def parse_queries(reply: str, shown: Collection[Modality], template: Template | 
     it is taken to rest on all. A query type that the shown modalities do not allow is not mended, for the query itself
     would then be made up: it is the wrong schema. So is one across modalities ("cross") that needs a single one. A
     query or rationale that is taken from the prompt, which is ``template`` where it is not this package's own, is none.
-    The parts of a request are queries, and held to the same.
+    The parts of a request are queries, and held to the same; those of ``events`` are of a span each, and no two of one.
 
     Raises:
         UnparsableReply: "empty reply", "truncated", "not json", "wrong schema", "no queries", "echoes the prompt" or
@@ -169,7 +174,7 @@ def parse_queries(reply: str, shown: Collection[Modality], template: Template | 
             says.
     """
     asked = template or load_template("write_queries")
-    return [_draft(item, shown, asked) for item in read_queries(asked.ours(reply), _Item)]
+    return [_draft(item, shown, asked, events) for item in read_queries(asked.ours(reply), _Item)]
 
 
 def ask_again(error: UnparsableReply) -> str:
@@ -190,22 +195,26 @@ def quotable(reply: str) -> str:
     return answer.strip().replace("<", "\\u003c")
 
 
-def _draft(item: _Item, shown: Collection[Modality], template: Template) -> Draft:
+def _draft(item: _Item, shown: Collection[Modality], template: Template, events: bool) -> Draft:
     require_characters(item.query, item.rationale, *item.evidence, *(part.query for part in item.parts))
     text, rationale = one_line(item.query), one_line(item.rationale)
     written = (text, rationale, *(one_line(part.query) for part in item.parts))
     if echo := next((said for said in written if echoes(said, template)), None):
         raise UnparsableReply("echoes the prompt", excerpt(echo))
-    query, *parts = (_part(each, shown) for each in (item, *item.parts))
+    query = _part(item, shown, types_for(shown))
+    parts = [_part(part, shown, SPANS if events else types_for(shown)) for part in item.parts]
+    spans = [part.query_type for part in parts] if events else []
+    if len(set(spans)) < len(spans):
+        raise UnparsableReply("wrong schema", f"parts of an event that are {', '.join(spans)}")
     cited = tuple(filter(None, map(one_line, item.evidence)))
     return Draft(query.text, rationale, query.query_type, query.modalities, cited, item.difficulty, tuple(parts))
 
 
-def _part(item: _Part, shown: Collection[Modality]) -> Part:
+def _part(item: _Part, shown: Collection[Modality], types: Collection[QueryType]) -> Part:
     text = one_line(item.query)
     if not text:
         raise UnparsableReply("wrong schema", "a query is empty")
-    if item.query_type not in types_for(shown):
+    if item.query_type not in types:
         raise UnparsableReply("wrong schema", f"a query of type {item.query_type} from {', '.join(shown)} alone")
     named = set(shown).intersection(item.modalities) or shown
     modalities = tuple(modality for modality in MODALITIES if modality in named)

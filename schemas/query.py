@@ -9,18 +9,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args, overload
 
-from schemas.check import require, require_fraction, require_one_of, require_text
+from schemas.check import pickled_by_fields, require, require_fraction, require_one_of, require_text
 from schemas.difficulty import Difficulty
 from schemas.fingerprint import content_id
 from schemas.video import MODALITIES, EngineStamp, Modality
 from schemas.visible import is_blank
 
-Variant = Literal["caption", "asr", "ocr", "metadata", "all", "request"]
+Variant = Literal["caption", "asr", "ocr", "metadata", "all", "request", "event"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PAPERS_VARIANTS = VARIANTS[:5]
-"""Those of RankVideo: a modality each, and all together. A request is long, and is written from all of them too."""
+"""Those of RankVideo: a modality each, and all together. The others are written from all of them too: a request is
+long, an event is taken apart.
+"""
+WITH_PARTS: tuple[Variant, ...] = ("request", "event")
+"""Variants whose queries come with others that ask for a part of what they ask for."""
 
-QueryType = Literal["base", "specific", "ocr", "speech", "text", "visual", "cross"]
+Span = Literal["before", "during", "after"]
+SPANS: tuple[Span, ...] = get_args(Span)
+"""The types of queries for a part of an event, which no other query is of."""
+QueryType = Literal["base", "specific", "ocr", "speech", "text", "visual", "cross", "before", "during", "after"]
 QUERY_TYPES: tuple[QueryType, ...] = get_args(QueryType)
 
 Label = Literal["yes", "no"]
@@ -32,6 +39,7 @@ ConfidenceSource = Literal[
 CONFIDENCE_SOURCES: tuple[ConfidenceSource, ...] = get_args(ConfidenceSource)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class EvidenceCut:
     """A modality of a video's evidence that a prompt held only the start of: ``shown`` of ``of`` characters."""
@@ -45,17 +53,19 @@ class EvidenceCut:
         require(0 <= self.shown < self.of, "what was cut shows fewer characters than there are", (self.shown, self.of))
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Query:
     """A query and the video it was written for.
 
     ``source`` is "teacher" or "human"; human queries have no variant, rationale, writer or difficulty. ``modalities``
     are those a viewer needs to answer it, ``cited`` is what the teacher quotes from the evidence. A short query that
-    asks for one thing of a long request is ``part_of`` it, by its id. ``reply`` is the teacher's whole reply, ``seed``
-    that of the request it answers, the last of so many ``attempts``; ``prompt_sha256`` is the hash of the prompt,
-    ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other videos that are known to
-    answer it, which therefore are none of its negatives; ``grades`` are those above zero that people gave, by video.
-    ``language`` (ISO 639) is the one that its writer was asked for, None where the prompt alone decides.
+    asks for one thing of a long request, or for one span of an event, is ``part_of`` it, by its id. ``reply`` is the
+    teacher's whole reply, ``seed`` that of the request it answers, the last of so many ``attempts``; ``prompt_sha256``
+    is the hash of the prompt, ``evidence_cut`` what the prompt left out of the evidence. ``also_relevant`` are other
+    videos that are known to answer it, which therefore are none of its negatives; ``grades`` are those above zero that
+    people gave, by video. ``language`` (ISO 639) is the one that its writer was asked for, None where the prompt alone
+    decides.
     """
 
     query_id: str
@@ -96,8 +106,10 @@ class Query:
             require_one_of("modality", modality, MODALITIES)
         needed = len(set(self.modalities))
         require(self.query_type != "cross" or needed >= 2, "a cross query needs two modalities", self.modalities)
-        part = self.part_of is None or (self.variant == "request" and self.part_of != self.query_id)
-        require(part, "a query is part of a request alone, and not of itself", self.part_of)
+        part = self.part_of is None or (self.variant in WITH_PARTS and self.part_of != self.query_id)
+        require(part, "a query is part of a request or event alone, and not of itself", self.part_of)
+        spans = self.query_type not in SPANS or (self.variant == "event" and self.part_of is not None)
+        require(spans, "a query for what was before, during or after is part of an event", self.query_type)
         require(self.attempts is None or self.attempts >= 1, "attempts must be at least 1", self.attempts)
 
     @staticmethod
@@ -111,6 +123,7 @@ def is_written_id(query_id: str) -> bool:
     return re.fullmatch(r"q-[0-9a-f]{16}", query_id) is not None
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class QueryText:
     """Of a query only what a teacher is shown, and its id."""
@@ -119,6 +132,7 @@ class QueryText:
     text: str
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A video at a rank of a first-stage run; ``rank`` counts from 1, ``score`` is the retriever's own."""
@@ -132,6 +146,7 @@ class Candidate:
         require(math.isfinite(self.score), "a first-stage score must be finite", self.score)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Place:
     """A video's rank and score in one of several runs, by the run's name.
@@ -230,6 +245,7 @@ def _unpacked(video_ids: str, scores: bytes) -> Candidates:
     return found
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Margin:
     """The teacher's margin delta = log p(yes) - log p(no) at the answer position, or an estimate of it (nats).
@@ -257,6 +273,7 @@ class Margin:
         return 1.0 / (1.0 + math.exp(-self.delta)) if self.delta >= 0 else 1.0 - 1.0 / (1.0 + math.exp(self.delta))
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """What a further judge, called ``judge``, says of a pair; the rest is as in Judgement, and rests on no prior."""
@@ -278,6 +295,7 @@ class Opinion:
         _require_verdict(self)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The teacher's verdict on one (query, video) pair.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Recipe
 from pipeline.planning.changes import NotHeld
-from schemas.query import Variant
+from schemas.query import WITH_PARTS, Variant
 from schemas.video import MODALITIES, Modality
 from transforms.decontaminate.test_sets import TestFile
 from transforms.protocols.teacher import Ladder
@@ -143,7 +143,7 @@ class Flow:
 
     def _of_all(self) -> int:
         """Of the prompts of a video, those that are about more than one modality."""
-        return len({"all", "request"}.intersection(self.recipe.synthesize.variants))
+        return len({"all", *WITH_PARTS}.intersection(self.recipe.synthesize.variants))
 
     def _count(self, line: str, outcome: str) -> int:
         return self.counts.get(line, {}).get(outcome, 0)
@@ -199,7 +199,7 @@ def compared_by(recipe: Recipe) -> int:
 
 def variants_of(recipe: Recipe) -> list[Variant]:
     """Those that some evidence can be there for."""
-    there = {"all", "request", *present(recipe)}
+    there = {"all", *WITH_PARTS, *present(recipe)}
     return [variant for variant in recipe.synthesize.variants if variant in there]
 
 

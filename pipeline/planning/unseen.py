@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from schemas.query import Variant
+from schemas.query import WITH_PARTS, Variant
 from schemas.video import ManifestEntry
 from transforms.extract.headers import Headers, probe
 from transforms.storage.address import is_remote, local_path
@@ -38,7 +38,7 @@ class Unseen:
         for uri in uris:
             if not self.having([uri], "has_video"):
                 continue
-            there = {"caption", "ocr", "all", "request"}
+            there = {"caption", "ocr", "all", *WITH_PARTS}
             there |= {"asr"} if self.having([uri], "has_audio") else set()
             there |= {"metadata"} if uri in titled else set()
             most += len(there.intersection(variants))

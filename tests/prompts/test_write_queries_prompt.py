@@ -10,11 +10,12 @@ from prompts.reply import UnparsableReply
 from prompts.template import Template, load_template
 from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable, reply_schema, types_for
 from schemas.difficulty import DIMENSIONS, Ratings
-from schemas.query import QUERY_TYPES
+from schemas.query import QUERY_TYPES, SPANS
 from schemas.video import MODALITIES, Evidence, Metadata
 from transforms.synthesize.filter_queries import TextFilters
 from transforms.text.words import longest_common_run, words
 
+TYPES = tuple(query_type for query_type in QUERY_TYPES if query_type not in SPANS)  # which are those of parts of events
 ITEM = {
     "evidence": ["asr: free until Sunday"],
     "rationale": "Joins the fare with the opening.",
@@ -168,7 +169,7 @@ def test_a_type_that_needs_what_was_not_shown_is_refused(query_type, needed):
         (("caption",), ("base", "specific", "visual")),
         (("asr",), ("base", "specific", "speech")),
         (("ocr", "metadata"), ("base", "specific", "ocr", "text", "cross")),
-        (MODALITIES, QUERY_TYPES),
+        (MODALITIES, TYPES),
     ],
 )
 def test_a_type_is_offered_where_it_can_be_had(shown, types):
@@ -228,7 +229,7 @@ def test_the_schema_asks_for_what_the_parser_requires_and_for_the_reason_before_
 
     assert list(item["properties"]) == item["required"] == list(ITEM)
     assert list(item["properties"]["difficulty"]["properties"]) == list(DIMENSIONS)
-    assert item["properties"]["query_type"]["enum"] == list(QUERY_TYPES)
+    assert item["properties"]["query_type"]["enum"] == list(TYPES)
     assert item["properties"]["modalities"]["items"]["enum"] == list(MODALITIES)
     assert not item["additionalProperties"]
     msgspec.json.encode(item)
@@ -259,7 +260,7 @@ def test_the_prompt_asks_for_no_query_that_is_too_short_or_too_long_for_the_filt
 def test_the_prompt_names_every_query_type_modality_and_dimension():
     prompt = queries_prompt(Evidence(caption="x"), ("caption",), "v1", 1)
 
-    assert all(f"- {query_type}:" in prompt.system for query_type in QUERY_TYPES)
+    assert all(f"- {query_type}:" in prompt.system for query_type in TYPES)
     assert all(f"- {dimension}:" in prompt.system for dimension in DIMENSIONS)
     assert all(f"{modality}:" in prompt.system for modality in MODALITIES)
 

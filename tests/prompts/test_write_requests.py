@@ -95,7 +95,7 @@ def test_a_part_is_held_to_what_a_query_is_held_to():
 
 
 def test_only_requests_are_part_of_nothing_and_only_their_parts_of_them():
-    with pytest.raises(InvalidRecord, match="part of a request alone"):
+    with pytest.raises(InvalidRecord, match="part of a request or event alone"):
         Query("q", "tram", "what", "teacher", "specific", "asr", writer=STAMP, part_of="q-1")
     with pytest.raises(InvalidRecord, match="not of itself"):
         Query("q", "tram", "what", "teacher", "specific", "request", writer=STAMP, part_of="q")

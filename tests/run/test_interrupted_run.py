@@ -1,5 +1,6 @@
 """What a run that is refused, interrupted or out of room says and leaves behind, through the command line."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -116,26 +117,40 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_earlier_outp
     assert contents(earlier) == before
 
 
-@pytest.mark.parametrize(
-    ("output", "cache", "message"),
-    [
-        ("{ro}/out", "{rw}/cache", "--output '{ro}/out' cannot be written to: Read-only file system; make it writable"),
-        ("{ro}/new", "{rw}/cache", "--output '{ro}/new' cannot be written to: Read-only file system; make it writable"),
-        ("{rw}/out", "{ro}/cache", "(--cache '{ro}/cache') cannot be written to: [Errno 30] Read-only file system"),
-    ],
-)
-def test_a_read_only_folder_is_one_line_that_names_the_fix(samples, tmp_path, output, cache, message):
-    folders = {"ro": str(tmp_path / "ro"), "rw": str(tmp_path / "rw")}
+# Commands in turn, each in a fork of a process that has imported what they share: what each said, and its exit code.
+IN_TURN = """
+import json, os, sys
+import runners.job
+from runners.cli.main import main
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(f"{number}.txt", os.O_WRONLY | os.O_CREAT), 2)
+        os._exit(main(arguments))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def test_a_read_only_folder_is_one_line_that_names_the_fix(samples, tmp_path):
     (tmp_path / "ro" / "out").mkdir(parents=True)
     read_only = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"'
     space = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    if not shutil.which("unshare") or subprocess.run([*space, read_only, folders["ro"]], check=False).returncode:
+    if not shutil.which("unshare") or subprocess.run([*space, read_only, str(tmp_path / "ro")], check=False).returncode:
         pytest.skip("needs a read-only mount")
-    run = [sys.executable, "-m", "runners", "run", "demo", "--input", str(samples / "videos")]
-    run += ["--output", output.format(**folders), "--cache", cache.format(**folders)]
+    messages = {
+        ("ro/out", "rw/cache"): "--output '{ro}/out' cannot be written to: Read-only file system; make it writable",
+        ("ro/new", "rw/cache"): "--output '{ro}/new' cannot be written to: Read-only file system; make it writable",
+        ("rw/out", "ro/cache"): "(--cache '{ro}/cache') cannot be written to: [Errno 30] Read-only file system",
+    }
+    run = ["run", "demo", "--input", str(samples / "videos")]
+    runs = [[*run, "--output", f"{tmp_path}/{out}", "--cache", f"{tmp_path}/{cache}"] for out, cache in messages]
 
-    command = [*space, f'{read_only} && exec "$@"', folders["ro"], *run]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [*space, f'{read_only} && exec "$@"', str(tmp_path / "ro"), sys.executable, "-c", IN_TURN]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(
+        [*command, json.dumps(runs)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
 
-    assert ended.returncode == 2
-    assert message.format(**folders) in ended.stderr.splitlines()[-1]
+    assert ended.stdout.split() == ["2"] * len(runs)
+    for number, message in enumerate(messages.values()):
+        assert message.format(ro=tmp_path / "ro") in (tmp_path / f"{number}.txt").read_text().splitlines()[-1]

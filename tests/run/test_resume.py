@@ -8,6 +8,7 @@ from shutil import copyfile
 
 import pytest
 
+from benchmarks.kill import copy_cache
 from pipeline.outputs.explain.explain import explain
 from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.verify.verify import verify
@@ -127,6 +128,7 @@ def test_a_budget_of_some_calls_defers_the_rest_and_continuing_ends_in_the_same_
     work = read_manifest(str(folder / "out")).work
     calls = sum(work[step]["run"] for step in PAID)
     cache, budget = ["--cache", str(folder / "other")], ["--max-calls", str(calls // 4)]
+    copy_cache(str(folder / ".hardquery"), str(folder / "other"), ("media", "decode", "frame_hashes"))
 
     for cut in ("judge", "verify"):  # first within the judge's calls, and then within those about negative queries
         made = run(folder, *budget, *cache, output="part", expect=DEFERRED)

@@ -21,7 +21,7 @@ from transforms.search.top_k import Hits, top_k
 def digests(pack: Pack) -> Iterator[tuple[str, str]]:
     """Of single vectors on both grids, late interaction in one stage and in two, and Ward's clusters."""
     questions, documents = clustered(3000, 40, 96)
-    several = asked(12, 8, pack.dims)
+    several = asked(5, 8, pack.dims)
     wanted = list(range(len(questions)))
     for block, tile, columns in ((1, 100, 1), (7, 1024, 20), (40, 4000, 500)):
         hits = [
@@ -30,7 +30,7 @@ def digests(pack: Pack) -> Iterator[tuple[str, str]]:
             *search_tokens(pack.tokens, None, several, 50, 100, wanted, columns=columns, block=tile),
             *search_tokens(pack.tokens, pack.pooled, several, 50, 100, wanted, columns=columns, block=tile),
         ]
-        parts = [*_parts(hits), pooled_by_ward(documents[:300], 20)]
+        parts = [*_parts(hits), pooled_by_ward(documents[:200], 20)]
         plain = [questions[start : start + block] @ documents.T for start in range(0, len(questions), block)]
         yield _digest(parts), _digest(plain)
 

@@ -147,7 +147,10 @@ def _teach(model: Any, tokenizer: Any, lessons: Sequence[Lesson]) -> None:
     model.eval()
 
 
-_NOT_LEARNED = ("judge_without_example.txt",)  # came later: with it, the tokens of all tiny models would be others
+_NOT_LEARNED = (
+    "judge_without_example.txt",
+    "write_events.txt",
+)  # came later: with it, the tokens of all tiny models would be others
 
 
 def _corpus() -> list[str]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections import Counter
 from collections.abc import Iterable
-from copy import deepcopy
 from functools import cache
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.emit import failure_rows, rejection_rows
-from pipeline.outputs.manifest import Manifest, PromptText, RunInfo
+from pipeline.outputs.manifest import MANIFEST, Manifest, PromptText, RunInfo
 from pipeline.outputs.report.complete import complete
 from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_prompt
@@ -25,11 +25,12 @@ from schemas.tables import TABLES, row_of
 from schemas.video import MODALITIES, AsrSegment, Box, EngineStamp, Evidence, Metadata, OcrLine
 from transforms.emit.shards import Row, WrittenFile, shard_index, write_shard
 from transforms.ledger import ledger_json, lines_of
-from transforms.storage.files import join, write_bytes
+from transforms.storage.files import join, read_bytes, write_bytes
 
 Rows = dict[str, list[tuple[str, Row]]]
 
 SHARDS = 2
+_written: dict[tuple[int, str], tuple[Manifest, dict[str, bytes]]] = {}  # by number of shards and name of the folder
 ALWAYS = tuple(name for name, table in TABLES.items() if not table.optional)
 RUNS = ("bm25", "dense")
 ENGINES = {
@@ -117,6 +118,21 @@ _DROPPED = {
 def write_tiny(folder: Any, rows: Rows | None = None, run: str | None = None, qrels: str | None = None) -> Manifest:
     """Write ``rows`` (the valid ones unless given) as a finished output."""
     output = str(folder)
+    if (rows, run, qrels) != (None, None, None):
+        return _write(output, rows, run, qrels)
+    known = SHARDS, output.rstrip("/").rpartition("/")[2]  # the name of the folder stands in its report
+    if known not in _written:
+        manifest = _write(output, None, None, None)
+        paths = [*(file.path for file in manifest.files), MANIFEST]
+        _written[known] = manifest, {path: read_bytes(join(output, path)) for path in paths}
+        return manifest
+    manifest, files = _written[known]
+    for path, data in files.items():
+        write_bytes(join(output, path), data)
+    return manifest
+
+
+def _write(output: str, rows: Rows | None, run: str | None, qrels: str | None) -> Manifest:
     valid = tiny_rows()
     written = write_tables(output, rows or valid)
     examples = [row for _, row in valid["ranking"]]
@@ -164,11 +180,12 @@ def tiny_run_info() -> RunInfo:
 
 def tiny_rows() -> Rows:
     """Twelve videos of four events; five queries a video, of which some are dropped at every stage. Yours to change."""
-    return deepcopy(_valid_rows())
+    rows: Rows = pickle.loads(_valid_rows())  # a twentieth of the time of a deep copy
+    return rows
 
 
 @cache
-def _valid_rows() -> Rows:
+def _valid_rows() -> bytes:
     rows: Rows = {name: [] for name in ALWAYS}
     videos = [_video(event, number) for event in _EVENTS for number in range(3)]
     rows["videos"] = [("part", video) for video in videos]
@@ -193,7 +210,7 @@ def _valid_rows() -> Rows:
     )
     gone = Loss("failed", "extract", "decode", "FileNotFoundError", "no such file", uri="samples/bad/gone.mp4")
     rows["failures"] = [("part", row) for loss in (broken, gone) for row in failure_rows(loss)]
-    return rows
+    return pickle.dumps(rows)
 
 
 def _video(event: str, number: int) -> Row:

@@ -13,7 +13,7 @@ from schemas.usage import Usage
 from schemas.video import Evidence
 from transforms.protocols.engine import Engine
 
-Task = Literal["write_queries", "write_requests", "negative_queries", "judge"]
+Task = Literal["write_queries", "write_requests", "write_events", "negative_queries", "judge"]
 PriorWay = Literal["prefill", "systemone", "decisions"]
 """How a teacher answers without a rationale: it goes on from the answer tag, or a decision endpoint of its server."""
 

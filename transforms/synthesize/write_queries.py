@@ -14,7 +14,7 @@ from prompts.reply import UnparsableReply
 from prompts.template import Prompt, Template, load_template
 from prompts.write_queries import Draft, ask_again, parse_queries, queries_prompt, quotable
 from schemas.losses import Loss
-from schemas.query import PAPERS_VARIANTS, EvidenceCut, Query, Variant
+from schemas.query import PAPERS_VARIANTS, WITH_PARTS, EvidenceCut, Query, Variant
 from schemas.video import EngineStamp, Evidence, Modality, Video
 from schemas.visible import UNREADABLE, visible
 from transforms.journal.budget import Deferred
@@ -37,9 +37,10 @@ RETRIES = 2
 def shown_modalities(evidence: Evidence, variant: Variant) -> tuple[Modality, ...]:
     """The modalities that a variant shows the teacher; empty where there is nothing to write from.
 
-    "all" is a variant of its own only where at least two modalities have text; a request is written from what there is.
+    "all" is a variant of its own only where at least two modalities have text; a request or event is written from what
+    there is.
     """
-    if variant == "request":
+    if variant in WITH_PARTS:
         return evidence.present
     if variant == "all":
         return evidence.present if len(evidence.present) >= 2 else ()
@@ -70,9 +71,9 @@ def write_queries(
     """At most ``count`` queries for which ``video`` is the answer, in the order of the teacher's reply.
 
     The prompt shows the modalities of ``variant`` alone, cut to the budgets and to what fits. The variant of that name
-    gives requests, each followed by its parts. A text that a reply holds twice is one query. A reply that cannot be
-    read, but a refusal, is asked for again at most ``RETRIES`` times. ``language`` is one of LANGUAGES, None for what
-    the prompt says.
+    gives requests, and event those, each followed by its parts. A text that a reply holds twice is one query. A reply
+    that cannot be read, but a refusal, is asked for again at most ``RETRIES`` times. ``language`` is one of LANGUAGES,
+    None for what the prompt says.
 
     Raises:
         UnparsableReply: no reply holds queries that can be read, or one was refused.
@@ -101,7 +102,7 @@ def write_queries(
         wanted: dict[str, tuple[Draft, str | None]] = {}  # by text: what it says, and what it is part of
         for draft in list(drafts.values())[:count]:
             wanted.setdefault(draft.text, (draft, None))
-            for part in parts_of(draft) if variant == "request" else ():
+            for part in parts_of(draft) if variant in WITH_PARTS else ():
                 wanted.setdefault(part.text, (part, Query.id_of(video.video_id, variant, draft.text)))
         return [
             Query(
@@ -138,13 +139,15 @@ def language_of(video_id: str, variant: Variant, languages: tuple[str, ...]) -> 
     return languages[seed_of(0, video_id, variant, "language") % len(languages)] if languages else None
 
 
-def task_of(variant: str) -> Literal["write_queries", "write_requests"]:
+def task_of(variant: str) -> Literal["write_queries", "write_requests", "write_events"]:
     """What a teacher is asked for: also the name of the prompt."""
+    if variant == "event":
+        return "write_events"
     return "write_requests" if variant == "request" else "write_queries"
 
 
 def parts_of(request: Draft) -> list[Draft]:
-    """The parts of a request as drafts of their own, which rest on its rationale and on what it cites."""
+    """The parts of a request or event as drafts of their own, which rest on its rationale and on what it cites."""
     return [
         replace(request, text=part.text, query_type=part.query_type, modalities=part.modalities, rated=None, parts=())
         for part in request.parts
@@ -156,7 +159,7 @@ def _ask(teacher: Teacher, first: TeacherRequest, modalities: tuple[Modality, ..
     while True:
         reply = teacher.reply(request)
         try:
-            drafts = parse_queries(answer_of(reply), modalities, template)
+            drafts = parse_queries(answer_of(reply), modalities, template, events=first.task == "write_events")
             seed = request.seed if reply.seed is None else reply.seed
             return _Answer(drafts, reply.text, seed, attempt)
         except UnparsableReply as error:

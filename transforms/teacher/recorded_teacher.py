@@ -18,7 +18,13 @@ from transforms.journal.record import Key, RecordedFailure
 from transforms.protocols.engine import loaded
 from transforms.protocols.teacher import Ladder, Teacher, TeacherEngine, TeacherFailed, TeacherReply, TeacherRequest
 
-_STEPS = {"write_queries": "write", "write_requests": "write", "negative_queries": "negatives", "judge": "judge"}
+_STEPS = {
+    "write_queries": "write",
+    "write_requests": "write",
+    "write_events": "write",
+    "negative_queries": "negatives",
+    "judge": "judge",
+}
 
 
 @dataclass(frozen=True)
@@ -115,4 +121,5 @@ def _schema(engine: TeacherEngine, request: TeacherRequest) -> dict[str, str]:
         return {}
     if request.task == "negative_queries":
         return {"schema": fingerprint(negatives_schema(1))}
-    return {"schema": fingerprint(reply_schema(MODALITIES, 1, request.task == "write_requests"))}
+    kinds = request.task == "write_requests", request.task == "write_events"
+    return {"schema": fingerprint(reply_schema(MODALITIES, 1, *kinds))}

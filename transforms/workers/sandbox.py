@@ -103,7 +103,8 @@ class _Call:
 
 def _ask(call: _Call, workers: int) -> tuple[bool, Any]:
     """What ``_answer`` says in a child, or how that child ended."""
-    with tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
+    # After a Ctrl-C the child may still write there while it is removed.
+    with tempfile.TemporaryDirectory(prefix="hardquery-", ignore_cleanup_errors=True) as folder:
         watchdog = Watchdog(Path(folder), call.limit)  # a dead child cannot say how far it got; its files can
         future = _submit(call, watchdog, workers)
         try:

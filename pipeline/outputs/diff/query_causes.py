@@ -11,7 +11,7 @@ from pipeline.outputs.diff.given import NOTHING, Cause, Causes, Given, through
 from pipeline.outputs.diff.lost import Lost
 from pipeline.outputs.diff.video_causes import VideoCauses
 from pipeline.outputs.tables import Row
-from schemas.query import PAPERS_VARIANTS
+from schemas.query import PAPERS_VARIANTS, WITH_PARTS
 from schemas.video import MODALITIES
 from transforms.synthesize.write_queries import task_of
 
@@ -80,7 +80,7 @@ class QueryCauses:
     ) -> Causes:
         """What decides a writer's reply; a prompt that is the same word for word is no cause, nor is what is in it."""
         given = self._given
-        evidence = self._videos.evidence(video_id, MODALITIES if variant in ("all", "request") else (variant,))
+        evidence = self._videos.evidence(video_id, MODALITIES if variant in ("all", *WITH_PARTS) else (variant,))
         found = stamps | self._seed | given.engine("writer_parser")
         if not same_prompt:
             found |= (

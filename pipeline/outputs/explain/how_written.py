@@ -49,5 +49,9 @@ def _difficulty(row: Row) -> str:
 
 
 def _variant(variant: str) -> str:
-    together = {"all": "all its evidence", "request": "all its evidence, as a long request or a part of one"}
+    together = {
+        "all": "all its evidence",
+        "request": "all its evidence, as a long request or a part of one",
+        "event": "all its evidence, as an event or what was before, during or after it",
+    }
     return together.get(variant, f"its {variant} alone")

@@ -39,7 +39,7 @@ from pipeline.outputs.verify.columns import (
 from pipeline.outputs.verify.rows import SHARED, Place, Seen, folded, judged
 from schemas.difficulty import DIMENSIONS, HIGHEST, LENGTHS
 from schemas.losses import STAGES
-from schemas.query import LABELS, QUERY_TYPES, VARIANTS
+from schemas.query import LABELS, QUERY_TYPES, SPANS, VARIANTS, WITH_PARTS
 from transforms.curate.curate_query import CurateRules
 
 _WRITTEN_ID = "^q-[0-9a-f]{16}$"
@@ -56,7 +56,8 @@ def clear_queries(rows: pa.RecordBatch, split: str, seen: Seen) -> Mask:
     clear &= of_modalities(of("modalities")) & everywhere(of("cited"), given) & _difficult(of("difficulty"))
     clear &= ~true(pc.equal(query_type, "cross")) | _several(of("modalities"))
     part_of, attempts = of("part_of"), of("attempts")
-    of_another = true(pc.equal(of("variant"), "request")) & true(pc.not_equal(part_of, of("query_id")))
+    of_another = among(of("variant"), WITH_PARTS) & true(pc.not_equal(part_of, of("query_id")))
+    clear &= ~among(query_type, SPANS) | (true(pc.equal(of("variant"), "event")) & of_another)
     clear &= (null(part_of) | of_another) & (null(attempts) | within(attempts, 1))
     clear &= mask((video in seen.video_split for video in of("video_id").to_pylist()), len(rows))
     kept = true(pc.equal(verdict, "kept"))

@@ -221,7 +221,8 @@ def _form(request: TeacherRequest) -> dict[str, Any]:
     """The JSON schema of the reply to a request to write."""
     if request.task == "negative_queries":
         return negatives_schema(request.count)
-    return reply_schema(request.evidence.present, request.count, request.task == "write_requests")
+    kinds = request.task == "write_requests", request.task == "write_events"
+    return reply_schema(request.evidence.present, request.count, *kinds)
 
 
 def _lacks_of_writer(options: OpenAiTeacher, found: Capabilities) -> list[str]:

@@ -92,6 +92,7 @@ def _judge(request: TeacherRequest) -> TeacherReply:
 _ANSWERS: Mapping[Task, Callable[[TeacherRequest], TeacherReply]] = {
     "write_queries": write,
     "write_requests": write,
+    "write_events": write,
     "negative_queries": write_negatives,
     "judge": _judge,
 }

@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from schemas.difficulty import DIMENSIONS, HIGHEST
-from schemas.query import QueryType, Variant
+from schemas.query import SPANS, QueryType, Variant
 from schemas.video import MODALITIES, Evidence, Metadata, Modality
 from transforms.engines.stand_ins.rules_words import SENTENCE_ENDS, TOKEN, is_generic, names_in, weight
 from transforms.protocols.teacher import TeacherReply, TeacherRequest
@@ -124,6 +125,8 @@ def write(request: TeacherRequest) -> TeacherReply:
     evidence = request.evidence
     if request.task == "write_requests":
         return _reply([_request(evidence, turn) for turn in range(request.count)])
+    if request.task == "write_events":
+        return _reply([_event(evidence, turn) for turn in range(request.count)])
     variant: Variant = evidence.present[0] if len(evidence.present) == 1 else "all"
     drafts = [_draft(evidence, _TYPES[variant][turn % 2], turn) for turn in range(request.count)]
     longest = max((sentence for _, sentence in _sentences(evidence)), key=lambda s: len(words(s)), default="")
@@ -148,6 +151,14 @@ def _request(evidence: Evidence, turn: int) -> _Draft:
     pairs = (joined[0], joined[1]), (joined[0], joined[2])
     parts = tuple(_Draft(_fill("specific", pair), "specific", pair) for pair in pairs)
     return _Draft(text, "cross" if len({phrase.modality for phrase in joined}) > 1 else "specific", joined, parts)
+
+
+def _event(evidence: Evidence, turn: int) -> _Draft:
+    """A query that joins up to three phrases, and a part for each two of them: the spans go by rank, not by time."""
+    joined = _join(_phrases(_sentences(evidence)), turn)
+    pairs = zip(SPANS, combinations(joined, 2), strict=False)
+    parts = tuple(_Draft(_fill("specific", pair), span, pair) for span, pair in pairs)
+    return _Draft(_fill("specific", joined), "specific", joined, parts)
 
 
 def _draft(evidence: Evidence, query_type: QueryType, turn: int) -> _Draft:
