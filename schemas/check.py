@@ -1,10 +1,11 @@
-"""Checks that records run at birth, and how records are read; a record that exists is a record that makes sense."""
+"""Checks that records run at birth, and how they are read and pickled; a record that exists is one that makes sense."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections.abc import Collection
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import msgspec
@@ -75,3 +76,23 @@ def _learned(kind: Any) -> msgspec.json.Decoder[Any]:
             if kind not in _decoders:
                 _decoders[kind] = msgspec.json.Decoder(kind)
     return _decoders[kind]
+
+
+def pickled_by_fields(kind: type[T]) -> type[T]:
+    """Of a frozen dataclass with slots: what is pickled is the values of its fields, in their order, as Python has it.
+
+    Python's own way finds the fields of a class anew for every record, and records are moved by the million: a tenth of
+    the time of a small run.
+    """
+    names = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]
+
+    def state(self: T) -> list[object]:
+        return [getattr(self, name) for name in names]
+
+    def restore(self: T, values: list[object]) -> None:
+        for name, value in zip(names, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    kind.__getstate__ = state  # type: ignore[method-assign, assignment]
+    kind.__setstate__ = restore  # type: ignore[attr-defined]
+    return kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from schemas.check import require, require_fraction, require_one_of
+from schemas.check import pickled_by_fields, require, require_fraction, require_one_of
 
 Length = Literal["keyword", "sentence", "paragraph"]
 LENGTHS: tuple[Length, ...] = get_args(Length)
@@ -13,6 +13,7 @@ LENGTHS: tuple[Length, ...] = get_args(Length)
 HIGHEST = 2
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Ratings:
     """What makes a query hard in its writer's own eyes: 0 not at all, 1 somewhat, 2 it hinges on it.
@@ -41,6 +42,7 @@ class Ratings:
 DIMENSIONS: tuple[str, ...] = tuple(field.name for field in fields(Ratings))
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Difficulty:
     """How hard a written query is: ``rated`` by its writer (None where it does not rate), the rest computed.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from schemas.check import require, require_fraction, require_one_of, require_text
+from schemas.check import pickled_by_fields, require, require_fraction, require_one_of, require_text
 from schemas.fingerprint import content_id
 from schemas.query import LABELS, ConfidenceSource, Judgement, Label, Place, QueryType, Variant
 from schemas.video import MODALITIES, EngineStamp, Modality
@@ -27,6 +27,7 @@ EDITS: tuple[Edit, ...] = get_args(Edit)
 """What a negative query changes of the query that it looks like: one property, or all the information asked for."""
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class ExampleCandidate:
     """One candidate of a ranking example; ``label`` is 1 for a positive and 0 otherwise.
@@ -60,6 +61,7 @@ class ExampleCandidate:
             require_fraction("p_yes", self.p_yes)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Example:
     """A ranking example: one query, its own video first, then other positives, then negatives, by first-stage rank."""
@@ -87,6 +89,7 @@ class Example:
         require(len(set(ids)) == len(ids), "a video is a candidate only once", ids)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class PerceptionExample:
     """A perception example: a video and the caption that the model is to produce for it."""
@@ -101,6 +104,7 @@ class PerceptionExample:
         require_one_of("split", self.split, SPLITS)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class NegativeQuery:
     """A query that looks like another one.
@@ -119,6 +123,7 @@ class NegativeQuery:
         return content_id("n", query_id, text)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Rewording:
     """A true query in other words; ``judgement`` is its verifier's less sure yes, None before that was asked."""
@@ -127,6 +132,7 @@ class Rewording:
     judgement: Judgement | None = None
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class NegativeQueries:
     """The queries that were written to look like that of an example, and are left of them so far, in their order.
@@ -157,6 +163,7 @@ class NegativeQueries:
         return self.example.candidates[0].video_id
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class QueryCandidate:
     """One query of an example of one video; ``label`` is 1 for the query that the video answers, 0 for its negatives.
@@ -191,6 +198,7 @@ class QueryCandidate:
             require_fraction("p_yes", self.p_yes)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class VideoExample:
     """A ranking example of one video: the query that it answers first, then queries that look like it and are not.
@@ -218,6 +226,7 @@ class VideoExample:
         require(len(set(texts)) == len(texts), "a query is a candidate only once", texts)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Without:
     """What the judge says of a pair once it is not shown one ``modality`` of the video's evidence.
@@ -246,6 +255,7 @@ class Without:
             require_fraction("p_yes", self.p_yes)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Necessity:
     """What the label of a positive rests on: ``without`` each modality in turn, of those that its judge was ``shown``.

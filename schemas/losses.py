@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from schemas.check import require, require_one_of, require_text
+from schemas.check import pickled_by_fields, require, require_one_of, require_text
 
 STAGES = ("extract", "synthesize", "mine", "judge", "curate", "emit")
 OF_NEGATIVES = frozenset({"negatives", "filter negatives", "verify", "filter rewordings", "verify rewordings"})
@@ -19,6 +19,7 @@ LOSS_KINDS: tuple[LossKind, ...] = get_args(LossKind)
 Outcome = Literal["in", "out"] | LossKind
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A video, call, query or pair that did not come out of a step: a rule dropped it, something broke, or it waits.
@@ -44,6 +45,7 @@ class Loss:
         require(len(self.reason.split()) <= 3, "a reason is one to three words", self.reason)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Tally:
     """One count of the ledger: at this stage and step, so many items had this outcome, for this reason."""

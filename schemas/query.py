@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args, overload
 
-from schemas.check import require, require_fraction, require_one_of, require_text
+from schemas.check import pickled_by_fields, require, require_fraction, require_one_of, require_text
 from schemas.difficulty import Difficulty
 from schemas.fingerprint import content_id
 from schemas.video import MODALITIES, EngineStamp, Modality
@@ -39,6 +39,7 @@ ConfidenceSource = Literal[
 CONFIDENCE_SOURCES: tuple[ConfidenceSource, ...] = get_args(ConfidenceSource)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class EvidenceCut:
     """A modality of a video's evidence that a prompt held only the start of: ``shown`` of ``of`` characters."""
@@ -52,6 +53,7 @@ class EvidenceCut:
         require(0 <= self.shown < self.of, "what was cut shows fewer characters than there are", (self.shown, self.of))
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Query:
     """A query and the video it was written for.
@@ -121,6 +123,7 @@ def is_written_id(query_id: str) -> bool:
     return re.fullmatch(r"q-[0-9a-f]{16}", query_id) is not None
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class QueryText:
     """Of a query only what a teacher is shown, and its id."""
@@ -129,6 +132,7 @@ class QueryText:
     text: str
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A video at a rank of a first-stage run; ``rank`` counts from 1, ``score`` is the retriever's own."""
@@ -142,6 +146,7 @@ class Candidate:
         require(math.isfinite(self.score), "a first-stage score must be finite", self.score)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Place:
     """A video's rank and score in one of several runs, by the run's name.
@@ -240,6 +245,7 @@ def _unpacked(video_ids: str, scores: bytes) -> Candidates:
     return found
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Margin:
     """The teacher's margin delta = log p(yes) - log p(no) at the answer position, or an estimate of it (nats).
@@ -267,6 +273,7 @@ class Margin:
         return 1.0 / (1.0 + math.exp(-self.delta)) if self.delta >= 0 else 1.0 - 1.0 / (1.0 + math.exp(self.delta))
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """What a further judge, called ``judge``, says of a pair; the rest is as in Judgement, and rests on no prior."""
@@ -288,6 +295,7 @@ class Opinion:
         _require_verdict(self)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The teacher's verdict on one (query, video) pair.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from schemas.check import require
+from schemas.check import pickled_by_fields, require
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a server took for one call: the tokens of its reply, and the requests that it came by. None is not known.

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from schemas.check import require, require_fraction, require_span, require_text
+from schemas.check import pickled_by_fields, require, require_fraction, require_span, require_text
 from schemas.visible import is_blank
 
 Modality = Literal["caption", "asr", "ocr", "metadata"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """What the publisher said of a video; absent fields are empty. ``event`` groups videos of one happening."""
@@ -29,6 +30,7 @@ class Metadata:
         return "\n".join(part for part in (self.title, self.description) if part)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class EvidenceWarning:
     """Why one part of the evidence ("decode" or a modality) is partial; ``reason`` is one to three words, counted."""
@@ -42,6 +44,7 @@ class EvidenceWarning:
         require(len(self.reason.split()) <= 3, "a reason is one to three words", self.reason)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
     """One video of the input before anything is read: its address and what the manifest or side-car says of it.
@@ -64,6 +67,7 @@ class ManifestEntry:
         )
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class EngineStamp:
     """Which engine produced a value: name, package version, model (name or checkpoint hash), options' fingerprint."""
@@ -77,6 +81,7 @@ class EngineStamp:
         require_text("engine name", self.name)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class EngineUse:
     """An engine stamp and the part of the evidence it made ("decode" or a modality)."""
@@ -85,6 +90,7 @@ class EngineUse:
     engine: EngineStamp
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
     """What the container and streams of a file say, after decoding; None where the stream is absent or silent on it.
@@ -111,6 +117,7 @@ class MediaFacts:
             require(value is None or (math.isfinite(value) and value >= 0), f"{name} must be finite and >= 0", value)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class AsrSegment:
     """A stretch of recognised speech; times in seconds from the first video frame, confidence in [0, 1]."""
@@ -126,6 +133,7 @@ class AsrSegment:
         require_fraction("confidence", self.confidence)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle in fractions of the frame's width and height, origin at the top left."""
@@ -141,6 +149,7 @@ class Box:
         require(self.left <= self.right and self.top <= self.bottom, "a box needs left <= right, top <= bottom", self)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class OcrLine:
     """One line of on-screen text, merged over the frames that show it.
@@ -160,6 +169,7 @@ class OcrLine:
         require_fraction("confidence", self.confidence)
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that the text side knows of one video, by modality."""
@@ -187,6 +197,7 @@ class Evidence:
         return tuple(modality for modality in MODALITIES if self.text(modality).strip())
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Video:
     """A video on its way through extraction; every step returns a copy with its part filled in.

@@ -141,14 +141,12 @@ def taught_llm(made_once: Made) -> TinyLlm:
 
 
 @pytest.fixture(scope="session")
-def whisper_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whisper_checkpoint(made_once: Made) -> Path:
     """A small checkpoint over-fitted on three made-up sounds, as openai-whisper's own files are."""
     pytest.importorskip("whisper")
     from tests.support.tiny_whisper import write_memorised_checkpoint
 
-    path = tmp_path_factory.mktemp("whisper") / "memorised.pt"
-    write_memorised_checkpoint(path)
-    return path
+    return made_once("whisper", lambda folder: write_memorised_checkpoint(folder / "memorised.pt")) / "memorised.pt"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

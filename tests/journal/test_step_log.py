@@ -96,6 +96,16 @@ def test_damage_done_after_reading_is_never_taken_for_a_record(tmp_path):
     assert list(there.find(digest(1))) == []
 
 
+@pytest.mark.parametrize("length", [1, step_log._A_PIECE - 1, step_log._A_PIECE, 3 * step_log._A_PIECE])
+def test_a_line_of_any_length_is_read_whole(tmp_path, length):
+    long = line(1, b'{"value": "%s"}' % (b"x" * length))
+    write_segment(tmp_path, "a.jsonl", long, line(2))
+
+    (found,) = StepLog(str(tmp_path), "judge").find(digest(1))
+
+    assert found == b'{"value": "%s"}' % (b"x" * length)
+
+
 def test_the_last_record_of_a_subject_is_found_whatever_its_key(tmp_path):
     there = StepLog(str(tmp_path), "judge", subjects=True)
     put(there, 1, b"1", subject="ab" * 8)

@@ -1,6 +1,4 @@
-import dataclasses
 import inspect
-import pickle
 
 import apache_beam as beam
 import pytest
@@ -8,10 +6,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
 
-from runners.quick_graph import _read_fields as pythons_fields
 from runners.quick_graph import _read_signature as beams_signature
 from runners.quick_graph import _read_source as beams_check
-from runners.quick_graph import fields, mixes_yield_and_return, option_names, remember, signature
+from runners.quick_graph import mixes_yield_and_return, option_names, remember, signature
 
 
 def yields(item: int):
@@ -82,38 +79,3 @@ def test_a_function_that_cannot_be_pickled_is_still_refused_before_anything_runs
     with pytest.raises(RuntimeError, match=r"Unable to translate Map"):
         pipeline.run()
     assert ran == []
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Point:
-    x: int
-    y: int = 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place(Point):
-    name: str = ""
-
-
-class Undecorated(Place):
-    more = 1
-
-
-@pytest.mark.parametrize("record", [Point(1, 2), Place(1, 2, "a"), Undecorated(1), Point, Place, Undecorated])
-def test_fields_of_records_and_classes_are_those_that_python_finds_the_first_time_and_again(record):
-    assert fields(record) == fields(record) == pythons_fields(record)
-
-
-def test_what_is_no_record_has_no_fields():
-    for other in (3, int, None):
-        with pytest.raises(TypeError, match="dataclass"):
-            fields(other)
-
-
-def test_a_record_is_pickled_to_the_same_bytes_and_comes_back(monkeypatch):
-    place, found = Place(1, 2, "a"), set()
-    for way in (pythons_fields, fields, fields):
-        monkeypatch.setattr(dataclasses, "fields", way)
-        found.add(pickle.dumps(place))
-        assert pickle.loads(pickle.dumps(place)) == place
-    assert len(found) == 1

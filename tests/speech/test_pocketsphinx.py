@@ -63,7 +63,7 @@ def test_segments_have_times_words_and_confidence(recognizer: PocketsphinxRecogn
 
 def test_read_sentences_keep_most_of_their_words(recognizer: PocketsphinxRecognizer, extra_media: Path):
     rates = []
-    for number in ("0870", "0880", "0890", "0920", "0930"):
+    for number in ("0880", "0890", "0930"):
         said = (extra_media / f"audio/ss_{number}.txt").read_text()
         spans = list(speech_spans([read_track(extra_media / f"audio/ss_{number}.wav")]))
         heard = recognizer.recognize([span.samples for span in spans])

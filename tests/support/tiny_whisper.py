@@ -83,7 +83,7 @@ def write_memorised_checkpoint(path: Path) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-2, total_steps=STEPS)
     for _ in range(STEPS):
         logits = model.decoder(inputs, heard)
-        loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

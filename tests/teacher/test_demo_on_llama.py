@@ -16,7 +16,7 @@ from prompts.write_queries import reply_schema
 from runners.cli.main import main
 from tests.support.llama_server import VERDICT_GRAMMAR, LlamaServer, serving
 
-CLIPS = ("flood_valdoro_1", "flood_valdoro_2", "launch_ostara_1", "launch_ostara_2")
+CLIPS = ("flood_valdoro_1", "launch_ostara_1")
 SHOWN = {"metadata": ("metadata",), "all": ("caption", "metadata")}
 # Recognising speech and text takes longer than all the rest, and is tested elsewhere. The thresholds suit a judge that
 # is never sure.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import ssl
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 from tests.support.scripted_server import Reply, ScriptedServer, completion, token
 from transforms.engines.openai.chat import STUMBLES, ChatClient
 from transforms.engines.openai.teacher import OpenAiTeacher
+from transforms.engines.server.connection import trusted
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import ContextOverflow, RequestRefused, ServerFailed, TeacherFailed
 from transforms.workers import event_loop, window
@@ -329,3 +331,15 @@ def test_the_seed_of_a_reply_is_told_where_it_is_not_the_one_that_was_asked_with
     with ScriptedServer([BROKEN, GOOD]) as server:
         client = client_of(server)
         assert (client.complete([], seed=5).seed, client.complete([], seed=5).seed) == (6, None)
+
+
+def test_whom_to_trust_is_read_once_and_again_where_the_environment_says_otherwise(monkeypatch, tmp_path):
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    before = trusted()
+    assert trusted() is before
+    assert before.verify_mode == ssl.CERT_REQUIRED
+
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert trusted() is not before
+    assert trusted().cert_store_stats()["x509_ca"] == 0

@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_folder(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     lora = "lora=null" if request.param == "full" else "lora={rank: 4, alpha: 8, dropout: 0.0}"
-    config = tiny_config(tiny_model(folder / "base"), lora, "ranking.epochs=2")
+    config = tiny_config(tiny_model(folder / "base"), lora, "ranking.epochs=1", "ranking.micro_batch=4")
     train("ranking", config, str(data), str(folder / "run"))
     return folder / "run"
 
@@ -72,8 +72,8 @@ def test_queries_in_one_pass_score_as_in_many(reranker: Reranker, tmp_path: Path
 
 
 def test_a_pair_is_shown_to_the_model_as_it_was_in_training(data: Path, tmp_path: Path) -> None:
-    small = ["ranking.frames=2", f"max_pixels={16 * 16}", "ranking.epochs=1"]  # less than the shards hold
-    config = tiny_config(tiny_model(tmp_path / "base"), *small)
+    small = ["ranking.frames=2", f"max_pixels={16 * 16}"]  # less than the shards hold
+    config = tiny_config(tiny_model(tmp_path / "base"), *small, "ranking.epochs=1", "ranking.micro_batch=4")
     stage = RankingStage(config, Shards(str(data)), load_processor(config))
     run = train("ranking", config, str(data), str(tmp_path / "run"))
     arguments = training_arguments(config, config.ranking, tmp_path, remote=False)
@@ -264,15 +264,21 @@ def no_room(*_: object) -> None:
     raise OSError("no room")
 
 
+@pytest.fixture(scope="module")
+def both_stages(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model at ``base``, and a run of each stage that goes on from it by the name of the stage."""
+    folder = tmp_path_factory.mktemp("stages")
+    first = tiny_config(tiny_model(folder / "base"), "perception.epochs=1", "perception.micro_batch=4")
+    train("perception", first, str(data), str(folder / "perception"))
+    second = tiny_config(folder / "perception", "ranking.epochs=1", "ranking.micro_batch=4")
+    train("ranking", second, str(data), str(folder / "ranking"))
+    return folder
+
+
 @pytest.mark.parametrize("stage", ["perception", "ranking"])
-def test_a_card_names_the_model_that_the_first_stage_began_with(stage: str, data: Path, tmp_path: Path) -> None:
-    base = tiny_model(tmp_path / "base")
-    train("perception", tiny_config(base, "perception.epochs=1"), str(data), str(tmp_path / "perception"))
-    if stage == "ranking":
-        config = tiny_config(tmp_path / "perception", "ranking.epochs=1")
-        train("ranking", config, str(data), str(tmp_path / "ranking"))
-    card = (export_model(tmp_path / stage, tmp_path / "exported") / "README.md").read_text()
-    assert f"base_model: {base}\n" in card
+def test_a_card_names_the_model_that_the_first_stage_began_with(stage: str, both_stages: Path, tmp_path: Path) -> None:
+    card = (export_model(both_stages / stage, tmp_path / "exported") / "README.md").read_text()
+    assert f"base_model: {both_stages / 'base'}\n" in card
     assert ("score of a video and a query" in card) == (stage == "ranking")
     assert ("{caption}" in card) == (stage == "perception")
 

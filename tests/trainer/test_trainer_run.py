@@ -203,7 +203,7 @@ def test_groups_whose_videos_have_no_frames_are_left_out_and_counted_and_validat
     rows["videos"]["part"][0] |= {"frames": [], "frame_times_s": []}
     rows["ranking"]["validation"] = []
     data = write_output(tmp_path / "data", rows)
-    config = tiny_config(model, "ranking.epochs=1", "missing_videos=1")
+    config = tiny_config(model, "ranking.epochs=1", "ranking.micro_batch=4", "missing_videos=1")
 
     run = train("ranking", config, str(data), str(tmp_path / "run"))
 

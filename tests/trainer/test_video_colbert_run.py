@@ -29,6 +29,12 @@ def data(tmp_path_factory):
     return tiny_output(tmp_path_factory.mktemp("outputs") / "data")
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """As much as it takes for two steps an epoch."""
+    return tiny_output(tmp_path_factory.mktemp("outputs") / "few", videos=4, queries=4)
+
+
 def metrics(run):
     return [json.loads(line) for line in run.metrics.read_text().splitlines()]
 
@@ -84,18 +90,19 @@ def test_a_query_is_told_from_all_others_after_some_steps(base, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def steady(data, base, tmp_path_factory):
+def steady(few, base, tmp_path_factory):
     """A run that nobody interrupts, with dropout and two parts a batch, and its configuration."""
     config = tiny_config(
         base,
         "loader_workers=1",
         "retriever.temporal.dropout=0.2",
         "retriever.epochs=6",
-        "retriever.micro_batch=2",
+        "retriever.batch=2",
+        "retriever.micro_batch=1",
         "retriever.save_steps=4",
         "retriever.validate_steps=6",
     )
-    return config, train("retriever", config, str(data), str(tmp_path_factory.mktemp("steady") / "run"))
+    return config, train("retriever", config, str(few), str(tmp_path_factory.mktemp("steady") / "run"))
 
 
 @pytest.mark.parametrize(
@@ -105,14 +112,14 @@ def steady(data, base, tmp_path_factory):
         ("_save_rng_state", 4, False),  # while the first checkpoint is written, whose weights are there already
     ],
 )
-def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(moment, steady, data, tmp_path):
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(moment, steady, few, tmp_path):
     config, uninterrupted = steady
     output = tmp_path / "run"
-    command = ["train", "retriever", str(write_config(tmp_path / "config.yaml", config)), "--data", str(data)]
+    command = ["train", "retriever", str(write_config(tmp_path / "config.yaml", config)), "--data", str(few)]
     assert exit_code_of_training(moment, [*command, "--output", str(output)]) == -signal.SIGKILL
     assert not (output / "model").exists()
 
-    run = train("retriever", config, str(data), str(output))
+    run = train("retriever", config, str(few), str(output))
 
     assert same_weights(weights(run), weights(uninterrupted))
     assert lines_of_steps(run) == lines_of_steps(uninterrupted)
@@ -132,7 +139,7 @@ def test_a_run_folder_says_what_was_trained_on_what(steady, base):
     shape = json.loads((run.model / "config.json").read_text())["video_colbert"]
 
     assert (record["stage"], record["base"]) == ("retriever", str(base))
-    assert record["items"] == len(read_plan(run.plan)) == 48
+    assert record["items"] == len(read_plan(run.plan)) == 24
     assert {"loss_frames", "loss_video", "scale", "bias", "known", "waited_s"} <= lines[0].keys()
     assert lines[0]["bias"] == -10.0
     assert [line["step"] for line in lines if "validation_r_1" in line] == [6, 12]
@@ -155,19 +162,19 @@ def test_the_model_of_a_run_and_its_export_give_the_same_vectors(steady, tmp_pat
     assert "validation_r_1" in card
 
 
-def test_training_goes_on_from_an_earlier_run_with_the_same_shape_alone(steady, data, tmp_path):
+def test_training_goes_on_from_an_earlier_run_with_the_same_shape_alone(steady, few, tmp_path):
     config, run = steady
     written = str(write_config(tmp_path / "config.yaml", config))
     further = load_retriever_config(written, [f"model={json.dumps(str(run.root))}"])
 
-    again = train("retriever", further, str(data), str(tmp_path / "run"))
+    again = train("retriever", further, str(few), str(tmp_path / "run"))
 
     first, second = (json.loads((one.root / "run.json").read_text()) for one in (run, again))
     assert first["base"] == second["base"]
     assert metrics(again)[0]["bias"] == pytest.approx(weights(run)["bias"].item())
     other = load_retriever_config(written, [f"model={json.dumps(str(run.root))}", "retriever.temporal.heads=8"])
     with pytest.raises(RetrieverError, match=r"was trained with other values: give the same \(heads 4\)"):
-        train("retriever", other, str(data), str(tmp_path / "other"))
+        train("retriever", other, str(few), str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(("level", "other"), [("frames", "video"), ("video", "frames")])

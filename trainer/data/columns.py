@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TypeVar, overload
 
@@ -18,6 +18,7 @@ from schemas.tables import row_of
 Example = TypeVar("Example")
 
 _IDS = [("query_id", pa.string()), ("video_id", pa.string()), ("label", pa.int8())]
+_AT_ONCE = 2048  # rows that are made into examples at a time, when all are
 _NONE = pa.schema([("query_id", pa.string()), ("candidates", pa.list_(pa.struct(_IDS)))]).empty_table()
 
 
@@ -36,6 +37,11 @@ class Examples(Sequence[Example]):
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
+
+    def __iter__(self) -> Iterator[Example]:
+        for batch in self._table.to_batches(max_chunksize=_AT_ONCE):
+            for row in batch.to_pylist():
+                yield read_plain(row, self._kind)
 
     @overload
     def __getitem__(self, at: int) -> Example: ...

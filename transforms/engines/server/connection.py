@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from transforms.engines.server.faults import Fault, FaultReader
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 _IDLE_S = 4.0  # an idle connection is closed before the server does so, commonly after 5 s, while we send
@@ -31,7 +35,7 @@ class Connection:
             base_url=url,
             timeout=None,
             max_retries=0,
-            http_client=DefaultAioHttpClient(limits=limits, timeout=None),
+            http_client=DefaultAioHttpClient(limits=limits, timeout=None, verify=trusted()),
         )
         self.faults = faults
         self._root = url.rstrip("/").removesuffix("/v1")
@@ -65,6 +69,21 @@ class Connection:
             return Fault(f"no whole reply within {limit_s:g} s", reached=False)
         except APIStatusError as error:
             return self.faults.fault(error.status_code, _content(error.response), error.response.headers)
+
+
+def trusted() -> ssl.SSLContext:
+    """The authorities that servers are trusted by, as the client library finds them.
+
+    They are read once, not for every connection: that takes 50 ms, where a question takes a few.
+    """
+    return _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _trusted(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _content(response: httpx2.Response) -> object:
