@@ -64,10 +64,10 @@ def write_list(folder: Path, clips: list[Path]) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(samples, tmp_path_factory) -> Path:
+def finished(short_clips, tmp_path_factory) -> Path:
     """A folder with a list of clips, a finished output of them, and the cache of that run."""
     folder = tmp_path_factory.mktemp("finished")
-    write_list(folder, [samples / "videos" / f"{clip}.mp4" for clip in CLIPS])
+    write_list(folder, [short_clips / f"{clip}.mp4" for clip in CLIPS])
     run(folder)
     return folder
 

@@ -114,15 +114,16 @@ def run(folder: Path, server: ScriptedServer, counting: CountingServer) -> Ended
 
 
 @pytest.fixture(scope="module")
-def runs(samples, tmp_path_factory) -> tuple[Ended, Ended, Path]:
+def runs(samples, short_clips, tmp_path_factory) -> tuple[Ended, Ended, Path]:
     """A run against the faults, the same again, and their folder."""
     folder = tmp_path_factory.mktemp("usage")
     lines = [json.loads(line) for line in (samples / "manifest.jsonl").read_text().splitlines()]
-    chosen = [{**line, "uri": str(samples / line["uri"])} for line in lines if line["video_id"] in CLIPS]
+    chosen = [line for line in lines if line["video_id"] in CLIPS]
+    chosen = [{**line, "uri": str(short_clips / Path(line["uri"]).name)} for line in chosen]
     (folder / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in chosen))
     counting = CountingServer()
     with pytest.MonkeyPatch.context() as patch, ScriptedServer(counting) as server:
-        for module in ("chat", "probed_server"):
+        for module in ("chat", "probing.probed_server"):
             patch.setattr(f"transforms.engines.openai.{module}.pause_s", lambda *_: 0.0)
         return run(folder, server, counting), run(folder, server, counting), folder
 
