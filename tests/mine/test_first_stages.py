@@ -124,7 +124,7 @@ def test_any_number_of_workers_embeds_and_finds_to_the_same_bytes(folder):
         "mine.fusion={method: rrf}",
     )
     outputs = []
-    for workers in (1, 2, 4):
+    for workers in (1, 4):  # two are held against one in the tests of whole runs
         for made in ("journal/embed_video", "journal/embed_query", "vectors", "packs"):
             shutil.rmtree(folder / ".hardquery" / made, ignore_errors=True)
         outputs.append(run(folder, f"by{workers}", *settings, workers=workers))
@@ -135,7 +135,7 @@ def test_any_number_of_workers_embeds_and_finds_to_the_same_bytes(folder):
     first = hashes(outputs[0])
     assert {"run.trec", "run.bm25.trec", "run.other.trec", "run.dense.trec"} < first.keys()
     assert any(path.startswith("ranking/") for path in first)
-    assert hashes(outputs[1]) == hashes(outputs[2]) == first
+    assert hashes(outputs[1]) == first
 
 
 def test_one_first_stage_has_one_run_file_and_its_place_in_every_row(folder):

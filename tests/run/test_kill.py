@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
+from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystems import FileSystems
@@ -12,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from benchmarks import watched_run
 from benchmarks.kill import Job, copy_cache, run_in_peace, sample_manifest, try_kills
 from benchmarks.watched_run import Event, Moment, draw_moment
+from tests.support.altered_clips import write_beginning
 from tests.support.forks import Fork
 from tests.support.s3_server import serving_in_child
 from transforms.storage.files import connect, list_files, write_bytes
@@ -32,7 +35,12 @@ def forked(arguments, said, environment):
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kill")
-    manifest = sample_manifest(folder, clips=3)
+    manifest, clips = sample_manifest(folder, clips=3), folder / "clips"
+    clips.mkdir()
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for entry in entries:
+        entry["uri"] = str(write_beginning(Path(entry["uri"]), clips / Path(entry["uri"]).name, 2.0))
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     return Job(
         ("demo", "--input", str(manifest), *(f"--set={setting}" for setting in QUICK)), str(folder), folder, forked
     )
