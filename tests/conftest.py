@@ -129,6 +129,19 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="session")
+def short_clips(samples: Path, made_once: Made) -> Path:
+    """The first two seconds of every sample clip, for runs whose point is not what is seen and heard."""
+
+    def make(folder: Path) -> None:
+        from tests.support.altered_clips import write_beginning
+
+        for clip in sorted((samples / "videos").glob("*.mp4")):
+            write_beginning(clip, folder / clip.name, 2.0)
+
+    return made_once("short_clips", make)
+
+
+@pytest.fixture(scope="session")
 def random_llm(made_once: Made) -> TinyLlm:
     """A language model with random weights, on disk."""
     return tiny_llm_in(made_once("random_llm", make_tiny_llm))

@@ -120,10 +120,10 @@ class Gossip:
 
 
 @pytest.fixture
-def manifest(samples, tmp_path):
+def manifest(samples, short_clips, tmp_path):
     """Three short clips, their titles and descriptions."""
     lines = [json.loads(line) for line in (samples / "manifest.jsonl").read_text().splitlines()]
-    chosen = [{**line, "uri": str(samples / line["uri"])} for line in lines if line["video_id"] in CLIPS]
+    chosen = [{**line, "uri": str(short_clips / Path(line["uri"]).name)} for line in lines if line["video_id"] in CLIPS]
     assert len(chosen) == len(CLIPS)
     path = tmp_path / "list.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in chosen))

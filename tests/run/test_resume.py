@@ -51,10 +51,10 @@ def segment(folder: Path, step: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def original(samples, tmp_path_factory):
+def original(short_clips, tmp_path_factory):
     """A folder with a finished run: its list, its output and its cache."""
     folder = tmp_path_factory.mktemp("original")
-    rows = [{"uri": str(samples / "videos" / f"{clip}.mp4"), "title": f"Day {clip} of the news"} for clip in CLIPS]
+    rows = [{"uri": str(short_clips / f"{clip}.mp4"), "title": f"Day {clip} of the news"} for clip in CLIPS]
     (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made = {
         "media",
@@ -114,12 +114,12 @@ def test_frames_that_are_gone_or_cut_are_decoded_again_and_nothing_else(folder):
     assert hashes(folder) == before
 
 
-def test_a_moved_file_is_hashed_and_not_decoded(folder, samples):
+def test_a_moved_file_is_hashed_and_not_decoded(folder, short_clips):
     (folder / "moved").mkdir()
     lines = (folder / "list.jsonl").read_text()
     for clip in CLIPS:
-        copyfile(samples / "videos" / f"{clip}.mp4", folder / "moved" / f"{clip}.mp4")
-    (folder / "list.jsonl").write_text(lines.replace(str(samples / "videos"), str(folder / "moved")))
+        copyfile(short_clips / f"{clip}.mp4", folder / "moved" / f"{clip}.mp4")
+    (folder / "list.jsonl").write_text(lines.replace(str(short_clips), str(folder / "moved")))
 
     assert run(folder) == {"media": len(CLIPS)}
 
