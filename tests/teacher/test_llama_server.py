@@ -79,7 +79,7 @@ def test_every_margin_is_that_of_the_same_weights_in_process(server, random_llm,
     options = {"temperature": 1.0, "extra_body": {"grammar": VERDICT_GRAMMAR}}
     teacher = overheard(server, top_logprobs=len(random_llm.tokenizer) if exact else 20, **options)
     truths = []
-    for number in range(8):
+    for number in range(4):
         judgement = judge_pair(teacher, STAMP, pair_of(number), JudgeOptions(("caption", "metadata"), seed=number))
         truth = random_llm.margin_after(ids_before_the_answer(random_llm, *teacher.heard[-1]))
 
@@ -94,7 +94,7 @@ def test_every_margin_is_that_of_the_same_weights_in_process(server, random_llm,
 @pytest.mark.parametrize("rung", ["logprobs", "logprobs_prefill"])
 def test_a_model_that_was_taught_needs_no_grammar(taught_server, taught_llm, rung):
     teacher = overheard(taught_server, confidence=(rung,), top_logprobs=len(taught_llm.tokenizer))
-    for number in range(8):
+    for number in range(4):
         judgement = judge_pair(teacher, STAMP, pair_of(number), JudgeOptions(("caption", "metadata"), seed=number))
         truth = taught_llm.margin_after(ids_before_the_answer(taught_llm, *teacher.heard[-1]))
 
@@ -105,7 +105,7 @@ def test_a_model_that_was_taught_needs_no_grammar(taught_server, taught_llm, run
 
 def test_a_prior_is_the_margin_of_the_same_weights_before_any_rationale(taught_server, taught_llm):
     teacher = overheard(taught_server, prior="prefill", top_logprobs=len(taught_llm.tokenizer))
-    for number in range(8):
+    for number in range(4):
         judgement = judge_pair(teacher, STAMP, pair_of(number), JudgeOptions(("caption", "metadata")))
         asked = next(heard for heard in reversed(teacher.heard) if heard[0].prior)
         truth = taught_llm.margin_after(ids_before_the_answer(taught_llm, *asked))
