@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,18 @@ def test_a_line_of_any_length_is_read_whole(tmp_path, length):
     (found,) = StepLog(str(tmp_path), "judge").find(digest(1))
 
     assert found == b'{"value": "%s"}' % (b"x" * length)
+
+
+def test_a_long_line_is_read_in_few_pieces_and_at_most_twice_over(tmp_path, monkeypatch):
+    long, read = line(1, b'{"value": "%s"}' % (b"x" * (1 << 20))), []
+    write_segment(tmp_path, "a.jsonl", long, line(2, long[:-1]))
+    there = StepLog(str(tmp_path), "judge")
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *given: read.append(len(more := pread(*given))) or more)
+
+    assert [len(found) for found in there.find(digest(1))] == [len('{"value": ""}') + (1 << 20)]
+    assert len(read) == 8  # of 8 KiB, 16 KiB, … 1 MiB
+    assert len(long) <= sum(read) <= 2 * len(long)
 
 
 def test_the_last_record_of_a_subject_is_found_whatever_its_key(tmp_path):

@@ -227,3 +227,30 @@ def test_a_format_without_a_place_for_them_says_how_many_it_leaves_out(by_video,
     assert main(["export", "tevatron", str(exported / "out"), "--to", str(tmp_path / "c")]) == 0
     assert capsys.readouterr().err == ""
     assert not list((tmp_path / "c").glob("*by_video*"))
+
+
+@pytest.fixture(scope="module")
+def without_groups(made_once):
+    return str(made_once("without_groups", lambda folder: write_tiny(folder, tiny_rows() | {"ranking": []})))
+
+
+@pytest.mark.parametrize("name", [name for name in EXPORTS if name != "clamr"])  # which first wants judge.necessity
+def test_an_export_that_would_hold_no_example_says_so_and_writes_nothing(name, without_groups, tmp_path, capsys):
+    assert main(["export", name, without_groups, "--to", str(tmp_path / "to")]) == 2
+
+    said = capsys.readouterr()
+    assert said.err == (
+        f"hardquery: {without_groups} holds no ranking group: an export would hold no example "
+        "(its rejections say why)\n"
+    )
+    assert said.out == ""
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_task_without_queries_that_are_held_out_says_so(tmp_path, capsys):
+    rows = tiny_rows()
+    rows["ranking"] = [("train", row) for _, row in rows["ranking"]]
+    write_tiny(tmp_path / "out", rows)
+
+    assert main(["export", "mteb", str(tmp_path / "out"), "--to", str(tmp_path / "to")]) == 2
+    assert "holds no query out: a task would have none (emit.validation_fraction)" in capsys.readouterr().err

@@ -90,6 +90,9 @@ def test_groups_of_a_video_are_read_from_their_table_and_none_where_there_is_no_
     assert [*read_by_video(shards, "validation"), *read_by_video(without, "train")] == []
     with pytest.raises(DataError, match="the true query, then negatives"):
         read_by_video(Shards(str(write_output(tmp_path / "broken", broken))), "train")
+    twice = rows | {"ranking_by_video": {"train": 2 * rows_by_video(1, 0), "validation": []}}
+    with pytest.raises(DataError, match="ranking_by_video, train: several rows of query_id q0"):
+        read_by_video(Shards(str(write_output(tmp_path / "twice", twice))), "train")
 
 
 class Pairs:

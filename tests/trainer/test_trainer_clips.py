@@ -161,3 +161,20 @@ def test_a_group_without_its_positive_first_is_an_error(tmp_path):
 
     with pytest.raises(DataError, match="query q3: expected positives, then negatives"):
         read_queries(Shards(str(write_output(tmp_path, rows))), "train")
+
+
+@pytest.mark.parametrize(
+    ("table", "read", "said"),
+    [
+        ("ranking", read_queries, "ranking, train: several rows of query_id q5, expected one"),
+        ("perception", read_captions, "perception, train: several rows of video_id v5, expected one"),
+    ],
+)
+def test_rows_of_one_id_in_a_split_are_an_error_that_names_it(tmp_path, table, read, said):
+    rows = tiny_tables()
+    rows[table]["train"] = [*rows[table]["train"], rows[table]["train"][5]]  # in the other shard
+    shards = Shards(str(write_output(tmp_path, rows)))
+
+    with pytest.raises(DataError, match=said):
+        read(shards, "train")
+    assert len(read(shards, "validation")) == 8

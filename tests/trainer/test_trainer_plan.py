@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from trainer.data.columns import Examples
-from trainer.data.examples import Candidate, CaptionExample, QueryExample
+from trainer.data.examples import Candidate, CaptionExample, QueryExample, with_frames
 from trainer.data.plan import Plan, PlannedItem, plan_captions, plan_queries, read_plan, write_plan
 from trainer.data.shards import DataError
 
@@ -92,6 +92,21 @@ def test_a_plan_reads_back_from_parquet(tmp_path):
 def test_no_data_is_an_error():
     with pytest.raises(DataError, match="nothing to train on"):
         plan_queries(queries(0), epochs=1, batch=4, positives=1, negatives=2, seed=0)
+
+
+def test_training_of_which_every_example_is_left_out_says_so():
+    left, none = with_frames([queries(3), queries(0)], clips=(), allowed=99)
+
+    assert (len(left), len(none)) == (0, 0)
+    with pytest.raises(DataError, match="nothing to train on: no example is left"):
+        plan_queries(left, epochs=1, batch=4, positives=1, negatives=2, seed=0)
+    assert len(with_frames([left], clips=(), allowed=0)[0]) == 0
+
+
+def test_the_candidates_of_no_examples_are_none_of_their_kind():
+    for nothing in (queries(2)[0:0], queries(2)[2:], queries(2).without(pa.array(["p0", "p1"]))):
+        bounds, ids = nothing.candidates("video_id")
+        assert (bounds.tolist(), ids.to_pylist(), ids.type) == ([0], [], pa.string())
 
 
 def test_of_several_positives_the_querys_own_comes_first_and_others_are_drawn_anew():

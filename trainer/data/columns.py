@@ -49,14 +49,19 @@ class Examples(Sequence[Example]):
     def __getitem__(self, at: slice) -> Examples[Example]: ...
     def __getitem__(self, at: int | slice) -> Example | Examples[Example]:
         if isinstance(at, slice):
-            return Examples(self._kind, self._table.take(list(range(*at.indices(len(self))))))
+            return Examples(self._kind, self._table.take(np.arange(*at.indices(len(self)), dtype=np.int64)))
         (row,) = self._table.slice(range(len(self))[at], 1).to_pylist()
         return read_plain(row, self._kind)
 
     @property
     def keys(self) -> pa.ChunkedArray:
         """What names each example: the id of its query or, of captions, of its video."""
-        return self._table["query_id" if "query_id" in self._table.column_names else "video_id"]
+        return self._table[self.key_name]
+
+    @property
+    def key_name(self) -> str:
+        """The column of keys."""
+        return "query_id" if "query_id" in self._table.column_names else "video_id"
 
     @property
     def video_ids(self) -> pa.ChunkedArray:
@@ -67,7 +72,8 @@ class Examples(Sequence[Example]):
         """A column of the candidates of all examples; those of example i lie from bound i to bound i + 1."""
         lists = self._table["candidates"]
         bounds: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(pc.list_value_length(lists), dtype=np.int64)])
-        return bounds, pa.concat_arrays([chunk.flatten().field(name) for chunk in lists.chunks])
+        kind = lists.type.value_type.field(name).type  # which no chunk tells where there is none
+        return bounds, pa.chunked_array([chunk.flatten().field(name) for chunk in lists.chunks], kind).combine_chunks()
 
     def place(self, key: str) -> int | None:
         """Where the example of a key is, the last of several; None where there is none."""
@@ -94,6 +100,12 @@ class Examples(Sequence[Example]):
             bounds, _ = self.candidates("video_id")
             named = np.logical_or.reduceat(named, bounds[:-1])
         return Examples(self._kind, self._table.filter(pa.array(~named)))
+
+    def repeated(self) -> str | None:
+        """A key that several examples have, the first in the order of keys; None where each has its own."""
+        keys = self.keys.take(self.by_key)
+        again = pc.equal(keys[1:], keys[:-1])
+        return str(keys[pc.index(again, True).as_py()].as_py()) if pc.any(again).as_py() else None
 
     @cached_property
     def by_key(self) -> npt.NDArray[np.int64]:

@@ -129,7 +129,8 @@ def read_queries(shards: Shards, split: Split) -> Examples[QueryExample]:
     """All query groups of a split.
 
     Raises:
-        DataError: a group is not of positives, at least one, and then negatives, at least one.
+        DataError: a group is not of positives, at least one, and then negatives, at least one; or several are of one
+            query.
     """
     columns = ["query_id", "query", *(f"{_CANDIDATE}.{name}" for name in Candidate.__dataclass_fields__)]
     examples = _read(shards, "ranking", split, columns, QueryExample)
@@ -143,7 +144,8 @@ def read_by_video(shards: Shards, split: Split) -> Examples[VideoExample]:
     """All groups of one video of a split; none where the output has no such table.
 
     Raises:
-        DataError: a group has not one true query, as its first candidate, and at least one negative.
+        DataError: a group has not one true query, as its first candidate, and at least one negative; or several are of
+            one query.
     """
     columns = ["query_id", "video_id", *(f"{_CANDIDATE}.{name}" for name in QueryCandidate.__dataclass_fields__)]
     examples = _read(shards, "ranking_by_video", split, columns, VideoExample)
@@ -155,14 +157,23 @@ def read_by_video(shards: Shards, split: Split) -> Examples[VideoExample]:
 
 
 def read_captions(shards: Shards, split: Split) -> Examples[CaptionExample]:
-    """All captions of a split."""
+    """All captions of a split.
+
+    Raises:
+        DataError: a video has several.
+    """
     return _read(shards, "perception", split, ["video_id", "caption"], CaptionExample)
 
 
 def _read(shards: Shards, table: str, split: Split, columns: Sequence[str], kind: type[Example]) -> Examples[Example]:
     found = [shards.columns(path, columns) for path in shards.paths(table, split)]
     pa.default_memory_pool().release_unused()
-    return Examples(kind, pa.concat_tables(found)) if found else Examples.of(kind, [])
+    examples = Examples(kind, pa.concat_tables(found)) if found else Examples.of(kind, [])
+    if (repeated := examples.repeated()) is not None:
+        raise DataError(
+            f"{shards.root}: {table}, {split}: several rows of {examples.key_name} {repeated}, expected one"
+        )
+    return examples
 
 
 def _first_wrong(examples: Examples[Example], most_positives: int | None) -> Example | None:
@@ -186,7 +197,8 @@ def with_frames(
     Raises:
         MissingVideos: more than ``allowed`` of the videos that they name have none, in all splits together.
     """
-    named = pc.unique(pa.chunked_array([ids for examples in splits for ids in examples.video_ids.chunks])).to_pylist()
+    chunks = [ids for examples in splits for ids in examples.video_ids.chunks]
+    named = pc.unique(pa.chunked_array(chunks, pa.string())).to_pylist()
     missing = [video_id for video_id in named if video_id not in clips]
     if len(missing) > allowed:
         some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")

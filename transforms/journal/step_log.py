@@ -231,9 +231,11 @@ class StepLog:
 
 def _raw_line(file: int, offset: int) -> bytes:
     """What an open file holds from there up to the end of the line."""
-    raw = b""
-    while more := os.pread(file, _A_PIECE, offset + len(raw)):
-        raw += more
-        if end := more.find(b"\n") + 1:
-            return raw[: len(raw) - len(more) + end]
-    return raw
+    pieces, size = [], _A_PIECE
+    while more := os.pread(file, size, offset):
+        end = more.find(b"\n") + 1
+        pieces.append(more[:end] if end else more)
+        if end:
+            break
+        offset, size = offset + len(more), 2 * size  # few reads of a long line, and at most twice its length
+    return b"".join(pieces)

@@ -18,10 +18,14 @@ Rows = Callable[["Groups", str], Iterator[dict[str, Any]]]
 
 
 class Groups:
-    """What every format is made of: groups, and of each video its text and the path of its file."""
+    """What every format is made of: groups, and of each video its text and the path of its file.
+
+    Raises:
+        UnwritableExport: there are no groups.
+    """
 
     def __init__(self, output: str, video_dir: str | None) -> None:
-        self.tables: Tables = read_manifest(output).tables(output)
+        self.tables: Tables = grouped_tables(output)
         self.naming: Naming = name_videos(self.tables, video_dir, numeric=False)
         self._texts = VideoTexts(self.tables, texts_of)
 
@@ -56,6 +60,20 @@ class Groups:
     def text(self, candidate: Mapping[str, Any]) -> str:
         """A candidate's evidence, its title first."""
         return "\n".join(filter(None, self.title_and_text(candidate["video_id"])))
+
+
+def grouped_tables(output: str) -> Tables:
+    """The tables of an output that has ranking groups, of which every format is made.
+
+    Raises:
+        UnwritableExport: it has none, and what is written would be empty.
+    """
+    tables = read_manifest(output).tables(output)
+    if not tables.count("ranking"):
+        raise UnwritableExport(
+            f"{output} holds no ranking group: an export would hold no example (its rejections say why)"
+        )
+    return tables
 
 
 def by_split(

@@ -8,9 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from pipeline.outputs.errors import UnwritableExport
-from pipeline.outputs.export.groups import Groups, Rows, by_split, require_own_ids
+from pipeline.outputs.export.groups import Groups, Rows, by_split, grouped_tables, require_own_ids
 from pipeline.outputs.export.writing import writing_to
-from pipeline.outputs.manifest import read_manifest
 from pipeline.outputs.tables import Row, Tables, read_group
 from schemas.example import SPLITS
 from schemas.fingerprint import fingerprint
@@ -41,12 +40,12 @@ def export_ms_swift_frames(output: str, destination: str, video_dir: str | None,
     """The same rows with the output's own frames, written as JPEG below ``frames/`` in a folder a video.
 
     Raises:
-        UnwritableExport: the output holds no frames, or ``video_dir`` is given.
+        UnwritableExport: the output holds no frames or no groups, or ``video_dir`` is given.
     """
     require_own_ids("ms-swift-frames", numeric_ids)
     if video_dir:
         raise UnwritableExport("ms-swift-frames names no files of videos but frames of its own; leave --video-dir out")
-    tables = read_manifest(output).tables(output)
+    tables = grouped_tables(output)
     folder = join(destination if is_remote(destination) else os.path.abspath(destination), FRAMES)
     with writing_to(destination):
         frames = _write_frames(tables, folder)

@@ -63,7 +63,7 @@ def export_mteb(output: str, destination: str, video_dir: str | None, numeric_id
     the validation split (mteb's "test"), the card that names them, and ``task.py``.
 
     Raises:
-        UnwritableExport: no query is held out.
+        UnwritableExport: there are no groups, or no query is held out.
     """
     if numeric_ids:
         raise UnwritableExport("--numeric-ids is for rankvideo; mteb has the ids of the output")

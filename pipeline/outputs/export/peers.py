@@ -111,13 +111,17 @@ def export_clamr(output: str, destination: str, video_dir: str | None, numeric_i
     it would be of the modality of padding.
 
     Raises:
-        UnwritableExport: the judge was not asked what labels rest on.
+        UnwritableExport: the judge was not asked what labels rest on, or none rests on one modality most.
     """
     recipe = read_manifest(output).recipe
     if (recipe.get("judge") or {}).get("necessity") is None:
         raise UnwritableExport("clamr needs to know what labels rest on: run with --set 'judge.necessity={share: 1}'")
     found = necessities(read_manifest(output).tables(output))
     of_pair = {(one.query_id, one.video_id): one for one in found if one.target_modality is not None}
+    if not of_pair:
+        raise UnwritableExport(
+            f"no label of {output} rests on one modality more than on any other: no row has a target"
+        )
 
     def rows(groups: Groups, split: str) -> Iterator[dict[str, Any]]:
         for row, positives, _ in groups.of(split):

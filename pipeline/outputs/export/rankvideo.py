@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.outputs.errors import UnreadableOutput, reading
+from pipeline.outputs.export.groups import grouped_tables
 from pipeline.outputs.export.naming import Naming, link_videos, name_videos, naming_lines
 from pipeline.outputs.export.texts import VideoTexts
 from pipeline.outputs.export.turned import Turned, joined
@@ -23,7 +24,7 @@ from pipeline.outputs.export.writing import (
     write_files,
     writing_to,
 )
-from pipeline.outputs.manifest import SOURCE, manifest_sha256, read_manifest
+from pipeline.outputs.manifest import SOURCE, manifest_sha256
 from pipeline.outputs.run_lines import RUN, Block, blocks
 from pipeline.outputs.tables import Tables
 from schemas.example import SPLITS
@@ -56,10 +57,10 @@ def export_rankvideo(
     on the output and on these folders alone; memory does not grow with it, but for the ids of its videos.
 
     Raises:
-        NotAnOutput: ``output`` is not finished, a file of it cannot be read, two videos would have one path, or
-            ``destination`` cannot be written to.
+        NotAnOutput: ``output`` is not finished or holds no groups, a file of it cannot be read, two videos would have
+            one path, or ``destination`` cannot be written to.
     """
-    tables, source = read_manifest(output).tables(output), {"manifest_sha256": manifest_sha256(output)}
+    tables, source = grouped_tables(output), {"manifest_sha256": manifest_sha256(output)}
     texts = VideoTexts(tables, _evidence)
 
     here = destination if is_remote(destination) else os.path.abspath(destination)  # readers are anywhere
