@@ -379,7 +379,11 @@ def test_an_export_for_modality_aware_losses_names_the_target(output, tmp_path):
     assert two["description"]
 
 
-def test_without_what_labels_rest_on_there_is_no_target_to_export(output, tmp_path):
+def test_without_what_labels_rest_on_there_is_no_target_to_export(output, tmp_path, monkeypatch):
     write_tiny(tmp_path)
     with pytest.raises(UnwritableExport, match=r"judge\.necessity"):
         export_clamr(str(tmp_path), str(tmp_path / "to"), None, False)
+    monkeypatch.setattr("pipeline.outputs.export.peers.necessities", lambda tables: [])  # or none rests on one most
+    with pytest.raises(UnwritableExport, match="no row has a target"):
+        export_clamr(output[0], str(tmp_path / "to"), None, False)
+    assert not (tmp_path / "to").exists()

@@ -288,15 +288,6 @@ def test_the_same_output_gives_the_same_bytes(exported, tmp_path):
     }
 
 
-def test_an_output_without_examples_exports_to_empty_files(tmp_path):
-    write_tiny(tmp_path / "out", tiny_rows() | {"ranking": []}, run="", qrels="")
-
-    export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))
-
-    assert (tmp_path / "to" / "train.jsonl").read_text() == ""
-    assert json.loads((tmp_path / "to" / "candidates.json").read_text()) == {}
-
-
 def test_an_unfinished_output_is_not_exported(tmp_path):
     with pytest.raises(NotAnOutput):
         export_rankvideo(str(tmp_path), str(tmp_path / "to"))
