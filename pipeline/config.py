@@ -80,11 +80,12 @@ class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
     ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` and
-    ``event_prompt`` those for the variants request and event. ``parser`` reads the replies to ``prompt``, where it asks for another form. ``languages`` are those
-    that queries are written in, whatever the language of the evidence; variants take turns, and without any the prompt
-    and ``filters.languages`` decide. ``evidence`` is the most characters of each modality that a prompt shows.
-    ``own_filters`` are filters of other distributions by name, which is the reason that is counted, asked in the order
-    of their names about what ``filters`` kept. ``negative_queries`` are written where that is not null.
+    ``event_prompt`` those for the variants request and event. ``parser`` reads the replies to ``prompt``, where it asks
+    for another form. ``languages`` are those that queries are written in, whatever the language of the evidence;
+    variants take turns, and without any the prompt and ``filters.languages`` decide. ``evidence`` is the most
+    characters of each modality that a prompt shows. ``own_filters`` are filters of other distributions by name, which
+    is the reason that is counted, asked in the order of their names about what ``filters`` kept. ``negative_queries``
+    are written where that is not null.
     """
 
     teacher: EngineOptions

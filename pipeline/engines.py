@@ -161,12 +161,8 @@ def _key_of(role: str) -> str:
     return f"{_KEYS[kind]}{dot}{name}"
 
 
-def find_engines(recipe: Recipe) -> Engines:
-    """The engines of a recipe.
-
-    Raises:
-        RecipeError: an engine or option is unknown, or a package or file that it needs is missing.
-    """
+def _roles(recipe: Recipe) -> tuple[dict[str, EngineOptions | None], dict[str, str]]:
+    """The engines' options by role, and roles that the engine of another plays; first stages are apart."""
     extract, synthesize, judge = recipe.extract, recipe.synthesize, recipe.judge
     roles: dict[str, EngineOptions | None] = {
         "decode": extract.decode,
@@ -180,13 +176,23 @@ def find_engines(recipe: Recipe) -> Engines:
         **{f"{PANEL}.{name}": own for name, own in judge.panel.items()},
         **{f"{FILTERS}.{name}": own for name, own in sorted(synthesize.own_filters.items())},
     }
-    shared: dict[str, str] = {}  # roles that the engine of another plays, too
+    shared = {}
     if (more := synthesize.negative_queries) is not None:
         for role, other, own in (("negatives", "writer", more.teacher), ("verifier", "judge", more.verifier)):
             if own is None:
                 shared[role] = other
             else:
                 roles[role] = own
+    return roles, shared
+
+
+def find_engines(recipe: Recipe) -> Engines:
+    """The engines of a recipe.
+
+    Raises:
+        RecipeError: an engine or option is unknown, or a package or file that it needs is missing.
+    """
+    roles, shared = _roles(recipe)
     found: dict[str, Any] = {}
     missing: dict[str, MissingPackage] = {}
     resources: dict[str, Resources] = {}
