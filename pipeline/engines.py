@@ -232,18 +232,32 @@ def find_engines(recipe: Recipe) -> Engines:
 
 def _require_free_form(recipe: Recipe, engines: Engines) -> None:
     """Refuse a parser of replies that are of this project's own form whatever the prompt asks for."""
-    for section, own in (("synthesize", recipe.synthesize), ("judge", recipe.judge)):
-        if own.parser is not None and (name := own.teacher["engine"]) in _OF_ONE_FORM:
-            raise RecipeError(f"recipe key {section}.parser: engine {name!r} replies in this project's own form alone")
-    if engines.writer_parser is not None and getattr(engines.writer, "json_schema", False):
-        raise RecipeError(
-            "recipe key synthesize.parser: a JSON schema holds replies to this project's own form; set "
-            "synthesize.teacher.json_schema: false"
-        )
-    if engines.judge_parser is not None and engines.judge.ladder.prior == "prefill":
-        raise RecipeError(
-            "recipe key judge.parser: the prior is asked for in this project's own form; leave out judge.teacher.prior"
-        )
+    if engines.writer_parser is not None:
+        _require_own_words("synthesize.parser", "synthesize.teacher", recipe.synthesize.teacher)
+        if getattr(engines.writer, "json_schema", False):
+            raise RecipeError(
+                "recipe key synthesize.parser: a JSON schema holds replies to this project's own form; set "
+                "synthesize.teacher.json_schema: false"
+            )
+    if engines.judge_parser is None:
+        return
+    negatives = recipe.synthesize.negative_queries
+    judges = {
+        "judge.teacher": (recipe.judge.teacher, engines.judge),
+        **{f"judge.panel.{name}": (own, engines.panel[name]) for name, own in recipe.judge.panel.items()},
+        "synthesize.negative_queries.verifier": (negatives.verifier if negatives else None, engines.verifier),
+    }
+    for key, (options, judge) in judges.items():
+        _require_own_words("judge.parser", key, options)
+        if judge is not None and judge.ladder.prior == "prefill":
+            raise RecipeError(
+                f"recipe key judge.parser: the prior is asked for in this project's own form; leave out {key}.prior"
+            )
+
+
+def _require_own_words(parser: str, key: str, options: EngineOptions | None) -> None:
+    if options is not None and (name := options.get("engine")) in _OF_ONE_FORM:
+        raise RecipeError(f"recipe key {parser}: engine {name!r} of {key} replies in this project's own form alone")
 
 
 def require_packages(missing: Mapping[str, MissingPackage]) -> None:

@@ -12,6 +12,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from pipeline.config import RecipeError, load_recipe
 from pipeline.curate import Curate
 from pipeline.engines import require_reach
+from pipeline.outputs.diff.given import Given
 from pipeline.outputs.thresholds import check_thresholds, fitted_texts, rules_of
 from pipeline.stage import LedgerBuilder
 from schemas.check import InvalidRecord
@@ -138,6 +139,21 @@ def test_an_output_says_what_its_quantile_came_to():
     assert fitted_texts(Run(), ("curate",)) == ["alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs"]
     assert fitted_texts(Run()) == [of_margin, *fitted_texts(Run(), ("curate",))]
     assert rules_of(Run()) == CurateRules(-4.1234, -8.0)
+
+
+def test_only_what_the_same_rule_came_to_differs_without_a_change_of_the_recipe():
+    class Other(Run):
+        thresholds = Thresholds(-5.0, -8.0, 3804)
+
+    class Plain(Run):
+        recipe = {"curate": {"alpha1": -4.0, "alpha2": -8.0}}
+        thresholds = None
+
+    [cause] = Given(Run(), Other()).thresholds
+    assert str(cause).endswith(
+        "quantile 0.3 = -4.12 nats over 3,804 pairs -> quantile 0.3 = -5.00 nats over 3,804 pairs"
+    )
+    assert Given(Run(), Plain()).thresholds == Given(Plain(), Run()).thresholds == frozenset()
 
 
 @pytest.mark.parametrize(("share", "above"), [(0.1, -4.0), (0.24, -4.0), (0.25, -1.0), (0.5, 3.0), (0.99, 5.0)])

@@ -61,8 +61,15 @@ def test_a_span_may_be_left_out(span):
 def test_parts_of_an_event_are_of_a_span_each_and_nothing_else_is():
     shown, asked = ("asr", "metadata"), load_template("write_events")
     twice = reply({"before": "one of them asks this", "after": "two of them ask this"}).replace("after", "before")
-    for said in (twice, reply({"speech": "what somebody says of it all"}), reply(query_type="during")):
-        with pytest.raises(UnparsableReply, match="wrong schema"):
+    for said, message in (
+        (twice, "parts of an event that are before, before"),
+        (
+            reply({"speech": "what somebody says of it all"}),
+            "is before, during or after, and no other query is, got speech",
+        ),
+        (reply(query_type="during"), "is before, during or after, and no other query is, got during"),
+    ):
+        with pytest.raises(UnparsableReply, match=f"wrong schema: .*{message}"):
             parse_queries(said, shown, asked, events=True)
     with pytest.raises(UnparsableReply, match="wrong schema"):  # of a request
         parse_queries(reply(), shown, load_template("write_requests"))
