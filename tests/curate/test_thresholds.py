@@ -95,7 +95,7 @@ def test_numbers_need_no_margins_and_quantiles_do():
         ("{quantile: 0.3, calibrated: 0.1}", r"^recipe key curate\.alpha1: a threshold that is fitted has one of"),
         ("{}", r"^recipe key curate\.alpha1: a threshold that is fitted has one of quantile and calibrated"),
         ("{calibrated: 1}", r"^recipe key curate\.alpha1\.calibrated: expected `float` < 1\.0"),
-        ("low", r"^recipe key curate\.alpha1: expected `float \| object`"),
+        ("low", r"^recipe key curate\.alpha1: write a number of nats, {quantile: 0\.3} or "),
     ],
 )
 def test_a_wrong_quantile_is_one_line_that_names_the_key(value, message):
@@ -208,6 +208,17 @@ def test_an_output_says_what_its_calibration_came_to():
     said = "alpha1 = calibrated 0.02 = -3.07 nats, at or below which at most 6 of 330 known positives lie"
     assert fitted_texts(Calibrated(), ("curate",)) == [said]
     assert rules_of(Calibrated()) == CurateRules(-3.0712, -8.0)
+
+
+def test_a_share_of_few_positives_that_comes_to_none_of_them_is_told():
+    class Few(Run):
+        recipe = {"curate": {"alpha1": {"calibrated": 0.02}}}
+        thresholds = Thresholds(-3.0712, -8.0, 300, 22)
+
+    (said,) = fitted_texts(Few(), ("curate",))
+    assert said.endswith(
+        "-3.07 nats, at or below which none of 22 known positives lies, for 0.02 of them is less than one"
+    )
 
 
 def test_a_judge_without_margins_cannot_be_calibrated():
