@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import msgspec
 from pipeline.recipes.errors import RecipeError
 from pipeline.recipes.files import recipe_names, recipe_text, recipe_values
 from pipeline.recipes.prices import with_prices
+from pipeline.recipes.sections import require_no_bare_words
 from pipeline.recipes.settings import Note, changed, unheard
 from prompts.evidence import EvidenceBudgets
 from prompts.languages import LANGUAGES, in_language
@@ -77,18 +79,20 @@ class ExtractConfig(Section, frozen=True):
 class SynthesizeConfig(Section, frozen=True):
     """From evidence to queries: who writes them, from which variants, how many each, and what is filtered out.
 
-    ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` one for the
-    variant request. ``parser`` reads the replies to ``prompt``, where it asks for another form. ``languages`` are those
-    that queries are written in, whatever the language of the evidence; variants take turns, and without any the prompt
-    and ``filters.languages`` decide. ``evidence`` is the most characters of each modality that a prompt shows.
-    ``own_filters`` are filters of other distributions by name, which is the reason that is counted, asked in the order
-    of their names about what ``filters`` kept. ``negative_queries`` are written where that is not null.
+    ``prompt`` is a file that takes the place of the prompt that comes with the project, ``request_prompt`` and
+    ``event_prompt`` those for the variants request and event. ``parser`` reads the replies to ``prompt``, where it asks
+    for another form. ``languages`` are those that queries are written in, whatever the language of the evidence;
+    variants take turns, and without any the prompt and ``filters.languages`` decide. ``evidence`` is the most
+    characters of each modality that a prompt shows. ``own_filters`` are filters of other distributions by name, which
+    is the reason that is counted, asked in the order of their names about what ``filters`` kept. ``negative_queries``
+    are written where that is not null.
     """
 
     teacher: EngineOptions
     prompt: str | None = None
     parser: EngineOptions | None = None
     request_prompt: str | None = None
+    event_prompt: str | None = None
     evidence: EvidenceBudgets = EvidenceBudgets()
     variants: tuple[Variant, ...] = PAPERS_VARIANTS
     queries_per_variant: Positive = 2
@@ -270,6 +274,7 @@ class Recipe(Section, frozen=True):
         own = {
             "write_queries": ("synthesize.prompt", writing.prompt),
             "write_requests": ("synthesize.request_prompt", writing.request_prompt),
+            "write_events": ("synthesize.event_prompt", writing.event_prompt),
             "judge": ("judge.prompt", self.judge.prompt),
             "negative_queries": ("synthesize.negative_queries.prompt", negatives.prompt if negatives else None),
         }
@@ -311,7 +316,9 @@ def _template(name: str, key: str, path: str | None) -> Template:
     try:
         template = Template(name, Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe key {key}: {path!r} cannot be read: {error}") from error
+        meant = name == "judge" and get_close_matches(path, [WITHOUT_EXAMPLE])
+        hint = f"; did you mean {WITHOUT_EXAMPLE}?" if meant else ""
+        raise RecipeError(f"recipe key {key}: {path!r} cannot be read: {error}{hint}") from error
     if template.slots != given.slots:
         slots = ", ".join(sorted(given.slots))
         raise RecipeError(f"recipe key {key}: {path!r} must have the {{{{slots}}}} {slots}, and no others")
@@ -331,6 +338,7 @@ def load_recipe(name: str, settings: Sequence[str] = (), note: Note = unheard) -
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values; every unknown key and ill-typed value is named with its full path."""
+    require_no_bare_words(values)
     mine, judge = values.get("mine"), values.get("judge")
     if isinstance(mine, Mapping):
         values = {**values, "mine": _with_first_stages(mine)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
 from pipeline.config import EngineOptions, Recipe, RecipeError
+from pipeline.recipes.sections import modality_of
 from prompts.template import Template
 from schemas.capabilities import Capabilities
 from schemas.configuration.section import converted
@@ -30,6 +31,21 @@ _OF_ONE_FORM = ("rules", "transformers")  # teachers that write what this projec
 T = TypeVar("T")
 
 FIRST_STAGES, PANEL, FILTERS, RESOURCES = "first_stages", "panel", "filters", "resources"
+_KEYS = {  # of a role, or of its kind where there are several by name
+    "decode": "extract.decode",
+    "asr": "extract.asr",
+    "ocr": "extract.ocr",
+    "caption": "extract.caption",
+    "writer": "synthesize.teacher",
+    "judge": "judge.teacher",
+    PANEL: "judge.panel",
+    "negatives": "synthesize.negative_queries.teacher",
+    "verifier": "synthesize.negative_queries.verifier",
+    "writer_parser": "synthesize.parser",
+    "judge_parser": "judge.parser",
+    FILTERS: "synthesize.own_filters",
+    FIRST_STAGES: "mine.first_stages",
+}
 _TASKS: dict[str, Task] = {
     "writer": "write_queries",
     "judge": "judge",
@@ -77,8 +93,18 @@ class Engines:
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def stamps(self) -> dict[str, EngineStamp]:
-        """The stamp of every engine, by role; a first stage's is named after it as well."""
-        return {role: engine.stamp() for role, engine in self.by_role()}
+        """The stamp of every engine, by role; a first stage's is named after it as well.
+
+        Raises:
+            RecipeError: something that is part of an engine's stamp is not there.
+        """
+        stamps = {}
+        for role, engine in self.by_role():
+            try:
+                stamps[role] = engine.stamp()
+            except EngineError as error:
+                raise RecipeError(f"recipe key {_key_of(role)}: {error}") from error
+        return stamps
 
     @property
     def embedders(self) -> list[EmbedEngine]:
@@ -130,48 +156,65 @@ class Engines:
                 yield f.name, value
 
 
+def _key_of(role: str) -> str:
+    kind, dot, name = role.partition(".")
+    return f"{_KEYS[kind]}{dot}{name}"
+
+
+def _roles(recipe: Recipe) -> tuple[dict[str, EngineOptions | None], dict[str, str]]:
+    """The engines' options by role, and roles that the engine of another plays; first stages are apart."""
+    extract, synthesize, judge = recipe.extract, recipe.synthesize, recipe.judge
+    roles: dict[str, EngineOptions | None] = {
+        "decode": extract.decode,
+        "asr": extract.asr,
+        "ocr": extract.ocr,
+        "caption": extract.caption,
+        "writer": synthesize.teacher,
+        "judge": judge.teacher,
+        "writer_parser": synthesize.parser,
+        "judge_parser": judge.parser,
+        **{f"{PANEL}.{name}": own for name, own in judge.panel.items()},
+        **{f"{FILTERS}.{name}": own for name, own in sorted(synthesize.own_filters.items())},
+    }
+    shared = {}
+    if (more := synthesize.negative_queries) is not None:
+        for role, other, own in (("negatives", "writer", more.teacher), ("verifier", "judge", more.verifier)):
+            if own is None:
+                shared[role] = other
+            else:
+                roles[role] = own
+    return roles, shared
+
+
 def find_engines(recipe: Recipe) -> Engines:
     """The engines of a recipe.
 
     Raises:
         RecipeError: an engine or option is unknown, or a package or file that it needs is missing.
     """
-    roles: dict[str, tuple[str, str, EngineOptions | None]] = {
-        "decode": ("extract.decode", "decode", recipe.extract.decode),
-        "asr": ("extract.asr", "asr", recipe.extract.asr),
-        "ocr": ("extract.ocr", "ocr", recipe.extract.ocr),
-        "caption": ("extract.caption", "caption", recipe.extract.caption),
-        "writer": ("synthesize.teacher", "teacher", recipe.synthesize.teacher),
-        "judge": ("judge.teacher", "teacher", recipe.judge.teacher),
-        "writer_parser": ("synthesize.parser", "parser", recipe.synthesize.parser),
-        "judge_parser": ("judge.parser", "parser", recipe.judge.parser),
-        **{f"{PANEL}.{name}": (f"judge.panel.{name}", "teacher", own) for name, own in recipe.judge.panel.items()},
-        **{
-            f"{FILTERS}.{name}": (f"synthesize.own_filters.{name}", "query_filter", own)
-            for name, own in sorted(recipe.synthesize.own_filters.items())
-        },
-    }
-    if (more := recipe.synthesize.negative_queries) is not None:
-        section = "synthesize.negative_queries"
-        for role, of, own, other in (
-            ("negatives", f"{section}.teacher", more.teacher, "writer"),
-            ("verifier", f"{section}.verifier", more.verifier, "judge"),
-        ):
-            roles[role] = roles[other] if own is None else (of, "teacher", own)
+    roles, shared = _roles(recipe)
     found: dict[str, Any] = {}
     missing: dict[str, MissingPackage] = {}
     resources: dict[str, Resources] = {}
-    for role, (key, modality, options) in roles.items():
+    for role, options in roles.items():
+        if options is None:
+            found[role] = None
+            continue
+        key = _key_of(role)
         try:
-            found[role] = None if options is None else find_engine(modality, _without_resources(options))
+            found[role] = find_engine(modality_of(key), _without_resources(options))
         except MissingPackage as error:
             missing[key] = error
         except EngineError as error:
             raise RecipeError(f"recipe key {key}: {error}") from error
-        if options is not None and options.get(RESOURCES) is not None:
+        if options.get(RESOURCES) is not None:
             resources[role] = converted(options[RESOURCES], Resources, f"recipe key {key}.resources", RecipeError)
     first_stages = find_first_stages(recipe, missing)
     require_packages(missing)
+    for role, other in shared.items():
+        found[role] = found[other]
+        if other in resources:
+            resources[role] = resources[other]
     panel = {name: found.pop(f"{PANEL}.{name}") for name in recipe.judge.panel}
     filters = {name: found.pop(f"{FILTERS}.{name}") for name in sorted(recipe.synthesize.own_filters)}
     engines = Engines(**found, filters=filters, first_stages=first_stages, panel=panel, resources=resources)
@@ -189,18 +232,32 @@ def find_engines(recipe: Recipe) -> Engines:
 
 def _require_free_form(recipe: Recipe, engines: Engines) -> None:
     """Refuse a parser of replies that are of this project's own form whatever the prompt asks for."""
-    for section, own in (("synthesize", recipe.synthesize), ("judge", recipe.judge)):
-        if own.parser is not None and (name := own.teacher["engine"]) in _OF_ONE_FORM:
-            raise RecipeError(f"recipe key {section}.parser: engine {name!r} replies in this project's own form alone")
-    if engines.writer_parser is not None and getattr(engines.writer, "json_schema", False):
-        raise RecipeError(
-            "recipe key synthesize.parser: a JSON schema holds replies to this project's own form; set "
-            "synthesize.teacher.json_schema: false"
-        )
-    if engines.judge_parser is not None and engines.judge.ladder.prior == "prefill":
-        raise RecipeError(
-            "recipe key judge.parser: the prior is asked for in this project's own form; leave out judge.teacher.prior"
-        )
+    if engines.writer_parser is not None:
+        _require_own_words("synthesize.parser", "synthesize.teacher", recipe.synthesize.teacher)
+        if getattr(engines.writer, "json_schema", False):
+            raise RecipeError(
+                "recipe key synthesize.parser: a JSON schema holds replies to this project's own form; set "
+                "synthesize.teacher.json_schema: false"
+            )
+    if engines.judge_parser is None:
+        return
+    negatives = recipe.synthesize.negative_queries
+    judges = {
+        "judge.teacher": (recipe.judge.teacher, engines.judge),
+        **{f"judge.panel.{name}": (own, engines.panel[name]) for name, own in recipe.judge.panel.items()},
+        "synthesize.negative_queries.verifier": (negatives.verifier if negatives else None, engines.verifier),
+    }
+    for key, (options, judge) in judges.items():
+        _require_own_words("judge.parser", key, options)
+        if judge is not None and judge.ladder.prior == "prefill":
+            raise RecipeError(
+                f"recipe key judge.parser: the prior is asked for in this project's own form; leave out {key}.prior"
+            )
+
+
+def _require_own_words(parser: str, key: str, options: EngineOptions | None) -> None:
+    if options is not None and (name := options.get("engine")) in _OF_ONE_FORM:
+        raise RecipeError(f"recipe key {parser}: engine {name!r} of {key} replies in this project's own form alone")
 
 
 def require_packages(missing: Mapping[str, MissingPackage]) -> None:
@@ -344,6 +401,6 @@ def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, di
             elif hasattr(engine, "check"):
                 engine.check()
         except EngineError as error:
-            raise RecipeError(f"{role}: {error}") from error
+            raise RecipeError(f"recipe key {_key_of(role)}: {error}") from error
     panel = {name: as_served.pop(f"{PANEL}.{name}", engine) for name, engine in engines.panel.items()}
     return replace(engines, **as_served, panel=panel), found

@@ -201,8 +201,8 @@ def _draft(item: _Item, shown: Collection[Modality], template: Template, events:
     written = (text, rationale, *(one_line(part.query) for part in item.parts))
     if echo := next((said for said in written if echoes(said, template)), None):
         raise UnparsableReply("echoes the prompt", excerpt(echo))
-    query = _part(item, shown, types_for(shown))
-    parts = [_part(part, shown, SPANS if events else types_for(shown)) for part in item.parts]
+    query = _part(item, shown)
+    parts = [_part(part, shown, of_event=events) for part in item.parts]
     spans = [part.query_type for part in parts] if events else []
     if len(set(spans)) < len(spans):
         raise UnparsableReply("wrong schema", f"parts of an event that are {', '.join(spans)}")
@@ -210,11 +210,14 @@ def _draft(item: _Item, shown: Collection[Modality], template: Template, events:
     return Draft(query.text, rationale, query.query_type, query.modalities, cited, item.difficulty, tuple(parts))
 
 
-def _part(item: _Part, shown: Collection[Modality], types: Collection[QueryType]) -> Part:
+def _part(item: _Part, shown: Collection[Modality], of_event: bool = False) -> Part:
     text = one_line(item.query)
     if not text:
         raise UnparsableReply("wrong schema", "a query is empty")
-    if item.query_type not in types:
+    if (item.query_type in SPANS) != of_event:
+        rule = f"is {', '.join(SPANS[:-1])} or {SPANS[-1]}, and no other query is"
+        raise UnparsableReply("wrong schema", f"a part of an event {rule}, got {item.query_type}")
+    if not of_event and item.query_type not in types_for(shown):
         raise UnparsableReply("wrong schema", f"a query of type {item.query_type} from {', '.join(shown)} alone")
     named = set(shown).intersection(item.modalities) or shown
     modalities = tuple(modality for modality in MODALITIES if modality in named)

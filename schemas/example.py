@@ -122,6 +122,11 @@ class NegativeQuery:
         """The content id of a negative of the query ``query_id``; it is none that written queries have."""
         return content_id("n", query_id, text)
 
+    @staticmethod
+    def is_id(query_id: str) -> bool:
+        """Whether an id is of the form that ids of negatives have; people's queries have any."""
+        return query_id.startswith("n-")
+
 
 @pickled_by_fields
 @dataclass(frozen=True, slots=True)

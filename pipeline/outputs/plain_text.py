@@ -19,8 +19,8 @@ def heading(title: str) -> Lines:
 
 
 def field(name: str, value: str) -> Lines:
-    """A name and its value in two columns."""
-    yield from wrapped(f"{name:<{_NAME_WIDTH}}{value}", "  ", " " * (_NAME_WIDTH + 2))
+    """A name and its value in two columns; a name that fills its own has a space behind it."""
+    yield from wrapped(f"{name:<{_NAME_WIDTH - 1}} {value}", "  ", " " * (_NAME_WIDTH + 2))
 
 
 def wrapped(text: str, indent: str = "  ", hanging: str | None = None) -> Lines:

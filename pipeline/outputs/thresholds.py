@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator
-from fractions import Fraction
 from typing import Any, Literal, get_args
 
 import pyarrow.compute as pc
@@ -14,7 +12,7 @@ from pipeline.outputs.problem import Problem
 from pipeline.outputs.tables import Tables
 from schemas.check import read_plain
 from transforms.curate.curate_query import CurateRules
-from transforms.curate.thresholds import CurateConfig, Margins
+from transforms.curate.thresholds import CurateConfig, Margins, calibration_text
 from transforms.teacher.panel import PanelRules
 
 Alpha = Literal["alpha1", "alpha2"]
@@ -47,9 +45,7 @@ def fitted_text(run: RunInfo, name: Alpha) -> str:
         return ""
     came_to = getattr(run.thresholds, name)
     if (share := given.get("calibrated")) is not None:
-        most = math.floor(Fraction(str(share)) * run.thresholds.positives)
-        known = f"at most {most:,} of {run.thresholds.positives:,} known positives"
-        return f"calibrated {share:g} = {came_to:.2f} nats, at or below which {known} lie"
+        return f"calibrated {share:g} = {came_to:.2f} nats, {calibration_text(share, run.thresholds.positives)}"
     return f"quantile {given['quantile']:g} = {came_to:.2f} nats over {run.thresholds.pairs:,} pairs"
 
 

@@ -12,19 +12,8 @@ from typing import Any, get_args
 import msgspec
 
 from pipeline.config import Recipe
+from pipeline.recipes.sections import ENGINES
 from transforms.engines.registry import engine_names
-
-# The sections that are an engine and its options, by modality.
-ENGINES = {
-    "extract.decode": "decode",
-    "extract.asr": "asr",
-    "extract.ocr": "ocr",
-    "extract.caption": "caption",
-    "synthesize.teacher": "teacher",
-    "synthesize.negative_queries.teacher": "teacher",
-    "synthesize.negative_queries.verifier": "teacher",
-    "judge.teacher": "teacher",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +103,8 @@ def editor_schema() -> dict[str, Any]:
         place = _property(components, recipe, path)
         if not path.startswith(("costs.", "judge.evidence", "synthesize.evidence")):  # sections used in several places
             place["description"] = f"{key.about} [{key.unit}]" if key.unit else key.about
-        if path in ENGINES:
-            option = {"enum": engine_names(ENGINES[path])}
-            place["properties"] = {"engine": option}
+        if path in ENGINES and (names := engine_names(ENGINES[path])):
+            place["properties"] = {"engine": {"enum": names}}
     first = _property(components, recipe, "mine.first_stages")
     mine = components["MineConfig"]["properties"]
     mine["first_stages"] = {"anyOf": [first, {"type": "array", "items": {"type": "object"}}]}

@@ -7,19 +7,11 @@ from copy import deepcopy
 from typing import Any
 
 from pipeline.recipes.errors import RecipeError
+from pipeline.recipes.sections import modality_of
 from schemas.configuration.values import with_settings
 from transforms.engines.registry import engine_options
 
 Note = Callable[[str], object]
-
-# What a section holds an engine of, where its own name does not say it; below some the engines have names of their own.
-_MODALITIES = {
-    "mine": "first_stage",
-    "mine.first_stages": "first_stage",
-    "judge.panel": "teacher",
-    "synthesize.own_filters": "query_filter",
-    "synthesize.negative_queries.verifier": "teacher",
-}
 
 
 def unheard(_: str) -> None:
@@ -58,9 +50,8 @@ def _drop_options_of_before(
     section, before = _at(over, key), _at(values, key)
     if section is None or before is None or section["engine"] == before.get("engine"):
         return
-    section_of, _, name = key.rpartition(".")
-    modality = _MODALITIES.get(section_of) or _MODALITIES.get(key, name)
-    known = engine_options(modality, section["engine"])
+    modality = modality_of(key)
+    known = engine_options(modality, section["engine"]) if modality else None
     if known is None:
         return  # whoever looks for the engine says so
     dropped = [name for name in before if name in section and name not in (*known, "engine", "fields", "search")]

@@ -12,6 +12,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from pipeline.config import RecipeError, load_recipe
 from pipeline.curate import Curate
 from pipeline.engines import require_reach
+from pipeline.outputs.diff.given import Given
 from pipeline.outputs.thresholds import check_thresholds, fitted_texts, rules_of
 from pipeline.stage import LedgerBuilder
 from schemas.check import InvalidRecord
@@ -94,7 +95,7 @@ def test_numbers_need_no_margins_and_quantiles_do():
         ("{quantile: 0.3, calibrated: 0.1}", r"^recipe key curate\.alpha1: a threshold that is fitted has one of"),
         ("{}", r"^recipe key curate\.alpha1: a threshold that is fitted has one of quantile and calibrated"),
         ("{calibrated: 1}", r"^recipe key curate\.alpha1\.calibrated: expected `float` < 1\.0"),
-        ("low", r"^recipe key curate\.alpha1: expected `float \| object`"),
+        ("low", r"^recipe key curate\.alpha1: write a number of nats, {quantile: 0\.3} or "),
     ],
 )
 def test_a_wrong_quantile_is_one_line_that_names_the_key(value, message):
@@ -138,6 +139,21 @@ def test_an_output_says_what_its_quantile_came_to():
     assert fitted_texts(Run(), ("curate",)) == ["alpha1 = quantile 0.3 = -4.12 nats over 3,804 pairs"]
     assert fitted_texts(Run()) == [of_margin, *fitted_texts(Run(), ("curate",))]
     assert rules_of(Run()) == CurateRules(-4.1234, -8.0)
+
+
+def test_only_what_the_same_rule_came_to_differs_without_a_change_of_the_recipe():
+    class Other(Run):
+        thresholds = Thresholds(-5.0, -8.0, 3804)
+
+    class Plain(Run):
+        recipe = {"curate": {"alpha1": -4.0, "alpha2": -8.0}}
+        thresholds = None
+
+    [cause] = Given(Run(), Other()).thresholds
+    assert str(cause).endswith(
+        "quantile 0.3 = -4.12 nats over 3,804 pairs -> quantile 0.3 = -5.00 nats over 3,804 pairs"
+    )
+    assert Given(Run(), Plain()).thresholds == Given(Plain(), Run()).thresholds == frozenset()
 
 
 @pytest.mark.parametrize(("share", "above"), [(0.1, -4.0), (0.24, -4.0), (0.25, -1.0), (0.5, 3.0), (0.99, 5.0)])
@@ -192,6 +208,17 @@ def test_an_output_says_what_its_calibration_came_to():
     said = "alpha1 = calibrated 0.02 = -3.07 nats, at or below which at most 6 of 330 known positives lie"
     assert fitted_texts(Calibrated(), ("curate",)) == [said]
     assert rules_of(Calibrated()) == CurateRules(-3.0712, -8.0)
+
+
+def test_a_share_of_few_positives_that_comes_to_none_of_them_is_told():
+    class Few(Run):
+        recipe = {"curate": {"alpha1": {"calibrated": 0.02}}}
+        thresholds = Thresholds(-3.0712, -8.0, 300, 22)
+
+    (said,) = fitted_texts(Few(), ("curate",))
+    assert said.endswith(
+        "-3.07 nats, at or below which none of 22 known positives lies, for 0.02 of them is less than one"
+    )
 
 
 def test_a_judge_without_margins_cannot_be_calibrated():

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.config import RecipeError, load_recipe
+from pipeline.engines import check_engines, find_engines
 from transforms.engines.ocr import tesseract
 from transforms.engines.ocr.tesseract import Tesseract, lines_of
 from transforms.engines.registry import find_engine, known_engines
@@ -104,6 +106,48 @@ def test_another_program_or_other_trained_data_is_another_stamp(program: Path):
 def test_languages_that_it_was_not_trained_to_are_named_before_any_work(program: Path):
     with pytest.raises(EngineError, match=r"no trained data for ara, rus \(it has eng, kor\); apt-get"):
         Tesseract(languages=("ara", "kor", "rus")).check()
+
+
+def test_the_codes_of_others_are_told_its_own_names(program: Path):
+    with pytest.raises(
+        EngineError, match=r"data for en \(did you mean eng\?\), ko \(did you mean kor\?\), engl \(did you m"
+    ):
+        Tesseract(languages=("en", "ko", "engl")).check()
+    with pytest.raises(
+        EngineError, match=r"for zh \(did you mean chi_sim\?\), ru \(did you mean rus\?\), xyz \(it has"
+    ):
+        Tesseract(languages=("zh", "ru", "xyz")).check()
+
+
+def test_plan_and_run_name_the_recipe_s_key_where_trained_data_are_missing(program: Path):
+    engines = find_engines(load_recipe("demo", ["extract.ocr={engine: tesseract, languages: [en]}"]))
+
+    for look in (engines.stamps, lambda: check_engines(engines)):
+        with pytest.raises(
+            RecipeError, match=r"^recipe key extract\.ocr: ocr engine 'tesseract': no trained data for en"
+        ):
+            look()
+
+
+def test_release_4_which_names_no_folder_finds_its_data_by_the_variable_or_says_so(program: Path, monkeypatch):
+    listed = (
+        (program / "bin/tesseract").read_text().replace(f' in \\"{program}/tessdata/\\"', "").replace("5.3.0", "4.1.1")
+    )
+    (program / "bin/tesseract").write_text(listed)
+    assert "languages (2)" in listed
+    monkeypatch.delenv("TESSDATA_PREFIX", raising=False)
+
+    with pytest.raises(
+        EngineError, match=r"this is Tesseract 4\.1\.1, .* Tesseract 5 is needed, or .* TESSDATA_PREFIX"
+    ):
+        Tesseract().check()
+    stamps = set()
+    for folder in (program, program / "tessdata"):
+        forget()
+        monkeypatch.setenv("TESSDATA_PREFIX", str(folder))
+        stamps.add(Tesseract().stamp().model)
+    (stamp,) = stamps
+    assert stamp.startswith("4.1.1, eng ")
 
 
 def test_a_machine_without_the_program_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -141,7 +141,12 @@ def test_a_recipe_names_one_and_it_reads_the_replies_to_that_prompt_alone(exampl
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["judge.parser.engine=json_verdict"], "judge.parser: engine 'rules' replies in this project's own form alone"),
+        (["judge.parser.engine=json_verdict"], "engine 'rules' of judge.teacher replies in this project's own form"),
+        ([*AT_HAND, "judge.panel={second: {engine: rules}}"], "engine 'rules' of judge.panel.second"),
+        (
+            [*AT_HAND, "synthesize.negative_queries={verifier: {engine: rules}}"],
+            "engine 'rules' of synthesize.negative_queries.verifier",
+        ),
         ([*AT_HAND, "judge.parser.engine=json_verdct"], "did you mean 'json_verdict'"),
         ([*AT_HAND, "judge.teacher.prior=prefill"], "leave out judge.teacher.prior"),
         (

@@ -133,7 +133,7 @@ def test_the_engines_of_a_run_are_fitted_to_their_servers():
 def test_a_server_that_cannot_do_a_role_s_work_stops_the_run_before_it_begins():
     with ScriptedServer(Double(json_schema="refused")) as server:
         engines = find_engines(load_recipe("demo", settings(server)))
-        with pytest.raises(RecipeError, match=r"^writer: .*set json_schema: false"):
+        with pytest.raises(RecipeError, match=r"^recipe key synthesize\.teacher: .*set json_schema: false"):
             check_engines(engines)
 
 

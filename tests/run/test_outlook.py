@@ -49,6 +49,16 @@ def test_thresholds_that_reach_nothing_are_a_reason_to_stop_which_names_quantile
     assert "\n" not in stop
 
 
+def test_who_calibrates_is_told_what_few_positives_allow_and_is_offered_other_shares():
+    sure, unsure = judged(11, [1.0]), [judgement("n0", "no", -2.0), positive(delta=-4.0)]
+    judgements = [*sure, *(replace(one, query_id="q11") for one in unsure)]
+
+    stop = outlook_of(judgements, CurateConfig(Fitted(calibrated=0.02))).stop
+    assert "curate.alpha1 = -4 (at or below which none of 12 known positives lies, for 0.02 of them is less" in stop
+    assert "Of --set 'curate.alpha1={calibrated: Q}', Q = 0.1 (" in stop
+    assert "; of --set 'curate.alpha1={quantile: Q}', Q = " in stop
+
+
 def test_where_no_quantile_helps_it_is_said():
     stop = outlook_of(judged(12, [-1.0], label="no"), PAPERS).stop
 

@@ -11,10 +11,11 @@ from schemas.fingerprint import unit_interval
 from schemas.query import Judgement
 from transforms.curate.curate_query import CurateRules, reject_reason
 from transforms.curate.strata import stratum_of
-from transforms.curate.thresholds import CurateConfig, Fitted, Margins
+from transforms.curate.thresholds import CurateConfig, Fitted, Margins, calibration_text
 
 _ENOUGH = 10  # queries, below which a sample says little
-_OTHERS = (0.1, 0.3, 0.5)  # quantiles to try instead
+_QUANTILES = (0.1, 0.3, 0.5)  # to try instead
+_CALIBRATED = (0.02, 0.05, 0.1)  # shares of the known positives, where the recipe has one
 
 _WORDS: Mapping[Stratum, str] = {
     "trusted_negative": "trusted",
@@ -59,13 +60,16 @@ def outlook_of(judgements: Iterable[Judgement], config: CurateConfig) -> Outlook
     if not others:
         return Outlook("")
     margins = Margins().add(one for group in groups.values() for one in group)
-    rules = config.rules(config.thresholds(margins))
+    thresholds = config.thresholds(margins)
+    rules = config.rules(thresholds)
     strata = Counter(stratum_of(one, rules.alpha1, rules.alpha2) for one in others)
     shares = ", ".join(f"{strata[stratum] / len(others):.0%} {word}" for stratum, word in _WORDS.items())
     judged = f"{len(groups):,} queries judged first"
+    calibrated = _calibrated(config)
+    known = f" ({calibration_text(calibrated, thresholds.positives)})" if calibrated and thresholds.positives else ""
     said = (
-        f"curate.alpha1 = {rules.alpha1:.4g}, alpha2 = {rules.alpha2:.4g}, by {judged}: of {len(others):,} candidates "
-        f"{shares}; {_kept(groups, rules):,} of {len(groups):,} queries become groups"
+        f"curate.alpha1 = {rules.alpha1:.4g}{known}, alpha2 = {rules.alpha2:.4g}, by {judged}: of "
+        f"{len(others):,} candidates {shares}; {_kept(groups, rules):,} of {len(groups):,} queries become groups"
     )
     if len(groups) < _ENOUGH or any(_reached(group, rules) for group in groups.values()):
         return Outlook(said)
@@ -73,22 +77,36 @@ def outlook_of(judgements: Iterable[Judgement], config: CurateConfig) -> Outlook
     return Outlook(
         said,
         f"none of {judged} has the trusted negatives that it needs (curate.min_trusted = {rules.min_trusted}) at "
-        f"curate.alpha1 = {rules.alpha1:.4g}: of {len(others):,} candidates {shares}, and {least}. "
+        f"curate.alpha1 = {rules.alpha1:.4g}{known}: of {len(others):,} candidates {shares}, and {least}. "
         f"{_fixes(config, groups, margins)}What was judged is not paid for again; --set judge.sample_queries=0 goes on",
     )
 
 
+def _calibrated(config: CurateConfig) -> float | None:
+    return config.alpha1.calibrated if isinstance(config.alpha1, Fitted) else None
+
+
 def _fixes(config: CurateConfig, groups: Groups, margins: Margins) -> str:
-    """What other quantiles would keep of the same queries; "" where none keeps any."""
-    found = []
-    for share in _OTHERS:
-        other = CurateConfig(Fitted(share), config.alpha2, config.min_trusted, config.max_negatives)
-        rules = other.rules(other.thresholds(margins))
-        if kept := _kept(groups, rules):
-            found.append(f"{share:g} ({rules.alpha1:.2f}) keeps {kept:,}")
+    """What other fitted thresholds would keep of the same queries: shares like the recipe's own, and quantiles."""
+    ways = {"quantile": [Fitted(quantile=share) for share in _QUANTILES]}
+    if _calibrated(config) is not None:
+        ways = {"calibrated": [Fitted(calibrated=share) for share in _CALIBRATED], **ways}
+    found = {way: kept for way, others in ways.items() if (kept := _keeping(others, config, groups, margins))}
     if not found:
         return "No quantile keeps one, so that no threshold helps: `hardquery audit judge` looks into the judge. "
-    return f"Of --set 'curate.alpha1={{quantile: Q}}', Q = {', '.join(found)} of the {len(groups):,}. "
+    told = "; of ".join(f"--set 'curate.alpha1={{{way}: Q}}', Q = {', '.join(kept)}" for way, kept in found.items())
+    return f"Of {told} of the {len(groups):,}. "
+
+
+def _keeping(others: Sequence[Fitted], config: CurateConfig, groups: Groups, margins: Margins) -> list[str]:
+    """``0.3 (-3.00) keeps 12`` of each threshold that keeps any."""
+    found = []
+    for other in others:
+        tried = CurateConfig(other, config.alpha2, config.min_trusted, config.max_negatives)
+        rules = tried.rules(tried.thresholds(margins))
+        if kept := _kept(groups, rules):
+            found.append(f"{other.quantile or other.calibrated:g} ({rules.alpha1:.2f}) keeps {kept:,}")
+    return found
 
 
 def _reached(group: Iterable[Judgement], rules: CurateRules) -> bool:

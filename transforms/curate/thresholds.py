@@ -122,8 +122,25 @@ def below_all_but(positives: array[float], share: float) -> float:
     >>> round(below_all_but(array("d", [5.0, -1.0, 3.0, -4.0]), 0.25), 9), below_all_but(array("d", [2.0]), 0.1) < 2.0
     (-1.0, True)
     """
-    place = math.floor(Fraction(str(share)) * len(positives))
+    place = most_below(share, len(positives))
     return float(np.nextafter(np.partition(np.frombuffer(positives), place)[place], -np.inf))
+
+
+def most_below(share: float, positives: int) -> int:
+    """How many of so many known positives may lie at or below a threshold that is calibrated to a share of them."""
+    return math.floor(Fraction(str(share)) * positives)
+
+
+def calibration_text(share: float, positives: int) -> str:
+    """What a threshold that is calibrated to a share of so many known positives is.
+
+    >>> calibration_text(0.02, 330), calibration_text(0.02, 22)
+    ('at or below which at most 6 of 330 known positives lie', \
+'at or below which none of 22 known positives lies, for 0.02 of them is less than one')
+    """
+    if most := most_below(share, positives):
+        return f"at or below which at most {most:,} of {positives:,} known positives lie"
+    return f"at or below which none of {positives:,} known positives lies, for {share:g} of them is less than one"
 
 
 @dataclass

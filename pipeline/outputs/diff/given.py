@@ -82,12 +82,12 @@ class Given:
 
     @property
     def thresholds(self) -> Causes:
-        """Thresholds that are the same quantile of other margins, and so another number."""
+        """Thresholds that are fitted by the same rule to other margins, and so another number."""
+        fitted = ((name, fitted_text(self.a, name), fitted_text(self.b, name)) for name in ALPHAS)
         return frozenset(
-            Cause("recipe", f"curate.{name}: {fitted_text(self.a, name)} -> {fitted_text(self.b, name)}")
-            for name in ALPHAS
-            if not self.recipe(f"curate.{name}")
-            and getattr(self.a.thresholds, name, None) != getattr(self.b.thresholds, name, None)
+            Cause("recipe", f"curate.{name}: {a} -> {b}")
+            for name, a, b in fitted
+            if a and b and not self.recipe(f"curate.{name}") and a != b
         )
 
     def listed(self, section: str, key: str, default: Collection[str]) -> tuple[set[str], set[str]]:

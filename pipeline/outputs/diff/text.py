@@ -17,6 +17,7 @@ from schemas.tables import TABLES
 _PROMPT_LINES = 24
 _CAUSES_A_TABLE = 12
 _VALUE_WIDTH = 64
+_TABLE_WIDTH = max(map(len, TABLES)) + 2
 _BEFORE_DIFFERENCE = 16
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -114,10 +115,10 @@ def _tables(found: Diff) -> list[str]:
 
 
 def _counts(found: Diff) -> Lines:
-    yield f"  {'table':<12}{'same':>10}{'changed':>10}{'only in A':>12}{'only in B':>12}"
+    yield f"  {'table':<{_TABLE_WIDTH}}{'same':>10}{'changed':>10}{'only in A':>12}{'only in B':>12}"
     for table in _tables(found):
         changed, only_a, only_b = (found.count(table, kind) for kind in _KINDS)
-        yield f"  {table:<12}{found.same[table]:>10,}{changed:>10,}{only_a:>12,}{only_b:>12,}"
+        yield f"  {table:<{_TABLE_WIDTH}}{found.same[table]:>10,}{changed:>10,}{only_a:>12,}{only_b:>12,}"
 
 
 def _why(found: Diff) -> Lines:
@@ -125,11 +126,12 @@ def _why(found: Diff) -> Lines:
         groups = [(kind, causes, rows) for (name, kind, causes), rows in found.changed.items() if name == table]
         groups.sort(key=lambda group: (not _unexplained(group[1]), -group[2], group[0], group[1]))
         for kind, causes, rows in groups[:_CAUSES_A_TABLE]:
-            start = f"  {table:<12}{kind:<11}{rows:>8,}  "
+            start = f"  {table:<{_TABLE_WIDTH}}{kind:<11}{rows:>8,}  "
             yield from wrapped(_joined(causes), start, " " * len(start))
         if left := groups[_CAUSES_A_TABLE:]:
             rows = sum(rows for *_, rows in left)
-            yield f"  {table:<12}{'…':<11}{rows:>8,}  by {len(left)} other sets of causes (--json has them all)"
+            others = f"by {len(left)} other sets of causes (--json has them all)"
+            yield f"  {table:<{_TABLE_WIDTH}}{'…':<11}{rows:>8,}  {others}"
 
 
 def _row(row: RowChange) -> Lines:

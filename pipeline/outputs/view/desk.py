@@ -21,7 +21,7 @@ from pipeline.outputs.view.files import Source, source_of
 from pipeline.outputs.view.index import Index, Numbers, scan_shards
 from pipeline.outputs.view.lists import BY_VIDEO, LISTS, SORTS
 from pipeline.outputs.view.lookup import Lookup
-from schemas.example import POSITIVES
+from schemas.example import POSITIVES, NegativeQuery
 from schemas.people.mark import ANSWERS, WRONG, Mark, Verdict
 from transforms.storage.files import join
 
@@ -167,16 +167,20 @@ class Desk:
             "split": self._video(query["video_id"])["split"],
             **self._said(query_id, "", marks),
             "pairs": shown,
-            "look_alikes": [
-                {**other, **self._said(other["query_id"], query["video_id"], marks)}
-                for other in self._look_alikes(query_id)
-            ],
+            "look_alikes": self._look_alikes(query_id, query["video_id"], marks),
         }
 
-    def _look_alikes(self, query_id: str) -> Sequence[Row]:
-        """The negative queries of a query: those that look like it and that its video does not answer."""
+    def _look_alikes(self, query_id: str, video_id: str, marks: Mapping[tuple[str, str], Mark]) -> Sequence[Row]:
+        """The negative queries of a query, which look like it and which its video does not answer, with their marks.
+
+        Then, by their ids alone, those of its video that are marked and therefore stand no longer in this output.
+        """
         group = self.lookup.row(LISTS[BY_VIDEO].table, query_id, ["candidates"])
-        return [candidate for candidate in group["candidates"] if not candidate["label"]] if group else []
+        found = [candidate for candidate in group["candidates"] if not candidate["label"]] if group else []
+        here = {candidate["query_id"] for candidate in found}
+        ids = [one for one, of in marks if of == video_id and one not in here and NegativeQuery.is_id(one)]
+        found += [{"query_id": one} for one in ids if self.lookup.row("queries", one, []) is None]
+        return [{**one, **self._said(one["query_id"], video_id, marks)} for one in found]
 
     def video(self, video_id: str) -> dict[str, Any]:
         """The evidence of a video, when its frames were taken, and whether its file can be played."""

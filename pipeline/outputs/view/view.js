@@ -161,6 +161,7 @@ async function showQuery() {
 }
 
 function showLookAlike(other) {
+  if (!other.query) return el("li", {}, el("p", { class: "small soft" }, `${other.query_id}, marked and left out of this output`), actions(shown.video_id, other, "false negative", other.query_id));
   return el("li", {}, el("b", { dir: "auto" }, other.query), el("p", { class: "small soft" }, [words(other.edit), `judged ${other.teacher_label}`, nats(other.delta), other.query_id].join(" · ")), other.rationale ? el("p", { class: "small", dir: "auto" }, other.rationale) : "", actions(shown.video_id, other, "false negative", other.query_id));
 }
 

@@ -135,7 +135,7 @@ def test_a_change_without_a_cause_is_shown_as_such_and_first(a, b):
     other = b(edited("judgements", reworded, lambda row: row["query_id"] == first["query_id"]), {"curate.alpha1": -7.0})
 
     told = text(a, other)
-    assert "judgements  changed           4  no cause found in the manifests: judging" in told
+    assert "judgements        changed           4  no cause found in the manifests: judging" in told
     assert "rationale: " in told
     assert "recipe curate.alpha1: -6.0 -> -7.0" in told
 

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
@@ -28,6 +29,11 @@ _INSTALL = "apt-get install tesseract-ocr, and tesseract-ocr-ara and the like fo
 _DPI = "150"  # a frame says none, and what Tesseract guesses in its place depends on what it finds
 _WORD = "5"  # the level of a row of the table that is a word
 _NO_TEXT_MODES = (0, 2)  # page modes that read nothing
+# Codes that people bring from elsewhere: ISO 639-1, and those of easyocr.
+_ITS_NAMES = {
+    "ar": "ara", "ch_sim": "chi_sim", "ch_tra": "chi_tra", "de": "deu", "en": "eng", "es": "spa", "fr": "fra",
+    "hi": "hin", "it": "ita", "ja": "jpn", "ko": "kor", "pt": "por", "ru": "rus", "zh": "chi_sim",
+}  # fmt: skip
 # Tesseract takes each ideograph or two for a word; no space parts them.
 _BETWEEN_IDEOGRAPHS = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff]) (?=[\u3040-\u30ff\u3400-\u9fff])")
 
@@ -140,21 +146,44 @@ def trained_data(languages: tuple[str, ...]) -> str:
     """The languages with a hash of what each was trained to, as "eng 1f3a9c27, kor 90be1a2d".
 
     Raises:
-        EngineError: the program is not there, or it has no data of a language.
+        EngineError: the program is not there, has no data of a language, or does not say where they are.
     """
     try:
         first, *listed = _run(["--list-langs"]).splitlines() or [""]
     except RuntimeError as error:
         raise EngineError(f"ocr engine 'tesseract': {error}; {_INSTALL}") from error
-    folder = re.search(r'"(.+)"', first)
-    missing = [name for name in languages if name not in listed]
-    if missing or not folder:
-        has = ", ".join(listed) or "none"
+    if missing := [name for name in languages if name not in listed]:
+        named = ", ".join(f"{name}{_hint(name, listed)}" for name in missing)
         raise EngineError(
-            f"ocr engine 'tesseract': no trained data for {', '.join(missing)} (it has {has}); {_INSTALL}"
+            f"ocr engine 'tesseract': no trained data for {named} (it has {', '.join(listed) or 'none'}); {_INSTALL}"
         )
-    files = [Path(folder[1], f"{name}.traineddata") for name in languages]
+    folder = _folder(first, languages[0])
+    files = [folder / f"{name}.traineddata" for name in languages]
     return ", ".join(f"{name} {sha256_file(file)[:8]}" for name, file in zip(languages, files, strict=True))
+
+
+def _hint(name: str, listed: Sequence[str]) -> str:
+    """`` (did you mean eng?)`` of a code that is none of Tesseract's."""
+    meant = _ITS_NAMES.get(name) or next(iter(get_close_matches(name, listed, n=1)), "")
+    return f" (did you mean {meant}?)" if meant else ""
+
+
+def _folder(first: str, language: str) -> Path:
+    """Where its trained data lie: the first line of the list says it from Tesseract 5 on, TESSDATA_PREFIX before.
+
+    Raises:
+        EngineError: neither does.
+    """
+    if said := re.search(r'"(.+)"', first):
+        return Path(said[1])
+    prefix = os.environ.get("TESSDATA_PREFIX", "")
+    for folder in (Path(prefix), Path(prefix, "tessdata")):
+        if prefix and (folder / f"{language}.traineddata").is_file():
+            return folder
+    raise EngineError(
+        f"ocr engine 'tesseract': this is Tesseract {program_version()}, which does not say where its trained data "
+        "are: Tesseract 5 is needed, or the variable TESSDATA_PREFIX with their folder"
+    )
 
 
 def _run(arguments: Sequence[str]) -> str:
