@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
 from pipeline.config import EngineOptions, Recipe, RecipeError
-from pipeline.recipes.sections import modality_of
+from pipeline.recipes.sections import key_of, modality_of
 from prompts.template import Template
 from schemas.capabilities import Capabilities
 from schemas.configuration.section import converted
@@ -31,21 +31,6 @@ _OF_ONE_FORM = ("rules", "transformers")  # teachers that write what this projec
 T = TypeVar("T")
 
 FIRST_STAGES, PANEL, FILTERS, RESOURCES = "first_stages", "panel", "filters", "resources"
-_KEYS = {  # of a role, or of its kind where there are several by name
-    "decode": "extract.decode",
-    "asr": "extract.asr",
-    "ocr": "extract.ocr",
-    "caption": "extract.caption",
-    "writer": "synthesize.teacher",
-    "judge": "judge.teacher",
-    PANEL: "judge.panel",
-    "negatives": "synthesize.negative_queries.teacher",
-    "verifier": "synthesize.negative_queries.verifier",
-    "writer_parser": "synthesize.parser",
-    "judge_parser": "judge.parser",
-    FILTERS: "synthesize.own_filters",
-    FIRST_STAGES: "mine.first_stages",
-}
 _TASKS: dict[str, Task] = {
     "writer": "write_queries",
     "judge": "judge",
@@ -103,7 +88,7 @@ class Engines:
             try:
                 stamps[role] = engine.stamp()
             except EngineError as error:
-                raise RecipeError(f"recipe key {_key_of(role)}: {error}") from error
+                raise RecipeError(f"recipe key {key_of(role)}: {error}") from error
         return stamps
 
     @property
@@ -156,11 +141,6 @@ class Engines:
                 yield f.name, value
 
 
-def _key_of(role: str) -> str:
-    kind, dot, name = role.partition(".")
-    return f"{_KEYS[kind]}{dot}{name}"
-
-
 def _roles(recipe: Recipe) -> tuple[dict[str, EngineOptions | None], dict[str, str]]:
     """The engines' options by role, and roles that the engine of another plays; first stages are apart."""
     extract, synthesize, judge = recipe.extract, recipe.synthesize, recipe.judge
@@ -200,7 +180,7 @@ def find_engines(recipe: Recipe) -> Engines:
         if options is None:
             found[role] = None
             continue
-        key = _key_of(role)
+        key = key_of(role)
         try:
             found[role] = find_engine(modality_of(key), _without_resources(options))
         except MissingPackage as error:
@@ -401,6 +381,6 @@ def check_engines(engines: Engines, in_batch: bool = False) -> tuple[Engines, di
             elif hasattr(engine, "check"):
                 engine.check()
         except EngineError as error:
-            raise RecipeError(f"recipe key {_key_of(role)}: {error}") from error
+            raise RecipeError(f"recipe key {key_of(role)}: {error}") from error
     panel = {name: as_served.pop(f"{PANEL}.{name}", engine) for name, engine in engines.panel.items()}
     return replace(engines, **as_served, panel=panel), found

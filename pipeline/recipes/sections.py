@@ -1,4 +1,6 @@
-"""Which places of a recipe hold an engine or a fitted threshold, and what to write where a bare word stands in one."""
+"""Which places of a recipe hold an engine, in which role, or a fitted threshold; and what to write where a bare word
+stands in one.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,35 @@ _SEVERAL = {
     "mine.first_stages": "first_stage",
     "judge.panel": "teacher",
 }  # the sections that hold engines under names of their own
+_ROLES = {
+    "decode": "extract.decode",
+    "asr": "extract.asr",
+    "ocr": "extract.ocr",
+    "caption": "extract.caption",
+    "writer": "synthesize.teacher",
+    "writer_parser": "synthesize.parser",
+    "filters": "synthesize.own_filters",
+    "first_stages": "mine.first_stages",
+    "judge": "judge.teacher",
+    "judge_parser": "judge.parser",
+    "panel": "judge.panel",
+    "negatives": "synthesize.negative_queries.teacher",
+    "verifier": "synthesize.negative_queries.verifier",
+}  # the section of a role, or of its kind where there are several by name
 _THRESHOLDS = {
     "curate.alpha1": "a number of nats, {quantile: 0.3} or {calibrated: 0.02}",
     "curate.alpha2": "a number of nats or {quantile: 0.3}",
 }
+
+
+def key_of(role: str) -> str:
+    """The section that holds the engine of a role.
+
+    >>> key_of("writer"), key_of("panel.second")
+    ('synthesize.teacher', 'judge.panel.second')
+    """
+    kind, dot, name = role.partition(".")
+    return f"{_ROLES[kind]}{dot}{name}"
 
 
 def modality_of(key: str) -> str:

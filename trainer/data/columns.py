@@ -76,7 +76,7 @@ class Examples(Sequence[Example]):
         return bounds, pa.chunked_array([chunk.flatten().field(name) for chunk in lists.chunks], kind).combine_chunks()
 
     def place(self, key: str) -> int | None:
-        """Where the example of a key is, the last of several; None where there is none."""
+        """Where the example of a key is; None where there is none."""
         keys, order = self.keys, self.by_key
         found = bisect_left(order, True, key=lambda row: keys[int(row)].as_py() > key) - 1
         return int(order[found]) if found >= 0 and keys[int(order[found])].as_py() == key else None

@@ -12,23 +12,11 @@ from typing import Any, Literal
 from pipeline.outputs.manifest import Manifest, by_role
 from pipeline.outputs.tables import Row
 from pipeline.outputs.thresholds import ALPHAS, fitted_text
+from pipeline.recipes.sections import key_of
 from schemas.tables import row_of
 
 CauseKind = Literal["unknown", "input", "recipe", "engine", "prompt", "deferred", "people", "version"]
 
-SECTIONS: Mapping[str, str] = {
-    "decode": "extract.decode",
-    "asr": "extract.asr",
-    "ocr": "extract.ocr",
-    "caption": "extract.caption",
-    "writer": "synthesize.teacher",
-    "judge": "judge.teacher",
-    "writer_parser": "synthesize.parser",
-    "judge_parser": "judge.parser",
-    "negatives": "synthesize.negative_queries.teacher",
-    "verifier": "synthesize.negative_queries.verifier",
-}
-_ABOVE = {"first_stages": "mine.first_stages", "panel": "judge.panel", "filters": "synthesize.own_filters"}
 _NAMES = ("name", "description")  # of a recipe: they decide nothing
 _NOT_SET = object()
 
@@ -123,14 +111,12 @@ class Given:
             return NOTHING
         if a is None or b is None or a["name"] != b["name"]:
             return frozenset({Cause("engine", f"{role} engine: {change(_engine(a), _engine(b))}")})
-        kind, _, name = role.partition(".")
         found = {
             Cause("engine", f"{role} {part}: {change(a[part], b[part])}")
             for part in ("version", "model")
             if a[part] != b[part]
         }
-        section = SECTIONS.get(role) or f"{_ABOVE[kind]}.{name}"
-        options = self.recipe(section) if a["fingerprint"] != b["fingerprint"] else NOTHING
+        options = self.recipe(key_of(role)) if a["fingerprint"] != b["fingerprint"] else NOTHING
         found |= {Cause("engine", cause.text.replace("recipe", f"{role} options:", 1)) for cause in options}
         if role == "caption" and not options and a["name"] == "openai":
             found |= self.prompt("caption")  # which is part of this engine's stamp
