@@ -27,6 +27,8 @@ from transforms.storage.local_file import own_folder
 
 # Beam gives up on a job after this time, whatever it does, where its runner knows the job before it runs.
 _NEVER_S = 1_000_000
+# It gives a worker's process one minute to start, which no option changes; Python may take longer on a busy machine.
+_TOO_LATE = "didn't get control connection"
 # Prism puts quotes around the id of a worker, which boot does not find then; and boot's files would be in the same
 # place for all workers of a machine, but for one that it leaves in the current folder.
 _WORKER = """\
@@ -83,6 +85,9 @@ Any other option of Beam may follow. A run ends with this process: the same comm
         if not (request.environment == PROCESS and not endpoint):  # which is a process of this machine
             require_places(request, self)
         require_environment(request, self)
+
+    def is_worth_another_try(self, error: Exception) -> bool:
+        return _TOO_LATE in str(error)
 
 
 def _worker_script(boot: str) -> str:

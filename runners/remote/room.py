@@ -74,6 +74,10 @@ class Room:
         """Whether a job goes on when this process ends."""
         return False
 
+    def is_worth_another_try(self, error: Exception) -> bool:
+        """Whether it gave up on a job by a limit of its own before anything of it had begun."""
+        return False
+
     def page(self, submitted: Submitted, options: PipelineOptions) -> str:
         """Where a job can be watched, "" where it cannot."""
         return ""

@@ -29,12 +29,14 @@ from pipeline.outputs.publish import settle
 from pipeline.outputs.staging import clear_staging
 from pipeline.run import Job, check_output, put_graph
 from runners import local
+from runners.cause import cause
 from runners.remote.progress import follow
 from runners.remote.room import AtWork, Request, is_at_work
 from runners.remote.rooms import Chosen, room_of
 from transforms.ledger import Line
 from transforms.workers import sandbox, window
 
+_TRIES = 3  # to have workers start at all
 _JOB_SERVERS = ("PrismJobServer", "FlinkJarJobServer", "SparkJarJobServer")  # loggers of what they print
 
 Say = Callable[[str], None]
@@ -78,7 +80,7 @@ def run_remote(
         if submitted is None:
             clear_staging(job.output)
             with closing(job.journal):
-                submitted = _submit(job, chosen, request, say, watch)
+                submitted = _begun(job, chosen, request, say, watch)
                 damage = job.journal.damage()
         manifest, lines = publish_finished(job.output, submitted, confirm)
     return manifest, lines, damage
@@ -139,6 +141,19 @@ def _found(job: Job, say: Say, watch: Watch) -> Submitted | None:
 def _find(submitted: Submitted) -> AtWork | None:
     room = room_of(submitted.info.runner)
     return room.find(submitted, PipelineOptions(list(submitted.flags))) if room else None
+
+
+def _begun(job: Job, chosen: Chosen, request: Request, say: Say, watch: Watch) -> Submitted:
+    """Submit a job, and again where its runner did not wait for its workers to start."""
+    left = _TRIES
+    while True:
+        try:
+            return _submit(job, chosen, request, say, watch)
+        except Exception as error:  # of whatever kind Beam makes of what a job service says
+            left -= 1
+            if not left or not chosen.room.is_worth_another_try(error):
+                raise
+            say(f"{chosen.room.name} did not wait for a worker to start ({cause(error)}): submitted again")
 
 
 def _submit(job: Job, chosen: Chosen, request: Request, say: Say, watch: Watch) -> Submitted:

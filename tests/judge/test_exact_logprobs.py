@@ -5,7 +5,9 @@ SGLang's replies are as its source has them: serving_chat.py (``prompt_token_ids
 """
 
 import math
+from collections import Counter
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -112,6 +114,28 @@ def test_a_server_without_it_is_told_and_falls_back_to_what_it_has(how, tmp_path
     assert judgement.confidence_source == "logprobs"
     assert judgement.margin.censored == "no"
     assert judgement.margin.hi - judgement.margin.lo > 5.0
+
+
+def test_a_tokenizer_that_is_busy_for_a_moment_is_asked_again_and_for_long_leaves_it_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr("transforms.engines.openai.probing.probed_server.pause_s", lambda *_: 0.0)
+    double, told = Vllm(), Counter()
+
+    def busy(asked: Asked, times: float) -> Reply:
+        if asked.path == "/tokenize":
+            told[asked.body["prompt"]] += 1
+            if told[asked.body["prompt"]] <= times:
+                return BUSY
+        return double(asked)
+
+    with ScriptedServer(partial(busy, times=2)) as server:
+        _, found = OpenAiTeacher(model="m", base_url=server.base_url, confidence=("logprobs_exact",)).fitted("judge")
+    told.clear()
+    with ScriptedServer(partial(busy, times=math.inf)) as server:
+        _, never = OpenAiTeacher(model="m", base_url=server.base_url, confidence=("logprobs_exact",)).fitted("judge")
+
+    assert (found.logprobs_exact, never.logprobs_exact) == ("yes", "unknown")
+    assert "does not tell the log-probabilities of chosen tokens (unknown)" in never.lacks
+    assert told.total() == 3  # nothing more is asked of a tokenizer that says nothing
 
 
 def test_replies_that_were_asked_for_otherwise_are_not_taken_for_exact_ones(tmp_path):

@@ -42,6 +42,14 @@ class Job:
         self.state = "CANCELLED"
 
 
+class NotStarted(Job):
+    """A job that the cluster gives up on before any worker has started."""
+
+    def wait_until_finish(self, duration=None):
+        self.state = "FAILED"
+        raise RuntimeError("Pipeline job-0 failed in state FAILED: no worker came")
+
+
 class Cluster(Room):
     """Beam's local runner behind a job that is under way for as long as nobody waits for it."""
 
@@ -53,6 +61,7 @@ class Cluster(Room):
         self.jobs: list[Job] = []
         self.submissions = 0
         self.interrupts = False
+        self.lazy_starts = 0
 
     def require(self, request):
         pass
@@ -62,10 +71,15 @@ class Cluster(Room):
 
     def submitted(self, pipeline):
         self.submissions += 1
+        if self.submissions <= self.lazy_starts:
+            return NotStarted(self)
         run(pipeline)
         shutil.move(staging_of(str(self.output)), self.aside)
         self.jobs.append(Job(self))
         return self.jobs[-1]
+
+    def is_worth_another_try(self, error):
+        return "no worker came" in str(error)
 
     def find(self, submitted, options):
         return next((job for job in self.jobs if job.job_id() == submitted.job), None)
@@ -172,6 +186,28 @@ def test_a_job_that_ended_without_a_result_is_forgotten_and_run_again(cluster, c
     assert main(command) == 0
     assert cluster.submissions == 2
     assert published(cluster)
+
+
+def test_a_job_whose_workers_did_not_start_in_time_is_submitted_again(cluster, command, capsys):
+    cluster.lazy_starts = 2
+
+    assert main(command) == 0
+
+    assert cluster.submissions == 3
+    assert published(cluster)
+    said = "".join(capsys.readouterr())
+    assert said.count("cluster did not wait for a worker to start") == 2
+    assert "no worker came" in said
+
+
+def test_after_three_tries_it_ends_as_the_runner_says(cluster, command, capsys):
+    cluster.lazy_starts = 3
+
+    assert main(command) == 1
+
+    assert cluster.submissions == 3
+    assert read_submitted(str(cluster.output)) is None
+    assert "no worker came" in capsys.readouterr().err
 
 
 def test_a_job_can_be_cancelled_from_the_terminal(cluster, command, monkeypatch, capsys):

@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-from tests.support.scripted_server import Asked, Reply
+from tests.support.scripted_server import Asked, Listening, Reply
 
 Answer = Callable[[Asked], Reply]
 
@@ -51,8 +51,7 @@ class BatchServerDouble:
         self.faults: dict[str, str | int] = {}
         self.errors: list[dict[str, Any]] = []
         self._lock = Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
+        self._server = Listening(("127.0.0.1", 0), _handler_of(self))
 
     @property
     def base_url(self) -> str:

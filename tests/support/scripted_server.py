@@ -51,6 +51,13 @@ def token(text: str, logprob: float, **top: float) -> dict[str, Any]:
     return {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": named}
 
 
+class Listening(ThreadingHTTPServer):
+    """Has as many connections wait to be accepted as servers do: beyond five, clients would try again after seconds."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+
 class ScriptedServer:
     """Plays ``script`` in order, then its last reply again; or calls it with each request. Use as a context manager."""
 
@@ -59,8 +66,7 @@ class ScriptedServer:
         self.asked: list[Asked] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
+        self._server = Listening(("127.0.0.1", 0), _handler_of(self))
 
     @property
     def base_url(self) -> str:

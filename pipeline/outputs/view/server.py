@@ -45,6 +45,7 @@ class ViewServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # a page asks for many frames at once
 
     def __init__(self, desk: Desk, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)

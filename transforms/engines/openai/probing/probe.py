@@ -118,6 +118,8 @@ def _exact(server: ProbedServer, options: ChatOptions) -> tuple[Support, tuple[i
     it is asked for them.
     """
     found = server.token_ids(SPELLINGS)
+    if found is None:
+        return "unknown", (), ""
     if {spelling_of(text.encode()) for text in found} != {"yes", "no"}:
         return "refused", (), ""
     ids = tuple(sorted(set(found.values())))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
 from schemas.check import read_json
-from transforms.engines.openai.chat import BAD_GATEWAY, CHECK_TIMEOUT_S, ChatClient
+from transforms.engines.openai.chat import BAD_GATEWAY, ChatClient
 from transforms.engines.openai.completion import NoAnswer, count_choices, read_completion
 from transforms.engines.openai.options import ChatOptions
 from transforms.engines.server.api_key import KeyKeeper
@@ -24,6 +25,10 @@ from transforms.workers.event_loop import event_loop
 _PASSING = (401, 402, 403, 404, 408, 409, 429)  # of 400 to 499: they say nothing of what was asked for
 _BUSY = (408, 409, 429, 502, 503, 504)
 _RETRIES = 2
+_TIMEOUT_S = 60.0  # for a question: a server that is busy with other runs answers late, and what it can do is the same
+_TOKENIZED_AT_ONCE = 4  # some servers let no more than five connections wait to be accepted
+
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class ProbedServer:
     def __init__(self, options: ChatOptions) -> None:
         self.options = options
         self.url = ChatClient(options).check()[0]
-        self._limit_s = min(CHECK_TIMEOUT_S, options.timeout_s)
+        self._limit_s = min(_TIMEOUT_S, options.timeout_s)
         key_option = options.api_key_file or options.api_key_env
         self._key = options.key()
         self._faults = FaultReader(KeyKeeper(self._key), self.url, key_option, options.model)
@@ -65,52 +70,59 @@ class ProbedServer:
         return outcomes
 
     def post(self, path: str, body: Mapping[str, Any], at_root: bool = False) -> bytes | Fault:
-        """The reply to one body, as it came."""
+        """The reply to one body, as it came; asked for again as in ``ask``."""
         return event_loop().run(self._post(path, body, at_root))
 
     async def _post(self, path: str, body: Mapping[str, Any], at_root: bool) -> bytes | Fault:
         connection = Connection(self.url, 1, self._key, self._faults)
         try:
-            return await connection.post(path, body, self._limit_s, at_root)
+            return await _insisting(lambda: connection.post(path, body, self._limit_s, at_root))
         finally:
             await connection.close()
 
-    def token_ids(self, texts: Sequence[str]) -> dict[str, int]:
-        """The token that each text is, where it is one, by the server's own tokenizer; none where it shows none."""
+    def token_ids(self, texts: Sequence[str]) -> dict[str, int] | None:
+        """The token that each text is, where it is one, by the server's own tokenizer; none where it shows none.
+
+        None where the server was too busy to say.
+        """
         return event_loop().run(self._token_ids(texts))
 
-    async def _token_ids(self, texts: Sequence[str]) -> dict[str, int]:
-        connection = Connection(self.url, len(texts), self._key, self._faults)
+    async def _token_ids(self, texts: Sequence[str]) -> dict[str, int] | None:
+        connection = Connection(self.url, _TOKENIZED_AT_ONCE, self._key, self._faults)
 
-        async def tokens(text: str) -> list[int]:
+        async def tokens(text: str) -> list[int] | None:
             body = {"model": self.options.model, "prompt": text, "add_special_tokens": False}
-            content = await connection.post("/tokenize", body, self._limit_s, at_root=True)
+            content = await _insisting(lambda: connection.post("/tokenize", body, self._limit_s, at_root=True))
+            if isinstance(content, Fault):
+                return None if _is_busy(content) else []
             try:
-                return read_json(content, _Tokens).tokens if isinstance(content, bytes) else []
+                return read_json(content, _Tokens).tokens
             except (msgspec.DecodeError, UnicodeDecodeError):
                 return []
 
         try:
-            if not await tokens(texts[0]):
-                return {}
+            first = await tokens(texts[0])
+            if not first:
+                return None if first is None else {}
             found = await asyncio.gather(*map(tokens, texts))
         finally:
             await connection.close()
-        return {text: ids[0] for text, ids in zip(texts, found, strict=True) if len(ids) == 1}
+        known = [ids for ids in found if ids is not None]
+        if len(known) < len(texts):
+            return None
+        return {text: ids[0] for text, ids in zip(texts, known, strict=True) if len(ids) == 1}
 
     async def _ask(self, bodies: Bodies) -> Outcomes:
         connection = Connection(self.url, len(bodies), self._key, self._faults)
-        outcomes: dict[str, Shown | Fault] = {}
+
+        async def shown(body: Mapping[str, Any]) -> Shown | Fault:
+            return self._read(await connection.post("/chat/completions", body, self._limit_s))
+
         try:
-            for attempt in range(1 + _RETRIES):
-                due = [name for name in bodies if name not in outcomes or _is_busy(outcomes[name])]
-                if due and attempt:
-                    await asyncio.sleep(pause_s(attempt - 1, 0.0))
-                asked = (connection.post("/chat/completions", bodies[name], self._limit_s) for name in due)
-                outcomes.update(zip(due, map(self._read, await asyncio.gather(*asked)), strict=True))
+            shows = await asyncio.gather(*(_insisting(partial(shown, body)) for body in bodies.values()))
         finally:
             await connection.close()
-        return outcomes
+        return dict(zip(bodies, shows, strict=True))
 
     async def _models(self) -> bytes | Fault:
         connection = Connection(self.url, 1, self._key, self._faults)
@@ -160,7 +172,18 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
-def _is_busy(outcome: Shown | Fault) -> bool:
+async def _insisting(ask: Callable[[], Awaitable[A | Fault]]) -> A | Fault:
+    """What comes of asking; again, a little later, where the server was busy."""
+    outcome = await ask()
+    for retry in range(_RETRIES):
+        if not _is_busy(outcome):
+            break
+        await asyncio.sleep(pause_s(retry, 0.0))
+        outcome = await ask()
+    return outcome
+
+
+def _is_busy(outcome: object) -> bool:
     return isinstance(outcome, Fault) and (outcome.status in _BUSY or not outcome.reached)
 
 
