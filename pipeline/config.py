@@ -57,7 +57,8 @@ _RENAMED = {
 }
 PROMPTS = ("caption", "write_queries", "write_requests", "write_events", "judge")
 WITHOUT_EXAMPLE = "without_example"
-"""In the place of a file: the judge's prompt that shows no worked example."""
+"""In the place of a file: the judge's prompts that show no worked example."""
+_OF_JUDGES = ("judge", "judge_reworded")
 _OF_NEGATIVES = ("negative_queries", "judge_reworded")  # prompts of negative queries alone
 
 
@@ -155,7 +156,8 @@ class JudgeConfig(Section, frozen=True):
     """From pairs to judgements: who judges, and which evidence the judge sees.
 
     ``prompt`` is a file that takes the place of the prompt that comes with the project; "without_example" is one that
-    comes with it too, and shows no example, for a teacher that repeats it. ``evidence`` is the most
+    comes with it too, and shows no example, for a teacher that repeats it; nor does the other wording then, in which
+    negative queries are verified. ``evidence`` is the most
     characters of each modality that a prompt shows.
 
     ``no_rationale_below`` saves calls: a pair whose prior (see the option ``prior`` of the teacher) is certainly at
@@ -276,6 +278,7 @@ class Recipe(Section, frozen=True):
             "write_requests": ("synthesize.request_prompt", writing.request_prompt),
             "write_events": ("synthesize.event_prompt", writing.event_prompt),
             "judge": ("judge.prompt", self.judge.prompt),
+            "judge_reworded": ("judge.prompt", WITHOUT_EXAMPLE if self.judge.prompt == WITHOUT_EXAMPLE else None),
             "negative_queries": ("synthesize.negative_queries.prompt", negatives.prompt if negatives else None),
         }
         unasked = {task_of(variant) for variant in WITH_PARTS if variant not in writing.variants}
@@ -311,7 +314,7 @@ def _template(name: str, key: str, path: str | None) -> Template:
     given = load_template(name)
     if path is None:
         return given
-    if (name, path) == ("judge", WITHOUT_EXAMPLE):
+    if name in _OF_JUDGES and path == WITHOUT_EXAMPLE:
         return Template(name, load_template(f"{name}_{path}").source)
     try:
         template = Template(name, Path(path).read_text("utf-8-sig"))

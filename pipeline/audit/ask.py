@@ -61,7 +61,7 @@ def bias_questions(judge: Judge, sample: Sequence[Judged]) -> list[Question]:
     """Each judged pair with the answers named in the other order, in other words, and with another seed."""
     ways = {
         "no before yes": (no_first(judge.template), judge.seed),
-        "other words": (load_template("judge_reworded"), judge.seed),
+        "other words": (in_other_words(judge.template), judge.seed),
         "another seed": (judge.template, judge.seed + 1),
     }
     return [
@@ -70,6 +70,12 @@ def bias_questions(judge: Judge, sample: Sequence[Judged]) -> list[Question]:
         for way, (template, seed) in ways.items()
         if template is not None
     ]
+
+
+def in_other_words(template: Template) -> Template:
+    """The prompt that asks the same in other words; it shows examples where a prompt of ours does, or is another's."""
+    bare = template.source == load_template("judge_without_example").source
+    return load_template("judge_reworded_without_example" if bare else "judge_reworded")
 
 
 def no_first(template: Template) -> Template | None:

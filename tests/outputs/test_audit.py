@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipeline.audit.ask import Judge, no_first
+from pipeline.audit.ask import Judge, in_other_words, no_first
 from pipeline.audit.audit import Audit, audit, questions_of
 from pipeline.audit.coverage import coverage
 from pipeline.audit.figures import area_under_curve, best_temperature, calibration, shift
@@ -159,6 +159,14 @@ def test_the_reworded_prompt_has_the_slots_and_the_form_of_the_prompt_itself() -
     assert reworded.slots == template.slots
     assert no_first(reworded) is not None
     assert not set(reworded.source.split(". ")) & set(template.source.split(". "))
+
+
+def test_a_prompt_without_an_example_is_reworded_without_one_and_any_other_with_one() -> None:
+    bare = load_recipe("demo", ["judge.prompt=without_example"]).templates()["judge"]
+    assert in_other_words(bare) == load_template("judge_reworded_without_example")
+    assert {in_other_words(one) for one in (load_template("judge"), Template("judge", "{{query}}"))} == {
+        load_template("judge_reworded")
+    }
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

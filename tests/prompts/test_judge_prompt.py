@@ -155,15 +155,18 @@ def test_a_prompt_of_one_s_own_is_echoed_in_its_own_words():
     assert parse_verdict(EXAMPLES[0], template).label == "yes"
 
 
-def test_the_prompt_without_an_example_asks_the_same_of_the_same_and_shows_no_reply_to_repeat():
-    shown, bare = load_template("judge"), load_recipe("demo", ["judge.prompt=without_example"]).templates()["judge"]
+@pytest.mark.parametrize(("name", "lines"), [("judge", 2), ("judge_reworded", 1)])
+def test_the_prompts_without_an_example_ask_the_same_of_the_same_and_show_no_reply_to_repeat(name: str, lines: int):
+    settings = ["judge.prompt=without_example", "synthesize.negative_queries={}"]
+    shown, bare = load_template(name), load_recipe("demo", settings).templates()[name]
 
     assert bare.slots == shown.slots
     assert bare.source.count("<think>") == 1 < shown.source.count("<think>")
+    assert "shown" not in bare.source.partition("\n---\n")[2]
     assert "example" not in bare.source
     assert bare.version != shown.version
     of_its_own = [line for line in bare.source.splitlines() if line not in shown.source]
-    assert len(of_its_own) == 2  # how the form is told, and that it is to be kept
+    assert len(of_its_own) == lines  # how the form is told, and that it is to be kept
     assert parse_verdict("<think>The boat was late.</think><answer>no</answer>", bare).label == "no"
     said = of_its_own[0].partition("<think>")[2].partition("</think>")[0].strip(" ,")
     with pytest.raises(UnparsableReply, match="echoes the prompt"):

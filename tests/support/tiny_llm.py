@@ -148,6 +148,7 @@ def _teach(model: Any, tokenizer: Any, lessons: Sequence[Lesson]) -> None:
 
 
 _NOT_LEARNED = (
+    "judge_reworded_without_example.txt",
     "judge_without_example.txt",
     "write_events.txt",
 )  # came later: with it, the tokens of all tiny models would be others
