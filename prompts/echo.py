@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from difflib import SequenceMatcher
 from functools import cache
 
@@ -37,10 +36,10 @@ def echoes(text: str, template: Template) -> bool:
     the prompt's, for an honest rationale goes by what it was told.
     """
     words = _words(text)
-    sentences, examples, runs = _own(template)
+    sentences, _, runs = _own(template)
     if (
         words in sentences
-        or _resembles_any(words, examples)
+        or _resembles_any(words, template)
         or _covered(words, runs, _LONG) >= _MOSTLY * len(words) > 0
     ):
         return True
@@ -48,17 +47,26 @@ def echoes(text: str, template: Template) -> bool:
     return patched >= max(_PATCHED, 2 * len(words) / 3)
 
 
-def _resembles_any(words: Words, examples: Mapping[Words, Counter[str]]) -> bool:
-    """See ``echoes``. What the lengths rule out, or the words that both have, is not aligned."""
+def _resembles_any(words: Words, template: Template) -> bool:
+    """See ``echoes``. What the words that both have rule out is not aligned."""
     vocabulary = set(words)
-    for example, counts in examples.items():
-        shared = min(len(words), len(example))
+    for example, counts in _as_long(template, len(words)):
         enough = _ALIKE * (len(words) + len(example)) / 2.0
-        if shared < max(_TELLING, enough) or sum(counts[word] for word in counts.keys() & vocabulary) < enough:
+        if sum(counts[word] for word in counts.keys() & vocabulary) < enough:
             continue
         if SequenceMatcher(None, example, words, autojunk=False).ratio() >= _ALIKE:
             return True
     return False
+
+
+@cache
+def _as_long(template: Template, length: int) -> list[tuple[Words, Counter[str]]]:
+    """The examples that a text of so many words may resemble, by its length, and how often each holds a word."""
+    return [
+        (example, Counter(example))
+        for example in _own(template)[1]
+        if min(length, len(example)) >= max(_TELLING, _ALIKE * (length + len(example)) / 2.0)
+    ]
 
 
 def _covered(words: Words, runs: frozenset[Words], length: int) -> int:
@@ -78,16 +86,14 @@ def _patches(template: Template) -> frozenset[Words]:
 
 
 @cache
-def _own(template: Template) -> tuple[frozenset[Words], Mapping[Words, Counter[str]], frozenset[Words]]:
-    """The prompt's sentences, clauses and quotations, but for the answers; its examples, with how often each holds a
-    word; and its runs of words.
-    """
+def _own(template: Template) -> tuple[frozenset[Words], frozenset[Words], frozenset[Words]]:
+    """The prompt's sentences, clauses and quotations, but for the answers; its examples; and its runs of words."""
     source = _SLOT.sub("\n", template.source)
     sentences = frozenset(_words(part) for breaks in (_SENTENCE, _CLAUSE) for part in breaks.split(source))
     examples = frozenset(_words(example) for line in source.splitlines() for example in _examples(line))
     words = _words(source)
     runs = _runs(words, _LONG)
-    return sentences - {(), ("yes",), ("no",)}, {example: Counter(example) for example in examples}, runs
+    return sentences - {(), ("yes",), ("no",)}, examples, runs
 
 
 def _examples(line: str) -> list[str]:

@@ -9,14 +9,17 @@ import sys
 import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from functools import lru_cache
 from itertools import count
+from typing import TypeVar
 
+from prompts.remembered import remembered
 from schemas.check import require
 from schemas.configuration.section import Section
 from schemas.query import EvidenceCut
-from schemas.video import MODALITIES, Evidence, Metadata, Modality
+from schemas.video import MODALITIES, AsrSegment, Evidence, Metadata, Modality, OcrLine
 from schemas.visible import is_invisible
+
+Part = TypeVar("Part", AsrSegment, OcrLine)
 
 CUT = "[cut]"
 _LAID_OUT = 256  # videos whose evidence is laid out once for all queries that it is judged against
@@ -99,18 +102,22 @@ def only(evidence: Evidence, modalities: Collection[Modality]) -> Evidence:
     return _only(evidence, frozenset(modalities))
 
 
-@lru_cache(_LAID_OUT)
+@remembered(_LAID_OUT)
 def _only(evidence: Evidence, modalities: frozenset[Modality]) -> Evidence:
     shown = evidence.metadata
     title, description = (_neutral_lines(text) for text in (shown.title, shown.description))
-    asr = (replace(segment, text=text) for segment in evidence.asr if (text := neutralise(segment.text)))
-    ocr = (replace(line, text=text) for line in evidence.ocr if (text := neutralise(line.text)))
+    asr = (_saying(segment, text) for segment in evidence.asr if (text := neutralise(segment.text)))
+    ocr = (_saying(line, text) for line in evidence.ocr if (text := neutralise(line.text)))
     return Evidence(
         caption=_neutral_lines(evidence.caption) if "caption" in modalities else "",
         asr=tuple(asr) if "asr" in modalities else (),
         ocr=tuple(ocr) if "ocr" in modalities else (),
         metadata=Metadata(title, description) if "metadata" in modalities else Metadata(),
     )
+
+
+def _saying(part: Part, text: str) -> Part:
+    return part if part.text == text else replace(part, text=text)  # as nearly always
 
 
 def _neutral_lines(text: str) -> str:
@@ -132,24 +139,30 @@ def render_evidence(
     order. What exceeds its budget is cut at the end of a segment, else of a sentence, else of a word, and marked
     ``[cut]``.
     """
-    lines = _lines(evidence, frozenset(modalities), budgets)
-    code = _code(f"evidence of {video_id}", "\n".join(lines), beside)
-    return "\n".join([f"BEGIN EVIDENCE {code}", *lines, f"END EVIDENCE {code}"])
+    shown, code = _laid_out(evidence, frozenset(modalities), video_id, budgets)
+    if code in beside.casefold():
+        code = _code(video_id, shown, beside)
+    return "\n".join(filter(None, (f"BEGIN EVIDENCE {code}", shown, f"END EVIDENCE {code}")))
 
 
-@lru_cache(_LAID_OUT)
-def _lines(evidence: Evidence, modalities: frozenset[Modality], budgets: EvidenceBudgets) -> tuple[str, ...]:
+@remembered(_LAID_OUT)
+def _laid_out(
+    evidence: Evidence, modalities: frozenset[Modality], video_id: str, budgets: EvidenceBudgets
+) -> tuple[str, str]:
+    """The lines of the block, and the code that delimits them unless it occurs beside them."""
     lines = []
     for modality in MODALITIES:
         shown = cut_to_budget(_parts(evidence, modality), budgets.of(modality)) if modality in modalities else []
         if shown:
             lines.append(f"{modality}: {json.dumps(shown, ensure_ascii=False)}")
-    return tuple(lines)
+    text = "\n".join(lines)
+    return text, _code(video_id, text)
 
 
-def _code(subject: str, shown: str, beside: str) -> str:
-    """Twelve hex digits from ``subject`` and ``shown`` that occur in neither ``shown`` nor ``beside``."""
+def _code(video_id: str, shown: str, beside: str = "") -> str:
+    """Twelve hex digits from ``video_id`` and ``shown`` that occur in neither ``shown`` nor ``beside``."""
     data = f"{shown}\n{beside}".casefold()
+    subject = f"evidence of {video_id}"
     codes = (hashlib.sha256(f"{subject}\n{attempt}\n{shown}".encode()).hexdigest()[:12] for attempt in count())
     return next(code for code in codes if code not in data)
 
@@ -164,6 +177,11 @@ def evidence_cut(
     evidence: Evidence, modalities: Collection[Modality], budgets: EvidenceBudgets = DEFAULT_BUDGETS
 ) -> tuple[EvidenceCut, ...]:
     """What ``render_evidence`` leaves out of these modalities under these budgets, in neutralised characters."""
+    return _cut_from(evidence, frozenset(modalities), budgets)
+
+
+@remembered(_LAID_OUT)
+def _cut_from(evidence: Evidence, modalities: frozenset[Modality], budgets: EvidenceBudgets) -> tuple[EvidenceCut, ...]:
     cuts = []
     for modality in MODALITIES:
         parts = _parts(evidence, modality) if modality in modalities else []

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
 
@@ -111,6 +112,7 @@ def essential(tokens: Sequence[Token]) -> tuple[Token, ...]:
     return tuple(token if at in near else replace(token, alternatives=()) for at, token in enumerate(tokens))
 
 
+@lru_cache(4096)
 def spelling_of(text: bytes) -> Spelling:
     """Which word a first token of the answer spells or starts to spell; "none yet" is white space and markup only.
 

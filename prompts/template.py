@@ -76,9 +76,16 @@ class Template:
         """
         if self.slots != values.keys():
             raise KeyError(f"prompt {self.name!r} has slots {sorted(self.slots)}, was given {sorted(values)}")
-        system, _, user = self.source.partition("\n---\n")
-        system, user = (_SLOT.sub(lambda slot: values[slot[1]], part).strip() for part in (system, user))
+        # Between two slots stands text, and between two texts the name of a slot.
+        system, user = (
+            "".join(values[part] if at % 2 else part for at, part in enumerate(parts)).strip() for parts in self._parts
+        )
         return Prompt(system, user, self.version)
+
+    @cached_property
+    def _parts(self) -> tuple[list[str], list[str]]:
+        system, _, user = self.source.partition("\n---\n")
+        return _SLOT.split(system), _SLOT.split(user)
 
 
 @cache

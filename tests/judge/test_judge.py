@@ -19,6 +19,7 @@ from transforms.journal.journal import Journal
 from transforms.judge.judge_pairs import JudgeOptions, JudgePairs, Pair, _judge, judge_pair
 from transforms.protocols.engine import EngineError
 from transforms.protocols.teacher import TeacherFailed, TeacherReply
+from transforms.teacher.recorded_teacher import RecordedTeacher
 
 STAMP = EngineStamp("scripted", "1", "", "f" * 16)
 
@@ -130,7 +131,7 @@ def test_an_engine_that_no_request_can_reach_stops_the_run(journal):
         raise EngineError("HTTP 401")
 
     with pytest.raises(EngineError):
-        list(_judge(PAIR, ScriptedEngine(refuse), journal, JudgeOptions()))
+        list(_judge(PAIR, RecordedTeacher(ScriptedEngine(refuse), journal), JudgeOptions()))
 
 
 def test_seeds_follow_from_the_pair_and_the_recipe():

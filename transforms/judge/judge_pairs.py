@@ -139,16 +139,14 @@ def judge_pair(teacher: Teacher, stamp: EngineStamp, pair: Pair, options: JudgeO
     return ask_fitting(teacher, video.evidence, options.modalities, options.budgets, render, ask)
 
 
-def judgement_or_loss(
-    engine: TeacherEngine, teacher: Teacher, pair: Pair, options: JudgeOptions, step: str
-) -> Judgement | Loss:
+def judgement_or_loss(teacher: RecordedTeacher, pair: Pair, options: JudgeOptions, step: str) -> Judgement | Loss:
     """See ``judge_pair``; where there is no judgement, the pair's loss at this step of the judge's stage."""
     about = {"video_id": pair.video.video_id, "query_id": pair.query.query_id}
     try:
         if set(options.modalities).isdisjoint(pair.video.evidence.present):
             # Asked about nothing, a teacher says no with confidence: that would be a guessed label.
             raise UnparsableReply("no evidence", f"the video has no {' or '.join(options.modalities)}")
-        return judge_pair(teacher, engine.stamp(), pair, options)
+        return judge_pair(teacher, teacher.stamp, pair, options)
     except UnparsableReply as error:
         return Loss("rejected", "judge", step, error.reason, error.detail, **about)
     except TeacherFailed as error:
@@ -191,15 +189,15 @@ class JudgePairs(beam.PTransform):
     options: JudgeOptions = JudgeOptions()
 
     def expand(self, pairs: beam.PCollection[Pair]) -> beam.pvalue.DoOutputsTuple:
-        judge = recorded_map(self.journal, self.teacher, _judge, self.teacher, self.journal, self.options)
+        teacher = RecordedTeacher(self.teacher, self.journal, "panel" if self.options.member else "")
+        judge = recorded_map(self.journal, self.teacher, _judge, teacher, self.options)
         return pairs | "Judge" >> judge.with_outputs(LOSSES, WORK, DOUBTFUL, main="judgements")
 
 
 def _judge(
-    pair: Pair, engine: TeacherEngine, journal: Journal, options: JudgeOptions
+    pair: Pair, teacher: RecordedTeacher, options: JudgeOptions
 ) -> Iterator[Judgement | beam.pvalue.TaggedOutput]:
-    teacher = RecordedTeacher(engine, journal, "panel" if options.member else "")
-    found = judgement_or_loss(engine, teacher, pair, options, options.member or "judge")
+    found = judgement_or_loss(teacher, pair, options, options.member or "judge")
     if isinstance(found, Loss):
         advance("panel" if options.member else "judge", found.kind)
         yield lost(found)

@@ -119,7 +119,7 @@ def _find(
         others = tuple(name for name in options.modalities if name != modality)
         teacher = RecordedTeacher(engine, journal, STEP, f"without {modality}")
         pair = Pair(positive.query, video, None, True)
-        found = judgement_or_loss(engine, teacher, pair, replace(options, modalities=others), STEP)
+        found = judgement_or_loss(teacher, pair, replace(options, modalities=others), STEP)
         if isinstance(found, Loss):
             losses[modality] = found
         else:

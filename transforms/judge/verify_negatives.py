@@ -81,7 +81,7 @@ def _verify(
         teacher = RecordedTeacher(engine, journal, "verify", name)
         for query_id, text in texts.items():
             pair = Pair(QueryText(query_id or written.query_id, text), video, None, False)
-            answer = judgement_or_loss(engine, teacher, pair, options, "verify")
+            answer = judgement_or_loss(teacher, pair, options, "verify")
             if isinstance(answer, Judgement):
                 said[query_id].append(answer)
             else:

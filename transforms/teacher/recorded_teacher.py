@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, partial
 from typing import cast
 
 from prompts.margin import essential
 from prompts.negative_queries import negatives_schema
+from prompts.remembered import remembered
 from prompts.write_queries import reply_schema
 from schemas.fingerprint import fingerprint
-from schemas.video import MODALITIES
+from schemas.video import MODALITIES, EngineStamp
 from transforms.journal.counts import UNTOLD, add
 from transforms.journal.deciding import step_key
 from transforms.journal.journal import Journal
@@ -49,6 +50,11 @@ class RecordedTeacher(Teacher):
         """See ``Teacher``."""
         return self.engine.prompt_tokens
 
+    @cached_property
+    def stamp(self) -> EngineStamp:
+        """That of the engine."""
+        return self.engine.stamp()
+
     def reply(self, request: TeacherRequest) -> TeacherReply:
         """The recorded or the new reply; alternatives of tokens that decide nothing are left out.
 
@@ -72,7 +78,7 @@ class RecordedTeacher(Teacher):
         def worth(reply: TeacherReply) -> int:
             return 2 if reply.tokens else int(reply.bare or not due)
 
-        key = _key(self.step or _STEPS[request.task], self.engine, request)
+        key = _key(self.step or _STEPS[request.task], self.engine, self.stamp, request)
         question = partial(self.engine.batch_body, request) if self.engine.takes_batches else None
         try:
             reply = self.journal.once(key, ask, TeacherReply, (TeacherFailed,), worth, question)
@@ -84,10 +90,10 @@ class RecordedTeacher(Teacher):
         return reply
 
 
-_evidence_fingerprint = lru_cache(64)(fingerprint)  # the questions about a video come one after the other
+_evidence_fingerprint = remembered(64)(fingerprint)  # the questions about a video come one after the other
 
 
-def _key(step: str, engine: TeacherEngine, request: TeacherRequest) -> Key:
+def _key(step: str, engine: TeacherEngine, stamp: EngineStamp, request: TeacherRequest) -> Key:
     # The prompt's hash covers what a language model sees of a first request, the turns what it sees of a further one;
     # the rest is what a teacher that reads no prose answers.
     turns = {"turns": fingerprint([request.said, request.follow_up])} if request.said else {}
@@ -96,7 +102,7 @@ def _key(step: str, engine: TeacherEngine, request: TeacherRequest) -> Key:
     return step_key(
         step,
         request.subject,
-        engine.stamp(),
+        stamp,
         settings={
             "prompt": request.prompt.version,
             "count": str(request.count),
