@@ -6,7 +6,6 @@ that order, let one run be this process's own, or start an interpreter.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hardquery.__main__ import main as hardquery
+from tests.support.fork_server import start
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = [
@@ -34,11 +34,8 @@ class Fork:
         errors: str,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
         given = (program, [*arguments], (out, errors), dict(os.environ if environment is None else environment))
-        self._process = context.Process(target=_begin, args=given)
-        self._process.start()
+        self._process = start(IMPORTED, _begin, *given)
 
     def wait(self) -> int:
         """Its exit code, negative where a signal ended it, as ``subprocess`` has it."""

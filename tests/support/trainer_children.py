@@ -9,10 +9,11 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from tests.support.fork_server import start
 
 Moment = tuple[str, int, bool]
 """A method of ``StageTrainer``, the step at which it is called, and whether death comes after it or in its place."""
@@ -25,7 +26,7 @@ def run_ranks(ranks: int, function: Callable[..., object], *args: object) -> Non
     """Call a function in so many processes at once, each told what torchrun would tell it; all must end well."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    running = [_started(_as_rank, rank, ranks, port, function, *args) for rank in range(ranks)]
+    running = [start(_IMPORTED, _as_rank, rank, ranks, port, function, *args) for rank in range(ranks)]
     while alive := [process for process in running if process.is_alive()]:
         wait([process.sentinel for process in alive])
         if any(process.exitcode for process in running):  # those that are left would wait for it
@@ -40,7 +41,7 @@ def exit_code_of_training(moment: Moment, arguments: Sequence[str], workers: str
     ``workers`` says how its loaders start theirs: those that read object stores do by a fork server.
     """
     mark = uuid4().hex
-    process = _started(_train_and_die, mark, moment, arguments, workers)
+    process = start(_IMPORTED, _train_and_die, mark, moment, arguments, workers)
     process.join()
     for left in _marked(mark):
         with suppress(ProcessLookupError):
@@ -58,14 +59,6 @@ def _marked(mark: str) -> list[int]:
             if mark.encode() in (process / "environ").read_bytes():
                 found.append(int(process.name))
     return found
-
-
-def _started(function: Callable[..., object], *args: object) -> BaseProcess:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_IMPORTED)
-    process = context.Process(target=function, args=args)
-    process.start()
-    return process
 
 
 def _as_rank(rank: int, ranks: int, port: int, function: Callable[..., object], *args: object) -> None:
