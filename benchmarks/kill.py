@@ -37,6 +37,7 @@ from transforms.storage.files import connect, join, list_files, make_parent
 
 ROOT = Path(__file__).parent.parent
 EXTRACT = ("media", "decode", "asr", "ocr", "caption", "frame_hashes")
+PEACE = "peace"  # the name of the run that nobody kills
 REDONE = ("mine", "emit", "publish")  # by every run, for they are not journaled
 
 
@@ -44,14 +45,14 @@ REDONE = ("mine", "emit", "publish")  # by every run, for they are not journaled
 class Job:
     """What is run again and again: ``arguments`` of ``hardquery run`` but for output and cache, which lie in ``place``.
 
-    ``place`` is a folder or a URL; ``folder``, on this machine, takes what else the runs leave behind. A run that is
-    to be killed is begun by ``doomed``; any other is an interpreter of its own.
+    ``place`` is a folder or a URL; ``folder``, on this machine, takes what else the runs leave behind. The run in peace
+    is an interpreter of its own; any other is begun by ``begun``.
     """
 
     arguments: tuple[str, ...]
     place: str
     folder: Path
-    doomed: Start = in_an_interpreter
+    begun: Start = in_an_interpreter
 
     def output(self, name: str) -> str:
         """The output of a trial."""
@@ -62,9 +63,9 @@ class Job:
         return join(self.place, name, "cache")
 
     def start(self, name: str, kill_after: Moment | None = None) -> Run:
-        """Run the command of a trial once, to its end or until it is killed."""
+        """Run the command of a trial, or the run in peace, once, to its end or until it is killed."""
         command = ["run", *self.arguments, "--output", self.output(name), "--cache", self.cache(name)]
-        return run_watched(command, self.folder, kill_after, self.doomed if kill_after else in_an_interpreter)
+        return run_watched(command, self.folder, kill_after, in_an_interpreter if name == PEACE else self.begun)
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,10 @@ class Peace:
 
 
 def run_in_peace(job: Job) -> Peace:
-    """Run the job to its end under the name "peace". Raises RuntimeError where it fails."""
-    run = job.start("peace")
-    hashes = {} if run.code else output_hashes(job.output("peace"))
-    if problem := problem_with(job, "peace", run, hashes):
+    """Run the job to its end under the name of ``PEACE``. Raises RuntimeError where it fails."""
+    run = job.start(PEACE)
+    hashes = {} if run.code else output_hashes(job.output(PEACE))
+    if problem := problem_with(job, PEACE, run, hashes):
         raise RuntimeError(problem)
     return Peace(run, hashes)
 
@@ -115,7 +116,7 @@ def try_kills(job: Job, peace: Peace, name: str, moments: Sequence[Moment], cold
     first = moments[0]
     kept = [] if cold else [step for step in STEPS if step in EXTRACT or _is_before(step, first.step)]
     if kept:
-        copy_cache(job.cache("peace"), job.cache(name), kept)
+        copy_cache(job.cache(PEACE), job.cache(name), kept)
     runs = [job.start(name, first)]
     for moment in [*moments[1:], None]:
         if runs[-1].was_killed:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
-_BREAKS = dict.fromkeys(map(ord, "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), "\n")
-_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")  # Unicode's category Cc, which never changes
+_BREAK = re.compile("\r\n|[\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # Unicode's category Cc, which never changes
 _JOINERS = ("\u200c", "\u200d")  # between two letters of Persian and Indic scripts, or two emoji
 _EMOJI_STYLES = ("\ufe0e", "\ufe0f")  # after a symbol, digit or mark: shown as text, or in colours
 # Unicode's Default_Ignorable_Code_Point beyond the categories C*: fillers and variation selectors, shown as nothing.
@@ -34,7 +35,7 @@ def visible(text: str, instead: str = "") -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    lines = text.replace("\r\n", "\n").translate(_BREAKS)
+    lines = _BREAK.sub("\n", text)
     dropped = {character for character in set(lines) if is_invisible(character)}.difference("\n\t")
     if not dropped:
         return lines
@@ -48,7 +49,7 @@ def one_line(text: str) -> str:
 
     Other invisible characters are dropped, as ``visible`` does.
     """
-    return " ".join(visible(text.translate(_CONTROLS)).split())
+    return " ".join(visible(_CONTROL.sub(" ", text)).split())
 
 
 def _with_drops(text: str) -> Iterator[tuple[str, bool]]:

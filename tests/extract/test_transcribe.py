@@ -37,17 +37,18 @@ def _no_child_outlives_this_module():
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    """Holds ``voice.flac``: 3 s of silence, 4 s of babble, 40 s of silence, 4 s of babble."""
+    """Holds ``voice.flac``: 3 s of silence, 4 s of babble, 40 s of silence, 4 s of babble; in ``short.flac``, 3 s."""
     root = tmp_path_factory.mktemp("cache")
     silence, voice = np.zeros(SAMPLE_RATE_HZ, np.int16), babble(4)
-    write_flac(root / "voice.flac", np.concatenate([*[silence] * 3, voice, *[silence] * 40, voice]))
+    for name, pause_s in (("voice", 40), ("short", 3)):
+        write_flac(root / f"{name}.flac", np.concatenate([*[silence] * 3, voice, *[silence] * pause_s, voice]))
     write_flac(root / "silence.flac", silence)
     return Cache(str(root))
 
 
 @pytest.fixture
 def video() -> Video:
-    return Video("v", "v.mp4", MediaFacts("0" * 64, 1, audio_s=51.0), Evidence(caption="a parrot"), audio="voice.flac")
+    return Video("v", "v.mp4", MediaFacts("0" * 64, 1, audio_s=14.0), Evidence(caption="a parrot"), audio="short.flac")
 
 
 def test_segments_are_on_the_clock_of_the_video_in_time_order(cache: Cache):

@@ -22,10 +22,11 @@ DATA = {".txt", ".yaml", ".tsv", ".html", ".css", ".js", ".md", ".typed"}
 LIBRARIES = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
 
 BEAM = "apache_beam apache_beam.io.filesystems pyarrow.parquet"
+RUN = "runners.job pipeline.run"  # what commands that make an output or read one import of ours, beside Beam
 TORCH = f"{BEAM} torch transformers peft"
 OURS = "runners.cli.main"  # knows every command, of which it imports what it takes when it acts
 
-# Commands in turn, each in a fork of a process that has imported what is not ours, which takes longer than the command.
+# Commands in turn, each in a fork of a process that has imported libraries, which takes longer than the command.
 # "@FILE" stands for the first word of a file. Then every module of these packages is imported, and where they lie said.
 IN_TURN = """
 import importlib, json, os, pkgutil, sys
@@ -171,7 +172,7 @@ def told(installed: Path, samples: Path, tmp_path_factory: pytest.TempPathFactor
     clips.mkdir()
     for clip in sorted((samples / "videos").iterdir())[:3]:
         (clips / clip.name).symlink_to(clip)
-    return run_in_turn(installed, folder, BEAM, ASKED)
+    return run_in_turn(installed, folder, f"{BEAM} {RUN}", ASKED)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ QUICK += ("synthesize.negative_queries={queries: 3, kept: 2}", "judge.necessity=
 
 
 def forked(arguments, said, environment):
-    """Start a run that is to be killed: in a fork, for what it has time to do is less than what it would import."""
+    """Start a run in a fork, for what it does is less than what it would import; the run in peace orders sets otherwise."""
     return Fork(watched_run.main, arguments, str(said), str(said), environment).wait()
 
 

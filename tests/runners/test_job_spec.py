@@ -60,10 +60,16 @@ def hints_of(graph: beam_runner_api_pb2.Pipeline) -> dict[str, dict[str, bytes]]
     return found
 
 
-@pytest.fixture
-def graph(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORKERS_KEY", CANARY)
-    return graph_of(job_of(tmp_path), monkeypatch)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("here")
+
+
+@pytest.fixture(scope="module")
+def graph(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKERS_KEY", CANARY)
+        return graph_of(job_of(folder), patch)
 
 
 def test_a_gpu_is_asked_for_where_the_recipe_says_and_nowhere_else(graph):
@@ -92,14 +98,14 @@ def test_every_step_runs_in_the_image(graph):
     assert images == {IMAGE}
 
 
-def test_no_key_and_no_folder_of_this_machine_is_in_the_graph(graph, tmp_path):
+def test_no_key_and_no_folder_of_this_machine_is_in_the_graph(graph, folder):
     everything = graph.SerializeToString()
     for transform in graph.components.transforms.values():
         if transform.spec.urn == common_urns.primitives.PAR_DO.urn:
             payload = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload)
             everything += base64.b64decode(payload.do_fn.payload)
     found = {text: text.encode() in everything for text in ("objects://bucket/cache", "WORKERS_KEY")}
-    hidden = {text: text.encode() in everything for text in (CANARY, str(tmp_path))}
+    hidden = {text: text.encode() in everything for text in (CANARY, str(folder))}
     assert all(found.values()), found
     assert not any(hidden.values()), hidden
 

@@ -2,12 +2,14 @@ import random
 import sys
 import unicodedata
 
-from schemas.visible import _BREAKS, _with_drops, is_invisible, one_line, visible
+from schemas.visible import _with_drops, is_invisible, one_line, visible
+
+BREAKS = dict.fromkeys(map(ord, "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), "\n")
 
 
 def visible_one_by_one(text: str, instead: str = "") -> str:
     """What ``visible`` says of itself, asked of every single character."""
-    lines = text.replace("\r\n", "\n").translate(_BREAKS)
+    lines = text.replace("\r\n", "\n").translate(BREAKS)
     return "".join(instead if drop else character for character, drop in _with_drops(lines))
 
 

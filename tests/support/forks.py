@@ -6,6 +6,7 @@ that order, let one run be this process's own, or start an interpreter.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -64,4 +65,5 @@ def _begin(
     for stream, path in enumerate(files, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     sys.argv = ["hardquery", *arguments]
+    gc.freeze()  # what the server imported: to look at it would copy it
     program()

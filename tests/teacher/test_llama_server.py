@@ -23,7 +23,7 @@ from transforms.synthesize.write_queries import WriteQueries, write_queries
 from transforms.workers.recorded import WORK, AddUpWork
 
 STAMP = EngineStamp("openai", "1", "tiny", "f" * 16)
-SEEDS = 4
+SEEDS = 2
 
 
 @pytest.fixture(scope="module")
