@@ -28,7 +28,7 @@ QUICK += ("synthesize.negative_queries={queries: 3, kept: 2}", "judge.necessity=
 
 
 def forked(arguments, said, environment):
-    """Start a run in a fork, for what it does is less than what it would import; the run in peace orders sets otherwise."""
+    """Run in a fork, for what is done is less than what would be imported; the run in peace orders sets otherwise."""
     return Fork(watched_run.main, arguments, str(said), str(said), environment).wait()
 
 
