@@ -24,8 +24,9 @@ train-demo: .venv/.test
 test: .venv/.test
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-# Published weights on speech, text and questions whose answers are known; minutes, and no network once installed. Of the
-# system it needs Tesseract: apt-get install tesseract-ocr tesseract-ocr-{ara,chi-sim,kor,rus,spa}.
+# Published weights on speech, text and questions whose answers are known; half an hour on two cores, 6 GB of memory (two
+# language models at once), and no network once installed. Of the system it needs Tesseract:
+# apt-get install tesseract-ocr tesseract-ocr-{ara,chi-sim,kor,rus,spa}.
 test-real: .venv/.real
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real -n $(JOBS) --maxprocesses 8 --dist loadfile
 
