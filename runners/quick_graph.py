@@ -27,8 +27,14 @@ def remember() -> None:
     decorators.get_signature = signature
     core._check_fn_use_yield_and_return = mixes_yield_and_return
     PipelineOptions._visible_option_list = option_names
+    decorators.IOTypeHints._make_origin = no_origin
     # A step's function is pickled and read back to see whether that can be done, which its way into the graph shows.
     ptransform.pickler = SimpleNamespace(**{**vars(pickler), "roundtrip": lambda value: value})
+
+
+def no_origin(*_: Any, **__: Any) -> list[str]:
+    """The lines of code by which a type hint came about, which Beam reads for each, and shows where types clash."""
+    return []
 
 
 def signature(function: Any) -> inspect.Signature:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
-from runners import dofn_specs, quick_graph
-from runners.cli.main import SELDOM
-from tests.support.tiny_llm import TinyLlm, make_tiny_llm, tiny_llm_in, verdict_lessons
-from transforms.journal.journal import Journal
-from transforms.storage.file_lock import FileLock
+if TYPE_CHECKING:  # the process that hands out the tests runs none, and imports no library of theirs
+    from tests.support.tiny_llm import TinyLlm
+    from transforms.journal.journal import Journal
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,6 +59,16 @@ LONG = (
 )
 
 
+def _end_at_once(pid: int) -> None:
+    if os.getpid() == pid:
+        os._exit(0)
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As ``hardquery`` itself ends: libraries take three seconds of a processor to take themselves apart.
+    atexit.register(_end_at_once, os.getpid())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let long files begin first; the order within a file stays."""
     rank = {name: number for number, name in enumerate(LONG)}
@@ -68,6 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What is imported by now is no garbage, and none has to look at it again: a tenth of the time of small runs."""
+    from runners.cli.main import SELDOM
+
     gc.freeze()
     gc.set_threshold(*SELDOM)
 
@@ -79,6 +90,10 @@ def _as_in_runs() -> None:
     Where one does (see ``make_pipeline``), what is read as the number of an element's windows may be any four bytes:
     up to 17 GB of them.
     """
+    from apache_beam.runners.portability.fn_api_runner import worker_handlers
+
+    from runners import dofn_specs, quick_graph
+
     dofn_specs.remember()
     quick_graph.remember()
     worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
@@ -102,6 +117,8 @@ def extra_media() -> Path:
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     """An empty journal, in the same place as a cache at ``tmp_path / "cache"``."""
+    from transforms.journal.journal import Journal
+
     with closing(Journal(str(tmp_path / "cache"))) as journal:
         yield journal
 
@@ -112,6 +129,8 @@ Made = Callable[[str, Callable[[Path], object]], Path]
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A folder of a name, which the first test process that asks for it fills for all of them; none may change it."""
+    from transforms.storage.file_lock import FileLock
+
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -144,12 +163,16 @@ def short_clips(samples: Path, made_once: Made) -> Path:
 @pytest.fixture(scope="session")
 def random_llm(made_once: Made) -> TinyLlm:
     """A language model with random weights, on disk."""
+    from tests.support.tiny_llm import make_tiny_llm, tiny_llm_in
+
     return tiny_llm_in(made_once("random_llm", make_tiny_llm))
 
 
 @pytest.fixture(scope="session")
 def taught_llm(made_once: Made) -> TinyLlm:
     """One that gives verdicts, and says how sure it is, when it is asked by this project's prompts."""
+    from tests.support.tiny_llm import make_tiny_llm, tiny_llm_in, verdict_lessons
+
     return tiny_llm_in(made_once("taught_llm", lambda folder: make_tiny_llm(folder, verdict_lessons())))
 
 

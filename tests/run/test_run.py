@@ -28,7 +28,7 @@ from transforms.ledger import read_ledger
 from transforms.storage.files import digest, list_files
 
 CLIPS = ("flood_valdoro_2", "flood_valdoro_3", "launch_ostara_1", "launch_ostara_2")  # of two events
-SECONDS = 2.0
+SECONDS = 1.0
 SETTINGS = ["extract.frames.max_frames=2", "emit.frames.frames=2", "emit.validation_fraction=0.4"]
 
 
