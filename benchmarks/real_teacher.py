@@ -25,7 +25,7 @@ from prompts.reply import UnparsableReply
 from prompts.template import Template, load_template
 from schemas.query import Judgement, Query
 from schemas.video import AsrSegment, Box, Evidence, MediaFacts, Metadata, OcrLine, Video
-from tests.support.llama_server import LlamaServer, serving
+from tests.support.llama_server import VERDICT_GRAMMAR, LlamaServer, serving
 from tests.support.real_weights import qwen, smollm2
 from transforms.engines.openai.teacher import OpenAiTeacher
 from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
@@ -37,8 +37,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 JUDGED_BY = ("asr", "ocr", "metadata")
 MODELS = {"smollm2": smollm2, "qwen": qwen}  # SmolLM2-135M-Instruct, Qwen2.5-Coder-1.5B-Instruct; in 4 bits
 TRIES = 3
-# A rationale of a sentence or two, in any letters and figures: held to small letters, a judge loses the numbers.
-HELD = {"grammar": 'root ::= "<think>" [^<>\\n]{1,200} "</think><answer>" ("yes"|"no") "</answer>"'}
+HELD = {"grammar": VERDICT_GRAMMAR}
 MAX_TOKENS = 700  # a whole reply takes about 200
 WARM = 0.7  # the temperature at which the recipe rankvideo has queries written; at 0, another seed changes nothing
 WAYS_TO_WRITE = (("with a JSON schema", True), ("without", False))

@@ -112,7 +112,7 @@ def test_a_query_without_a_verdict_on_its_own_video_is_dropped():
 
 def test_a_query_that_the_teacher_disagrees_with_is_dropped():
     curated = curate([positive("no", -2.5), judgement("a", "no", SURE, 1)])
-    assert rejection(curated) == ("teacher disagrees", "judged no, margin -2.5")
+    assert rejection(curated) == ("teacher disagrees", "judged no, margin -2.50")
     assert reasons(curated) == {"pos": "query dropped", "a": "query dropped"}
     assert rejection(curate([positive("no", None)])) == ("teacher disagrees", "judged no, margin unknown")
 

@@ -19,13 +19,13 @@ from schemas.example import Rewording
 from schemas.query import Judgement, Margin
 from schemas.tables import row_of
 from tests.judge.test_judge import reply_of
-from tests.support.look_alikes import QUERY, STAMP, VIDEO, WORDINGS, example_of, group, negative, parted, reply
+from tests.support.look_alikes import JUDGED, QUERY, STAMP, VIDEO, WORDINGS, example_of, group, negative, parted, reply
 from tests.support.scripted_teacher import ScriptedEngine
 from tests.support.tiny_output import write_tables
 from transforms.curate.choose_negatives import video_examples
 from transforms.journal.budget import Budget
 from transforms.journal.journal import Journal
-from transforms.judge.verify_negatives import _verify
+from transforms.judge.verify_negatives import _verify, affirmed, denied
 from transforms.protocols.teacher import TeacherFailed, TeacherReply
 from transforms.synthesize.filter_queries import TextFilters
 from transforms.synthesize.negative_queries import (
@@ -86,6 +86,21 @@ def test_a_negative_is_kept_where_both_wordings_say_no_and_has_the_less_sure_mar
         ("rejected", "judge", "verify", "not yes/no"): 1,
         ("failed", "judge", "verify", "TeacherFailed"): 1,
     }
+
+
+@pytest.mark.parametrize(("rule", "word", "other"), [(denied, "no", 1.0), (affirmed, "yes", -1.0)])
+def test_a_word_that_its_own_margin_contradicts_is_in_doubt(rule, word, other):
+    """As SmolLM2's no to a query in other words, which had a margin of +4.65 nats: a grammar forbade its "Yes"."""
+    sure = replace(JUDGED, label=word, margin=Margin(-3.0 * other, -3.0 * other, -3.0 * other))
+    contradicted = replace(sure, margin=Margin(4.65 * other, 4.65 * other, 4.65 * other))
+
+    assert rule([sure, sure]) == sure
+    assert (
+        rule([sure, contradicted])
+        == rule([contradicted, sure])
+        == ("in doubt", f"a {word} with a margin of {4.65 * other:+.2f}")
+    )
+    assert rule([sure, replace(sure, margin=None, confidence_source="label_only")]).margin is None
 
 
 def test_the_verifier_is_asked_of_all_modalities_first_in_one_wording_and_then_in_the_other(journal):

@@ -110,7 +110,7 @@ _DROPPED = {
     23: ("synthesize", "deduplicate", "near duplicate", "jaccard 0.86"),
     9: ("mine", "filter", "not retrievable", "not among the first 1000"),
     12: ("mine", "filter", "ambiguous", "best negative 31.0, positive 12.5, ratio 2.0"),
-    17: ("curate", "queries", "teacher disagrees", "judged no, margin -3.0"),
+    17: ("curate", "queries", "teacher disagrees", "judged no, margin -3.00"),
     33: ("curate", "queries", "no trusted negative", "0 of 2 negatives, at least 1"),
 }
 

@@ -157,7 +157,10 @@ def reject_reason(ordered: Sequence[Judgement], trusted: int, rules: CurateRules
     if positive is None:
         return "no positive verdict", "the judgement of its own video failed or could not be read"
     if positive.label == "no":
-        return "teacher disagrees", f"judged no, margin {positive.margin.delta if positive.margin else 'unknown'}"
+        return (
+            "teacher disagrees",
+            f"judged no, margin {f'{positive.margin.delta:.2f}' if positive.margin else 'unknown'}",
+        )
     if rules.sure_positive is not None and (positive.margin is None or positive.margin.delta < rules.sure_positive):
         found = f"margin {positive.margin.delta:.2f}" if positive.margin else "no margin"
         return "unsure positive", f"judged yes, {found}, at least {rules.sure_positive:g}"

@@ -33,21 +33,31 @@ _REWORDED = ""  # stands for the id of the query itself
 def denied(judgements: Sequence[Judgement]) -> Judgement | tuple[str, str]:
     """Of judgements of one pair the less sure no where all of them are, else why it is no negative: reason and detail.
 
-    One without a margin is the least sure: nothing says how sure it is.
+    One without a margin is the least sure: nothing says how sure it is. A no whose margin says yes is in doubt: the
+    word was drawn by chance, or a grammar forbade the likelier one.
     """
     said = [judgement.label for judgement in judgements]
     if "yes" in said:
         first = next(judgement for judgement in judgements if judgement.label == "yes")
         return "answerable" if said.count("yes") == len(said) else "in doubt", first.rationale
+    for judgement in judgements:
+        if judgement.margin and judgement.margin.delta > 0.0:
+            return "in doubt", f"a no with a margin of {judgement.margin.delta:+.2f}"
     return max(judgements, key=lambda one: (one.margin is None, one.margin.delta if one.margin else 0.0))
 
 
 def affirmed(judgements: Sequence[Judgement]) -> Judgement | tuple[str, str]:
-    """Of judgements of one pair the less sure yes where all of them are, else why it is no positive."""
+    """Of judgements of one pair the less sure yes where all of them are, else why it is no positive.
+
+    A yes whose margin says no is in doubt.
+    """
     said = [judgement.label for judgement in judgements]
     if "no" in said:
         first = next(judgement for judgement in judgements if judgement.label == "no")
         return "not answered" if said.count("no") == len(said) else "in doubt", first.rationale
+    for judgement in judgements:
+        if judgement.margin and judgement.margin.delta < 0.0:
+            return "in doubt", f"a yes with a margin of {judgement.margin.delta:+.2f}"
     return min(judgements, key=lambda one: (one.margin is not None, one.margin.delta if one.margin else 0.0))
 
 
