@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/demo
-# Test processes; what libraries would use of threads in each is set to one.
+# Test processes: one a core and one more, where memory allows (tests/conftest.py); what libraries would use of threads in
+# each is set to one.
 JOBS ?= auto
 
 # Beam's programs, where runs look for them.

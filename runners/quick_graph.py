@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 
 from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.runners.portability.fn_api_runner.execution import BundleContextManager
 from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
 
@@ -28,8 +30,26 @@ def remember() -> None:
     core._check_fn_use_yield_and_return = mixes_yield_and_return
     PipelineOptions._visible_option_list = option_names
     decorators.IOTypeHints._make_origin = no_origin
+    BundleContextManager._build_process_bundle_descriptor = descriptor
     # A step's function is pickled and read back to see whether that can be done, which its way into the graph shows.
     ptransform.pickler = SimpleNamespace(**{**vars(pickler), "roundtrip": lambda value: value})
+
+
+def descriptor(bundles: Any) -> beam_fn_api_pb2.ProcessBundleDescriptor:
+    """What the workers of a stage are told, as Beam tells them; but of all collections those that the stage has."""
+    whole = bundles.execution_context.pipeline_components
+    transforms = {each.unique_name: each for each in bundles.stage.transforms}
+    named = {name for each in transforms.values() for name in (*each.inputs.values(), *each.outputs.values())}
+    return beam_fn_api_pb2.ProcessBundleDescriptor(
+        id=bundles.bundle_uid,
+        transforms=transforms,
+        pcollections={name: whole.pcollections[name] for name in named},
+        coders=dict(whole.coders),
+        windowing_strategies=dict(whole.windowing_strategies),
+        environments=dict(whole.environments),
+        state_api_service_descriptor=bundles.state_api_service_descriptor(),
+        timer_api_service_descriptor=bundles.data_api_service_descriptor(),
+    )
 
 
 def no_origin(*_: Any, **__: Any) -> list[str]:

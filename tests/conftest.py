@@ -21,41 +21,51 @@ ROOT = Path(__file__).parent.parent
 
 # Files whose tests take longest, longest first: begun last, they would keep one process busy when the others are done.
 LONG = (
+    "test_resume",
     "test_trainer_run",
     "test_kill",
-    "test_resume",
-    "test_llama_server",
-    "test_run",
-    "test_wheel",
-    "test_video_colbert_run",
     "test_object_store",
-    "test_secrets",
+    "test_wheel",
     "test_plan",
+    "test_chat_templates",
+    "test_run",
+    "test_video_colbert_run",
     "test_first_stages",
-    "test_demo_on_llama",
+    "test_not_published",
+    "test_llama_server",
+    "test_secrets",
+    "test_submit",
+    "test_poison",
+    "test_search_vectors",
+    "test_decode",
+    "test_pyav",
+    "test_faulty_server",
+    "test_verify_rows",
+    "test_transformers_serve",
     "test_transcribe",
     "test_pocketsphinx",
-    "test_served_prior",
-    "test_copies_of_a_clip",
-    "test_batch",
-    "test_poison",
-    "test_diff",
-    "test_faulty_server",
-    "test_video_colbert_retrieve",
-    "test_submit",
+    "test_sandbox",
     "test_read_text",
-    "test_transformers_serve",
-    "test_job_spec",
-    "test_usage_of_a_run",
-    "test_shuffle",
-    "test_audio",
-    "test_interrupted_run",
-    "test_necessity",
-    "test_faster_whisper",
-    "test_languages",
     "test_trainer_rerank",
-    "test_pyav",
-    "test_decode",
+    "test_easyocr",
+    "test_local",
+    "test_publish",
+    "test_copies_of_a_clip",
+    "test_verify_records",
+    "test_transformers_teacher",
+    "test_clock",
+    "test_demo_on_llama",
+    "test_video_colbert_retrieve",
+    "test_card",
+    "test_diff_queries",
+    "test_batch",
+    "test_openai_embeddings",
+    "test_agreement",
+    "test_faster_whisper",
+    "test_near_duplicates",
+    "test_explain",
+    "test_view",
+    "test_usage_of_a_run",
 )
 
 
@@ -67,6 +77,14 @@ def _end_at_once(pid: int) -> None:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # As ``hardquery`` itself ends: libraries take three seconds of a processor to take themselves apart.
     atexit.register(_end_at_once, os.getpid())
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as tests wait too: for servers, kills and limits; each may take 3 GB of memory."""
+    from runners.request import cores
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(cores() + 1, memory // (3 << 30)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

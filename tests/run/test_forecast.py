@@ -16,6 +16,7 @@ from transforms.journal.budget import Budget
 from transforms.journal.journal import Journal
 from transforms.judge.judge_pairs import JudgeOptions, _judge
 from transforms.protocols.teacher import Ladder, TeacherReply
+from transforms.teacher.recorded_teacher import RecordedTeacher
 
 SAMPLING, LABEL_ONLY = Ladder(("sampling",), 8), Ladder(())
 
@@ -37,7 +38,7 @@ def test_the_calls_of_a_pair_are_foretold_exactly(ladder, no_rationale_below, is
 
     def judge(**options):
         with closing(Journal(str(tmp_path), note=not_held, **options)) as journal:
-            list(_judge(pair, engine, journal, JudgeOptions(no_rationale_below=no_rationale_below)))
+            list(_judge(pair, RecordedTeacher(engine, journal), JudgeOptions(no_rationale_below=no_rationale_below)))
             return journal.misses()
 
     judge(budget=Budget(max_calls=answered))

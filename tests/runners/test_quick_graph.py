@@ -3,12 +3,15 @@ import inspect
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, WorkerOptions
+from apache_beam.runners.portability.fn_api_runner.execution import BundleContextManager
 from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
 
 from runners.quick_graph import _read_signature as beams_signature
 from runners.quick_graph import _read_source as beams_check
-from runners.quick_graph import mixes_yield_and_return, option_names, remember, signature
+from runners.quick_graph import descriptor, mixes_yield_and_return, option_names, remember, signature
+
+beams_descriptor = BundleContextManager._build_process_bundle_descriptor
 
 
 def yields(item: int):
@@ -23,6 +26,9 @@ def mixes(item):
     if item:
         return [item]
     yield item
+
+
+FOUND = []
 
 
 class Methods:
@@ -60,9 +66,43 @@ def test_options_of_a_kind_have_the_names_that_beam_lists(kind):
     assert sorted(option_names(options)) == sorted(every)
 
 
+def keep(item):
+    FOUND.append(item)
+
+
+def test_a_stage_is_told_of_its_own_collections_and_of_all_else_as_beam_tells_it(monkeypatch):
+    told = []
+
+    def both(bundles):
+        told.append((beams_descriptor(bundles), descriptor(bundles)))
+        return told[-1][1]
+
+    monkeypatch.setattr(BundleContextManager, "_build_process_bundle_descriptor", both)
+    FOUND.clear()
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        numbers = pipeline | beam.Create([1, 2, 3, 4])
+        total = numbers | beam.CombineGlobally(sum)
+        shares = numbers | beam.Map(
+            lambda number, total: (number % 2 == 1, number / total), beam.pvalue.AsSingleton(total)
+        )
+        _ = shares | beam.GroupByKey() | beam.Map(keep)
+
+    assert {odd: sorted(shares) for odd, shares in FOUND} == {False: [0.2, 0.4], True: [0.1, 0.3]}
+    assert len(told) > 3
+    for beams, ours in told:
+        steps = ours.transforms.values()
+        own = {name for step in steps for name in (*step.inputs.values(), *step.outputs.values())}
+        assert own < set(beams.pcollections)
+        for name in set(beams.pcollections) - own:
+            del beams.pcollections[name]
+        assert ours == beams
+
+
 def test_beam_asks_what_is_remembered():
     remember()
 
+    assert BundleContextManager._build_process_bundle_descriptor is descriptor
+    assert decorators.IOTypeHints.empty().with_output_types(int).origin == []
     assert decorators.get_signature is signature
     assert core._check_fn_use_yield_and_return is mixes_yield_and_return
     assert ptransform.pickler.dumps(1)
