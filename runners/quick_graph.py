@@ -6,6 +6,7 @@ All of it together is a sixth of the time of a small run.
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -14,8 +15,10 @@ from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner.execution import BundleContextManager
+from apache_beam.runners.worker import statecache
 from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
+from objsize import get_deep_size
 
 _read_signature = decorators.get_signature  # Beam's own
 _read_source = core._check_fn_use_yield_and_return
@@ -31,6 +34,8 @@ def remember() -> None:
     PipelineOptions._visible_option_list = option_names
     decorators.IOTypeHints._make_origin = no_origin
     BundleContextManager._build_process_bundle_descriptor = descriptor
+    # What a step reads beside its input is weighed; each time, all names of all modules are noted, lest they count.
+    statecache.objsize = SimpleNamespace(get_deep_size=partial(get_deep_size, exclude_modules_globals=False))
     # A step's function is pickled and read back to see whether that can be done, which its way into the graph shows.
     ptransform.pickler = SimpleNamespace(**{**vars(pickler), "roundtrip": lambda value: value})
 

@@ -1,16 +1,28 @@
 import inspect
+from functools import partial
 
 import apache_beam as beam
+import objsize
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, WorkerOptions
 from apache_beam.runners.portability.fn_api_runner.execution import BundleContextManager
+from apache_beam.runners.worker import statecache
 from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
 
 from runners.quick_graph import _read_signature as beams_signature
 from runners.quick_graph import _read_source as beams_check
 from runners.quick_graph import descriptor, mixes_yield_and_return, option_names, remember, signature
+from tests.support.tiny_output import tiny_rows
+from transforms.journal.budget import Cost
 
+TINY = tiny_rows()
+beams_weight = partial(
+    objsize.get_deep_size,
+    get_size_func=statecache._size_func,
+    get_referents_func=statecache._get_referents_func,
+    filter_func=statecache._filter_func,
+)
 beams_descriptor = BundleContextManager._build_process_bundle_descriptor
 
 
@@ -96,6 +108,16 @@ def test_a_stage_is_told_of_its_own_collections_and_of_all_else_as_beam_tells_it
         for name in set(beams.pcollections) - own:
             del beams.pcollections[name]
         assert ours == beams
+
+
+@pytest.mark.parametrize(
+    "value", ["text", [1, 2.5, None], {"a": [Cost(3.0)]}, [TINY, TINY], (print, pytest, Cost), PipelineOptions([])]
+)
+def test_what_is_read_beside_the_input_is_as_heavy_as_beam_finds_it(value):
+    beams = beams_weight(value)
+    remember()
+
+    assert statecache.get_deep_size(value) == beams > 0
 
 
 def test_beam_asks_what_is_remembered():
