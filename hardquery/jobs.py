@@ -66,6 +66,9 @@ def demo(output: Path = "out/demo", **options: Any) -> Finished:
 def plan(recipe: str, *, input: Path, output: Path, set: Mapping[str, Any] | None = None, **options: Any) -> Plan:
     """What ``run`` with the same arguments would do and cost; nothing is computed, paid for or published.
 
+    Of more than 500 videos a sample is looked at, where a finished output tells of the others: the one that the run
+    would replace, or that at ``like``. ``whole=True`` looks at all of them.
+
     Raises:
         ValueError, OSError: see ``run``.
     """
@@ -73,7 +76,7 @@ def plan(recipe: str, *, input: Path, output: Path, set: Mapping[str, Any] | Non
     from runners.job import prepare
     from runners.run import plan as plan_prepared
 
-    return plan_prepared(prepare(request, look_only=True))
+    return plan_prepared(prepare(request, look_only=True), say=lambda _: None)
 
 
 def _request(

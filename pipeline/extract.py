@@ -33,7 +33,8 @@ class Extract(beam.PTransform):
     """ManifestEntry -> {"decoded", "videos": Video, "kept", "deferred": Loss of a video lacking evidence yet}.
 
     "decoded" are all that could be, "videos" those with all their evidence that are of none of the ``test_sets``.
-    "kept" are pairs of ids: of a dropped copy, and of the video kept in its place.
+    "kept" are pairs of ids: of a dropped copy, and of the video kept in its place. Files whose hashes are
+    ``elsewhere`` are copies of videos that are not among these.
     """
 
     config: ExtractConfig
@@ -43,6 +44,7 @@ class Extract(beam.PTransform):
     workers: int
     ledger: LedgerBuilder
     test_sets: tuple[TestSet, ...] = ()
+    elsewhere: frozenset[str] = frozenset()
 
     def expand(self, entries: beam.PCollection) -> dict[str, beam.PCollection]:
         config, engines, cache, journal, workers = self.config, self.engines, self.cache, self.journal, self.workers
@@ -57,7 +59,7 @@ class Extract(beam.PTransform):
             | "Decoded" >> Advance("decode", "done")
             | "By content" >> beam.Map(lambda video: (video.media.sha256, video))
             | "Same content" >> beam.GroupByKey()
-            | "Keep one" >> beam.FlatMapTuple(_keep_one).with_outputs(LOSSES, "kept", main="videos")
+            | "Keep one" >> beam.FlatMap(_keep_one, self.elsewhere).with_outputs(LOSSES, "kept", main="videos")
         )
         self.ledger.step("extract", "deduplicate", decoded.videos, distinct.videos, distinct.losses)
 
@@ -113,8 +115,14 @@ def copies(videos: Iterable[Video]) -> list[Video]:
     return [kept, *others]
 
 
-def _keep_one(_: str, videos: Iterable[Video]) -> Iterator[Any]:
+def _keep_one(same: tuple[str, Iterable[Video]], elsewhere: frozenset[str]) -> Iterator[Any]:
+    sha256, videos = same
     kept, *others = copies(videos)
+    if sha256 in elsewhere:
+        for video in (kept, *others):
+            detail = f"{video.uri} has the same bytes as another"
+            yield lost(Loss("rejected", "extract", "deduplicate", "duplicate file", detail, video.video_id))
+        return
     yield kept
     for video in others:
         detail = f"{video.uri} has the same bytes as {kept.uri}"

@@ -77,6 +77,17 @@ class Job:
         return self.recipe.shards(len(self.listing.entries), len(self.human))
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a corpus, gone through by itself: ``mine`` takes the place of ``Mine``, which would need all videos.
+
+    ``elsewhere`` are the hashes of the files of all others: what has the same bytes is a copy of one of them.
+    """
+
+    mine: beam.PTransform
+    elsewhere: frozenset[str] = frozenset()
+
+
 def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
     """Put the whole graph onto ``pipeline``; touches no file, network or model.
 
@@ -90,15 +101,25 @@ def build(pipeline: beam.Pipeline, job: Job, entries_path: str) -> list[Step]:
 
 
 def put_stages(
-    pipeline: beam.Pipeline, job: Job, entries_path: str, ledger: LedgerBuilder
+    pipeline: beam.Pipeline, job: Job, entries_path: str, ledger: LedgerBuilder, part: Part | None = None
 ) -> dict[str, beam.PCollection]:
-    """Put all stages before the last onto ``pipeline``; returns what they find."""
+    """Put all stages before the last onto ``pipeline``; returns what they find.
+
+    Of a ``part`` of a corpus, mining says besides what the judge is shown of "videos" that are not in it.
+    """
     recipe, engines, journal = job.recipe, job.engines, job.journal
     entries = (
         pipeline | "Input" >> beam.Create([entries_path], reshuffle=False) | "Read input" >> beam.FlatMap(read_entries)
     )
     extracted = entries | "Extract" >> Extract(
-        recipe.extract, engines, job.cache, journal, job.workers, ledger, recipe.decontaminate
+        recipe.extract,
+        engines,
+        job.cache,
+        journal,
+        job.workers,
+        ledger,
+        recipe.decontaminate,
+        part.elsewhere if part else frozenset(),
     )
     videos = extracted["videos"]
     fraction, seed = recipe.emit.validation_fraction, recipe.seed
@@ -114,17 +135,18 @@ def put_stages(
         recipe.synthesize, engines, journal, job.prompts, seed, ledger, recipe.decontaminate
     )
     mining = (synthesized["queries"], visible, extracted["deferred"], splits, near)
-    mined = mining | "Mine" >> Mine(recipe.mine, engines, job.cache, journal, ledger)
+    mined = mining | "Mine" >> (part.mine if part else Mine(recipe.mine, engines, job.cache, journal, ledger))
+    judging = (videos, mined["videos"]) | "With theirs" >> beam.Flatten() if part else videos
     share = recipe.share_judged_first(len(job.listing.entries), len(job.human))
     first = FirstLook(recipe.curate, share) if share is not None else None
-    judged = (mined["pairs"], videos) | "Judge" >> Judge(
+    judged = (mined["pairs"], judging) | "Judge" >> Judge(
         recipe.judge, engines, journal, job.prompts["judge"], seed, ledger, first
     )
     marks = job.labels.by_query if job.labels else {}
     curated = (mined["rankings"], judged, splits) | "Curate" >> Curate(recipe.curate, ledger, marks, recipe.judge.heeds)
     more = {}
     if recipe.judge.necessity is not None:
-        more[NECESSITY] = (curated["examples"], videos) | "Necessity" >> FindNecessities(
+        more[NECESSITY] = (curated["examples"], judging) | "Necessity" >> FindNecessities(
             recipe.judge, engines, journal, job.prompts["judge"], seed, ledger
         )
     if (negatives := recipe.synthesize.negative_queries) is not None:

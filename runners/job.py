@@ -35,7 +35,8 @@ def default_cache(output: str) -> str:
 @dataclass(frozen=True)
 class Prepared:
     """A job, Beam's options for it, and what is to be said before it starts, a line each; where it is to run elsewhere,
-    ``remote`` says where. ``force`` makes an output again that is otherwise left alone, as nothing has changed.
+    ``remote`` says where. ``force`` makes an output again that is otherwise left alone, as nothing has changed. A plan
+    looks at the ``whole`` of a large corpus, or else goes by an output that is ``like`` its own.
     """
 
     job: Job
@@ -43,6 +44,8 @@ class Prepared:
     notes: tuple[str, ...]
     remote: Remote | None = None
     force: bool = False
+    whole: bool = False
+    like: str = ""
 
 
 def prepare(request: Request, look_only: bool = False) -> Prepared:
@@ -115,7 +118,7 @@ def prepare(request: Request, look_only: bool = False) -> Prepared:
         labels=labels,
         test_files=test_files,
     )
-    return Prepared(job, options, tuple(notes), remote, request.force)
+    return Prepared(job, options, tuple(notes), remote, request.force, request.whole, request.like or "")
 
 
 def _labels(path: str | None, output: str) -> Labels | None:

@@ -19,7 +19,7 @@ class Request:
     """A run, or the plan of one; the fields are the options of ``hardquery run``, whose help says what each means.
 
     ``settings`` are ``key=value`` settings over the recipe; ``workers`` are videos worked on at a time, None for one a
-    core. ``beam_flags`` go to Beam.
+    core. ``beam_flags`` go to Beam. ``whole`` and ``like`` are options of a plan.
     """
 
     recipe: str
@@ -38,4 +38,6 @@ class Request:
     max_cost: float | None = None
     batch: str | None = None
     force: bool = False
+    whole: bool = False
+    like: str | None = None
     beam_flags: tuple[str, ...] = ()

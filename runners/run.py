@@ -13,7 +13,7 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.standing import standing
-from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.plan import SAMPLING, Plan, make_plan
 from pipeline.run import execute, given_of
 from runners import local
 from runners.console.kept import Looking, StatusFile
@@ -73,12 +73,18 @@ def left_alone(prepared: Prepared) -> Finished | None:
     return Finished(*found, damage=()) if found is not None else None
 
 
-def plan(prepared: Prepared) -> Plan:
+def plan(prepared: Prepared, say: Say = print) -> Plan:
     """The plan of a job that was prepared to be looked at; wherever the run will be, looking is done here.
 
-    Raises:
-        CannotLook: the cache cannot be read.
+    Raises what ``pipeline.planning.plan.make_plan`` raises.
     """
     local.quieten()
-    pipeline = local.make_pipeline(local.here(prepared.options))
-    return make_plan(prepared.job, pipeline, lambda pipeline: local.run(pipeline, threading.Event.wait))
+    options = local.here(prepared.options)
+    return make_plan(
+        prepared.job,
+        lambda: local.make_pipeline(options),
+        lambda pipeline: local.run(pipeline, threading.Event.wait),
+        sampling=None if prepared.whole else SAMPLING,
+        like=prepared.like,
+        say=say,
+    )

@@ -6,14 +6,14 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.config import Recipe
+from pipeline.config import MineConfig, Recipe
 from pipeline.planning.changes import NotHeld
 from schemas.query import WITH_PARTS, Variant
 from schemas.video import MODALITIES, Modality
 from transforms.decontaminate.test_sets import TestFile
 from transforms.protocols.teacher import Ladder
 
-Counts = Mapping[str, Mapping[str, int]]
+Counts = Mapping[str, Mapping[str, float]]
 
 # Of what cannot be known before anything was done: as it was with the sample corpus and with clips of people, and no
 # more than that. A few videos that were done (--limit) take the place of all three.
@@ -44,15 +44,15 @@ class Flow:
 
     recipe: Recipe
     counts: Counts
-    calls: Mapping[str, int]
-    answered: Mapping[str, int]
+    calls: Mapping[str, float]
+    answered: Mapping[str, float]
     human: int
     ladder: Ladder
     prompts: float | None = None
     words_alone: bool = False
 
     @property
-    def at_hand(self) -> int:
+    def at_hand(self) -> float:
         """The videos whose evidence is there to write from."""
         return self._count(AT_HAND, "out")
 
@@ -128,14 +128,23 @@ class Flow:
         """The most videos that a query is judged with, its own among them."""
         return self._candidates(videos) + 1.0
 
+    def replaced(self, before: float, videos: float) -> float:
+        """The share of a query's negatives among the videos ``before`` that others push out, once so many are there.
+
+        As if any video were as likely as another to be found.
+        """
+        had, depth = self._candidates(before), self._candidates(videos)
+        return max(0.0, 1.0 - depth * self._pool(before) / (self._pool(videos) * had)) if had else 0.0
+
     def _candidates(self, videos: float) -> float:
-        """The most negatives that a query can have: a judge sees those of the query's own split."""
+        """The most negatives that a query can have."""
+        return min(float(depth_of(self.recipe.mine)), self._pool(videos))
+
+    def _pool(self, videos: float) -> float:
+        """The videos that a query may be judged with besides its own: a judge sees those of the query's own split."""
         held_out = self.recipe.emit.validation_fraction
         same_split = max(0.0, videos - 1.0) * (held_out**2 + (1.0 - held_out) ** 2)
-        same_split *= _SHARING_A_WORD if self.words_alone else 1.0
-        mine = self.recipe.mine
-        most = min(mine.candidates, sum(mine.fusion.quotas.get(name, mine.candidates) for name in mine.first_stages))
-        return min(float(most), same_split)
+        return same_split * (_SHARING_A_WORD if self.words_alone else 1.0)
 
     def _prompts(self) -> float:
         """The most prompts of a video, on average."""
@@ -145,13 +154,18 @@ class Flow:
         """Of the prompts of a video, those that are about more than one modality."""
         return len({"all", *WITH_PARTS}.intersection(self.recipe.synthesize.variants))
 
-    def _count(self, line: str, outcome: str) -> int:
+    def _count(self, line: str, outcome: str) -> float:
         return self.counts.get(line, {}).get(outcome, 0)
 
     def _passed(self, line: str) -> float:
         """The share of items that came through a step; all of none."""
         entered = self._count(line, "in")
         return self._count(line, "out") / entered if entered else 1.0
+
+
+def depth_of(mine: MineConfig) -> int:
+    """The most negatives that a query gets, however large its corpus is."""
+    return min(mine.candidates, sum(mine.fusion.quotas.get(name, mine.candidates) for name in mine.first_stages))
 
 
 def calls_of_pair(ladder: Ladder) -> int:
@@ -172,6 +186,14 @@ def calls_behind(ladder: Ladder, missing: Collection[NotHeld], no_rationale_belo
         if one.confidence != "prior" or not at_once:
             calls += calls_to_follow(ladder, one.confidence)
     return calls
+
+
+def calls_behind_panel(panel: Mapping[str, Ladder], missing: Collection[NotHeld]) -> int:
+    """As ``calls_behind``; a question of the panel has a subject that begins with the judge's name."""
+    asked: dict[str, list[NotHeld]] = {name: [] for name in panel}
+    for one in missing:
+        asked[one.subject.partition(" ")[0]].append(one)
+    return sum(calls_behind(ladder, asked[name], None) for name, ladder in panel.items())
 
 
 def calls_to_follow(ladder: Ladder, asked: str) -> int:

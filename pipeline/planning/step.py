@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.planning.rate import Rate
@@ -27,9 +29,9 @@ class StepPlan:
     input tokens that the server has cached, and ``requests``, which are the calls and what has to be sent again.
 
     ``least`` and ``most`` bound ``to_run`` where it hangs on replies that are not there yet: ``most`` is at most twice
-    ``least``, but for a panel's, and both are ``to_run`` where nothing does. A cold plan's are wrong where a corpus is
-    unlike any that was seen; a run of a few videos (``limit``) puts what was measured in the place of what was
-    supposed.
+    ``least``, but for a panel's and of a sample, and both are ``to_run`` where nothing does. A cold plan's are wrong
+    where a corpus is unlike any that was seen; a run of a few videos (``limit``) puts what was measured in the place of
+    what was supposed.
     """
 
     step: str
@@ -49,15 +51,21 @@ class StepPlan:
     most: int = 0
 
 
+def reasons_of(counted: Mapping[str, float]) -> tuple[Reason, ...]:
+    """Reasons by how many results are not cached for them, the most frequent first."""
+    ordered = sorted(counted.items(), key=lambda item: -item[1])
+    return tuple(Reason(why, count) for why, number in ordered if (count := round(number)))
+
+
 def step_plan(
     step: str,
-    cached: int,
+    cached: float,
     exact: bool,
     reasons: tuple[Reason, ...],
     rate: Rate,
     cost: Cost,
     paid: bool,
-    bounds: tuple[int, int] | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> StepPlan:
     """The plan of a step, of as many results to run as there are reasons for; ``rate`` is what each takes."""
     to_run = sum(reason.count for reason in reasons)
@@ -67,7 +75,7 @@ def step_plan(
         cached_tokens = tokens_in * rate.cached_share
     return StepPlan(
         step=step,
-        cached=cached,
+        cached=round(cached),
         to_run=to_run,
         exact=exact,
         reasons=reasons,
@@ -79,6 +87,6 @@ def step_plan(
         cached_tokens=None if rate.cached_share is None else round(cached_tokens),
         requests=None if rate.requests is None else round(calls * rate.requests),
         calls=calls,
-        least=min(to_run, bounds[0]) if bounds else to_run,
-        most=max(to_run, bounds[1]) if bounds else to_run,
+        least=min(to_run, max(0, math.floor(bounds[0]))) if bounds else to_run,
+        most=max(to_run, math.ceil(bounds[1])) if bounds else to_run,
     )

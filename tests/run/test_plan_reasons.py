@@ -177,6 +177,17 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
     assert few_words.judge_calls(1000, 45) == pytest.approx(45 * 2 * 0.8 * 5)
 
 
+def test_new_videos_take_the_place_of_as_many_candidates_as_they_are_of_all():
+    recipe = load_recipe("demo", ["mine.candidates=4", "emit.validation_fraction=0"])
+    flow = Flow(recipe, {}, {}, {}, human=0, ladder=Ladder(()))
+
+    assert flow.replaced(101, 201) == pytest.approx(0.5)
+    assert flow.replaced(101, 101) == 0
+    assert flow.replaced(3, 5) == 0  # all five are candidates
+    assert flow.replaced(3, 9) == pytest.approx(1 - (4 * 2 / 8) / 2)
+    assert flow.replaced(0, 9) == 0
+
+
 @pytest.mark.parametrize(
     ("rungs", "asked", "more"),
     [

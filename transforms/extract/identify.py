@@ -79,7 +79,12 @@ class Media:
             return sha256
 
         # The journal's own errors are no video's: only what touches the media is within _out_of_reach.
-        return journal.once(Key("media", self.uri, inputs={"file": self.uri, "state": self.state}), work, str)
+        return journal.once(media_key(self.uri, self.state), work, str)
+
+
+def media_key(uri: str, state: str) -> Key:
+    """The key of the hash of a file in this state, see ``state_of``."""
+    return Key("media", uri, inputs={"file": uri, "state": state})
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from transforms.extract.list_input import Listing
 from transforms.storage.address import absolute, local_path
 
 
-def limited(listing: Listing, spec: str, limit: int | None, seed: int) -> Listing:
+def limited(listing: Listing, spec: str, limit: int | None, seed: int | str) -> Listing:
     """The ``limit`` entries of the listing of ``spec`` that a hash with ``seed`` puts first, in the listing's order.
 
     What is hashed is an entry's id, or else its path below the input's folder, so that a move changes nothing. A larger

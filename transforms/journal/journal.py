@@ -71,7 +71,11 @@ class Journal:
 
     def holds(self, step: str) -> bool:
         """Whether there is any record of a step."""
-        return len(self._open().log(step)) > 0
+        return self.count(step) > 0
+
+    def count(self, step: str) -> int:
+        """How many records there are of a step."""
+        return len(self._open().log(step))
 
     def misses(self) -> list[Any]:
         """What was noted of all that a journal which only looks did not find, in no particular order."""

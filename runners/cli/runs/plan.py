@@ -27,6 +27,7 @@ def act(request: Request, as_json: bool) -> bool:
     import msgspec
     from rich.console import Console
 
+    from pipeline.outputs.errors import NotAnOutput
     from pipeline.planning.plan import CannotLook
     from runners.cause import cause
     from runners.job import prepare
@@ -42,8 +43,8 @@ def act(request: Request, as_json: bool) -> bool:
         return True
     try:
         with said.status("Looking up what is cached"):
-            plan = make_plan(prepared)
-    except CannotLook:
+            plan = make_plan(prepared, said.print)
+    except (CannotLook, NotAnOutput):
         raise
     except Exception as error:  # whatever stopped it is said in one line; the variable below shows where
         said.print(f"hardquery: the plan stopped: {cause(error)}", style="red")
@@ -70,6 +71,10 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
     which = names if plan.unreadable_files else ""
     bad = f" ({plan.unreadable:,} cannot be read or decoded{which})" if plan.unreadable else ""
     console.print(f"{recipe.name}: {plan.videos:,} videos{bad}, {length}; cache {cache}")
+    if plan.looked_at < plan.videos:
+        console.print(
+            f"looked at {plan.looked_at:,} of {plan.videos:,} videos: all numbers are estimates (--whole looks at all)"
+        )
     console.print(plan_table(plan, console.width))
     print_reasons(plan, console)
     if not plan.at_hand and any(step.least < step.most for step in plan.steps):
@@ -78,7 +83,8 @@ def _print(plan: Plan, recipe: Recipe, cache: str, console: Console) -> None:
             "run … --limit 12` first has the next plan go by yours"
         )
     if not any(step.to_run for step in plan.steps):
-        console.print("Everything is cached: a run writes the output and pays for nothing.")
+        what = "Everything" if plan.looked_at == plan.videos else "All that was looked at"
+        console.print(f"{what} is cached: a run writes the output and pays for nothing.")
     if plan.untold:
         console.print(
             f"{plan.untold:,} cached replies of the judge are without log-probabilities: a run asks for them again if "

@@ -68,6 +68,17 @@ def add_commands(commands: Any) -> None:
     add_input(plan)
     add_options(plan)
     add_budget(plan)
+    looks = plan.add_mutually_exclusive_group()
+    looks.add_argument(
+        "--whole",
+        action="store_true",
+        help="look at all videos: of more than 500 a sample is looked at, where a finished output tells of the others",
+    )
+    looks.add_argument(
+        "--like",
+        metavar="OUTPUT",
+        help="a finished output of this input to go by (default: the one that --output would replace)",
+    )
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.set_defaults(act=_plan)
     for parser in (run, plan):
