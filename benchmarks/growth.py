@@ -34,6 +34,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     common = ["--input", str(folder / "manifest.jsonl"), "--cache", str(folder / "cache"), "--workers", "1", *sets]
     out, other = str(folder / "out"), str(folder / "other")
     run, alpha = ["run", "demo", *common], ["--set", "curate.alpha1=-7.0"]
+    judge = ["plan", "demo", *common, "--output", out, "--set", "judge.evidence={caption: 400}"]
     return {
         "first run": [*run, "--output", out],
         "the same again": [*run, "--output", out],
@@ -41,6 +42,9 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "other alpha1": [*run, "--output", other, *alpha],
         "plan": ["plan", "demo", *common, "--output", out],
         "plan, forced": ["plan", "demo", *common, "--output", out, "--force"],
+        "plan, judge changed": judge,
+        "plan, more candidates": ["plan", "demo", *common, "--output", out, "--set", f"mine.candidates={2 * JUDGED}"],
+        "plan, judge changed, whole": [*judge, "--whole"],
         "verify": ["verify", out],
         "diff": ["diff", out, other],
         "explain": ["explain", out, "0000007"],
