@@ -16,6 +16,7 @@ from pipeline.emit import judgement_row, split_row
 from pipeline.engines import Engines
 from pipeline.judge import Judge
 from pipeline.planning.panel import plan_panel
+from pipeline.planning.seen import Seen
 from pipeline.planning.step import StepPlan
 from pipeline.stage import LedgerBuilder
 from prompts.template import load_template
@@ -31,6 +32,7 @@ from transforms.curate.curate_query import CuratedQuery, CurateRules, curate_que
 from transforms.curate.thresholds import CurateConfig
 from transforms.journal.budget import Budget
 from transforms.journal.journal import Journal
+from transforms.journal.record import STEPS
 from transforms.mine.retrieve import Ranking
 from transforms.protocols.teacher import TeacherFailed, TeacherReply
 from transforms.teacher.panel import PanelRules
@@ -306,8 +308,9 @@ def planned(counts, judge_to_run, below=6.0, judges=2):
         engines=SimpleNamespace(judge=ScriptedEngine(first), panel=dict.fromkeys(names, ScriptedEngine(second))),
         journal=SimpleNamespace(some=lambda *_: []),
     )
-    judge = StepPlan("judge", 0, judge_to_run, False, (), 0, 0, False, 0.0, None, least=70, most=140)
-    return plan_panel(job, counts, [], judge)
+    judge = StepPlan("judge", 0, judge_to_run, not judge_to_run, (), 0, 0, False, 0.0, None, least=70, most=140)
+    none = dict.fromkeys(STEPS, 0)
+    return plan_panel(job, Seen(counts, {step: {} for step in STEPS}, missed=none, follow=none, files={}), judge)
 
 
 def test_of_a_panel_a_plan_says_between_what_and_what_its_calls_will_be():
