@@ -1,13 +1,16 @@
 import io
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from PIL import Image
 
+from pipeline.config import load_recipe
 from pipeline.outputs.report.histogram import histogram
 from pipeline.outputs.report.report import choose_examples
+from pipeline.outputs.report.summary import summarize
 from schemas.difficulty import DIMENSIONS
 from tests.support.tiny_output import tiny_rows, write_tiny
 from transforms.media.thumbnail import thumbnail
@@ -31,6 +34,15 @@ def test_the_page_needs_nothing_from_outside_and_runs_nothing(page):
     assert set(re.findall(r'\b(?:src|href)="([a-z]+:)', page)) == {"data:"}
     assert "url(" not in page
     assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize(("settings", "more"), [([], ""), (["seed=8"], "; some of its settings were changed")])
+def test_a_recipe_of_the_project_tells_of_itself_and_that_it_was_changed_where_it_was(output, settings, more):
+    folder, manifest = output
+    demo = load_recipe("demo", settings)
+    made_by = replace(manifest, recipe=demo.as_dict(), recipe_fingerprint=demo.fingerprint)
+
+    assert summarize(str(folder), made_by).recipe_told == demo.description + more
 
 
 def test_untrusted_text_is_escaped_wherever_it_is_shown(tmp_path):

@@ -96,6 +96,15 @@ class Summary:
     measured: list[Level] = field(default_factory=list)
 
     @property
+    def recipe_told(self) -> str:
+        """What the recipe says of itself; and that values of it were changed, where the project ships it."""
+        from pipeline.config import load_recipe, recipe_names
+
+        name, told = self.manifest.recipe["name"], str(self.manifest.recipe["description"])
+        changed = name in recipe_names() and load_recipe(name).fingerprint != self.manifest.recipe_fingerprint
+        return f"{told}; some of its settings were changed" if changed else told
+
+    @property
     def stand_ins(self) -> dict[str, str]:
         """Embedded engines that stand in for a model, by role."""
         used = {role: stamp.name for role, stamp in self.manifest.engines.items()}
