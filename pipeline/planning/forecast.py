@@ -66,12 +66,14 @@ class Flow:
 
     def judge_calls(self, videos: float, write_calls: float) -> float:
         """All calls, cached ones included, once so many more videos are there and so many more calls have written."""
-        ranked = self._count("mine/filter", "out")
+        ranked, pairs = self._count("mine/filter", "out"), self._count("judge/judge", "in")
         queries = self.searched(write_calls) * self._passed("mine/filter")
         most = self.pairs_a_query(self.at_hand + videos)
-        if not ranked:
+        if not (ranked and pairs):
             return queries * most * calls_of_pair(self.ladder)
-        return queries * (self.calls["judge"] / ranked) * (most / (self._candidates(self.at_hand) + 1.0))
+        # Those at hand may have found more than was supposed of so few videos; no query has more than the most.
+        a_query = min(most, pairs / ranked * most / self.pairs_a_query(self.at_hand))
+        return queries * a_query * self.calls["judge"] / pairs
 
     def groups(self, write_calls: float) -> float:
         """All queries that become groups, once so many more calls have written some: a call each for negatives."""

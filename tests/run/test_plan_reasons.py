@@ -156,12 +156,19 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
         "synthesize/filter": {"in": 12, "out": 9},
         "synthesize/deduplicate": {"in": 9, "out": 8},
         "mine/filter": {"in": 8, "out": 4},
+        "judge/judge": {"in": 12},
     }
     flow = Flow(recipe, counts, {"write": 6, "judge": 12}, {"write": 6}, human=0, ladder=Ladder(()))
 
     assert flow.write_calls(2) == 4  # two a video
     # 9 queries of 6 calls, and 6 more of 4; 8/9 and then half of them stay; 3 pairs each of 3 videos, so 5 of 5
     assert flow.judge_calls(2, 4) == pytest.approx(15 * 8 / 9 / 2 * 5)
+    # 2 pairs each of 3 videos, two calls a pair: of 5 videos as many more as could be
+    fewer = replace(flow, counts={**counts, "judge/judge": {"in": 8}}, calls={"write": 6, "judge": 16})
+    assert fewer.judge_calls(2, 4) == pytest.approx(15 * 8 / 9 / 2 * (2 * 5 / 3) * 2)
+    # 4 pairs each, where 3 had been supposed: no query has more than its own video and four candidates
+    more = replace(flow, counts={**counts, "judge/judge": {"in": 16}}, calls={"write": 6, "judge": 32})
+    assert more.judge_calls(2, 4) == pytest.approx(15 * 8 / 9 / 2 * 5 * 2)
     embedded = replace(flow, calls={**flow.calls, "embed_video": 9})
     assert embedded.embed_video_calls(2, of_text=1, of_frames=0) == 6  # three fields a video
     assert flow.searched(4) == pytest.approx(15 * 8 / 9)
