@@ -25,8 +25,8 @@ train-demo: .venv/.test
 test: .venv/.test
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-# Published weights on speech, text and questions whose answers are known; half an hour on two cores, 6 GB of memory (two
-# language models at once), and no network once installed. Of the system it needs Tesseract:
+# Published weights on speech, text and questions whose answers are known; an hour on two busy cores (a run with two language
+# models took 46 minutes of it), and no network once installed. Of the system it needs Tesseract:
 # apt-get install tesseract-ocr tesseract-ocr-{ara,chi-sim,kor,rus,spa}.
 test-real: .venv/.real
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real -n $(JOBS) --maxprocesses 8 --dist loadfile

@@ -80,6 +80,8 @@ def make_plan(
     job = replace(job, journal=replace(job.journal, note=not_held))
     with closing(job.journal), tempfile.TemporaryDirectory(prefix="hardquery-") as folder:
         _open(job.journal)
+        if like:
+            read_manifest(like)  # a name that is misspelt is told also where there is no need of it
         look = Look(pipeline, run, Path(folder))
         if sampling is None or len(job.listing.entries) <= sampling.above:
             seen, unsearched = look(job), None

@@ -126,7 +126,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-index",
         str(wheel),
     ]
-    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    # What PYTHONPATH holds would count as installed: a checkout with its metadata, too.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, env=environment)
     site = next(folder.glob("lib/python*/site-packages"))
     (site / "libraries.pth").write_text("\n".join(sorted(LIBRARIES)))
     return folder / "bin"

@@ -5,9 +5,12 @@ from collections import Counter
 
 import pytest
 
+from pipeline.config import _OF_NEGATIVES, PROMPTS
 from pipeline.planning.changes import NotHeld
 from pipeline.planning.sampled.sample import Stratum, off_by
+from pipeline.planning.sampled.since import _OF_PROMPT, _OF_ROLE, _OF_STEP, STAGES
 from pipeline.planning.seen import NOTHING, Seen
+from pipeline.recipes.sections import _ROLES
 from schemas.video import ManifestEntry
 from transforms.journal.record import STEPS
 
@@ -84,3 +87,10 @@ def test_ranges_hold_what_is_missing_in_nearly_all_samples(share):
         off = off_by(stratum(100, 2000), found, misses, {}, {})["judge"]
         held += abs(20 * len(misses) - sum(missing.values())) <= off
     assert held >= 96
+
+
+def test_of_every_engine_prompt_and_step_it_is_known_which_stage_it_decides_first():
+    assert _OF_ROLE.keys() == _ROLES.keys()
+    assert _OF_PROMPT.keys() == {*PROMPTS, *_OF_NEGATIVES}
+    assert _OF_STEP.keys() >= {*STEPS}
+    assert {*_OF_ROLE.values(), *_OF_PROMPT.values(), *_OF_STEP.values()} <= {*STAGES}

@@ -20,6 +20,7 @@ from pipeline.planning.sampled.since import since
 from prompts.template import load_template
 from runners import local
 from runners import run as runners_run
+from runners.cli.main import main
 from runners.cli.runs.plan import _print
 from runners.job import prepare
 from runners.request import Request
@@ -323,6 +324,14 @@ def test_an_output_of_another_name_tells_as_much(finished, tmp_path):
     assert planned(replace(asked, like=str(finished / "out"))) == planned(request(finished))
     with pytest.raises(NotAnOutput):
         planned(replace(asked, like=str(tmp_path)))
+
+
+def test_an_output_that_is_not_there_is_told_also_where_few_videos_need_none(samples, tmp_path, capsys):
+    command = ["plan", "demo", "--input", str(samples / "videos"), "--output", str(tmp_path / "out")]
+
+    assert main([*command, "--like", str(tmp_path / "misspelt")]) == 2
+
+    assert "misspelt" in capsys.readouterr().err
 
 
 def test_test_sets_that_are_compared_by_vectors_have_all_videos_looked_at(of_all_kinds, tmp_path):
