@@ -23,17 +23,18 @@ LIBRARIES = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
 
 BEAM = "apache_beam apache_beam.io.filesystems pyarrow.parquet"
 RUN = "runners.job pipeline.run"  # what commands that make an output or read one import of ours, beside Beam
-TORCH = f"{BEAM} torch transformers peft"
+TORCH = "torch transformers peft"  # what commands that train or rank import beside
 OURS = "runners.cli.main"  # knows every command, of which it imports what it takes when it acts
 
-# Commands in turn, each in a fork of a process that has imported libraries, which takes longer than the command.
-# "@FILE" stands for the first word of a file. Then every module of these packages is imported, and where they lie said.
+# Commands in turn, each in a fork of a process that has imported the libraries so far, which takes longer than the
+# command. "@FILE" stands for the first word of a file. Then every module of these packages is imported, and where they
+# lie said.
 IN_TURN = """
 import importlib, json, os, pkgutil, sys
-libraries, commands, packages = map(json.loads, sys.argv[1:])
-for library in libraries:
-    importlib.import_module(library)
-for number, arguments in enumerate(commands):
+commands, packages = map(json.loads, sys.argv[1:])
+for number, (libraries, arguments) in enumerate(commands):
+    for library in libraries.split():
+        importlib.import_module(library)
     child = os.fork()
     if not child:
         for stream in (1, 2):
@@ -53,7 +54,8 @@ os._exit(0)  # libraries take seconds to take themselves apart
 """
 
 JOB = ["demo", "--input", "clips", "--output", "out", "--set", "extract.asr=null", "--set", "extract.ocr=null"]
-JOB += ["--set", "mine.first_stage={engine: bm25}"]
+JOB += ["--set", "extract.frames.max_frames=2", "--set", "emit.frames.frames=2"]
+JOB += ["--set", "synthesize.variants=[caption,metadata]", "--set", "mine.first_stage={engine: bm25}"]
 ASKED = {
     "recipes": ["recipes"],
     "plan": ["plan", *JOB],
@@ -152,10 +154,13 @@ def run(bin_folder: Path, cwd: Path, *arguments: str) -> subprocess.CompletedPro
 
 
 def run_in_turn(
-    bin_folder: Path, cwd: Path, libraries: str, commands: dict[str, list[str]], packages: Sequence[str] = ()
+    bin_folder: Path, cwd: Path, by_libraries: dict[str, dict[str, list[str]]], packages: Sequence[str] = ()
 ) -> Told:
-    """Run commands one after the other, as ``run`` does, with these libraries imported once; then import packages."""
-    given = map(json.dumps, (libraries.split(), [*commands.values()], packages))
+    """Run commands one after the other, as ``run`` does, with libraries imported once, before the first command that
+    wants them; then import packages."""
+    commands = {name: command for named in by_libraries.values() for name, command in named.items()}
+    wanted = [(libraries, command) for libraries, named in by_libraries.items() for command in named.values()]
+    given = map(json.dumps, (wanted, packages))
     ended = run(bin_folder, cwd, "python", "-c", IN_TURN, *given)
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
@@ -169,19 +174,13 @@ def run_in_turn(
 
 @pytest.fixture(scope="module")
 def told(installed: Path, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """What a run says, and all that is asked of its output, in one folder."""
+    """What a run says, all that is asked of its output, and commands whose files are missing; then every module."""
     folder = tmp_path_factory.mktemp("told")
     clips = folder / "clips"
     clips.mkdir()
     for clip in sorted((samples / "videos").iterdir())[:3]:
         (clips / clip.name).symlink_to(clip)
-    return run_in_turn(installed, folder, f"{BEAM} {RUN}", ASKED)
-
-
-@pytest.fixture(scope="module")
-def without_files(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """What commands say whose files are missing; then every module is imported."""
-    return run_in_turn(installed, tmp_path_factory.mktemp("empty"), TORCH, WITHOUT_FILES, PACKAGES)
+    return run_in_turn(installed, folder, {f"{BEAM} {RUN}": ASKED, TORCH: WITHOUT_FILES}, PACKAGES)
 
 
 def test_the_wheel_holds_every_module_and_every_file_that_modules_read(wheel):
@@ -195,15 +194,15 @@ def test_the_wheel_holds_every_module_and_every_file_that_modules_read(wheel):
     assert corpus == {f"runners/{name}" for name in shipped}
 
 
-def test_every_module_of_the_wheel_can_be_imported(installed, without_files):
-    assert len(without_files.packages) == len(PACKAGES)
-    assert all(path.startswith(str(installed.parent)) for path in without_files.packages)
+def test_every_module_of_the_wheel_can_be_imported(installed, told):
+    assert len(told.packages) == len(PACKAGES)
+    assert all(path.startswith(str(installed.parent)) for path in told.packages)
 
 
 def test_every_command_explains_itself_from_the_wheel(installed, tmp_path):
     top = run(installed, tmp_path, "hardquery", "--help").stdout
     listed = [line.split()[0] for line in top.splitlines() if line.startswith("    ") and line[4:5].strip()]
-    helps = run_in_turn(installed, tmp_path, OURS, {command: [command, "--help"] for command in listed}).ended
+    helps = run_in_turn(installed, tmp_path, {OURS: {command: [command, "--help"] for command in listed}}).ended
 
     assert {"run", "plan", "verify", "judge-audit", "train", "rerank", "cache"} <= helps.keys()
     for command, helped in helps.items():
@@ -222,8 +221,8 @@ def test_a_run_from_the_wheel_and_all_that_is_asked_of_its_output(told):
 
 
 @pytest.mark.parametrize("command", WITHOUT_FILES)
-def test_a_command_whose_files_are_missing_says_so_in_one_line(command, without_files):
-    ended = without_files.ended[command]
+def test_a_command_whose_files_are_missing_says_so_in_one_line(command, told):
+    ended = told.ended[command]
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("hardquery: ")
