@@ -7,6 +7,7 @@ import pickle
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -30,7 +31,7 @@ from transforms.storage.files import join, read_bytes, write_bytes
 Rows = dict[str, list[tuple[str, Row]]]
 
 SHARDS = 2
-_written: dict[tuple[int, str], tuple[Manifest, dict[str, bytes]]] = {}  # by number of shards and name of the folder
+_known: dict[tuple[int, str], tuple[Manifest, dict[str, bytes]]] = {}  # by number of shards and name of the folder
 ALWAYS = tuple(name for name, table in TABLES.items() if not table.optional)
 RUNS = ("bm25", "dense")
 ENGINES = {
@@ -115,26 +116,41 @@ _DROPPED = {
 }
 
 
-def write_tiny(folder: Any, rows: Rows | None = None, run: str | None = None, qrels: str | None = None) -> Manifest:
+def write_tiny(
+    folder: Any, rows: Rows | None = None, run: str | None = None, qrels: str | None = None, shards: int | None = None
+) -> Manifest:
     """Write ``rows`` (the valid ones unless given) as a finished output."""
     output = str(folder)
-    if (rows, run, qrels) != (None, None, None):
-        return _write(output, rows, run, qrels)
-    known = SHARDS, output.rstrip("/").rpartition("/")[2]  # the name of the folder stands in its report
-    if known not in _written:
-        manifest = _write(output, None, None, None)
-        paths = [*(file.path for file in manifest.files), MANIFEST]
-        _written[known] = manifest, {path: read_bytes(join(output, path)) for path in paths}
+    manifest = _write_valid(output, shards or SHARDS)
+    if (rows, run, qrels) == (None, None, None):
         return manifest
-    manifest, files = _written[known]
+    (Path(output) / MANIFEST).unlink()
+    return _complete(output, other_tables(output, manifest, rows or tiny_rows()), run, qrels)
+
+
+def _write_valid(output: str, shards: int) -> Manifest:
+    known = shards, output.rstrip("/").rpartition("/")[2]  # the name of the folder stands in its report
+    if known not in _known:
+        manifest = _complete(output, write_tables(output, tiny_rows(), ALWAYS, shards), None, None)
+        paths = [*(file.path for file in manifest.files), MANIFEST]
+        _known[known] = manifest, {path: read_bytes(join(output, path)) for path in paths}
+        return manifest
+    manifest, files = _known[known]
     for path, data in files.items():
         write_bytes(join(output, path), data)
     return manifest
 
 
-def _write(output: str, rows: Rows | None, run: str | None, qrels: str | None) -> Manifest:
+def other_tables(output: str, manifest: Manifest, rows: Rows) -> list[WrittenFile]:
+    """Write those tables of a valid output whose rows are others; returns the shards of all."""
+    changed = [name for name, found in tiny_rows().items() if found != rows[name]]
+    shards = len(manifest.tables(output).shards("videos"))
+    written = {file.path: file for file in write_tables(output, rows, changed, shards)}
+    return [written.get(file.path, file) for file in manifest.files if file.rows is not None]
+
+
+def _complete(output: str, written: list[WrittenFile], run: str | None, qrels: str | None) -> Manifest:
     valid = tiny_rows()
-    written = write_tables(output, rows or valid)
     examples = [row for _, row in valid["ranking"]]
     write_bytes(
         join(output, "ledger.json"), ledger_json(lines_of(tiny_tallies(valid), STEPS), {"asr": {"no audio": 1}})
@@ -146,19 +162,19 @@ def _write(output: str, rows: Rows | None, run: str | None, qrels: str | None) -
     return complete(output, tiny_run_info(), written)
 
 
-def write_tables(output: str, rows: Rows, names: Iterable[str] = ALWAYS) -> list[WrittenFile]:
+def write_tables(output: str, rows: Rows, names: Iterable[str], shards: int) -> list[WrittenFile]:
     written = []
     for name in names:
         table = TABLES[name]
         for part in table.parts:
-            for index in range(SHARDS):
+            for index in range(shards):
                 mine = [
                     row
                     for where, row in rows[name]
-                    if where == part and shard_index(row[table.key[0]], SHARDS) == index
+                    if where == part and shard_index(row[table.key[0]], shards) == index
                 ]
                 mine.sort(key=lambda row: [str(row[column]) for column in table.key])
-                path = table.shard_path(part, index, SHARDS)
+                path = table.shard_path(part, index, shards)
                 written.append(WrittenFile(path, *write_shard(join(output, path), name, mine)))
     return written
 

@@ -29,13 +29,14 @@ def check_trec(tables: Tables, recipe: Mapping[str, Any]) -> Iterator[Problem]:
     except TrecError as error:
         yield Problem(QRELS, f"cannot be read: {error}")
         qrels = None
+    videos = _Videos(tables)
     for file, run in run_files(runs_of(recipe)).items():
-        yield from _check_run(tables, file, run, qrels or {})
+        yield from _check_run(tables, file, run, qrels or {}, videos)
     if qrels is not None:
         yield from _check_qrels(tables, qrels)
 
 
-def _check_run(tables: Tables, file: str, run: str | None, qrels: Qrels) -> Iterator[Problem]:
+def _check_run(tables: Tables, file: str, run: str | None, qrels: Qrels, videos: _Videos) -> Iterator[Problem]:
     """Lines are grouped by query, ranks count from 1, scores fall, and what is judged stands where it must.
 
     Candidates of examples stand at their ranks. All videos of the qrels are in the run that a reranker is given: recall
@@ -46,7 +47,6 @@ def _check_run(tables: Tables, file: str, run: str | None, qrels: Qrels) -> Iter
         for query_id, candidates in _examples(tables, run)
     }
     judged = qrels if run is None else {}
-    videos = _Videos(tables)
     seen: set[str] = set()
     try:
         for block in blocks(tables.output, file):

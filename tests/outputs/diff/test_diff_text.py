@@ -9,7 +9,7 @@ from pipeline.outputs.diff.text import row_json, summary_json
 from pipeline.outputs.manifest import NotAnOutput, PromptText
 from pipeline.outputs.tables import read_group
 from runners.cli.main import main
-from tests.support.tiny_output import tiny_rows
+from tests.support.tiny_output import tiny_rows, write_tiny
 from tests.support.two_outputs import edited, found_rows, output, text, why
 
 
@@ -64,14 +64,10 @@ def test_frames_that_differ_are_found_by_hash_and_only_named(a, b):
     assert why([row]) == {"no cause found in the manifests: frames"}
 
 
-def test_outputs_of_different_numbers_of_shards_are_compared_row_by_row(a, tmp_path, monkeypatch):
-    monkeypatch.setattr("tests.support.tiny_output.SHARDS", 4)
-    quarters = output(tmp_path / "quarters")
-    monkeypatch.setattr("tests.support.tiny_output.SHARDS", 3)
-    thirds = output(tmp_path / "thirds")
-
-    for other in (quarters, thirds):
-        found, _ = found_rows(a, other)
+def test_outputs_of_different_numbers_of_shards_are_compared_row_by_row(a, tmp_path):
+    for name, shards in (("quarters", 4), ("thirds", 3)):
+        write_tiny(tmp_path / name, shards=shards)
+        found, _ = found_rows(a, str(tmp_path / name))
         assert not found.rows_differ
         assert found.same["judgements"] == len(tiny_rows()["judgements"])
 

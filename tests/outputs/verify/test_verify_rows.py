@@ -1,6 +1,7 @@
 """What rows say of each other, and what each must say: one change a case."""
 
 import math
+import shutil
 
 import pytest
 
@@ -106,6 +107,11 @@ def lose_frames(rows):
 
 def two_positives(rows):
     rows["ranking"][0][1]["candidates"][1].update(label=1, stratum="positive")
+
+
+@pytest.fixture
+def output(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
