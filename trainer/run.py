@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 from transformers import set_seed
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
+from transformers.trainer_callback import TrainerCallback
 
-from trainer.config.config import RunConfig, Stage, TrainConfig
+from trainer.config.config import ConfigError, RunConfig, Stage, TrainConfig
 from trainer.config.errors import TrainingError
 from trainer.config.retriever import RetrieverConfig
 from trainer.data.shards import Shards
@@ -21,15 +23,17 @@ from trainer.run_folder import RunFolder
 from trainer.stage import StageTrainer, training_arguments
 
 
-def train(stage: Stage, config: RunConfig, data: str, output: str) -> RunFolder:
+def train(stage: Stage, config: RunConfig, data: str, output: str, report_to: Sequence[str] = ()) -> RunFolder:
     """Train one stage on the output folder ``data``; or go on with a run that was cut short, to the same weights.
 
-    To be called by every process of a distributed run; ``output`` must be a folder that all of them see.
+    To be called by every process of a distributed run; ``output`` must be a folder that all of them see. Metrics go to
+    the run folder, and to the trackers of ``report_to`` as well, by Trainer's names of them.
 
     Raises:
-        TrainingError: data, model, prompt or run folder cannot be used.
+        TrainingError: data, model, prompt, run folder or a tracker cannot be used.
     """
     run = RunFolder(output)
+    trackers = _trackers(report_to)
     shards = Shards(data)
     run.check(stage, config, shards)
     if run.is_finished:
@@ -52,9 +56,20 @@ def train(stage: Stage, config: RunConfig, data: str, output: str) -> RunFolder:
     if is_main:
         writer = SummaryWriter(str(run.tensorboard), purge_step=run.step_of(last) + 1)
         trainer.add_callback(TensorBoardCallback(writer))
+        for tracker in trackers:
+            trainer.add_callback(tracker)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     _finish(trainer, config, run)
     return run
+
+
+def _trackers(names: Sequence[str]) -> list[TrainerCallback]:
+    """What tells other programs how a run goes. TensorBoard is told by the run folder anyway."""
+    try:
+        kinds = get_reporting_integration_callbacks([name for name in names if name != "tensorboard"])
+        return [kind() for kind in kinds]
+    except (ValueError, RuntimeError, ImportError) as error:  # no such tracker, or it is not installed
+        raise ConfigError(f"--report-to: {error}") from error
 
 
 def _work(stage: Stage, config: RunConfig, shards: Shards) -> Any:

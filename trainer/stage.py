@@ -187,6 +187,7 @@ def training_arguments(
     multiprocessing.set_forkserver_preload(list(_IN_WORKERS))
     arguments = TrainingArguments(
         output_dir=str(folder),
+        run_name=folder.parent.name,
         per_device_train_batch_size=stage.micro_batch,
         num_train_epochs=1,
         learning_rate=stage.learning_rate,
@@ -205,7 +206,7 @@ def training_arguments(
         save_total_limit=2,  # the newest may be cut short by a kill while it is written
         eval_strategy="steps",
         eval_steps=stage.validate_steps,
-        report_to=[],
+        report_to=[],  # trainer/run.py adds them, to the first process alone
         remove_unused_columns=False,
         train_sampling_strategy="sequential",
         dataloader_drop_last=True,

@@ -56,6 +56,14 @@ def add_commands(commands: Any) -> None:
         dest="settings",
         help="change one value, such as model=runs/perception or retriever.batch=32; may be repeated",
     )
+    parser.add_argument(
+        "--report-to",
+        action="append",
+        default=[],
+        metavar="TRACKER",
+        help="tell wandb, mlflow, trackio or another tracker that transformers knows of the metrics too, by its own "
+        "environment variables; may be repeated. Without it: metrics.jsonl and TensorBoard",
+    )
 
     text = "write the model of a finished run as one folder, a reranker such that vLLM serves it"
     export = commands.add_parser("export-model", help=text, description=sentence(text), allow_abbrev=False)
@@ -86,6 +94,6 @@ def _train(arguments: argparse.Namespace) -> None:
     config = load(arguments.config, arguments.settings)  # before the libraries below, which take seconds
     from trainer.run import train
 
-    run = train(arguments.stage, config, arguments.data, arguments.output)
+    run = train(arguments.stage, config, arguments.data, arguments.output, arguments.report_to)
     if os.environ.get("RANK", "0") == "0":
         Console(stderr=True).print(f"{arguments.stage}: {run.model}", highlight=False, soft_wrap=True, markup=False)
