@@ -25,6 +25,8 @@ _SHARING_A_WORD = 0.32  # of the videos of its split, those that BM25 finds for 
 _WORDINGS = 2  # in which a verifier is asked
 
 AT_HAND = "synthesize/select"  # the line of the ledger that counts videos whose evidence is there
+# The line of queries that may say what others say, and how many of other videos said the same as those that stayed.
+ALIKE, OF_OTHERS = "synthesize/deduplicate", "of others"
 
 # An estimate is half an order of two: what comes lies between it divided and multiplied by this.
 SPREAD = math.sqrt(2.0)
@@ -107,8 +109,18 @@ class Flow:
         return groups * each * calls_of_pair(self.ladder)
 
     def searched(self, write_calls: float) -> float:
-        """All queries that are searched for, once so many more calls have written some."""
-        return self._queries(write_calls) * self._passed("synthesize/deduplicate")
+        """All queries that are searched for, once so many more calls have written some.
+
+        The more there are, the more of them say what another video's says, for pairs grow faster than queries do. Those
+        that are left grow with a power of all, as distinct words do by Heaps' law: with n queries and d dropped for
+        those of other videos, the power at which they grow there, 1 - d / (n - d).
+        """
+        queries, entered, kept = self._queries(write_calls), self._count(ALIKE, "in"), self._count(ALIKE, "out")
+        if not kept:
+            return queries * self._passed(ALIKE)
+        of_others = min(1.0, self._count(ALIKE, OF_OTHERS) / kept)
+        growth: float = (queries / entered) ** -of_others
+        return queries * kept / entered * growth
 
     def _queries(self, write_calls: float) -> float:
         kept, answered = self._count("synthesize/filter", "out"), self.answered["write"]

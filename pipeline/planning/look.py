@@ -10,6 +10,7 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.planning.changes import NotHeld
+from pipeline.planning.forecast import ALIKE, OF_OTHERS
 from pipeline.planning.sampled.recall import Recall
 from pipeline.planning.sampled.recalled import Recalled
 from pipeline.planning.seen import Seen, seen_of
@@ -20,6 +21,7 @@ from schemas.video import Video
 from transforms.extract.list_input import entries_json
 from transforms.journal.counts import add, work_of
 from transforms.ledger import Counted
+from transforms.mine.retrieve import Ranking
 
 INPUT = "input"
 
@@ -53,6 +55,7 @@ class Look:
             _ = items | f"Count {n}" >> beam.Map(_add_one, counted)
         _ = ledger.work(pipeline) | "Work" >> beam.MapTuple(add)
         _ = found["decoded"] | "Length" >> beam.Map(_add_length)
+        _ = found["ranked"] | "Alike" >> beam.Map(_add_alike)
         counts = work_of(self.run(pipeline))
         self.noted = job.journal.misses()[before:]
         unseen = look_into([miss.subject for miss in self.noted if miss.step in ("media", "decode")], job.workers)
@@ -65,6 +68,12 @@ def _add_one(item: object, counted: Sequence[Counted]) -> None:
     for key, _ in counted:
         stage, step, outcome, _ = key(item) if callable(key) else key
         add(f"{stage}/{step}", outcome, 1)
+
+
+def _add_alike(ranking: Ranking) -> None:
+    """Count what was dropped for a query, as far as other videos' queries said the same."""
+    if ranking.query.source == "teacher":
+        add(ALIKE, OF_OTHERS, len(ranking.query.also_relevant))
 
 
 def _add_length(video: Video) -> None:

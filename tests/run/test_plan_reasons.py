@@ -5,6 +5,8 @@ import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from statistics import fmean
 
 import pytest
 
@@ -172,6 +174,9 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
     embedded = replace(flow, calls={**flow.calls, "embed_video": 9})
     assert embedded.embed_video_calls(2, of_text=1, of_frames=0) == 6  # three fields a video
     assert flow.searched(4) == pytest.approx(15 * 8 / 9)
+    of_others = {**counts, "synthesize/deduplicate": {"in": 9, "out": 8, "of others": 1}}
+    assert replace(flow, counts=of_others).searched(4) == pytest.approx(15 * 8 / 9 * (15 / 9) ** (-1 / 8))
+    assert replace(flow, counts={**counts, "synthesize/deduplicate": {"in": 9}}).searched(4) == 0
     assert flow.spread(10) == (8, 14)
     cold = Flow(recipe, {}, {"write": 0, "judge": 0}, {"write": 0}, human=0, ladder=Ladder(()))
     assert cold.spread(10) == (4, 14)
@@ -182,6 +187,29 @@ def test_work_behind_missing_work_is_estimated_from_what_is_at_hand():
     few_words = replace(cold, words_alone=True)
     assert few_words.judge_calls(10, 45) == pytest.approx(45 * 2 * 0.8 * (1 + 0.32 * 9))
     assert few_words.judge_calls(1000, 45) == pytest.approx(45 * 2 * 0.8 * 5)
+
+
+@pytest.mark.parametrize(("times", "off"), [(2, 0.05), (5, 0.2)])
+def test_the_more_queries_there_are_the_more_say_what_another_videos_says(times, off):
+    # Each says one of 300 things: of so many, how many things are said, and how many are foretold from the first.
+    recipe, draws, first, things = load_recipe("demo"), 300, 40, 300
+    rng = Random(7)
+    foretold, linear, came = [], [], []
+    for _ in range(draws):
+        said = [rng.randrange(things) for _ in range(first * times)]
+        kept = len(set(said[:first]))
+        counts = {
+            "synthesize/filter": {"out": first},
+            "synthesize/deduplicate": {"in": first, "out": kept, "of others": first - kept},
+        }
+        flow = Flow(recipe, counts, {"write": 20}, {"write": 20}, human=0, ladder=Ladder(()))
+        foretold.append(flow.searched(20 * (times - 1)))
+        counts["synthesize/deduplicate"]["of others"] = 0  # as if each video had said something twice
+        linear.append(replace(flow, counts=counts).searched(20 * (times - 1)))
+        came.append(len(set(said)))
+
+    assert fmean(foretold) == pytest.approx(fmean(came), rel=off)
+    assert fmean(linear) > (1 + off) * fmean(came)
 
 
 def test_new_videos_take_the_place_of_as_many_candidates_as_they_are_of_all():
