@@ -162,7 +162,11 @@ def _complete(output: str, written: list[WrittenFile], run: str | None, qrels: s
     return complete(output, tiny_run_info(), written)
 
 
-def write_tables(output: str, rows: Rows, names: Iterable[str], shards: int) -> list[WrittenFile]:
+def write_tables(
+    output: str, rows: Rows, names: Iterable[str] = ALWAYS, shards: int | None = None
+) -> list[WrittenFile]:
+    """Write the tables of these names, each in ``shards`` (by default ``SHARDS``) a part."""
+    shards = shards or SHARDS
     written = []
     for name in names:
         table = TABLES[name]
