@@ -131,6 +131,33 @@ def test_beam_asks_what_is_remembered():
     assert inspect.signature(returns) == decorators.get_signature(returns)
 
 
+class Noting(beam.DoFn):
+    """Says whether the copy of it that is called is the one that was set up, and no other stage's."""
+
+    def __init__(self):
+        self.seen = []
+
+    def setup(self):
+        self.seen.append("set up")
+
+    def process(self, item):
+        self.seen.append(item)
+        FOUND.append(tuple(self.seen))
+        yield item
+
+
+def test_every_stage_has_a_copy_of_a_function_and_calls_the_one_that_it_set_up():
+    remember()
+    FOUND.clear()
+    noting = Noting()
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        once = pipeline | beam.Create(["a"]) | "once" >> beam.ParDo(noting) | beam.Reshuffle()
+        _ = once | "again" >> beam.ParDo(noting)
+
+    assert FOUND == [("set up", "a")] * 2
+    assert noting.seen == []
+
+
 def test_a_function_that_cannot_be_pickled_is_still_refused_before_anything_runs():
     items, ran = iter(range(3)), []
     unpicklable = (item for item in items)
