@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 # Files whose tests take longest, longest first: begun last, they would keep one process busy when the others are done.
 LONG = (
     "test_resume",
+    "test_sampled_plan",
     "test_trainer_run",
     "test_kill",
     "test_object_store",

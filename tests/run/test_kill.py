@@ -22,7 +22,7 @@ from transforms.storage.files import connect, list_files, write_bytes
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 
 QUICK = ("extract.asr=null", "extract.ocr=null", "extract.frames.max_frames=2", "emit.frames.frames=2")
-QUICK += ("synthesize.variants=[caption,metadata]", "curate.alpha1=-0.5")
+QUICK += ("synthesize.variants=[caption,metadata]", "synthesize.queries_per_variant=1", "curate.alpha1=-0.5")
 QUICK += ("judge.panel={second: {engine: rules}}", "judge.panel_rules.margin_below=null")
 QUICK += ("synthesize.negative_queries={queries: 3, kept: 2}", "judge.necessity={share: 1}")
 

@@ -14,7 +14,7 @@ from tests.support.poisons import COLOURS, POISONS, PoisonedDecoder, PoisonedRea
 from transforms.engines.registry import find_engine
 from transforms.ledger import read_ledger
 
-ASLEEP_LIMIT_S = 5
+ASLEEP_LIMIT_S = 3
 
 
 def paint(colour: tuple[int, int, int]):

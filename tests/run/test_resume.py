@@ -80,38 +80,28 @@ def folder(original, tmp_path):
     return tmp_path
 
 
-def test_a_second_run_does_nothing_and_writes_the_same_bytes(folder):
+def test_what_is_damaged_costs_itself_alone_and_is_told_and_the_run_after_does_nothing(folder, capfd):
     before = hashes(folder)
-
-    assert run(folder) == {}
-    assert hashes(folder) == before
-    assert sum(file.rows for file in read_manifest(str(folder / "out")).files if file.path.startswith("ranking/"))
-
-
-def test_a_torn_last_line_and_a_flipped_byte_cost_one_result_each_and_are_told(folder, capfd):
-    before = hashes(folder)
+    removed, cut, *_ = (folder / ".hardquery" / "frames").rglob("*.parquet")
+    removed.unlink()
+    os.truncate(cut, 100)
     torn, flipped = segment(folder, "judge"), segment(folder, "write")
     torn.write_bytes(torn.read_bytes()[:-20])
     content = bytearray(flipped.read_bytes())
     content[len(content) // 2] ^= 4
     flipped.write_bytes(content)
 
-    assert run(folder) == {"judge": 1, "write": 1}
+    # Frames that are gone or cut, a torn last line, and a flipped byte.
+    assert run(folder) == {"decode": 2, "judge": 1, "write": 1}
     assert hashes(folder) == before
+    assert removed.exists()
+    assert cut.stat().st_size > 100
     told = " ".join(capfd.readouterr().err.split())
     assert "damaged" in told
     assert "done again" in told
     assert run(folder) == {}
-
-
-def test_frames_that_are_gone_or_cut_are_decoded_again_and_nothing_else(folder):
-    before = hashes(folder)
-    removed, cut, *_ = (folder / ".hardquery" / "frames").rglob("*.parquet")
-    removed.unlink()
-    os.truncate(cut, 100)
-
-    assert run(folder) == {"decode": 2}
     assert hashes(folder) == before
+    assert sum(file.rows for file in read_manifest(str(folder / "out")).files if file.path.startswith("ranking/"))
 
 
 def test_a_moved_file_is_hashed_and_not_decoded(folder, short_clips):
@@ -128,7 +118,8 @@ def test_a_budget_of_some_calls_defers_the_rest_and_continuing_ends_in_the_same_
     work = read_manifest(str(folder / "out")).work
     calls = sum(work[step]["run"] for step in PAID)
     cache, budget = ["--cache", str(folder / "other")], ["--max-calls", str(calls // 4)]
-    copy_cache(str(folder / ".hardquery"), str(folder / "other"), ("media", "decode", "frame_hashes"))
+    free = {path.name for path in (folder / ".hardquery" / "journal").iterdir()} - {*PAID}
+    copy_cache(str(folder / ".hardquery"), str(folder / "other"), [*free])
 
     for cut in ("judge", "verify"):  # first within the judge's calls, and then within those about negative queries
         made = run(folder, *budget, *cache, output="part", expect=DEFERRED)

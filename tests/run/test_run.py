@@ -30,6 +30,7 @@ from transforms.storage.files import digest, list_files
 CLIPS = ("flood_valdoro_2", "flood_valdoro_3", "launch_ostara_1", "launch_ostara_2")  # of two events
 SECONDS = 1.0
 SETTINGS = ["extract.frames.max_frames=2", "emit.frames.frames=2", "emit.validation_fraction=0.4"]
+SETTINGS += ["extract.ocr={engine: rapidocr, limit_side: 320}", "synthesize.queries_per_variant=1"]  # large letters
 
 
 def rows(output: Path, table: str) -> list[dict]:
@@ -101,9 +102,12 @@ def test_the_output_verifies_and_its_books_balance(output):
 
 def test_the_same_input_gives_the_same_bytes_with_other_workers_and_another_order(output, entries, samples, tmp_path):
     shuffled = random.Random(0).sample(entries, len(entries))
+    known = Path(".hardquery", "journal", "ocr")  # what is read, a second a picture; other frames would be read anew
+    shutil.copytree(output.parent / known, tmp_path / known)
 
     again = run_demo(tmp_path, shuffled, samples, workers=1)
 
+    assert read_manifest(str(again)).work["ocr"].keys() == {"cached"}
     assert hashes(again) == hashes(output)
     for name in ("run.trec", "qrels.trec"):
         assert (again / name).read_bytes() == (output / name).read_bytes()
