@@ -122,6 +122,7 @@ def test_any_number_of_workers_embeds_and_finds_to_the_same_bytes(folder):
         f"mine.first_stages={{{stages}}}",
         "mine.ambiguity={run: bm25, ratio: 1000}",
         "mine.fusion={method: rrf}",
+        "synthesize.queries_per_variant=1",
     )
     outputs = []
     for workers in (1, 4):  # two are held against one in the tests of whole runs

@@ -34,7 +34,7 @@ from transforms.storage.files import (
 
 CLIPS = ("flood_valdoro_2", "launch_ostara_1", "tram_linden_2")
 QUICK = ("extract.asr=null", "extract.ocr=null", "extract.frames.max_frames=2", "emit.frames.frames=2")
-QUICK += ("synthesize.variants=[caption,metadata]",)
+QUICK += ("synthesize.variants=[caption,metadata]", "synthesize.queries_per_variant=1")
 
 
 @pytest.fixture(scope="module")
