@@ -1,6 +1,7 @@
 """A trained Video-ColBERT as an engine and on the command line: the same scores as the trainer's own."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from runners.cli.main import main
+from tests.support.fork_server import start
 from tests.support.tiny_retriever import tiny_base, tiny_config
 from tests.support.tiny_training import tiny_output, tiny_tables, write_output
+from tests.support.trainer_children import IMPORTED
 from trainer.data.shards import Shards
 from trainer.retriever.encoder import load_encoder
 from trainer.retriever.inputs import clips_of
@@ -216,26 +219,32 @@ def load_embedding():
     return Embedding.of(np.eye(3, 32), (1, 2))
 
 
-def test_neither_command_imports_beam_nor_a_stamp_torch(folder):
+def test_neither_command_imports_beam_nor_a_stamp_torch(folder, tmp_path):
     code = """
-import json, os, sys
+import sys
 from transforms.engines.registry import find_engine
 find_engine("embed", {"engine": "video_colbert", "model": "run"}).document_stamp()
-early = "torch" in sys.modules
-from runners.cli.main import main
-main(["embed", "--data", "data", "--model", "run", "--device", "cpu", "--out", "p"])
-main(["retrieve", "--data", "data", "--model", "run", "--device", "cpu", "--pack", "p", "--out", "r"])
-print(json.dumps([early, "torch" in sys.modules, "apache_beam" in sys.modules]), flush=True)
-os._exit(0)  # torch takes seconds to take itself apart
+print("torch" in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    stamped = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
+    started = start(IMPORTED, embed_and_retrieve, folder, tmp_path)
+    started.join()
 
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == [False, True, False]
+    assert (stamped.returncode, stamped.stdout) == (0, "False\n"), stamped.stderr
+    assert started.exitcode == 0
+    assert json.loads((tmp_path / "told").read_text()) == {"codes": [0, 0], "torch": True, "apache_beam": False}
+
+
+def embed_and_retrieve(folder, out):
+    """In a process that has imported the trainer: both commands, and what was imported after them."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    where = ["--data", f"{folder}/data", "--model", f"{folder}/run", "--device", "cpu"]
+    codes = [
+        main(["embed", *where, "--out", f"{out}/p"]),
+        main(["retrieve", *where, "--pack", f"{out}/p", "--out", f"{out}/r"]),
+    ]
+    told = {name: name in sys.modules for name in ("torch", "apache_beam")}
+    (out / "told").write_text(json.dumps({"codes": codes, **told}))
