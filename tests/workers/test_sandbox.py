@@ -1,141 +1,47 @@
-import ctypes
 import os
 import pickle
-import re
-import resource
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from transforms.workers.child_limits import memory_bytes
+from tests.support.in_a_child import (
+    Stubborn,
+    block_every_signal,
+    child_pid,
+    core_limit,
+    double,
+    environment,
+    exit_with,
+    hold_the_interpreter,
+    ignore_sigterm,
+    kill_self,
+    leave,
+    oom_score,
+    prepare_with_much_work,
+    prepared_pids,
+    refuse,
+    refuse_stubbornly,
+    segfault,
+    shout,
+    sleep_in_native_code,
+    take_memory,
+    take_memory_in_native_code,
+    time_out_by_itself,
+    wait_for_a_processor,
+    work_in_native_code,
+)
 from transforms.workers.sandbox import PreparationFailed, TimeLimitExceeded, WorkerDied, run_isolated, shut_down
 from transforms.workers.watchdog import Limit
 
 LIMIT = Limit(60.0)
 BRIEF = Limit(60.0, asleep_s=0.3)  # for what sleeps
 WAIT_S = 300.0  # which only a hang meets
-
-
-def double(number: int) -> int:
-    return 2 * number
-
-
-def child_pid() -> int:
-    return os.getpid()
-
-
-def segfault() -> None:
-    ctypes.string_at(0)
-
-
-def sleep_in_native_code() -> None:
-    ctypes.CDLL(None).sleep(1000)
-
-
-def hold_the_interpreter() -> None:
-    ctypes.PyDLL(None).sleep(1000)
-
-
-def work_in_native_code() -> None:
-    """Backtracking for hours, with the interpreter held."""
-    re.match("(a+)+$", 60 * "a" + "b")
-
-
-def wait_for_a_processor(seconds: float) -> str:
-    """As a busy machine would have it: time goes by in which it does not work."""
-    time.sleep(seconds)
-    return "done"
-
-
-def exit_with(code: int) -> None:
-    os._exit(code)
-
-
-def leave() -> None:
-    sys.exit("bye")
-
-
-def kill_self() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def block_every_signal(then: Callable[[], None]) -> None:
-    """What is left is SIGKILL, which nobody can block."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
-    then()
-
-
-def ignore_sigterm() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def take_memory(share: float) -> int:
-    """Ask for a share of the machine's memory, without touching it."""
-    return len(bytearray(int(share * memory_bytes())))
-
-
-def take_memory_in_native_code(share: float) -> bool:
-    malloc = ctypes.CDLL(None).malloc
-    malloc.argtypes, malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
-    return malloc(int(share * memory_bytes())) is not None
-
-
-def oom_score() -> int:
-    return int(Path("/proc/self/oom_score_adj").read_text())
-
-
-def core_limit() -> tuple[int, int]:
-    return resource.getrlimit(resource.RLIMIT_CORE)
-
-
-_prepared: set[int] = set()
-
-
-def prepare_with_much_work() -> None:
-    began = time.process_time()
-    while time.process_time() < began + 0.8:
-        pass
-    _prepared.add(os.getpid())
-
-
-def prepared_pids() -> set[int]:
-    return _prepared
-
-
-def refuse(message: str) -> None:
-    raise KeyError(message)
-
-
-class Stubborn(Exception):
-    """Pickles but cannot be rebuilt, as errors with more than one argument often cannot."""
-
-    def __init__(self, code: int, message: str):
-        super().__init__(message)
-
-
-def refuse_stubbornly() -> None:
-    raise Stubborn(1, "no way")
-
-
-def time_out_by_itself() -> None:
-    raise TimeoutError("the disk is slow")
-
-
-def environment(name: str) -> str | None:
-    return os.environ.get(name)
-
-
-def shout() -> None:
-    print("heard on stdout", flush=True)
-    os.write(2, b"heard on stderr")
 
 
 def test_a_function_runs_in_a_child_that_is_used_again():
@@ -287,7 +193,7 @@ PARENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {root!r})
-from tests.workers.test_sandbox import child_pid, hold_the_interpreter
+from tests.support.in_a_child import child_pid, hold_the_interpreter
 from transforms.workers.sandbox import run_isolated
 from transforms.workers.watchdog import Limit
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ import threading
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from packaging.requirements import Requirement
-
 from schemas.fingerprint import fingerprint
 from schemas.video import EngineStamp
 from transforms.protocols.plugins import origin_of
@@ -42,6 +40,8 @@ class MissingPackage(EngineError):
 
 def _is_to_be_had(package: str) -> bool:
     """Whether the project's own requirements of this package, if any, are meant for this Python and machine."""
+    from packaging.requirements import Requirement  # which a child that decodes does without
+
     ours = [Requirement(each) for each in importlib.metadata.requires("hardquery") or ()]
     markers = [each.marker for each in ours if each.name == package and each.marker]
     extras = importlib.metadata.metadata("hardquery").get_all("Provides-Extra") or []
