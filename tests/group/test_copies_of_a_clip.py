@@ -20,7 +20,7 @@ COPIES = {
 }
 FAST = [
     *"extract.asr=null extract.ocr=null emit.validation_fraction=0.3 synthesize.variants=[caption,metadata] "
-    "mine.candidates=9".split(),
+    "mine.candidates=9 extract.frames.sample_fps=2".split(),
     "mine.first_stage={engine: bm25}",
 ]
 
@@ -40,13 +40,13 @@ def command(name: str, folder: Path, out: str, *settings: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(samples, tmp_path_factory) -> Path:
+def folder(short_clips, tmp_path_factory) -> Path:
     """A run over a few clips, and over the same with three copies of one."""
     folder = tmp_path_factory.mktemp("copies")
     videos = folder / "videos"
     videos.mkdir()
     for stem in (CLIP, *OTHERS):
-        (videos / f"{stem}.mp4").symlink_to(samples / "videos" / f"{stem}.mp4")
+        (videos / f"{stem}.mp4").symlink_to(short_clips / f"{stem}.mp4")
     write_list(folder, [CLIP, *OTHERS])
     assert main(command("run", folder, "before")) == 0
     for stem, name in COPIES.items():
