@@ -8,6 +8,7 @@ measured before in the same folder is not measured again.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -163,6 +164,7 @@ def only(command: list[str]) -> int:
     """One command of hardquery, in this process, with the simulated engines."""
     from runners.cli import main as cli
 
+    gc.set_threshold(*cli.SELDOM)
     register()
     run: Callable[[list[str]], int] = cli.main
     return run(command)

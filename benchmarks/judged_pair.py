@@ -1,22 +1,24 @@
 """What the machinery takes of a judged pair, apart from the judge: CPU microseconds, without Beam.
 
 Run with ``python -m benchmarks.judged_pair``. A judge that knows the answer at once is asked about each of 300 videos
-ten times, of short evidence (a caption of 120 words) and of long (60 spoken and 60 shown lines as well); each figure is
-the least of several rounds.
+ten times, of short evidence (a caption of 120 words) and of long (60 spoken and 60 shown lines as well). Each figure is
+a sum over pieces of the work, some 20 ms each, of the least that several rounds took of a piece: what other programs
+take away from a processor, by its caches and its other thread, seldom spoils one piece in all rounds.
 """
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
-from functools import partial
 from random import Random
+from typing import TypeVar
 
 from benchmarks.simulated import Oracle, _said
+from runners.cli.main import SELDOM
 from schemas.query import Candidate, Query
 from schemas.video import AsrSegment, Box, Evidence, MediaFacts, Modality, OcrLine, Video
 from transforms.journal.counts import Work, counted_in
@@ -25,7 +27,8 @@ from transforms.judge.judge_pairs import JudgeOptions, Pair, judge_pair
 from transforms.protocols.teacher import Teacher, TeacherReply, TeacherRequest
 from transforms.teacher.recorded_teacher import RecordedTeacher
 
-VIDEOS, QUERIES, ROUNDS = 300, 10, 5
+T = TypeVar("T")
+VIDEOS, QUERIES, ROUNDS, PIECE = 300, 10, 5, 200
 LINES = 60
 SEEN: tuple[Modality, ...] = ("caption", "asr", "ocr")
 
@@ -61,47 +64,51 @@ def pairs_of(lines: int) -> list[Pair]:
     return pairs
 
 
-def _answer(asked: list[TeacherRequest]) -> None:
-    for each in asked:
-        Oracle().reply(each)
-
-
-def judged(pairs: list[Pair], teacher: Teacher) -> Callable[[], object]:
-    """All pairs judged once, counted as a bundle counts them."""
+def judging(teacher: Teacher) -> Callable[[Pair], object]:
+    """Judges a pair."""
     stamp, options = Oracle().stamp(), JudgeOptions(SEEN)
-
-    def work() -> None:
-        with counted_in(defaultdict(Work)):
-            for pair in pairs:
-                judge_pair(teacher, stamp, pair, options)
-
-    return work
+    return lambda pair: judge_pair(teacher, stamp, pair, options)
 
 
-def micros(work: Callable[[], object], calls: int, rounds: int = ROUNDS) -> float:
-    """CPU microseconds a call, of the round that took least."""
-    taken = []
-    for _ in range(rounds):
-        start = time.process_time()
-        work()
-        taken.append(time.process_time() - start)
-    return 1e6 * min(taken) / calls
+def taken(work: Callable[[T], object], given: Sequence[T]) -> list[float]:
+    """CPU seconds of each piece of one round, counted as a bundle counts."""
+    pieces = []
+    with counted_in(defaultdict(Work)):
+        for first in range(0, len(given), PIECE):
+            start = time.process_time()
+            for each in given[first : first + PIECE]:
+                work(each)
+            pieces.append(time.process_time() - start)
+    return pieces
+
+
+def micros(rounds: Sequence[Sequence[float]]) -> float:
+    """CPU microseconds a call, from the least that each piece took."""
+    return 1e6 * sum(map(min, zip(*rounds, strict=True))) / (VIDEOS * QUERIES)
 
 
 def main() -> None:
+    gc.set_threshold(*SELDOM)
     print("| evidence | the judge itself | + no journal | + journal, answered before | + journal, new |")
     print("|---|---:|---:|---:|---:|")
     for name, lines in (("short", 0), ("long", LINES)):
         pairs = pairs_of(lines)
         overheard = Overheard()
-        judged(pairs, overheard)()
-        call = micros(partial(_answer, overheard.asked), len(pairs))
-        bare = micros(judged(pairs, Oracle()), len(pairs))
-        with tempfile.TemporaryDirectory() as folder, closing(Journal(folder)) as journal:
-            teacher = RecordedTeacher(Oracle(), journal)
-            new = micros(judged(pairs, teacher), len(pairs), rounds=1)
-            again = micros(judged(pairs, replace(teacher)), len(pairs))
+        taken(judging(overheard), pairs)
+        call = micros([taken(Oracle().reply, overheard.asked) for _ in range(ROUNDS)])
+        bare = micros([taken(judging(Oracle()), pairs) for _ in range(ROUNDS)])
+        new, again = map(micros, zip(*(_journaled(pairs) for _ in range(ROUNDS)), strict=True))
         print(f"| {name} | {call:.0f} | {bare - call:.0f} | {again:.0f} | {new - call:.0f} |", flush=True)
+
+
+def _journaled(pairs: list[Pair]) -> tuple[list[float], list[float]]:
+    """A round with a journal that knows nothing, and one with what it then knows."""
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = []
+        for _ in range(2):
+            with closing(Journal(folder)) as journal:
+                rounds.append(taken(judging(RecordedTeacher(Oracle(), journal)), pairs))
+    return rounds[0], rounds[1]
 
 
 if __name__ == "__main__":

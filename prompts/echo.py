@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from difflib import SequenceMatcher
 from functools import cache
 
@@ -71,12 +72,14 @@ def _as_long(template: Template, length: int) -> list[tuple[Words, Counter[str]]
 
 def _covered(words: Words, runs: frozenset[Words], length: int) -> int:
     """How many of the words stand in runs of so many that are among ``runs``."""
+    if runs.isdisjoint(_runs(words, length)):
+        return 0  # as nearly always
     starts = (start for start in range(len(words)) if words[start : start + length] in runs)
     return len({at for start in starts for at in range(start, start + length)})
 
 
-def _runs(words: Words, length: int) -> frozenset[Words]:
-    return frozenset(words[start : start + length] for start in range(len(words) - length + 1))
+def _runs(words: Words, length: int) -> Iterator[Words]:
+    return zip(*(words[start:] for start in range(length)), strict=False)
 
 
 @cache
@@ -92,7 +95,7 @@ def _own(template: Template) -> tuple[frozenset[Words], frozenset[Words], frozen
     sentences = frozenset(_words(part) for breaks in (_SENTENCE, _CLAUSE) for part in breaks.split(source))
     examples = frozenset(_words(example) for line in source.splitlines() for example in _examples(line))
     words = _words(source)
-    runs = _runs(words, _LONG)
+    runs = frozenset(_runs(words, _LONG))
     return sentences - {(), ("yes",), ("no",)}, examples, runs
 
 

@@ -6,6 +6,12 @@ from dataclasses import dataclass, fields, replace
 
 from schemas.check import pickled_by_fields, require
 
+_PARTS = (
+    ("cached_tokens", "input_tokens"),
+    ("cache_write_tokens", "input_tokens"),
+    ("reasoning_tokens", "output_tokens"),
+)
+
 
 @pickled_by_fields
 @dataclass(frozen=True, slots=True)
@@ -28,10 +34,10 @@ class Usage:
     def __post_init__(self) -> None:
         for name, value in self.known().items():
             require(value >= 0, f"{name} must be at least 0", value)
-        for part, whole in (("cached", "input"), ("cache_write", "input"), ("reasoning", "output")):
-            of, all_of = getattr(self, f"{part}_tokens"), getattr(self, f"{whole}_tokens")
-            within = of is None or (all_of is not None and of <= all_of)
-            require(within, f"{part}_tokens are part of {whole}_tokens, which are {all_of}", of)
+        for part, whole in _PARTS:
+            of, all_of = getattr(self, part), getattr(self, whole)
+            if of is not None:
+                require(all_of is not None and of <= all_of, f"{part} are part of {whole}, which are {all_of}", of)
 
     def sent(self, requests: int) -> Usage:
         """The same of a call that took so many requests, each but the first because the one before it failed."""

@@ -76,6 +76,10 @@ class Budget:
             require(value is None or (math.isfinite(value) and value >= 0), f"{name} must be at least 0", value)
 
 
+_FREE = Cost()
+_UNTOLD, _NOTHING = Usage(), Usage(0, 0)
+
+
 @dataclass(slots=True)
 class Spent:
     """The calls of one step so far, and what those used that said so (or were assumed to)."""
@@ -129,7 +133,7 @@ class Spending:
     @contextmanager
     def call(self, step: str) -> Iterator[Call]:
         """Around one call of a step. Raises ``Deferred`` where the budget has no room for it."""
-        cost = self._budget.costs.get(step, Cost())
+        cost = self._budget.costs.get(step, _FREE)
         with self._counting:
             if step in PAID_STEPS:
                 tokens_in, tokens_out, cached = self._spent[step].mean(cost)
@@ -160,7 +164,7 @@ class Spending:
         return ""
 
     def _settle(self, step: str, ticket: int, cost: Cost, usage: Usage | None) -> None:
-        told = usage or Usage()
+        told = usage or _UNTOLD
         tokens_in = cost.input_tokens if told.input_tokens is None else told.input_tokens
         tokens_out = cost.output_tokens if told.output_tokens is None else told.output_tokens
         cached = told.cached_tokens or 0
@@ -179,4 +183,4 @@ class Spending:
 class Call:
     """A call under way; whoever makes it puts down what the answer used, None where the server does not say."""
 
-    usage: Usage | None = field(default_factory=lambda: Usage(0, 0))
+    usage: Usage | None = _NOTHING

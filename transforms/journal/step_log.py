@@ -9,7 +9,17 @@ from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from transforms.journal.segments import SUFFIX, CannotJournal, Index, Line, Segment, journal_file, read_line, scan
+from transforms.journal.segments import (
+    SUFFIX,
+    CannotJournal,
+    Index,
+    Line,
+    Segment,
+    cannot,
+    journal_file,
+    read_line,
+    scan,
+)
 from transforms.journal.spool import LINES, PERIOD_S, Spool
 from transforms.storage.address import is_remote
 
@@ -211,15 +221,16 @@ class StepLog:
     def _line(self, place: int) -> Line | None:
         """The line at a place; None where it was damaged, or its file removed, after it was read."""
         path, offset = self._files[place >> _OFFSET_BITS], place & ((1 << _OFFSET_BITS) - 1)
-        with journal_file("read", path):  # as if it were not there, its work would be done and paid for again
-            try:
-                file = os.open(path, os.O_RDONLY)  # a buffered file takes longer to set up than a line to read
-            except FileNotFoundError:
-                return None
+        try:
+            file = os.open(path, os.O_RDONLY)  # a buffered file takes longer to set up than a line to read
             try:
                 line = read_line(_raw_line(file, offset), offset)
             finally:
                 os.close(file)
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # as if it were not there, its work would be done and paid for again
+            raise cannot("read", path, error) from error
         if line is None:
             self._note_damage(path, offset)
         return line
@@ -231,7 +242,10 @@ class StepLog:
 
 def _raw_line(file: int, offset: int) -> bytes:
     """What an open file holds from there up to the end of the line."""
-    pieces, size = [], _A_PIECE
+    more = os.pread(file, _A_PIECE, offset)
+    if end := more.find(b"\n") + 1:
+        return more[:end]  # as nearly always
+    pieces, size, offset = [more], 2 * _A_PIECE, offset + len(more)
     while more := os.pread(file, size, offset):
         end = more.find(b"\n") + 1
         pieces.append(more[:end] if end else more)
