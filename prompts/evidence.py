@@ -106,8 +106,8 @@ def only(evidence: Evidence, modalities: Collection[Modality]) -> Evidence:
 def _only(evidence: Evidence, modalities: frozenset[Modality]) -> Evidence:
     shown = evidence.metadata
     title, description = (_neutral_lines(text) for text in (shown.title, shown.description))
-    asr = (_saying(segment, text) for segment in evidence.asr if (text := neutralise(segment.text)))
-    ocr = (_saying(line, text) for line in evidence.ocr if (text := neutralise(line.text)))
+    asr = (_saying(*said) for said in zip(evidence.asr, _neutral_parts(evidence, "asr"), strict=True) if said[1])
+    ocr = (_saying(*read) for read in zip(evidence.ocr, _neutral_parts(evidence, "ocr"), strict=True) if read[1])
     return Evidence(
         caption=_neutral_lines(evidence.caption) if "caption" in modalities else "",
         asr=tuple(asr) if "asr" in modalities else (),
@@ -152,8 +152,7 @@ def _laid_out(
     """The lines of the block, and the code that delimits them unless it occurs beside them."""
     lines = []
     for modality in MODALITIES:
-        shown = cut_to_budget(_parts(evidence, modality), budgets.of(modality)) if modality in modalities else []
-        if shown:
+        if modality in modalities and (shown := _cut(_neutral_parts(evidence, modality), budgets.of(modality))):
             lines.append(f"{modality}: {json.dumps(shown, ensure_ascii=False)}")
     text = "\n".join(lines)
     return text, _code(video_id, text)
@@ -169,6 +168,10 @@ def _code(video_id: str, shown: str, beside: str = "") -> str:
 
 def cut_to_budget(parts: Iterable[str], budget: int) -> list[str]:
     """Neutralised parts (segments, lines, paragraphs) up to ``budget`` characters, ``[cut]`` where any is left out."""
+    return _cut(map(neutralise, parts), budget)
+
+
+def _cut(parts: Iterable[str], budget: int) -> list[str]:
     whole, start = _within(parts, budget)
     return whole if start is None else [*whole, f"{start} {CUT}".strip()]
 
@@ -184,32 +187,36 @@ def evidence_cut(
 def _cut_from(evidence: Evidence, modalities: frozenset[Modality], budgets: EvidenceBudgets) -> tuple[EvidenceCut, ...]:
     cuts = []
     for modality in MODALITIES:
-        parts = _parts(evidence, modality) if modality in modalities else []
-        if sum(map(len, parts)) <= budgets.of(modality):
-            continue  # as nearly always: neutralised text is never longer
+        parts = _neutral_parts(evidence, modality) if modality in modalities else []
         whole, start = _within(parts, budgets.of(modality))
         if start is not None:
             shown = sum(map(len, whole)) + len(start)
-            cuts.append(EvidenceCut(modality, shown, sum(len(neutralise(part)) for part in parts)))
+            cuts.append(EvidenceCut(modality, shown, sum(map(len, parts))))
     return tuple(cuts)
 
 
 def tighten(evidence: Evidence, budgets: EvidenceBudgets) -> EvidenceBudgets:
     """The same budgets where the evidence fills them, else its length, so that any share of them is a cut."""
-    held = {modality: sum(len(neutralise(part)) for part in _parts(evidence, modality)) for modality in MODALITIES}
+    held = {modality: sum(map(len, _neutral_parts(evidence, modality))) for modality in MODALITIES}
     return EvidenceBudgets(**{modality: max(1, min(budgets.of(modality), held[modality])) for modality in MODALITIES})
 
 
 def _within(parts: Iterable[str], budget: int) -> tuple[list[str], str | None]:
-    """The neutralised parts that fit, and what fits of the first that does not; None where all do."""
+    """The parts, neutralised before, that fit, and what fits of the first that does not; None where all do."""
     shown: list[str] = []
     left = budget
-    for part in filter(None, map(neutralise, parts)):
+    for part in filter(None, parts):
         if len(part) > left:
             return shown, _cut_sentences(part, left) or ("" if shown else _cut_words(part, left))
         shown.append(part)
         left -= len(part)
     return shown, None
+
+
+@remembered(len(MODALITIES) * _LAID_OUT)
+def _neutral_parts(evidence: Evidence, modality: Modality) -> list[str]:
+    """Each part neutralised, though it be empty then: what is shown, cut and kept of evidence all begins with them."""
+    return [neutralise(part) for part in _parts(evidence, modality)]
 
 
 def _parts(evidence: Evidence, modality: Modality) -> list[str]:
