@@ -72,10 +72,10 @@ def test_a_worker_gets_much_input_in_many_messages(monkeypatch):
 
     monkeypatch.setattr(data_plane._GrpcDataChannel, "_enqueue_to_send", noted)
     pipeline = local.make_pipeline(local.pipeline_options([], 2))
-    emitted = pipeline | beam.Create([0], reshuffle=False) | beam.FlatMap(lambda _: (2000 * "x" for _ in range(25_000)))
+    emitted = pipeline | beam.Create([0], reshuffle=False) | beam.FlatMap(lambda _: (2000 * "x" for _ in range(12_000)))
     none = pipeline | "None" >> beam.Create([], reshuffle=False)
 
-    assert_that((emitted, none) | beam.Flatten() | beam.combiners.Count.Globally(), equal_to([25_000]))
+    assert_that((emitted, none) | beam.Flatten() | beam.combiners.Count.Globally(), equal_to([12_000]))
 
     local.run(pipeline, threading.Event.wait)
     assert 5_000_000 < max(sizes) < 15_000_000

@@ -9,7 +9,7 @@ from runners import local, shuffle
 def little_memory(monkeypatch):
     monkeypatch.setattr(shuffle, "HELD", 200)
     monkeypatch.setattr(shuffle, "PART", 1500)
-    monkeypatch.setattr(shuffle, "_PARTITIONS", 8)  # each is a bundle at least
+    monkeypatch.setattr(shuffle, "_PARTITIONS", 4)  # each is a bundle at least
 
 
 @pytest.mark.parametrize("workers", [1, 3])
