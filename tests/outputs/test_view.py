@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.audit.blind import read_answers
 from pipeline.outputs.marks import UnreadableMarks, add_mark, read_marks
+from pipeline.outputs.tables import Tables
 from pipeline.outputs.verify.verify import verify
 from pipeline.outputs.view.desk import Desk
 from pipeline.outputs.view.files import span
@@ -55,6 +56,25 @@ def test_a_list_is_filtered_by_every_facet_and_counts_what_it_filters(desk):
                 assert desk.list(of, {name: value})["found"] == count, (of, name, value)
     assert desk.list("groups", {"stratum": "suspected_positive"})["found"] == 0
     assert desk.list("groups", {"split": "validation", "type": "ocr"})["found"] == 3
+
+
+@pytest.mark.parametrize("of", ["groups", "pairs", "rejections"])
+def test_texts_and_files_of_a_page_are_read_shard_by_shard_and_not_row_by_row(of, desk, monkeypatch):
+    desk.facets(of)
+    opened = []
+    plain = Tables.opened
+    monkeypatch.setattr(Tables, "opened", lambda self, path: opened.append(path) or plain(self, path))
+
+    rows = desk.list(of, {})["rows"]
+
+    others = [path for path in opened if path.startswith("videos/" if of == "groups" else ("videos/", "queries/"))]
+    assert others
+    assert len(others) == len(set(others))
+    texts = {row["query_id"]: row["text"] for _, row in tiny_rows()["queries"]}
+    uris = {row["video_id"]: row["uri"] for _, row in tiny_rows()["videos"]}
+    for row in rows:
+        assert row.get("text", row.get("query")) == texts[row["query_id"]]
+        assert row["file"] == uris[row["video_id"]].rpartition("/")[2]
 
 
 def test_groups_are_sorted_by_how_doubtful_they_are(desk):

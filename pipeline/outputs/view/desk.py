@@ -129,9 +129,7 @@ class Desk:
                 self._orders[key] = index.chosen(filters, sort, among)
             found = self._orders[key]
         rows = index.read(found[first : first + count].tolist())
-        marks = read_marks(self.labels)
-        shown = [self._row(of, row, marks) for row in rows]
-        return {"rows": shown, "found": len(found), "of": int(index.kept.sum())}
+        return {"rows": self._shown(of, rows), "found": len(found), "of": int(index.kept.sum())}
 
     def index(self, of: str) -> Index:
         """The index of a list, read when it is first asked for."""
@@ -235,13 +233,28 @@ class Desk:
         mark = marks.get((query_id, video_id))
         return {"mark": mark.verdict if mark else "", "note": mark.note if mark else ""}
 
+    def _shown(self, of: str, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows of a list as the page shows them: with their files' names, the queries' texts, and what is marked."""
+        marks = read_marks(self.labels)
+        if of == "groups":
+            for row in rows:
+                row["video_id"] = row["candidates"][0]["video_id"]
+        if of in ("pairs", "rejections", "failures"):
+            queries = self.lookup.by_key("queries", (row["query_id"] for row in rows if row["query_id"]), ["text"])
+            for row in rows:
+                if row["query_id"]:
+                    row["text"] = queries.get(row["query_id"], {}).get("text", "")
+        videos = self.lookup.by_key("videos", (row["video_id"] for row in rows if row["video_id"]), ["uri"])
+        for row in rows:
+            row["file"] = os.path.basename(videos.get(row["video_id"], row).get("uri") or "")
+        return [self._row(of, row, marks) for row in rows]
+
     def _row(self, of: str, row: Row, marks: Mapping[tuple[str, str], Mark]) -> Row:
-        """A row of a list as the page shows it: with its file's name, the query's text, and what is marked of it."""
+        """A row with what of its candidates is shown, and what is marked of it."""
         query_id = row["query_id"]
         asked = {query_id}
         if of == "groups":
             candidates = row.pop("candidates")
-            row["video_id"] = candidates[0]["video_id"]
             row["deltas"] = [candidate["delta"] for candidate in candidates]
             row["strata"] = [candidate["stratum"] for candidate in candidates]
         if of == BY_VIDEO:
@@ -250,11 +263,6 @@ class Desk:
             row["edits"] = list(dict.fromkeys(other["edit"] for other in others))
             row["deltas"] = [true["delta"], *(other["delta"] for other in others)]
             asked |= {other["query_id"] for other in others}
-        if of in ("pairs", "rejections", "failures") and query_id:
-            query = self.lookup.row("queries", query_id, ["text"])
-            row["text"] = query["text"] if query else ""
-        video = self.lookup.row("videos", row["video_id"], ["uri"]) if row["video_id"] else None
-        row["file"] = os.path.basename((video or row).get("uri") or "")
         about = {row["video_id"]} if of == "pairs" else None
         said = {m.verdict for (q, v), m in marks.items() if q in asked and (about is None or v in about)}
         return {**row, "marks": sorted(said)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,22 +24,31 @@ class Lookup:
 
     def rows(self, table: str, key: str, columns: Sequence[str] | None = None) -> list[Row]:
         """All rows of a table whose first key column is ``key``, in their order."""
-        column = TABLES[table].key[0]
-        read = None if columns is None else [column, *columns]
-        found: list[Row] = []
-        for part in TABLES[table].parts:
-            shards = self.tables.shards(table, part)
-            if not shards:
-                continue
-            with self.tables.opened(shards[shard_index(key, len(shards))].path) as file:
-                for group in _groups_with(file, key):
-                    rows = read_group(file, group, read)
-                    found += rows.filter(pc.equal(rows[column], pa.scalar(key))).to_pylist()
-        return found
+        return list(self._read(table, {key}, columns))
 
     def row(self, table: str, key: str, columns: Sequence[str] | None = None) -> Row | None:
         """The only row of a key, or None where there is none."""
         return next(iter(self.rows(table, key, columns)), None)
+
+    def by_key(self, table: str, keys: Iterable[str], columns: Sequence[str]) -> dict[str, Row]:
+        """The only rows of these keys, without those that are not there."""
+        column = TABLES[table].key[0]
+        return {row[column]: row for row in self._read(table, set(keys), columns)}
+
+    def _read(self, table: str, keys: set[str], columns: Sequence[str] | None) -> Iterator[Row]:
+        """All rows of these keys; a shard is opened once, and a row group read once, whatever it has of them."""
+        column = TABLES[table].key[0]
+        read = None if columns is None else [column, *columns]
+        for part in TABLES[table].parts:
+            shards = self.tables.shards(table, part)
+            wanted: dict[int, list[str]] = {}
+            for key in sorted(keys) if shards else ():
+                wanted.setdefault(shard_index(key, len(shards)), []).append(key)
+            for index, here in wanted.items():
+                with self.tables.opened(shards[index].path) as file:
+                    for group in sorted({group for key in here for group in _groups_with(file, key)}):
+                        rows = read_group(file, group, read)
+                        yield from rows.filter(pc.is_in(rows[column], pa.array(here, pa.string()))).to_pylist()
 
 
 def _groups_with(file: pq.ParquetFile, key: str) -> Iterator[int]:
