@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.portability.api import beam_fn_api_pb2, metrics_pb2
 from apache_beam.runners.portability.fn_api_runner.execution import BundleContextManager
 from apache_beam.runners.worker import bundle_processor, operations, statecache
 from apache_beam.transforms import core, ptransform
@@ -41,6 +41,7 @@ def remember() -> None:
     ptransform.pickler = SimpleNamespace(**{**vars(pickler), "roundtrip": lambda value: value})
     # A worker reads a step's function, and pickles it with its windows for what is to call it, which reads that twice.
     bundle_processor.pickler = operations.pickler = SimpleNamespace(**{**vars(pickler), "dumps": Held, "loads": loads})
+    bundle_processor.BundleProcessor.monitoring_infos = counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,14 @@ def descriptor(bundles: Any) -> beam_fn_api_pb2.ProcessBundleDescriptor:
         state_api_service_descriptor=bundles.state_api_service_descriptor(),
         timer_api_service_descriptor=bundles.data_api_service_descriptor(),
     )
+
+
+def counted(bundle: Any) -> list[metrics_pb2.MonitoringInfo]:
+    """What the steps of a bundle have counted themselves; not how long each took, and how much it gave to the next."""
+    found: dict[Any, metrics_pb2.MonitoringInfo] = {}
+    for name, step in bundle.ops.items():
+        found.update(step.user_monitoring_infos(name))
+    return list(found.values())
 
 
 def no_origin(*_: Any, **__: Any) -> list[str]:

@@ -4,15 +4,17 @@ from functools import partial
 import apache_beam as beam
 import objsize
 import pytest
+from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, WorkerOptions
 from apache_beam.runners.portability.fn_api_runner.execution import BundleContextManager
 from apache_beam.runners.worker import statecache
+from apache_beam.runners.worker.bundle_processor import BundleProcessor
 from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
 
 from runners.quick_graph import _read_signature as beams_signature
 from runners.quick_graph import _read_source as beams_check
-from runners.quick_graph import descriptor, mixes_yield_and_return, option_names, remember, signature
+from runners.quick_graph import counted, descriptor, mixes_yield_and_return, option_names, remember, signature
 from tests.support.tiny_output import tiny_rows
 from transforms.journal.budget import Cost
 
@@ -24,6 +26,7 @@ beams_weight = partial(
     filter_func=statecache._filter_func,
 )
 beams_descriptor = BundleContextManager._build_process_bundle_descriptor
+beams_counts = BundleProcessor.monitoring_infos
 
 
 def yields(item: int):
@@ -156,6 +159,30 @@ def test_every_stage_has_a_copy_of_a_function_and_calls_the_one_that_it_set_up()
 
     assert FOUND == [("set up", "a")] * 2
     assert noting.seen == []
+
+
+def count(item):
+    Metrics.counter("items", f"number {item}").inc(item)
+    Metrics.distribution("items", "size").update(item)
+    return item
+
+
+@pytest.mark.parametrize("told", [beams_counts, counted])
+def test_what_steps_count_is_told_and_of_nothing_else_than_that(told, monkeypatch):
+    monkeypatch.setattr(BundleProcessor, "monitoring_infos", told)
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    _ = pipeline | beam.Create([1, 2, 2]) | beam.Map(count) | beam.Reshuffle() | "again" >> beam.Map(count)
+
+    result = pipeline.run()
+
+    found = result.metrics().query()
+    assert sorted((each.key.step, each.key.metric.name, each.committed) for each in found["counters"]) == [
+        (step, *counts) for step in ("Map(count)", "again") for counts in (("number 1", 1), ("number 2", 4))
+    ]
+    assert [each.committed.sum for each in found["distributions"]] == [5, 5]
+    mine = [info.labels.get("NAMESPACE") == "items" for info in result.monitoring_infos()]
+    assert all(mine) == (told is counted)
+    assert sum(mine) == 6
 
 
 def test_a_function_that_cannot_be_pickled_is_still_refused_before_anything_runs():
