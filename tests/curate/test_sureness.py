@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.outputs.report.sureness import sureness_hint
-from tests.support.tiny_output import tiny_rows, write_tiny
+from tests.support.tiny_output import tiny_rows, write_rows, write_tiny
 from transforms.curate.strata import stratum
 from transforms.ledger import Line
 
@@ -18,7 +18,7 @@ def hint(folder, deltas, alpha1=-6.0, entered=10, lost=0, yes=0):
     ]
     said_yes = model | {"label": "yes", "delta": 4.0, "stratum": "suspected_positive"}
     rows["judgements"] += [("part", said_yes | {"query_id": f"y{i}"}) for i in range(yes)]
-    tables = write_tiny(folder, rows).tables(str(folder))
+    tables = write_rows(folder, rows).tables(str(folder))
     line = Line("curate", "queries", entered, entered - lost, rejected={"no trusted negative": lost} if lost else {})
     return sureness_hint(tables, [line], alpha1)
 

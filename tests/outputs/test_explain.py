@@ -9,7 +9,7 @@ from prompts.evidence import EvidenceBudgets, evidence_cut
 from prompts.judge import judge_prompt
 from schemas.tables import row_of
 from tests.support.tiny_by_video import write_tiny_by_video
-from tests.support.tiny_output import evidence_record, tiny_rows, write_tiny
+from tests.support.tiny_output import evidence_record, tiny_rows, write_rows, write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_written_query_says_with_which_sampling_and_how_hard_its_writer_thinks
 
     rows = tiny_rows()
     rows["queries"][0][1]["difficulty"]["rated"] = None
-    manifest = write_tiny(tmp_path, rows)
+    manifest = write_rows(tmp_path, rows)
     recipe = {**manifest.recipe, "synthesize": {"teacher": {"engine": "openai", "temperature": 0.7}}}
     write_manifest(str(tmp_path), replace(manifest, recipe=recipe))
     told = flat(explain(str(tmp_path), queries[0]["query_id"]))
@@ -167,7 +167,7 @@ def test_a_prompt_that_is_no_longer_what_was_sent_says_so(tmp_path, queries):
     rows = tiny_rows()
     for _, row in rows["videos"]:
         row["caption"] += " And more."
-    write_tiny(tmp_path, rows)
+    write_rows(tmp_path, rows)
 
     assert "NOT what was sent: its hash differs" in flat(explain(str(tmp_path), queries[0]["query_id"]))
 
@@ -194,7 +194,7 @@ def test_a_video_that_was_rejected_is_told_by_its_id(tmp_path):
     rows = tiny_rows()
     rejection = {"stage": "extract", "step": "deduplicate", "reason": "duplicate file", "detail": "as a.mp4"}
     rows["rejections"].append(("part", {**rejection, "video_id": "copy-1", "query_id": ""}))
-    write_tiny(tmp_path, rows)
+    write_rows(tmp_path, rows)
 
     assert "extract/deduplicate: duplicate file: as a.mp4" in explain(str(tmp_path), "copy-1")
 
@@ -228,7 +228,7 @@ def test_ids_may_hold_colons(tmp_path):
             if row["video_id"] == old:
                 row["video_id"] = "site:a:1"
     query_id = rows["judgements"][0][1]["query_id"]
-    write_tiny(tmp_path, rows)
+    write_rows(tmp_path, rows)
 
     assert explain(str(tmp_path), f"{query_id}:site:a:1").startswith(f"PAIR {query_id}:site:a:1")
 
@@ -236,7 +236,7 @@ def test_ids_may_hold_colons(tmp_path):
 def test_evidence_cannot_send_commands_to_the_terminal(tmp_path):
     rows = tiny_rows()
     rows["videos"][0][1]["caption"] = "red \x1b[31m text \u202e\x07\x9b2J"
-    write_tiny(tmp_path, rows)
+    write_rows(tmp_path, rows)
 
     told = explain(str(tmp_path), rows["videos"][0][1]["video_id"])
 
@@ -249,7 +249,7 @@ def test_a_human_query_has_no_prompt(tmp_path):
     rows["queries"][0][1].update(
         source="human", writer=None, variant=None, query_type=None, rationale="", modalities=[]
     )
-    write_tiny(tmp_path, rows)
+    write_rows(tmp_path, rows)
 
     told = explain(str(tmp_path), rows["queries"][0][1]["query_id"])
 
@@ -281,7 +281,7 @@ def test_a_file_is_found_by_its_name_and_two_of_one_name_are_told_apart(tmp_path
     rows = tiny_rows()
     video, other = (row for _, row in rows["videos"][:2])
     video["uri"], other["uri"] = "/videos/a/clip.mp4", "/videos/b/clip.mp4"
-    write_tiny(tmp_path, rows)
+    write_rows(tmp_path, rows)
 
     assert explain(str(tmp_path), "a/clip.mp4").startswith(f"VIDEO {video['video_id']}")
     with pytest.raises(

@@ -10,7 +10,7 @@ from pipeline.outputs.errors import UnreadableOutput, UnwritableExport
 from pipeline.outputs.export.formats import EXPORTS
 from pipeline.outputs.export.rankvideo import export_rankvideo
 from pipeline.outputs.manifest import NotAnOutput
-from tests.support.tiny_output import tiny_rows, write_tiny
+from tests.support.tiny_output import tiny_rows, write_rows, write_tiny
 from trainer.data.examples import read_queries
 from trainer.data.plan import plan_queries
 from trainer.data.shards import Shards
@@ -164,7 +164,7 @@ def test_two_videos_of_one_file_name_are_refused_below_one_folder(tmp_path):
     rows = tiny_rows()
     for place, folder in ((0, "a"), (1, "b")):
         rows["videos"][place][1]["uri"] = f"/data/{folder}/1.mp4"
-    write_tiny(tmp_path / "out", rows)
+    write_rows(tmp_path / "out", rows)
 
     with pytest.raises(
         UnwritableExport, match=r"/data/a/1\.mp4 and /data/b/1\.mp4 have the same file name.*numeric-ids"
@@ -187,7 +187,7 @@ def numbered(tmp_path_factory):
         path.parent.mkdir(parents=True)
         path.write_text(row["video_id"])
         row["uri"] = str(path)
-    write_tiny(folder / "out", rows)
+    write_rows(folder / "out", rows)
     export_rankvideo(str(folder / "out"), str(folder / "to"), numeric_ids=True)
     return folder / "to"
 
@@ -249,7 +249,7 @@ def test_queries_are_tab_separated_and_cover_both_splits(exported):
 def test_white_space_in_a_query_cannot_break_its_line(tmp_path):
     rows = tiny_rows()
     rows["ranking"][0][1]["query"] = "two\twords\nand a line"
-    write_tiny(tmp_path / "out", rows)
+    write_rows(tmp_path / "out", rows)
 
     export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))
 
@@ -329,7 +329,7 @@ def test_a_missing_or_damaged_file_is_named_in_one_line(file, content, tmp_path)
 def test_a_video_that_is_not_in_the_output_is_named(tmp_path):
     rows = tiny_rows()
     rows["perception"][0][1]["video_id"] = "nowhere"
-    write_tiny(tmp_path / "out", rows)
+    write_rows(tmp_path / "out", rows)
 
     with pytest.raises(UnreadableOutput, match="'nowhere'"):
         export_rankvideo(str(tmp_path / "out"), str(tmp_path / "to"))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.outputs.errors import UnwritableExport
 from pipeline.outputs.export.formats import EXPORTS
-from tests.support.tiny_output import tiny_rows, write_tiny
+from tests.support.tiny_output import tiny_rows, write_rows, write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_frames_that_are_not_there_are_asked_for_and_files_of_videos_are_none(ex
     rows = tiny_rows()
     for _, row in rows["videos"]:
         row["frames"] = None
-    write_tiny(tmp_path / "out", rows)
+    write_rows(tmp_path / "out", rows)
 
     with pytest.raises(UnwritableExport, match=r"has no frames in the output: run with emit\.frames"):
         EXPORTS["ms-swift-frames"](str(tmp_path / "out"), str(tmp_path / "to"), None, False)

@@ -18,7 +18,7 @@ from pipeline.outputs.view.server import page_file
 from runners.cli.main import main
 from schemas.check import InvalidRecord
 from schemas.people.mark import Mark
-from tests.support.tiny_output import tiny_rows, write_tiny
+from tests.support.tiny_output import tiny_rows, write_rows, write_tiny
 from tests.support.view_client import ask, ids, served, told
 
 
@@ -97,7 +97,7 @@ def test_a_first_stage_that_contradicts_the_margins_comes_first(tmp_path):
     rows = tiny_rows()
     _, planted = rows["ranking"][20]
     planted["candidates"][0]["rank"], planted["candidates"][1]["rank"] = 900, 1
-    write_tiny(tmp_path, rows)
+    write_rows(tmp_path, rows)
 
     assert ids(Desk.open(str(tmp_path)).list("groups", {}, "rank"))[0] == planted["query_id"]
 
@@ -215,7 +215,7 @@ def test_a_source_file_is_played_from_any_second_and_only_as_it_was_read(tmp_pat
     _, video = rows["videos"][0]
     video["uri"] = str(film)
     video["media"]["size_bytes"] = 1000
-    write_tiny(tmp_path / "out", rows)
+    write_rows(tmp_path / "out", rows)
     desk = Desk.open(str(tmp_path / "out"))
 
     with served(desk) as server:
@@ -255,7 +255,7 @@ def test_text_that_turns_itself_around_is_shown_as_it_is_stored(tmp_path):
     rows = tiny_rows()
     _, row = rows["queries"][0]
     rows["videos"][0][1]["caption"] = "evil\u202etxt.exe"
-    write_tiny(tmp_path, rows)
+    write_rows(tmp_path, rows)
 
     with served(Desk.open(str(tmp_path))) as server:
         assert told(server, "api/video", id=row["video_id"])["caption"] == "evil\N{REPLACEMENT CHARACTER}txt.exe"

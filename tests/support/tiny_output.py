@@ -6,6 +6,7 @@ import io
 import pickle
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.emit import failure_rows, rejection_rows
-from pipeline.outputs.manifest import MANIFEST, Manifest, PromptText, RunInfo
+from pipeline.outputs.manifest import MANIFEST, Manifest, PromptText, RunInfo, write_manifest
 from pipeline.outputs.report.complete import complete
 from prompts.evidence import EvidenceBudgets
 from prompts.judge import judge_prompt
@@ -139,6 +140,15 @@ def _write_valid(output: str, shards: int) -> Manifest:
     for path, data in files.items():
         write_bytes(join(output, path), data)
     return manifest
+
+
+def write_rows(folder: Any, rows: Rows) -> Manifest:
+    """Write the valid output with these rows in the place of its own: its pages and accounts stay."""
+    output, manifest = str(folder), write_tiny(folder)
+    written = {file.path: file for file in other_tables(output, manifest, rows)}
+    changed = replace(manifest, files=tuple(written.get(file.path, file) for file in manifest.files))
+    write_manifest(output, changed)
+    return changed
 
 
 def other_tables(output: str, manifest: Manifest, rows: Rows) -> list[WrittenFile]:

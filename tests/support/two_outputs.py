@@ -6,18 +6,14 @@ from dataclasses import replace
 
 from pipeline.outputs.diff.diff import diff
 from pipeline.outputs.diff.text import Examples, diff_text
-from pipeline.outputs.manifest import read_manifest, write_manifest
+from pipeline.outputs.manifest import write_manifest
 from schemas.tables import TABLES
-from tests.support.tampered_output import rewrite
-from tests.support.tiny_output import tiny_rows, write_tiny
+from tests.support.tiny_output import tiny_rows, write_rows, write_tiny
 
 
 def output(folder, rows=None, recipe=None, engines=None, prompts=None, **fields):
     """A tiny output of these rows, with other values in its manifest; its pages are those of the valid rows."""
-    write_tiny(folder)
-    if rows is not None:
-        rewrite(folder, rows)
-    manifest = read_manifest(str(folder))
+    manifest = write_tiny(folder) if rows is None else write_rows(folder, rows)
     for key, value in (recipe or {}).items():
         manifest = replace(manifest, recipe=set_value(manifest.recipe, key.split("."), value))
     manifest = replace(manifest, engines=manifest.engines | (engines or {}), **fields)
