@@ -22,7 +22,8 @@ HELD = 2 << 20
 PART = 8 << 20
 """Bytes of a bundle's input, about. Beam makes a bundle a worker, and holds all that goes into and comes out of it."""
 
-_PARTITIONS = 64  # of the keys of a buffer that is not in memory: one at a time is
+_PARTITIONS = 64  # of the keys of a buffer that is not in memory: no more at a time than a bundle is given
+_BUNDLES = 4  # a worker gets of such a buffer, or more: none is to wait long for another's last one
 
 Place = tuple[int, int]  # offset and size
 Part = Mapping[str, list[bytes]]  # what a bundle is given, by input
@@ -150,15 +151,18 @@ class SpillingGroups(execution.GroupingBuffer):
             yield from self.partition(workers)
             return
         self._spill()
-        for places in self._places:
-            size = 0
+        whole = sum(size for places in self._places for _, size in places)
+        enough = min(PART, whole // (_BUNDLES * workers))  # a bundle costs 10 ms, whatever it is given
+        held = 0
+        for left, places in enumerate(self._places, start=1 - len(self._places)):
             for place in places:
-                size += place[1]
+                held += place[1]
                 for key, values in pickle.loads(self._file.read(place)):
                     self._table[key] += values
-            if places:
+            if held > enough or (held and not left):
                 self._grouped_output = None
-                yield from filter(any, self.partition(-(-size // PART)))
+                yield from filter(any, self.partition(-(-held // PART)))
+                held = 0
 
 
 class LocalRunner(fn_runner.FnApiRunner):

@@ -1,6 +1,7 @@
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.window import GlobalWindows
 
 from runners import local, shuffle
 
@@ -9,7 +10,7 @@ from runners import local, shuffle
 def little_memory(monkeypatch):
     monkeypatch.setattr(shuffle, "HELD", 200)
     monkeypatch.setattr(shuffle, "PART", 1500)
-    monkeypatch.setattr(shuffle, "_PARTITIONS", 4)  # each is a bundle at least
+    monkeypatch.setattr(shuffle, "_PARTITIONS", 4)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -33,6 +34,38 @@ def test_a_step_gets_all_of_its_input_once_from_files(little_memory, workers):
     assert_that(joined, equal_to(expected))
     assert_that(together | beam.CombineGlobally(sum), equal_to([sum(range(200)) + sum(range(90))]), "Sum")
     assert_that(none | beam.combiners.Count.Globally(), equal_to([0]), "Of none")
+    local.run(pipeline, lambda over: over.wait(300))
+
+
+class _Bundles(beam.DoFn):
+    """Each bundle's keys, with how many values each has, as one element."""
+
+    def start_bundle(self) -> None:
+        self._keys: dict[int, int] = {}
+
+    def process(self, item):
+        self._keys[item[0]] = len(list(item[1]))
+
+    def finish_bundle(self):
+        yield GlobalWindows.windowed_value(self._keys)
+
+
+@pytest.mark.parametrize(
+    ("workers", "part", "least", "most"), [(1, 1 << 20, 4, 5), (2, 1 << 20, 8, 11), (1, 3000, 8, 32)]
+)
+def test_groups_beyond_what_is_held_are_given_in_few_bundles(monkeypatch, workers, part, least, most):
+    monkeypatch.setattr(shuffle, "HELD", 200)
+    monkeypatch.setattr(shuffle, "PART", part)
+    pipeline = local.make_pipeline(local.pipeline_options([], workers))
+    values = pipeline | beam.Create([(i % 300, "v" * 20) for i in range(900)])
+    bundles = values | beam.GroupByKey() | beam.ParDo(_Bundles())
+
+    def few(found: list[dict[int, int]]) -> None:
+        assert {key: n for keys in found for key, n in keys.items()} == dict.fromkeys(range(300), 3)
+        assert sum(map(len, found)) == 300
+        assert least <= len(found) <= most, len(found)
+
+    assert_that(bundles, few)
     local.run(pipeline, lambda over: over.wait(300))
 
 
