@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -122,21 +122,25 @@ def write_tiny(
 ) -> Manifest:
     """Write ``rows`` (the valid ones unless given) as a finished output."""
     output = str(folder)
-    manifest = _write_valid(output, shards or SHARDS)
-    if (rows, run, qrels) == (None, None, None):
-        return manifest
-    (Path(output) / MANIFEST).unlink()
-    return _complete(output, other_tables(output, manifest, rows or tiny_rows()), run, qrels)
+    shards = shards or SHARDS
+    if (rows, run, qrels) != (None, None, None):
+        manifest = _copy_valid(output, shards)
+        return _complete(output, other_tables(output, manifest, rows or tiny_rows()), run, qrels)
+    name = output.rstrip("/").rpartition("/")[2]
+    if (shards, name) in _known:
+        return _copy_valid(output, shards, name)
+    manifest = _complete(output, write_tables(output, tiny_rows(), ALWAYS, shards), None, None)
+    paths = [*(file.path for file in manifest.files), MANIFEST]
+    _known[shards, name] = manifest, {path: read_bytes(join(output, path)) for path in paths}
+    return manifest
 
 
-def _write_valid(output: str, shards: int) -> Manifest:
-    known = shards, output.rstrip("/").rpartition("/")[2]  # the name of the folder stands in its report
-    if known not in _known:
-        manifest = _complete(output, write_tables(output, tiny_rows(), ALWAYS, shards), None, None)
-        paths = [*(file.path for file in manifest.files), MANIFEST]
-        _known[known] = manifest, {path: read_bytes(join(output, path)) for path in paths}
-        return manifest
-    manifest, files = _known[known]
+def _copy_valid(output: str, shards: int, name: str = "out") -> Manifest:
+    """The valid output as a folder of this name has it: the name stands in its pages."""
+    if (shards, name) not in _known:
+        with TemporaryDirectory() as above:
+            write_tiny(join(above, name), shards=shards)
+    manifest, files = _known[shards, name]
     for path, data in files.items():
         write_bytes(join(output, path), data)
     return manifest
@@ -144,7 +148,8 @@ def _write_valid(output: str, shards: int) -> Manifest:
 
 def write_rows(folder: Any, rows: Rows) -> Manifest:
     """Write the valid output with these rows in the place of its own: its pages and accounts stay."""
-    output, manifest = str(folder), write_tiny(folder)
+    output = str(folder)
+    manifest = _copy_valid(output, SHARDS)
     written = {file.path: file for file in other_tables(output, manifest, rows)}
     changed = replace(manifest, files=tuple(written.get(file.path, file) for file in manifest.files))
     write_manifest(output, changed)
