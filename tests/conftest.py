@@ -88,6 +88,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(cores() + 1, memory // (3 << 30)))
 
 
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Where the whole suite is run, import once for all of its processes."""
+    if config.args_source is config.ArgsSource.TESTPATHS:
+        from tests.support.suite_process import fork_suite_processes
+
+        fork_suite_processes()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let long files begin first; the order within a file stays."""
     rank = {name: number for number, name in enumerate(LONG)}

@@ -16,8 +16,13 @@ from unittest.mock import patch
 
 def start(modules: Sequence[str], function: Callable[..., object], *args: object) -> BaseProcess:
     """A process that calls ``function(*args)``, with these modules imported."""
+    return start_in(_server(tuple(modules)), function, *args)
+
+
+def start_in(server: forkserver.ForkServer, function: Callable[..., object], *args: object) -> BaseProcess:
+    """A process that calls ``function(*args)``, forked from this server's."""
     process = multiprocessing.get_context("forkserver").Process(target=function, args=args)
-    with patch.object(forkserver, "connect_to_new_process", _server(tuple(modules)).connect_to_new_process):
+    with patch.object(forkserver, "connect_to_new_process", server.connect_to_new_process):
         process.start()
     return process
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.support.fork_server import start
+from tests.support.suite_process import start_child
 
 Moment = tuple[str, int, bool]
 """A method of ``StageTrainer``, the step at which it is called, and whether death comes after it or in its place."""
@@ -26,7 +26,7 @@ def run_ranks(ranks: int, function: Callable[..., object], *args: object) -> Non
     """Call a function in so many processes at once, each told what torchrun would tell it; all must end well."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    running = [start(IMPORTED, _as_rank, rank, ranks, port, function, *args) for rank in range(ranks)]
+    running = [start_child(IMPORTED, _as_rank, rank, ranks, port, function, *args) for rank in range(ranks)]
     while alive := [process for process in running if process.is_alive()]:
         wait([process.sentinel for process in alive])
         if any(process.exitcode for process in running):  # those that are left would wait for it
@@ -41,7 +41,7 @@ def exit_code_of_training(moment: Moment, arguments: Sequence[str], workers: str
     ``workers`` says how its loaders start theirs: those that read object stores do by a fork server.
     """
     mark = uuid4().hex
-    process = start(IMPORTED, _train_and_die, mark, moment, arguments, workers)
+    process = start_child(IMPORTED, _train_and_die, mark, moment, arguments, workers)
     process.join()
     for left in _marked(mark):
         with suppress(ProcessLookupError):
