@@ -26,9 +26,7 @@ def http_child(command: Callable[[int], Sequence[str]], environment: Mapping[str
     Raises:
         RuntimeError: it did not start; with the end of its log.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
@@ -41,7 +39,7 @@ def http_child(command: Callable[[int], Sequence[str]], environment: Mapping[str
         ) as child,
     ):
         try:
-            if not _answers(child, f"http://127.0.0.1:{port}/health"):
+            if not answers(lambda: child.poll() is None, port):
                 log.seek(0)
                 raise RuntimeError(f"{command(port)[0]} did not start a server: {log.read()[-_TELLS:]}")
             yield f"http://127.0.0.1:{port}"
@@ -49,11 +47,20 @@ def http_child(command: Callable[[int], Sequence[str]], environment: Mapping[str
             child.terminate()  # a server with processes of its own ends those first
 
 
-def _answers(child: subprocess.Popen[bytes], url: str) -> bool:
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def answers(is_alive: Callable[[], bool], port: int) -> bool:
+    """Whether a server came to answer at ``/health`` while its process was alive."""
     deadline = time.monotonic() + START_S
-    while child.poll() is None and time.monotonic() < deadline:
+    while is_alive() and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=60):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60):
                 return True
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.1)

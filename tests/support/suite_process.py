@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -63,6 +64,7 @@ class _Forked(gateway_io.Popen2IOMaster):
 def _begin(reads: Connection, writes: Connection) -> None:
     """Do as an interpreter that execnet started: what its first line says."""
     gc.freeze()  # what was imported: to look at it would copy it
+    multiprocessing.set_start_method(None, force=True)  # that of the platform; a fork server's children keep to its
     _set_aside()
     for end, stream in ((reads, 0), (writes, 1)):
         os.dup2(end.fileno(), stream)
@@ -70,6 +72,7 @@ def _begin(reads: Connection, writes: Connection) -> None:
     sys.stdin, sys.argv = os.fdopen(0, closefd=False), ["-c"]
     main = sys.modules["__main__"] = ModuleType("__main__")
     exec(eval(sys.stdin.readline()), vars(main))
+    util._exit_function()  # before what tests/conftest.py has registered, which ends at once
     atexit._run_exitfuncs()
 
 
