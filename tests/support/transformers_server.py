@@ -41,6 +41,7 @@ def _serve(port: int, log: str) -> None:
     for stream in (1, 2):
         os.dup2(file, stream)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    multiprocessing.set_start_method(None, force=True)  # or tqdm's lock would outlive a server that is killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
     from huggingface_hub import constants
