@@ -187,20 +187,29 @@ def write_bytes(path: str, data: bytes) -> None:
         stream.write(data)
 
 
-def read_bytes(path: str) -> bytes:
-    """Read a whole file. Raises FileNotFoundError where there is none."""
+@contextmanager
+def _being_there(path: str) -> Iterator[None]:
+    """Raise FileNotFoundError where there is no file, or it goes meanwhile, whatever error its store has of that."""
     if not exists(path):
         raise FileNotFoundError(path)
-    with open_seekable(path) as stream:
+    try:
+        yield
+    except Exception as error:
+        if exists(path):
+            raise
+        raise FileNotFoundError(path) from error
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file. Raises FileNotFoundError where there is none."""
+    with _being_there(path), open_seekable(path) as stream:
         return stream.read()
 
 
 def digest(path: str) -> tuple[str, int]:
     """SHA-256 and size of a file, read in blocks of 1 MiB. Raises FileNotFoundError where there is none."""
-    if not exists(path):
-        raise FileNotFoundError(path)
     sha256, size = hashlib.sha256(), 0
-    with open_seekable(path) as stream:
+    with _being_there(path), open_seekable(path) as stream:
         while block := stream.read(1 << 20):
             sha256.update(block)
             size += len(block)
@@ -228,12 +237,12 @@ def exists(path: str) -> bool:
 
 def size(path: str) -> int | None:
     """The bytes of the file at ``path``, whatever its name looks like; None where there is none."""
-    if not exists(path):
-        return None
-    if not is_remote(path):
-        return os.path.getsize(path)
-    with _saying("look for", path):
-        return int(stores().get_filesystem(path).metadata(path).size_in_bytes)
+    with suppress(FileNotFoundError), _being_there(path):
+        if not is_remote(path):
+            return os.path.getsize(path)
+        with _saying("look for", path):
+            return int(stores().get_filesystem(path).metadata(path).size_in_bytes)
+    return None
 
 
 def match(pattern: str) -> list[str]:
