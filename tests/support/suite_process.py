@@ -34,12 +34,26 @@ _aside: list[forkserver.ForkServer] = []
 
 def fork_suite_processes() -> None:
     """From now on what execnet starts on this machine are such processes."""
+    # Runs that tests kill leave semaphores behind; what removes them at the end need not say so.
+    with patch.object(util, "_args_from_interpreter_flags", lambda: ["-W", "ignore:resource_tracker"]):
+        resource_tracker.ensure_running()
     gateway_io.create_io = lambda spec, execmodel: _Forked(execmodel)
 
 
 def start_child(modules: Sequence[str], function: Callable[..., object], *args: object) -> BaseProcess:
     """A process that calls ``function(*args)``, with these modules imported, of which ``IMPORTED`` has all."""
-    return start_in(_aside[0], function, *args) if _aside else start(modules, function, *args)
+    if not _aside:
+        return start(modules, function, *args)
+    with Connection(os.dup(1)) as out, Connection(os.dup(2)) as err:  # which pytest has put in the place of those
+        return start_in(_aside[0], _speak, (out, err), function, *args)
+
+
+def _speak(streams: Sequence[Connection], function: Callable[..., object], *args: object) -> None:
+    """Call a function that says what it says where the test does that asked for it."""
+    for stream, its in enumerate(streams, start=1):
+        os.dup2(its.fileno(), stream)
+        its.close()
+    function(*args)
 
 
 class _Forked(gateway_io.Popen2IOMaster):
