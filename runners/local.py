@@ -123,7 +123,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     command would run on different runners with and without a network.
     """
     dofn_specs.remember()
-    quick_graph.remember()
+    quick_graph.remember(is_local(options))
     # A local run's steps never leave this process: Beam's bz2 keeps small what is sent to a service.
     cloudpickle_pickler.bz2 = _FAST if is_local(options) else bz2
     if not is_local(options):

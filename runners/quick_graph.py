@@ -23,13 +23,18 @@ from objsize import get_deep_size
 
 _read_signature = decorators.get_signature  # Beam's own
 _read_source = core._check_fn_use_yield_and_return
+_tell_all = bundle_processor.BundleProcessor.monitoring_infos
 _signatures: WeakKeyDictionary[FunctionType, inspect.Signature] = WeakKeyDictionary()
 _signatures_of_methods: WeakKeyDictionary[FunctionType, inspect.Signature] = WeakKeyDictionary()  # without their self
 _mixed: dict[CodeType, bool] = {}
 
 
-def remember() -> None:
-    """Have Beam ask this module from now on, in this process."""
+def remember(local: bool = True) -> None:
+    """Have Beam ask this module from now on, in this process.
+
+    Another runner than the local one may have its workers in this process too: they do all that Beam's do, for it goes
+    by what they tell it of how far they are.
+    """
     decorators.get_signature = signature
     core._check_fn_use_yield_and_return = mixes_yield_and_return
     PipelineOptions._visible_option_list = option_names
@@ -40,8 +45,9 @@ def remember() -> None:
     # A step's function is pickled and read back to see whether that can be done, which its way into the graph shows.
     ptransform.pickler = SimpleNamespace(**{**vars(pickler), "roundtrip": lambda value: value})
     # A worker reads a step's function, and pickles it with its windows for what is to call it, which reads that twice.
-    bundle_processor.pickler = operations.pickler = SimpleNamespace(**{**vars(pickler), "dumps": Held, "loads": loads})
-    bundle_processor.BundleProcessor.monitoring_infos = counted
+    holding = SimpleNamespace(**{**vars(pickler), "dumps": Held, "loads": loads})
+    bundle_processor.pickler = operations.pickler = holding if local else pickler
+    bundle_processor.BundleProcessor.monitoring_infos = counted if local else _tell_all
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,16 @@ from functools import partial
 import apache_beam as beam
 import objsize
 import pytest
+from apache_beam.internal import pickler
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, WorkerOptions
 from apache_beam.runners.portability.fn_api_runner.execution import BundleContextManager
-from apache_beam.runners.worker import statecache
+from apache_beam.runners.worker import bundle_processor, operations, statecache
 from apache_beam.runners.worker.bundle_processor import BundleProcessor
 from apache_beam.transforms import core, ptransform
 from apache_beam.typehints import decorators
 
+from runners.local import make_pipeline, pipeline_options
 from runners.quick_graph import _read_signature as beams_signature
 from runners.quick_graph import _read_source as beams_check
 from runners.quick_graph import counted, descriptor, mixes_yield_and_return, option_names, remember, signature
@@ -147,6 +149,18 @@ class Noting(beam.DoFn):
         self.seen.append(item)
         FOUND.append(tuple(self.seen))
         yield item
+
+
+def test_workers_of_another_runner_in_this_process_do_as_beams():
+    elsewhere = PipelineOptions(["--runner=PortableRunner", "--job_endpoint=localhost:1"])
+    try:
+        make_pipeline(elsewhere)
+        assert BundleProcessor.monitoring_infos is beams_counts  # by which it sees how far they are
+        assert bundle_processor.pickler is operations.pickler is pickler
+    finally:
+        make_pipeline(pipeline_options([], workers=1))
+    assert BundleProcessor.monitoring_infos is counted
+    assert bundle_processor.pickler is operations.pickler is not pickler
 
 
 def test_every_stage_has_a_copy_of_a_function_and_calls_the_one_that_it_set_up():
