@@ -15,17 +15,14 @@ from pipeline.outputs.report.panel import JudgeCounts, TwoJudges, compare_judges
 from pipeline.outputs.verify.verify import verify
 from schemas.losses import Tally
 from schemas.tables import TABLES
+from tests.support.tiny_books import Rows, tiny_qrels, tiny_run, tiny_tallies
 from tests.support.tiny_output import (
     ENGINES,
     RECIPE,
     RUNS,
     STEPS,
-    Rows,
-    tiny_qrels,
     tiny_rows,
-    tiny_run,
     tiny_run_info,
-    tiny_tallies,
     write_tables,
 )
 from trainer.data.examples import read_queries

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
@@ -21,15 +20,14 @@ from prompts.judge import judge_prompt
 from prompts.template import load_template
 from prompts.write_queries import queries_prompt
 from schemas.difficulty import Difficulty, Ratings
-from schemas.losses import Loss, Tally
+from schemas.losses import Loss
 from schemas.query import Query
 from schemas.tables import TABLES, row_of
 from schemas.video import MODALITIES, AsrSegment, Box, EngineStamp, Evidence, Metadata, OcrLine
+from tests.support.tiny_books import TYPES, Rows, places, tiny_qrels, tiny_run, tiny_tallies
 from transforms.emit.shards import Row, WrittenFile, shard_index, write_shard
 from transforms.ledger import ledger_json, lines_of
 from transforms.storage.files import join, read_bytes, write_bytes
-
-Rows = dict[str, list[tuple[str, Row]]]
 
 SHARDS = 2
 _known: dict[tuple[int, str], tuple[Manifest, dict[str, bytes]]] = {}  # by number of shards and name of the folder
@@ -81,7 +79,6 @@ _EVENTS = {
 }
 _CAMERA = ("pans left", "stays still", "moves closer")
 _SIGNS = ("PIER 7 — GATE B", "试验 第3次", "КАССА ЗАКРЫТА", "<b>50 % off</b> & more")
-_TYPES = (("base", "caption"), ("specific", "all"), ("ocr", "ocr"), ("speech", "asr"), ("text", "metadata"))
 # (margin, label, stratum) of the negatives of a query, by the query's number
 _NEGATIVES = (
     ((-11.5, "no", "trusted_negative"), (-4.0, "no", "hard_negative"), (-8.2, "no", "trusted_negative")),
@@ -233,8 +230,8 @@ def _valid_rows() -> bytes:
     ]
     for number, video in enumerate(videos):
         others = [other for other in videos if other["split"] == video["split"] and other is not video]
-        for kind, (query_type, variant) in enumerate(_TYPES):
-            _add_query(rows, video, others, query_type, variant, number * len(_TYPES) + kind)
+        for kind, (query_type, variant) in enumerate(TYPES):
+            _add_query(rows, video, others, query_type, variant, number * len(TYPES) + kind)
     broken = Loss(
         "failed",
         "extract",
@@ -418,75 +415,7 @@ def _judge(rows: Rows, query: Query, video: Row, others: list[Row], dropped: str
     return candidates
 
 
-def places(rank: int) -> list[Row]:
-    """Where the two runs have what stands at this rank of five: one as the fused run, the other the other way round."""
-    bm25 = {"run": "bm25", "rank": rank, "score": 31.0 - rank}
-    return [bm25, {"run": "dense", "rank": 6 - rank, "score": (90 - 6 + rank) / 100}]
-
-
 def evidence_record(video: Row) -> Evidence:
     from pipeline.outputs.tables import evidence_of
 
     return evidence_of(video)
-
-
-def tiny_tallies(rows: Rows) -> list[Tally]:
-    """The ledger's counts of ``rows``, in which every step that drops says why."""
-    files, videos = 14, len(rows["videos"])
-    failed = Counter(row["error_class"] for _, row in rows["failures"])
-    rejected = Counter((row["stage"], row["step"], row["reason"]) for _, row in rows["rejections"])
-    left = len(rows["queries"])
-    tallies = [
-        Tally("extract", "decode", "in", "", files),
-        Tally("extract", "decode", "out", "", videos),
-        *(Tally("extract", "decode", "failed", name, n) for name, n in failed.items()),
-        *(Tally("extract", "deduplicate", side, "", videos) for side in ("in", "out")),
-        *(Tally("extract", "evidence", side, "", videos) for side in ("in", "out")),
-        *(Tally("synthesize", "select", side, "", videos) for side in ("in", "out")),
-        *(Tally("synthesize", "write", side, "", videos * len(_TYPES)) for side in ("in", "out")),
-        *(Tally("judge", "judge", side, "", len(rows["judgements"])) for side in ("in", "out")),
-        Tally("mine", "guard", "in", "", len(rows["judgements"]) + rejected["mine", "guard", "near duplicate"]),
-        Tally("mine", "guard", "rejected", "near duplicate", rejected["mine", "guard", "near duplicate"]),
-        Tally("mine", "guard", "out", "", len(rows["judgements"])),
-    ]
-    for stage, step in (
-        ("synthesize", "filter"),
-        ("synthesize", "deduplicate"),
-        ("mine", "select"),
-        ("mine", "retrieve"),
-        ("mine", "filter"),
-        ("curate", "queries"),
-    ):
-        tallies.append(Tally(stage, step, "in", "", left))
-        lost = {reason: n for (*where, reason), n in rejected.items() if where == [stage, step]}
-        tallies += [Tally(stage, step, "rejected", reason, n) for reason, n in lost.items()]
-        left -= sum(lost.values())
-        tallies.append(Tally(stage, step, "out", "", left))
-    dropped = Counter(row["reason"] for _, row in rows["judgements"] if not row["kept"])
-    pairs = len(rows["judgements"])
-    tallies += [Tally("curate", "pairs", "in", "", pairs), Tally("curate", "pairs", "out", "", pairs - dropped.total())]
-    tallies += [Tally("curate", "pairs", "rejected", reason, n) for reason, n in dropped.items()]
-    return tallies + [
-        Tally("emit", name, side, "", len(found)) for name, found in rows.items() for side in ("in", "out")
-    ]
-
-
-def tiny_run(rows: Rows, name: str | None = None) -> str:
-    """Five candidates a query, by one of the runs or fused: those judged at their ranks, others in those between."""
-    videos = [row["video_id"] for _, row in rows["videos"]]
-    lines = []
-    for _, row in sorted(rows["ranking"], key=lambda pair: pair[1]["query_id"]):
-        judged = [pair for _, pair in rows["judgements"] if pair["query_id"] == row["query_id"]]
-        at = {pair["rank"]: pair["video_id"] for pair in judged}
-        spare = iter([video_id for video_id in videos if video_id not in at.values()])
-        ranked = [(at.get(rank) or next(spare), rank, 20.0 - rank) for rank in range(1, 6)]
-        if name is not None:
-            found = [(video, next(p for p in places(rank) if p["run"] == name)) for video, rank, _ in ranked]
-            ranked = sorted(((v, p["rank"], p["score"]) for v, p in found), key=lambda each: each[1])
-        lines += [f"{row['query_id']} Q0 {v} {rank} {score} {name or 'first-stage'}\n" for v, rank, score in ranked]
-    return "".join(lines)
-
-
-def tiny_qrels(examples: list[Row]) -> str:
-    pairs = sorted((row["query_id"], c["video_id"], c["label"]) for row in examples for c in row["candidates"])
-    return "".join(f"{query_id} 0 {video_id} {label}\n" for query_id, video_id, label in pairs)

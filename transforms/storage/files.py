@@ -194,7 +194,7 @@ def _being_there(path: str) -> Iterator[None]:
         raise FileNotFoundError(path)
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # each filesystem has its own errors
         if exists(path):
             raise
         raise FileNotFoundError(path) from error
